@@ -1,0 +1,14 @@
+"""The feature store: what extract writes and train reads. Imports no other stage and never torch."""
+
+from .errors import EmocacheError, InputFailure
+from .manifest import Manifest, Media, Track, Utterance, Word
+from .plan import Load, Task, plan
+from .sealed import DamagedError
+from .store import Cache, StreamInfo
+from .stream import Stream
+from .writer import Committed, Item, StreamWriter
+
+__all__ = [
+    "Cache", "Committed", "DamagedError", "EmocacheError", "InputFailure", "Item", "Load", "Manifest", "Media", "Stream",
+    "StreamInfo", "StreamWriter", "Task", "Track", "Utterance", "Word", "plan",
+]  # fmt: skip

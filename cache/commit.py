@@ -1,0 +1,94 @@
+"""Commit records: the small documents whose existence makes a shard part of a stream."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .sealed import seal, unseal
+
+GRACE_SECONDS = 24 * 3600.0
+"""Age below which gc never takes an object that no record refers to: its writer may still be about to commit it."""
+
+_NAME = re.compile(r"(?P<unit>[0-9a-f]+)\.(?P<attempt>\d+)\.json")
+
+
+class ItemEntry(NamedTuple):
+    """Where one utterance lies in a shard."""
+
+    id: str
+    key: str  # item key
+    row: int  # first row
+    length: int  # rows
+    crc32c: int  # over its frames, times and aux arrays (sorted by name), in this order
+
+
+class FailureEntry(NamedTuple):
+    """An utterance that cannot be encoded, and why."""
+
+    id: str
+    key: str
+    reason: str
+    detail: str
+
+
+class Located(NamedTuple):
+    """A C-contiguous array inside an object."""
+
+    object: str  # path below the stream's folder
+    byte_offset: int
+    dtype: str  # little-endian NumPy type string
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one attempt at one unit has committed.
+
+    Attributes:
+        unit: key of the unit; attempt: 0, 1, ... within it.
+        token: unique to the writer's call, so that a writer recognises its own record.
+        shard: path of the shard below the stream's folder; None if every utterance failed.
+        objects: {path below the stream's folder: (size, sha256)}.
+        arrays: {"frames", "times", "aux/<name>": Located}; empty for table shards.
+        supersedes: names of records that this one replaces.
+    """
+
+    unit: str
+    attempt: int
+    token: str
+    created: str
+    shard: str | None = None
+    objects: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    arrays: Mapping[str, Located] = field(default_factory=dict)
+    items: tuple[ItemEntry, ...] = ()
+    failures: tuple[FailureEntry, ...] = ()
+    supersedes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """File name of the record."""
+        return f"{self.unit}.{self.attempt}.json"
+
+    def to_bytes(self) -> bytes:
+        """Sealed JSON."""
+        document = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return seal({"format": 1, **document})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, what: str) -> "Record":
+        """Read a record; raises DamagedError."""
+        document: dict[str, Any] = unseal(data, what)
+        document.pop("format")
+        document["objects"] = {path: (size, sha256) for path, (size, sha256) in document["objects"].items()}
+        document["arrays"] = {n: Located(o, b, d, tuple(s)) for n, (o, b, d, s) in document["arrays"].items()}
+        document["items"] = tuple(ItemEntry(*entry) for entry in document["items"])
+        document["failures"] = tuple(FailureEntry(*entry) for entry in document["failures"])
+        document["supersedes"] = tuple(document["supersedes"])
+        return cls(**document)
+
+
+def parse_name(name: str) -> tuple[str, int] | None:
+    """(unit, attempt) of a record's file name; None if it is not one."""
+    match = _NAME.fullmatch(name)
+    return (match["unit"], int(match["attempt"])) if match else None

@@ -1,0 +1,151 @@
+"""All that is committed to a stream, as one sorted table; a copy of it saves reading every record.
+
+The copy (`index.arrow`) is derived and never the truth: it lists the records it covers, its checksum is checked, and
+anything odd about it makes the reader go back to the records.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from .commit import FailureEntry, Located, Record, parse_name
+from .objects import Objects
+from .sealed import DamagedError
+
+FILE = "index.arrow"
+_MAGIC = b"emocache index 1 "
+_SCHEMA = pa.schema([
+    ("id", pa.string()), ("key", pa.binary(32)), ("record", pa.int32()), ("row", pa.int64()), ("length", pa.int32()),
+    ("crc32c", pa.uint32()), ("current", pa.bool_()),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Index:
+    """What the records of a stream say, one row per item key.
+
+    Attributes:
+        items: columns id, key (32 bytes), record (position in `records`), row, length, crc32c, current; sorted by id.
+        records: names of the records covered; arrays: where each one's arrays lie.
+        failures: one per item key that no record commits an item for.
+        manifest: sha256 of the manifest that `current` was worked out for; "" if it was not.
+        damaged: names of records whose bytes are not intact; what they committed counts as missing.
+    """
+
+    items: pa.Table
+    records: tuple[str, ...]
+    arrays: tuple[Mapping[str, Located], ...]
+    failures: tuple[FailureEntry, ...]
+    manifest: str = ""
+    damaged: tuple[str, ...] = ()
+
+
+def load(objects: Objects) -> Index:
+    """The index of a stream: its stored copy, brought up to date with the records it does not cover."""
+    names = [name for name in objects.names("commits") if parse_name(name)]
+    known = _stored(objects)
+    if known is None or not set(known.records) <= set(names):
+        known = Index(_SCHEMA.empty_table(), (), (), ())
+    new = sorted(set(names) - set(known.records))
+    if not new:
+        return known
+    with ThreadPoolExecutor(16) as pool:
+        read = list(pool.map(lambda name: _read(objects, name), new))
+    records = [record for record in read if record is not None]
+    damaged = tuple(name for name, record in zip(new, read, strict=True) if record is None)
+    return _merge(known, records, damaged)
+
+
+def save(objects: Objects, index: Index, keys: Mapping[str, str], manifest_sha256: str) -> Index:
+    """Store the index, with `current` worked out for a manifest's {id: item key}; returns it."""
+    index = mark_current(index, keys, manifest_sha256)
+    head = json.dumps({
+        "records": index.records, "arrays": index.arrays, "failures": index.failures, "manifest": index.manifest,
+    })  # fmt: skip
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, _SCHEMA) as writer:
+        writer.write_table(index.items.replace_schema_metadata(None))
+    payload = len(head).to_bytes(8, "little") + head.encode() + sink.getvalue().to_pybytes()
+    objects.replace(FILE, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+    return index
+
+
+def mark_current(index: Index, keys: Mapping[str, str], manifest_sha256: str) -> Index:
+    """The index with its column `current` = the item key is that of the manifest's utterance."""
+    found = zip(index.items.column("id").to_pylist(), index.items.column("key").to_pylist(), strict=True)
+    current = pa.array([keys.get(utterance) == key.hex() for utterance, key in found], pa.bool_())
+    items = index.items.set_column(_SCHEMA.get_field_index("current"), "current", current)
+    return Index(items, index.records, index.arrays, index.failures, manifest_sha256, index.damaged)
+
+
+def _stored(objects: Objects) -> Index | None:
+    try:
+        data = objects.get(FILE)
+    except FileNotFoundError:
+        return None
+    start = len(_MAGIC) + 65
+    payload = memoryview(data)[start:]
+    if data[:start] != _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n":
+        return None
+    size = int.from_bytes(payload[:8], "little")
+    head = json.loads(bytes(payload[8 : 8 + size]))
+    with pa.ipc.open_file(pa.BufferReader(pa.py_buffer(payload[8 + size :]))) as reader:
+        items = reader.read_all()
+    arrays = tuple({n: Located(o, b, d, tuple(s)) for n, (o, b, d, s) in a.items()} for a in head["arrays"])
+    failures = tuple(FailureEntry(*entry) for entry in head["failures"])
+    return Index(items, tuple(head["records"]), arrays, failures, head["manifest"])
+
+
+def _read(objects: Objects, name: str) -> Record | None:
+    try:
+        return Record.from_bytes(objects.get(f"commits/{name}"), name)
+    except DamagedError:
+        return None
+
+
+def _merge(known: Index, new: Sequence[Record], damaged: tuple[str, ...]) -> Index:
+    gone = {name for record in new for name in record.supersedes}
+    names = [*known.records, *(record.name for record in new)]
+    arrays = [*known.arrays, *(record.arrays for record in new)]
+    tables = [known.items]
+    for number, record in enumerate(new, start=len(known.records)):
+        if record.items:
+            ids, keys, rows, lengths, crcs = zip(*record.items, strict=True)
+            columns = [ids, [bytes.fromhex(k) for k in keys], [number] * len(ids), rows, lengths, crcs, [None] * len(ids)]
+            tables.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA))
+    items = pa.concat_tables(tables)
+    if gone:
+        kept = np.array([name not in gone for name in names])
+        items = items.filter(pa.array(kept[items.column("record").to_numpy()]))
+    items = _one_per_key(items, names)
+    failures = _open_failures([*known.failures, *(f for r in new if r.name not in gone for f in r.failures)], items)
+    return Index(items, tuple(names), tuple(arrays), failures, "", damaged)
+
+
+def _one_per_key(items: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Sorted by id and key; of several items with one key the one in the smallest record name stays."""
+    if not len(items):
+        return items
+    rank = np.empty(len(names), np.int32)
+    rank[np.argsort(np.array(names))] = np.arange(len(names))
+    ranked = items.append_column("rank", pa.array(rank[items.column("record").to_numpy()]))
+    ranked = ranked.sort_by([("id", "ascending"), ("key", "ascending"), ("rank", "ascending")]).combine_chunks()
+    keys = ranked.column("key").combine_chunks()
+    flat = np.frombuffer(keys.buffers()[1], "V32")[keys.offset : keys.offset + len(keys)]
+    first = np.ones(len(flat), bool)
+    first[1:] = flat[1:] != flat[:-1]
+    return ranked.drop_columns(["rank"]).filter(pa.array(first))
+
+
+def _open_failures(failures: Iterable[FailureEntry], items: pa.Table) -> tuple[FailureEntry, ...]:
+    """The last word on every key that has no item: success beats failure."""
+    last = {failure.key: failure for failure in failures}
+    if not last:
+        return ()
+    done = set(items.column("key").to_pylist())
+    return tuple(f for _, f in sorted(last.items()) if bytes.fromhex(f.key) not in done)

@@ -1,0 +1,61 @@
+"""What determines a stream's numbers (its recipe), and the keys that follow from it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import EmocacheError
+
+Recipe = dict[str, Any]
+"""A JSON object. Required keys:
+
+- `kind`: "frames" or "table";
+- `encoder`: the encoder's name; `layer`: an int, or null for the last one or where there are none;
+- `inputs`: the utterance fields the numbers depend on, among "audio", "video", "text", "words";
+- for frames: `dim` (int), `dtype` ("float16" | "float32"), `times` (null for explicit times, else
+  `{"rate", "first_start", "width"}` in Hz, seconds, seconds), `aux` ({name: {"dtype", "shape"}}, shape per frame);
+- whatever else the numbers depend on: checkpoint and `weights_sha256`, pre-processing, windowing, precision.
+"""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_CORPUS = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def canonical_json(value: Any) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes. NaN and infinity raise ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """sha256 (64 hex digits) of the recipe's canonical JSON."""
+    return hashlib.sha256(canonical_json(recipe)).hexdigest()
+
+
+def item_key(stream_fingerprint: str, utterance_id: str, inputs_sha256: str) -> str:
+    """The key (64 hex digits) under which one utterance of one stream is committed.
+
+    It changes with the recipe, the id and every declared input, so an item is current exactly if its key is.
+    """
+    text = f"{stream_fingerprint}\n{inputs_sha256}\n{utterance_id}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stream_name(encoder: str, layer: int | None = None, pca: int | None = None) -> str:
+    """`<encoder>[.L<layer>][.pca<N>]`; the last layer is `layer=None` and stays unmarked."""
+    return encoder + (f".L{layer}" if layer is not None else "") + (f".pca{pca}" if pca is not None else "")
+
+
+def check_stream_name(name: str) -> str:
+    """The name itself, if it can be a folder's name; else an EmocacheError."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise EmocacheError(f"stream name {name!r}: letters, digits, '.', '_' and '-' only, starting with a letter")
+    return name
+
+
+def check_corpus_name(name: str) -> str:
+    """The name itself, if it can be a folder's name; else an EmocacheError."""
+    if not _CORPUS.fullmatch(name):
+        raise EmocacheError(f"corpus name {name!r}: lower-case letters, digits, '_' and '-' only")
+    return name

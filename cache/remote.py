@@ -1,0 +1,92 @@
+"""Objects in an object store, through obstore."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, NotFoundError
+
+from .objects import Buffer, Listed, Stored
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+
+class RemoteObjects:
+    """Objects in S3 or anything else obstore reaches. A put is atomic and durable when it returns."""
+
+    def __init__(self, url: str, store: "ObjectStore", prefix: str = "") -> None:
+        self.url = url
+        self.store = store
+        self.prefix = prefix
+
+    def below(self, folder: str) -> "RemoteObjects":
+        """The same store, seen from a folder."""
+        return RemoteObjects(f"{self.url.rstrip('/')}/{folder}", self.store, self._path(folder))
+
+    def get(self, path: str) -> bytes:
+        """The whole object."""
+        try:
+            return bytes(obstore.get(self.store, self._path(path)).bytes())
+        except NotFoundError as error:
+            raise FileNotFoundError(path) from error
+
+    def get_range(self, path: str, start: int, length: int) -> bytes:
+        """Part of the object."""
+        try:
+            return bytes(obstore.get_range(self.store, self._path(path), start=start, length=length))
+        except NotFoundError as error:
+            raise FileNotFoundError(path) from error
+
+    def names(self, folder: str) -> list[str]:
+        """Names of objects and of folders."""
+        found = obstore.list_with_delimiter(self.store, prefix=self._path(folder) or None)
+        paths = [str(o["path"]) for o in found["objects"]] + [str(p) for p in found["common_prefixes"]]
+        return sorted(path.rsplit("/", 1)[-1] for path in paths)
+
+    def list(self, folder: str) -> Iterator[Listed]:
+        """Every object below the folder."""
+        for batch in obstore.list(self.store, prefix=self._path(folder) or None):
+            for found in batch:
+                path = str(found["path"])[len(self.prefix) :].lstrip("/")
+                yield Listed(path, int(found["size"]), found["last_modified"])
+
+    def put_shard(self, name: str, files: Mapping[str, Iterable[Buffer]]) -> dict[str, Stored]:
+        """One put per object, each under a name nobody refers to yet."""
+        stored = {}
+        for below, parts in files.items():
+            path = f"{name}/{below}" if below else name
+            data = b"".join(bytes(memoryview(part).cast("B")) for part in parts)
+            obstore.put(self.store, self._path(path), data)
+            stored[path] = Stored(len(data), hashlib.sha256(data).hexdigest())
+        return stored
+
+    def create(self, path: str, data: bytes) -> bool:
+        """A conditional put (If-None-Match on S3)."""
+        try:
+            obstore.put(self.store, self._path(path), data, mode="create")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        """A plain put."""
+        obstore.put(self.store, self._path(path), data)
+
+    def delete(self, path: str) -> None:
+        """Remove the object and all that lies below its name."""
+        paths = [found.path for found in self.list(path)] + [path]
+        for found in paths:
+            try:
+                obstore.delete(self.store, self._path(found))
+            except (NotFoundError, FileNotFoundError):
+                continue
+
+    def local(self, path: str) -> Path | None:
+        """There is no file."""
+        return None
+
+    def _path(self, path: str) -> str:
+        return f"{self.prefix}/{path}".strip("/")

@@ -1,0 +1,200 @@
+"""The cache itself: corpora, their manifests and their streams."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .errors import EmocacheError
+from .manifest import Manifest
+from .objects import Objects, open_objects
+from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint
+from .sealed import seal, unseal
+from .stream import Stream
+from .writer import BACKENDS, StreamWriter
+
+_POINTER = "manifest.json"
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """A stream as its folder tells, without opening its items."""
+
+    corpus: str
+    name: str
+    fingerprint: str
+    recipe: Recipe
+    backend: str
+    created: str
+
+    @property
+    def folder(self) -> str:
+        """Path below the cache root."""
+        return f"{self.corpus}/{self.name}@{self.fingerprint[:12]}"
+
+
+class Cache:
+    """A cache root: a folder or an `s3://bucket/prefix` URL.
+
+    Example:
+        >>> from emocache.cache import Cache
+        >>> Cache("/nowhere/store").corpora()
+        []
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.objects: Objects = open_objects(root)
+
+    def corpora(self) -> list[str]:
+        """Names of the corpora that have a manifest."""
+        return [name for name in self.objects.names("") if _POINTER in self.objects.names(name)]
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        """Make this the corpus's current manifest. Older ones stay; the same content again changes nothing."""
+        try:
+            if self.manifest(manifest.corpus) == manifest:
+                return
+        except EmocacheError:
+            pass  # none yet, or a damaged one: this one takes its place
+        data = manifest.to_bytes()
+        digest = Manifest.from_bytes(manifest.corpus, data).sha256
+        path = f"manifests/{digest[:12]}.parquet"
+        corpus = self.objects.below(manifest.corpus)
+        corpus.replace(path, data)
+        pointer = {"manifest": path, "manifest_sha256": digest, "utterances": len(manifest)}
+        corpus.replace(_POINTER, seal(pointer, pretty=True))
+
+    def manifest(self, corpus: str) -> Manifest:
+        """The corpus's current manifest.
+
+        Raises:
+            EmocacheError: there is no such corpus (the message lists those there are), or the manifest is damaged.
+        """
+        objects = self.objects.below(check_corpus_name(corpus))
+        try:
+            pointer = unseal(objects.get(_POINTER), f"{objects.url}/{_POINTER}")
+        except FileNotFoundError:
+            known = ", ".join(self.corpora()) or "none"
+            raise EmocacheError(f"cache {self.objects.url} has no corpus {corpus!r}; it has: {known}") from None
+        path = pointer["manifest"]
+        what = f"{objects.url}/{path}"
+        try:
+            manifest = Manifest.from_bytes(corpus, objects.get(path))
+        except FileNotFoundError:
+            raise EmocacheError(f"{what} is gone; run the extraction again") from None
+        except Exception as error:
+            raise EmocacheError(f"{what}: damaged ({error}); run the extraction again") from error
+        if manifest.sha256 != pointer["manifest_sha256"]:
+            raise EmocacheError(f"{what}: damaged, its checksum does not match; run the extraction again")
+        return manifest
+
+    def streams(self, corpus: str) -> list[StreamInfo]:
+        """The streams of a corpus, by name and date."""
+        objects = self.objects.below(check_corpus_name(corpus))
+        found = [self._info(corpus, name) for name in objects.names("") if "@" in name]
+        return sorted((info for info in found if info), key=lambda info: (info.name, info.created))
+
+    def stream(self, corpus: str, name: str) -> Stream:
+        """Open a stream: `name`, or `name@<prefix of the fingerprint>` where several share the name.
+
+        Raises:
+            EmocacheError: none or several match; the message lists what there is and how their recipes differ.
+        """
+        bare, _, prefix = name.partition("@")
+        manifest = self.manifest(corpus)
+        streams = self.streams(corpus)
+        found = [info for info in streams if info.name == bare and info.fingerprint.startswith(prefix)]
+        if not found:
+            known = ", ".join(f"{info.name}@{info.fingerprint[:12]}" for info in streams) or "none"
+            raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; it has: {known}")
+        if len(found) > 1:
+            raise EmocacheError(_ambiguous(corpus, name, found))
+        return self._open(found[0], manifest)
+
+    def create_stream(
+        self,
+        corpus: str,
+        name: str,
+        recipe: Recipe,
+        *,
+        backend: str = "zarr",
+        environment: Mapping[str, Any] | None = None,
+        fitted: Mapping[str, bytes] | None = None,
+    ) -> StreamWriter:
+        """A writer of the stream with this recipe, which is created if it is not there.
+
+        Args:
+            corpus: a corpus whose manifest is stored.
+            name: stream name, see `recipe.stream_name`.
+            recipe: see `recipe.Recipe`.
+            backend: "zarr" or "hdf5"; a stream that exists keeps the one it was created with.
+            environment: library versions and device, recorded beside the recipe.
+            fitted: {file name: bytes} of fitted matrices, whose sha256 the recipe holds.
+
+        Raises:
+            EmocacheError: an unknown backend or corpus, a bad name, or an unusable store.
+        """
+        if backend not in BACKENDS:
+            raise EmocacheError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
+        manifest = self.manifest(corpus)
+        digest = fingerprint(recipe)
+        objects = self.objects.below(f"{corpus}/{check_stream_name(name)}@{digest[:12]}")
+        document = {
+            "format": 1,
+            "fingerprint": digest,
+            "recipe": recipe,
+            "backend": backend,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "environment": dict(environment or {}),
+        }
+        try:
+            for file, data in (fitted or {}).items():
+                objects.replace(f"fitted/{file}", data)
+            objects.create("recipe.json", seal(document, pretty=True))
+            existing = unseal(objects.get("recipe.json"), f"{objects.url}/recipe.json")
+        except OSError as error:
+            raise EmocacheError(f"cache {self.objects.url} cannot be written: {error}") from error
+        if existing["fingerprint"] != digest:
+            raise EmocacheError(f"{objects.url} holds another recipe under the same 12 digits; rename the encoder")
+        return StreamWriter(objects, name, recipe, existing["backend"], manifest.item_keys(digest, recipe["inputs"]))
+
+    def open_info(self, info: StreamInfo) -> Stream:
+        """The stream that `streams` told of."""
+        return self._open(info, self.manifest(info.corpus))
+
+    def _open(self, info: StreamInfo, manifest: Manifest) -> Stream:
+        objects = self.objects.below(info.folder)
+        document = unseal(objects.get("recipe.json"), f"{objects.url}/recipe.json")
+        return Stream(objects, info.corpus, info.name, document, manifest)
+
+    def _info(self, corpus: str, folder: str) -> StreamInfo | None:
+        path = f"{corpus}/{folder}/recipe.json"
+        try:
+            document = unseal(self.objects.get(path), f"{self.objects.url}/{path}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # being created, or being removed
+        if fingerprint(document["recipe"]) != document["fingerprint"]:
+            raise EmocacheError(f"{self.objects.url}/{path}: the recipe is not that of its fingerprint; extract again")
+        name = folder.partition("@")[0]
+        keys = ("fingerprint", "recipe", "backend", "created")
+        return StreamInfo(corpus, name, *(document[key] for key in keys))
+
+
+def _ambiguous(corpus: str, name: str, found: list[StreamInfo]) -> str:
+    """What tells several streams of one name apart."""
+    flat = [_flatten(info.recipe) for info in found]
+    differing = sorted({k for one in flat for k in one if len({json.dumps(other.get(k)) for other in flat}) > 1})
+    lines = [
+        f"{info.name}@{info.fingerprint[:12]} ({info.created}: {', '.join(f'{k}={one.get(k)!r}' for k in differing)})"
+        for info, one in zip(found, flat, strict=True)
+    ]
+    return f"corpus {corpus!r} has {len(found)} streams {name!r}; say which: {'; '.join(lines)}"
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat.update(_flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {prefix + key: item})
+    return flat

@@ -1,0 +1,231 @@
+"""Reading a stream: memory maps of local shards, range requests to remote ones, nothing copied that need not be."""
+
+import mmap
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from . import index as index_
+from . import shard_table
+from .commit import Located
+from .errors import EmocacheError
+from .manifest import Manifest, position
+from .objects import Objects
+from .recipe import Recipe
+from .sealed import DamagedError
+
+_OPEN_MAPS = 128
+
+
+class Stream:
+    """The committed items of one stream that are current under the corpus's manifest. Made by `Cache.stream`.
+
+    Attributes:
+        corpus, name, fingerprint, recipe, backend: what the stream is; `environment`: what made it.
+        ids: sorted ids of the utterances served.
+        failures: {id: (reason, detail)} of the utterances that cannot be encoded.
+        stale: how many committed items are not served because the manifest has moved on.
+    """
+
+    def __init__(self, objects: Objects, corpus: str, name: str, document: dict[str, Any], manifest: Manifest) -> None:
+        self.objects = objects
+        self.corpus = corpus
+        self.name = name
+        self.manifest = manifest
+        self.fingerprint: str = document["fingerprint"]
+        self.recipe: Recipe = document["recipe"]
+        self.backend: str = document["backend"]
+        self.environment: dict[str, Any] = document["environment"]
+        found = index_.load(objects)
+        if found.manifest != manifest.sha256:
+            keys = manifest.item_keys(self.fingerprint, self.recipe["inputs"])
+            found = index_.mark_current(found, keys, manifest.sha256)
+        self.damaged = found.damaged
+        self.stale = len(found.items)
+        items = found.items.filter(found.items.column("current"))
+        self.stale -= len(items)
+        self.ids: list[str] = items.column("id").to_pylist()
+        self._record, self._row, self._length = (_numpy(items, name) for name in ("record", "row", "length"))
+        self._crc32c = _numpy(items, "crc32c")
+        self._arrays = found.arrays
+        self._shards = found.records
+        self._failures = found.failures
+        self._maps: OrderedDict[tuple[int, str], npt.NDArray[Any]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Stream({self.corpus!r}, '{self.name}@{self.fingerprint[:12]}', {len(self)} utterances)"
+
+    @property
+    def dim(self) -> int:
+        """Numbers per frame."""
+        return int(self.recipe["dim"])
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second; None where every frame has a time of its own."""
+        return self.recipe["times"] and float(self.recipe["times"]["rate"])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Storage dtype."""
+        return np.dtype(self.recipe["dtype"])
+
+    @cached_property
+    def failures(self) -> dict[str, tuple[str, str]]:
+        """{id: (reason, detail)} of current utterances whose failure is committed."""
+        if not self._failures:
+            return {}
+        keys = self.manifest.item_keys(self.fingerprint, self.recipe["inputs"])
+        return {f.id: (f.reason, f.detail) for f in self._failures if keys.get(f.id) == f.key}
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """Ids of the manifest that are neither served nor failed."""
+        done = set(self.ids) | set(self.failures)
+        return [utterance for utterance in self.manifest.ids if utterance not in done]
+
+    @cached_property
+    def frames(self) -> int:
+        """Number of frames served."""
+        return int(self._length.sum(dtype=np.int64))
+
+    def __contains__(self, utterance_id: object) -> bool:
+        return isinstance(utterance_id, str) and position(self.ids, utterance_id) is not None
+
+    def read(self, utterance_id: str) -> npt.NDArray[Any]:
+        """Frames of one utterance, (T, D) in the storage dtype; a read-only view of the map where the cache is local.
+
+        Raises:
+            EmocacheError: the stream does not serve this id; the message says why.
+        """
+        at = self._position(utterance_id)
+        return self._read(at, "frames")
+
+    def read_many(self, ids: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Frames of several utterances, in the order asked for.
+
+        Returns:
+            frames: (sum of T, D) in the storage dtype; offsets: (len(ids) + 1,) int64, where each begins.
+        """
+        at = [self._position(utterance) for utterance in ids]
+        offsets = np.zeros(len(at) + 1, np.int64)
+        np.cumsum(self._length[at], out=offsets[1:])
+        frames = np.empty((offsets[-1], self.dim), self.dtype)
+        # One shard after the other: neighbours in a shard are neighbours on disk.
+        for k in np.lexsort((self._row[at], self._record[at])) if len(at) > 1 else range(len(at)):
+            frames[offsets[k] : offsets[k + 1]] = self._read(at[k], "frames")
+        return frames, offsets
+
+    def array(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """All frames, in the order of `ids`; see `read_many`."""
+        return self.read_many(self.ids)
+
+    def lengths(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Number of frames of each utterance, (len(ids),) int64."""
+        return self._length[[self._position(utterance) for utterance in ids]].astype(np.int64)
+
+    def times(self, utterance_id: str) -> npt.NDArray[np.float64]:
+        """Start and end of every frame in seconds from the utterance's start, (T, 2) float64."""
+        at = self._position(utterance_id)
+        regular = self.recipe["times"]
+        if regular is None:
+            return self._read(at, "times")
+        start = regular["first_start"] + np.arange(self._length[at]) / regular["rate"]
+        return np.stack([start, start + regular["width"]], axis=1)
+
+    def aux(self, utterance_id: str) -> dict[str, npt.NDArray[Any]]:
+        """The auxiliary arrays the recipe declares, each (T, ...)."""
+        at = self._position(utterance_id)
+        return {name: self._read(at, f"aux/{name}") for name in self.recipe["aux"]}
+
+    def row(self, utterance_id: str) -> dict[str, Any]:
+        """The row of one utterance in a table stream, without its null values."""
+        at = self._position(utterance_id)
+        return self._table(int(self._record[at]))[int(self._row[at])]
+
+    def crc32c(self, utterance_id: str) -> int:
+        """The committed checksum of one utterance."""
+        return int(self._crc32c[self._position(utterance_id)])
+
+    def digest(self, ids: Sequence[str]) -> str:
+        """sha256 (hex) over (id, crc32c) of the utterances, whatever their order: what an experiment has read."""
+        lines = sorted(f"{utterance}\t{self.crc32c(utterance):08x}\n" for utterance in set(ids))
+        return sha256("".join(lines).encode()).hexdigest()
+
+    def check(self, utterance_id: str) -> bool:
+        """Whether the stored bytes of one utterance still have their committed checksum."""
+        if self.recipe["kind"] == "table":
+            return shard_table.checksum(self.row(utterance_id)) == self.crc32c(utterance_id)
+        at = self._position(utterance_id)
+        names = ["frames", *(["times"] if self.recipe["times"] is None else []), *(f"aux/{n}" for n in sorted(self.recipe["aux"]))]
+        crc = 0
+        for name in names:
+            crc = google_crc32c.extend(crc, self._read(at, name).tobytes())
+        return int(crc) == self.crc32c(utterance_id)
+
+    def _position(self, utterance_id: str) -> int:
+        at = bisect_left(self.ids, utterance_id)
+        if at == len(self.ids) or self.ids[at] != utterance_id:
+            raise EmocacheError(self._why_absent(utterance_id))
+        return at
+
+    def _why_absent(self, utterance_id: str) -> str:
+        where = f"{self.corpus}/{self.name}: utterance {utterance_id!r}"
+        if utterance_id in self.failures:
+            return f"{where} could not be encoded ({': '.join(self.failures[utterance_id])})"
+        if utterance_id in self.manifest:
+            return f"{where} is not extracted yet; run `emocache extract {self.corpus}` again"
+        return f"{where} is not in the corpus's manifest"
+
+    def _read(self, at: int, array: str) -> npt.NDArray[Any]:
+        number, row, length = int(self._record[at]), int(self._row[at]), int(self._length[at])
+        mapped = self._maps.get((number, array))
+        if mapped is not None:
+            self._maps.move_to_end((number, array))
+            return mapped[row : row + length]
+        located = self._arrays[number][array]
+        if self.objects.local(located.object) is not None:
+            return self._map(number, array, located)[row : row + length]
+        return self._fetch(located, row, length)
+
+    def _map(self, number: int, array: str, located: Located) -> npt.NDArray[Any]:
+        path = self.objects.local(located.object)
+        try:
+            with path.open("rb") as file:  # type: ignore[union-attr]
+                mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            flat = np.frombuffer(mapping, located.dtype, int(np.prod(located.shape)), located.byte_offset)
+        except FileNotFoundError as error:
+            raise EmocacheError(f"{path} is gone; run `emocache cache verify`, then extract again") from error
+        except ValueError as error:
+            raise DamagedError(f"{path} is shorter than its record says; run `emocache cache verify --full`") from error
+        self._maps[(number, array)] = flat.reshape(located.shape)
+        if len(self._maps) > _OPEN_MAPS:
+            self._maps.popitem(last=False)
+        return self._maps[(number, array)]
+
+    def _fetch(self, located: Located, row: int, length: int) -> npt.NDArray[Any]:
+        dtype, tail = np.dtype(located.dtype), located.shape[1:]
+        size = int(dtype.itemsize * np.prod(tail, dtype=np.int64))
+        data = self.objects.get_range(located.object, located.byte_offset + row * size, length * size)
+        return np.frombuffer(data, dtype).reshape(length, *tail)
+
+    def _table(self, number: int) -> list[dict[str, Any]]:
+        from .commit import Record
+
+        record = Record.from_bytes(self.objects.get(f"commits/{self._shards[number]}"), self._shards[number])
+        return shard_table.read(self.objects.get(str(record.shard)), f"{self.objects.url}/{record.shard}")
+
+
+def _numpy(items: pa.Table, name: str) -> npt.NDArray[Any]:
+    return np.asarray(items.column(name).to_numpy())

@@ -1,0 +1,264 @@
+"""Writing one stream: shards first, then the record that makes them count."""
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from types import ModuleType
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from . import shard_hdf5, shard_table, shard_zarr
+from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name
+from .errors import EmocacheError, InputFailure
+from .objects import Objects
+from .recipe import Recipe
+from .sealed import DamagedError
+
+BACKENDS: dict[str, ModuleType] = {"zarr": shard_zarr, "hdf5": shard_hdf5}
+_CREATE_TRIES = 4
+_MAX_FRAME_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """What an encoder gives for one utterance.
+
+    Attributes:
+        frames: (T, D) floating point, T >= 1.
+        times: (T, 2) float64, start and end of every frame in seconds from the utterance's start; None if the recipe
+            says they are regular.
+        aux: {name: (T, ...)}, exactly the arrays the recipe declares.
+    """
+
+    frames: npt.NDArray[Any]
+    times: npt.NDArray[np.float64] | None = None
+    aux: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one call of `commit` made part of the stream."""
+
+    items: tuple[str, ...]
+    failures: tuple[str, ...]
+    bytes: int
+
+
+class StreamWriter:
+    """Commits units of one stream. Made by `Cache.create_stream`.
+
+    Attributes:
+        keys: {utterance id: item key} of the current manifest.
+    """
+
+    def __init__(self, objects: Objects, name: str, recipe: Recipe, backend: str, keys: Mapping[str, str]) -> None:
+        self.objects = objects
+        self.name = name
+        self.recipe = recipe
+        self.backend = backend
+        self.keys = dict(keys)
+
+    def commit(
+        self,
+        unit: str,
+        items: Mapping[str, Item | Mapping[str, Any]],
+        failures: Mapping[str, InputFailure] | None = None,
+    ) -> Committed:
+        """Write one unit's results and make them part of the stream, all or nothing.
+
+        An item whose values do not fit the storage dtype becomes a failure. If another writer has committed some of
+        the utterances meanwhile, only the others are committed; if all, nothing is.
+
+        Args:
+            unit: key of the unit, hex digits.
+            items: {utterance id: Item}, or {utterance id: JSON object} for a table stream.
+            failures: {utterance id: InputFailure}.
+
+        Raises:
+            EmocacheError: the store refuses the record, or gives back other bytes than were written.
+            OSError: the shard cannot be written; nothing is committed.
+        """
+        failed = dict(failures or {})
+        if self.recipe["kind"] == "table":
+            rows: Any = dict(items)
+            build = self._table_shard
+        else:
+            rows = self._stored(items, failed)  # type: ignore[arg-type]
+            build = self._frames_shard
+        record = Record(unit, 0, secrets.token_hex(8), datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        started = time.monotonic()
+        if rows:
+            record = build(record, rows)
+        entries = tuple(FailureEntry(i, self.keys[i], f.reason, f.detail) for i, f in sorted(failed.items()))
+        if time.monotonic() - started > GRACE_SECONDS / 2:
+            raise EmocacheError(f"stream {self.name}: writing a shard took over {GRACE_SECONDS / 2:.0f} s, so gc might"
+                                " have taken it for garbage; run the same command again")  # fmt: skip
+        return self._create(record, entries)
+
+    def records_of(self, unit: str) -> list[Record]:
+        """The intact records of a unit, in the order of their attempts."""
+        found = []
+        for name in self.objects.names("commits"):
+            parsed = parse_name(name)
+            if parsed and parsed[0] == unit:
+                try:
+                    found.append((parsed[1], Record.from_bytes(self.objects.get(f"commits/{name}"), name)))
+                except (DamagedError, FileNotFoundError):
+                    continue
+        return [record for _, record in sorted(found, key=lambda pair: pair[0])]
+
+    def still_missing(self, unit: str, ids: Sequence[str], retry_failed: bool = False) -> list[str]:
+        """Those of `ids` that no record of this unit has committed meanwhile."""
+        done = set()
+        for record in self.records_of(unit):
+            done |= {entry.key for entry in record.items}
+            if not retry_failed:
+                done |= {entry.key for entry in record.failures}
+        return [i for i in ids if self.keys[i] not in done]
+
+    def _stored(self, items: Mapping[str, Item], failed: dict[str, InputFailure]) -> dict[str, Item]:
+        stored = {}
+        for utterance, item in sorted(items.items()):
+            try:
+                stored[utterance] = to_storage(item, self.recipe)
+            except InputFailure as failure:
+                failed[utterance] = failure
+        return stored
+
+    def _frames_shard(self, record: Record, items: Mapping[str, Item]) -> Record:
+        backend = BACKENDS[self.backend]
+        name = f"shards/{secrets.token_hex(12)}{backend.SUFFIX}"
+        values = list(items.values())
+        offsets = np.cumsum([0, *(len(item.frames) for item in values)], dtype="<i8")
+        arrays = {"frames": [item.frames for item in values], "offsets": [offsets]}
+        if values[0].times is not None:
+            arrays["times"] = [item.times for item in values if item.times is not None]
+        for aux in sorted(self.recipe["aux"]):
+            arrays[f"aux/{aux}"] = [item.aux[aux] for item in values]
+        files, located = backend.build(name, list(items), arrays)
+        stored = self.objects.put_shard(name, files)
+        entries = tuple(
+            ItemEntry(i, self.keys[i], int(row), len(item.frames), checksum(item))
+            for (i, item), row in zip(items.items(), offsets, strict=False)
+        )
+        self._reread(name, values, offsets)
+        located.pop("offsets")
+        objects = {path: (info.size, info.sha256) for path, info in stored.items()}
+        return replace(record, shard=name, objects=objects, arrays=located, items=entries)
+
+    def _table_shard(self, record: Record, rows: Mapping[str, Mapping[str, Any]]) -> Record:
+        name = f"shards/{secrets.token_hex(12)}{shard_table.SUFFIX}"
+        ids = sorted(rows)
+        stored = self.objects.put_shard(name, shard_table.build(ids, [rows[i] for i in ids]))
+        back = shard_table.read(self.objects.get(name), name)
+        entries = []
+        for row, (i, read) in enumerate(zip(ids, back, strict=True)):
+            entries.append(ItemEntry(i, self.keys[i], row, 1, shard_table.checksum(rows[i])))
+            if entries[-1].crc32c != shard_table.checksum(read):
+                raise EmocacheError(f"stream {self.name}: the row of {i!r} does not survive Parquet; a row's values"
+                                    " must be JSON values of the same type in every utterance")  # fmt: skip
+        objects = {path: (info.size, info.sha256) for path, info in stored.items()}
+        return replace(record, shard=name, objects=objects, items=tuple(entries))
+
+    def _reread(self, shard: str, values: Sequence[Item], offsets: npt.NDArray[Any]) -> None:
+        """First, last and one random row through the stock library: the byte offsets of the record must be right."""
+        total = int(offsets[-1])
+        rows = [0, total - 1, secrets.randbelow(total)]
+        got = BACKENDS[self.backend].read_rows(self.objects, shard, rows)
+        for row, read in zip(rows, got, strict=True):
+            item = int(np.searchsorted(offsets, row, side="right")) - 1
+            if not np.array_equal(values[item].frames[row - int(offsets[item])], read):
+                raise EmocacheError(f"shard {self.objects.url}/{shard}: row {row} reads back differently from what was"
+                                    " written; check the disk, then run the same command again")  # fmt: skip
+
+    def _create(self, record: Record, failures: tuple[FailureEntry, ...]) -> Committed:
+        """Create the record under the unit's next free attempt.
+
+        The answer of a create may be lost or wrong, so after each one that is not a clear success the record is read
+        back: if it is mine I won; if it is absent I try again; if it is another's I commit what that one lacks.
+        """
+        items, tries = record.items, 0
+        while tries < _CREATE_TRIES:
+            existing = self.records_of(record.unit)
+            done = {entry.key for r in existing for entry in r.items}
+            items = tuple(entry for entry in items if entry.key not in done)
+            known = done | {entry.key for r in existing for entry in r.failures if entry in failures}
+            failures = tuple(entry for entry in failures if entry.key not in known)
+            if not items and not failures:
+                return Committed((), (), 0)
+            candidate = replace(record, attempt=self._next_attempt(record.unit), items=items, failures=failures)
+            path, data = f"commits/{candidate.name}", candidate.to_bytes()
+            error: Exception | None = None
+            try:
+                if self.objects.create(path, data):
+                    return self._won(candidate)
+            except Exception as raised:
+                error = raised
+            try:
+                if self.objects.get(path) == data:
+                    return self._won(candidate)
+            except FileNotFoundError:
+                tries += 1
+            except OSError as raised:
+                error, tries = raised, tries + 1
+        raise EmocacheError(
+            f"stream {self.name}: {self.objects.url} refuses the commit record of unit {record.unit} ({error});"
+            " nothing was lost: free the cause and run the same command again"
+        )
+
+    def _next_attempt(self, unit: str) -> int:
+        parsed = [parse_name(name) for name in self.objects.names("commits")]
+        return 1 + max((p[1] for p in parsed if p and p[0] == unit), default=-1)
+
+    @staticmethod
+    def _won(record: Record) -> Committed:
+        size = sum(size for size, _ in record.objects.values())
+        return Committed(tuple(e.id for e in record.items), tuple(e.id for e in record.failures), size)
+
+
+def to_storage(item: Item, recipe: Recipe) -> Item:
+    """The item as it is stored: little-endian, C-contiguous, in the recipe's dtypes.
+
+    Raises:
+        InputFailure: no frame, a value that is not finite, or one that overflows the storage dtype.
+        ValueError: shapes that contradict the recipe (a bug in the encoder).
+    """
+    frames = np.asarray(item.frames)
+    if len(frames) == 0:
+        raise InputFailure("no_frames", "the encoder gave no frame; is the clip long enough?")
+    if frames.ndim != 2 or frames.shape[1] != recipe["dim"] or frames.shape[1] * 8 > _MAX_FRAME_BYTES:
+        raise ValueError(f"frames of shape {frames.shape}, the recipe says (T, {recipe['dim']})")
+    if not np.isfinite(frames).all():
+        raise InputFailure("not_finite", "the encoder's output holds NaN or infinity; try --precision float32")
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(frames, np.dtype(recipe["dtype"]).newbyteorder("<"))
+    if not np.isfinite(cast).all():
+        top = float(np.abs(frames).max())
+        raise InputFailure("overflow", f"a value of {top:.6g} does not fit {recipe['dtype']}; extract with --dtype float32")
+    if (item.times is None) != (recipe["times"] is not None) or set(item.aux) != set(recipe["aux"]):
+        raise ValueError(f"times or aux arrays {sorted(item.aux)} are not those of the recipe")
+    times = None
+    if item.times is not None:
+        times = np.ascontiguousarray(item.times, "<f8")
+        if times.shape != (len(frames), 2):
+            raise ValueError(f"times of shape {times.shape} for {len(frames)} frames")
+    aux = {}
+    for name, declared in sorted(recipe["aux"].items()):
+        aux[name] = np.ascontiguousarray(item.aux[name], np.dtype(declared["dtype"]).newbyteorder("<"))
+        if aux[name].shape != (len(frames), *declared["shape"]):
+            raise ValueError(f"aux array {name!r} of shape {aux[name].shape} for {len(frames)} frames")
+    return Item(cast, times, aux)
+
+
+def checksum(item: Item) -> int:
+    """crc32c over the bytes of frames, times and aux arrays (sorted by name), in this order."""
+    parts = [item.frames, *([] if item.times is None else [item.times]), *(item.aux[n] for n in sorted(item.aux))]
+    crc = 0
+    for part in parts:
+        crc = google_crc32c.extend(crc, part.tobytes())
+    return int(crc)
