@@ -2,13 +2,13 @@
 
 from .errors import EmocacheError, InputFailure
 from .manifest import Manifest, Media, Track, Utterance, Word
-from .plan import Load, Task, plan
+from .plan import Load, Task, plan_tasks
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
 from .stream import Stream
 from .writer import Committed, Item, StreamWriter
 
 __all__ = [
-    "Cache", "Committed", "DamagedError", "EmocacheError", "InputFailure", "Item", "Load", "Manifest", "Media", "Stream",
-    "StreamInfo", "StreamWriter", "Task", "Track", "Utterance", "Word", "plan",
+    "Cache", "Committed", "DamagedError", "EmocacheError", "InputFailure", "Item", "Load", "Manifest", "Media",
+    "Stream", "StreamInfo", "StreamWriter", "Task", "Track", "Utterance", "Word", "plan_tasks",
 ]  # fmt: skip

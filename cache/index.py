@@ -116,7 +116,15 @@ def _merge(known: Index, new: Sequence[Record], damaged: tuple[str, ...]) -> Ind
     for number, record in enumerate(new, start=len(known.records)):
         if record.items:
             ids, keys, rows, lengths, crcs = zip(*record.items, strict=True)
-            columns = [ids, [bytes.fromhex(k) for k in keys], [number] * len(ids), rows, lengths, crcs, [None] * len(ids)]
+            columns = [
+                ids,
+                [bytes.fromhex(k) for k in keys],
+                [number] * len(ids),
+                rows,
+                lengths,
+                crcs,
+                [None] * len(ids),
+            ]
             tables.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA))
     items = pa.concat_tables(tables)
     if gone:

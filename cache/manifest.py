@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -129,7 +130,7 @@ class Manifest:
         if not utterances:
             raise EmocacheError(f"corpus {corpus!r}: no utterance found; is this the right folder?")
         rows = sorted(utterances, key=lambda u: u.id)
-        for before, after in zip(rows, rows[1:], strict=False):
+        for before, after in pairwise(rows):
             if before.id == after.id:
                 paths = [m.path for u in (before, after) for m in u.media] or ["no media"]
                 raise EmocacheError(

@@ -1,7 +1,7 @@
 """Where the bytes are: a folder or an object store, with the few operations a crash-safe cache needs.
 
-Both kinds promise the same: a payload or document is visible whole or not at all, and `create` has one winner. The local
-kind adds durability: what a call has returned for survives a power cut.
+Both kinds promise the same: a payload or document is visible whole or not at all, and `create` has one winner. The
+local kind adds durability: what a call has returned for survives a power cut.
 """
 
 import contextlib
@@ -12,16 +12,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from .errors import EmocacheError
 
-Buffer = bytes | memoryview | npt.NDArray[np.generic]
+Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ class LocalObjects:
                 path = Path(directory, file)
                 with contextlib.suppress(FileNotFoundError):
                     stat = path.stat()
-                    when = datetime.fromtimestamp(stat.st_mtime, timezone.utc)
+                    when = datetime.fromtimestamp(stat.st_mtime, UTC)
                     yield Listed(path.relative_to(self.root).as_posix(), stat.st_size, when)
 
     def put_shard(self, name: str, files: Mapping[str, Iterable[Buffer]]) -> dict[str, Stored]:

@@ -37,7 +37,7 @@ class Task:
     number: int  # position of its first unit in the plans: what `--shard i/n` deals out
 
 
-def plan(
+def plan_tasks(
     writers: Sequence["StreamWriter"], loads: Mapping[str, Load], *, retry_failed: bool = False, min_units: int = 1
 ) -> list[Task]:
     """What is left to encode, following the plans there are and writing new ones for what none of them covers.
@@ -62,11 +62,13 @@ def plan(
     for utterance, names in uncovered.items():
         groups[tuple(names)].append(utterance)
     for writer in writers:
-        cuts = [cut for names, ids in sorted(groups.items()) if writer.name in names for cut in _cut(ids, loads, min_units)]
+        cuts = [
+            cut for names, ids in sorted(groups.items()) if writer.name in names for cut in _cut(ids, loads, min_units)
+        ]
         if cuts:
             fresh = {_unit_key([writer.keys[i] for i in cut]): [(i, writer.keys[i]) for i in cut] for cut in cuts}
-            if not _write(writer.objects, fresh):
-                return plan(writers, loads, retry_failed=retry_failed, min_units=min_units)  # another worker planned
+            if not _write(writer.objects, fresh):  # another worker has planned meanwhile
+                return plan_tasks(writers, loads, retry_failed=retry_failed, min_units=min_units)
             units[writer.name].update(fresh)
     return _tasks(units, missing, loads)
 

@@ -15,7 +15,9 @@ Parts = Sequence[npt.NDArray[Any]]
 SUFFIX = ".h5"
 
 
-def build(name: str, ids: Sequence[str], arrays: Mapping[str, Parts]) -> tuple[dict[str, list[Buffer]], dict[str, Located]]:
+def build(
+    name: str, ids: Sequence[str], arrays: Mapping[str, Parts]
+) -> tuple[dict[str, list[Buffer]], dict[str, Located]]:
     """The one file of a shard and where each array lies in it; see `shard_zarr.build`.
 
     The file is made in memory: an HDF5 file that is being written does not survive a kill, a finished one does.

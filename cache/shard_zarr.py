@@ -23,7 +23,9 @@ SUFFIX = ".zarr"
 _CHUNK_BYTES = 1 << 20
 
 
-def build(name: str, ids: Sequence[str], arrays: Mapping[str, Parts]) -> tuple[dict[str, list[Buffer]], dict[str, Located]]:
+def build(
+    name: str, ids: Sequence[str], arrays: Mapping[str, Parts]
+) -> tuple[dict[str, list[Buffer]], dict[str, Located]]:
     """The files of a shard and where each array lies in them.
 
     Args:
@@ -43,7 +45,7 @@ def build(name: str, ids: Sequence[str], arrays: Mapping[str, Parts]) -> tuple[d
         row_bytes = int(dtype.itemsize * np.prod(tail, dtype=np.int64))
         chunk = min(rows, max(1, _CHUNK_BYTES // row_bytes))
         path = "/".join([array, "c", *"0" * (1 + len(tail))])
-        files[path] = [*parts, *_padding_and_index(rows, chunk, row_bytes)]
+        files[path] = [*map(memoryview, parts), *_padding_and_index(rows, chunk, row_bytes)]
         located[array] = Located(f"{name}/{path}", 0, dtype.str, (rows, *tail))
         shapes[array] = (dtype.str, (rows, *tail), chunk)
     files.update({path: [data] for path, data in _metadata(ids, shapes).items()})

@@ -3,7 +3,7 @@
 import mmap
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from . import index as index_
 from . import shard_table
-from .commit import Located
+from .commit import Located, Record
 from .errors import EmocacheError
 from .manifest import Manifest, position
 from .objects import Objects
@@ -168,11 +168,9 @@ class Stream:
         if self.recipe["kind"] == "table":
             return shard_table.checksum(self.row(utterance_id)) == self.crc32c(utterance_id)
         at = self._position(utterance_id)
-        names = ["frames", *(["times"] if self.recipe["times"] is None else []), *(f"aux/{n}" for n in sorted(self.recipe["aux"]))]
-        crc = 0
-        for name in names:
-            crc = google_crc32c.extend(crc, self._read(at, name).tobytes())
-        return int(crc) == self.crc32c(utterance_id)
+        arrays = self._arrays[int(self._record[at])]
+        crc = stored_crc32c(self.objects, arrays, int(self._row[at]), int(self._length[at]))
+        return crc == self.crc32c(utterance_id)
 
     def _position(self, utterance_id: str) -> int:
         at = bisect_left(self.ids, utterance_id)
@@ -197,7 +195,7 @@ class Stream:
         located = self._arrays[number][array]
         if self.objects.local(located.object) is not None:
             return self._map(number, array, located)[row : row + length]
-        return self._fetch(located, row, length)
+        return _fetch(self.objects, located, row, length)
 
     def _map(self, number: int, array: str, located: Located) -> npt.NDArray[Any]:
         path = self.objects.local(located.object)
@@ -214,17 +212,28 @@ class Stream:
             self._maps.popitem(last=False)
         return self._maps[(number, array)]
 
-    def _fetch(self, located: Located, row: int, length: int) -> npt.NDArray[Any]:
-        dtype, tail = np.dtype(located.dtype), located.shape[1:]
-        size = int(dtype.itemsize * np.prod(tail, dtype=np.int64))
-        data = self.objects.get_range(located.object, located.byte_offset + row * size, length * size)
-        return np.frombuffer(data, dtype).reshape(length, *tail)
-
     def _table(self, number: int) -> list[dict[str, Any]]:
-        from .commit import Record
-
         record = Record.from_bytes(self.objects.get(f"commits/{self._shards[number]}"), self._shards[number])
         return shard_table.read(self.objects.get(str(record.shard)), f"{self.objects.url}/{record.shard}")
+
+
+def stored_crc32c(objects: Objects, arrays: Mapping[str, Located], row: int, length: int) -> int:
+    """crc32c of an item's stored bytes: frames, times, then aux arrays by name. See `ItemEntry`."""
+    crc = 0
+    for name in sorted(arrays, key=lambda name: (name.startswith("aux/"), name)):
+        crc = google_crc32c.extend(crc, _fetch(objects, arrays[name], row, length).tobytes())
+    return int(crc)
+
+
+def _fetch(objects: Objects, located: Located, row: int, length: int) -> npt.NDArray[Any]:
+    dtype, tail = np.dtype(located.dtype), located.shape[1:]
+    size = int(dtype.itemsize * np.prod(tail, dtype=np.int64))
+    data = objects.get_range(located.object, located.byte_offset + row * size, length * size)
+    if len(data) != length * size:
+        raise DamagedError(
+            f"{objects.url}/{located.object} is shorter than its record says; run `emocache cache verify`"
+        )
+    return np.frombuffer(data, dtype).reshape(length, *tail)
 
 
 def _numpy(items: pa.Table, name: str) -> npt.NDArray[Any]:

@@ -2,9 +2,9 @@
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
@@ -84,13 +84,13 @@ class StreamWriter:
             OSError: the shard cannot be written; nothing is committed.
         """
         failed = dict(failures or {})
+        rows: dict[str, Any]
+        build: Callable[[Record, dict[str, Any]], Record]
         if self.recipe["kind"] == "table":
-            rows: Any = dict(items)
-            build = self._table_shard
+            rows, build = {**items}, self._table_shard
         else:
-            rows = self._stored(items, failed)  # type: ignore[arg-type]
-            build = self._frames_shard
-        record = Record(unit, 0, secrets.token_hex(8), datetime.now(timezone.utc).isoformat(timespec="seconds"))
+            rows, build = self._stored(items, failed), self._frames_shard
+        record = Record(unit, 0, secrets.token_hex(8), datetime.now(UTC).isoformat(timespec="seconds"))
         started = time.monotonic()
         if rows:
             record = build(record, rows)
@@ -121,7 +121,7 @@ class StreamWriter:
                 done |= {entry.key for entry in record.failures}
         return [i for i in ids if self.keys[i] not in done]
 
-    def _stored(self, items: Mapping[str, Item], failed: dict[str, InputFailure]) -> dict[str, Item]:
+    def _stored(self, items: Mapping[str, Any], failed: dict[str, InputFailure]) -> dict[str, Item]:
         stored = {}
         for utterance, item in sorted(items.items()):
             try:
@@ -239,7 +239,9 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         cast = np.ascontiguousarray(frames, np.dtype(recipe["dtype"]).newbyteorder("<"))
     if not np.isfinite(cast).all():
         top = float(np.abs(frames).max())
-        raise InputFailure("overflow", f"a value of {top:.6g} does not fit {recipe['dtype']}; extract with --dtype float32")
+        raise InputFailure(
+            "overflow", f"a value of {top:.6g} does not fit {recipe['dtype']}; extract with --dtype float32"
+        )
     if (item.times is None) != (recipe["times"] is not None) or set(item.aux) != set(recipe["aux"]):
         raise ValueError(f"times or aux arrays {sorted(item.aux)} are not those of the recipe")
     times = None

@@ -1,0 +1,157 @@
+"""`emocache cache ...`: look at, check, copy and clean a cache."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from .store import Cache, StreamInfo
+
+app = typer.Typer(no_args_is_help=True, help="Look at, check, copy and clean a cache.")
+
+Root = Annotated[str, typer.Argument(metavar="CACHE", help="Cache folder or s3:// URL.")]
+What = Annotated[str, typer.Argument(metavar="[CORPUS[/STREAM]]", help="A corpus, or one of its streams.")]
+
+
+@app.command("ls")
+def list_(root: Root, what: What = "") -> None:
+    """List corpora and their streams."""
+    cache = _open(root)
+    for corpus in [what.split("/")[0]] if what else cache.corpora():
+        print(f"{corpus}  {len(cache.manifest(corpus))} utterances")
+        for info in cache.streams(corpus):
+            print(f"  {info.name}@{info.fingerprint[:12]}  {info.backend}  {info.created}")
+
+
+@app.command()
+def info(
+    root: Root, what: What = "", as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
+    """Tell what each stream holds, what it lacks and what it was made with."""
+    cache = _open(root)
+    rows = [describe(cache, one) for one in _chosen(cache, what)]
+    if as_json:
+        print(json.dumps({"streams": rows}, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        print(f"{row['corpus']}/{row['name']}@{row['fingerprint'][:12]}")
+        for key, value in row.items():
+            if key not in ("corpus", "name", "fingerprint"):
+                print(f"  {key:<11} {json.dumps(value, ensure_ascii=False) if key == 'recipe' else value}")
+
+
+@app.command()
+def verify(
+    root: Root,
+    what: Annotated[str, typer.Argument(metavar="[CORPUS]", help="Only this corpus.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="Recompute every checksum.")] = False,
+) -> None:
+    """Check the cache; exit with 1 and list "stream utterance object reason" if anything is wrong."""
+    from .verify import verify as run
+
+    found = False
+    for problem in run(_open(root), what or None, full=full):
+        found = True
+        print(problem)
+    if found:
+        raise typer.Exit(1)
+    print("nothing wrong" + ("" if full else " (sizes only; --full recomputes every checksum)"))
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Cache to copy from.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="Cache to copy to; created if absent.")],
+    what: What = "",
+) -> None:
+    """Copy or merge caches; resumable, every checksum checked on the way."""
+    from .copy import copy as run
+
+    from_, to = _open(source), _open(target)
+    done = run(from_, to, _chosen(from_, what), print)
+    print(f"{done.streams} streams, {done.items} utterances, {done.bytes / 1e6:.1f} MB copied to {target}")
+
+
+@app.command()
+def rm(
+    root: Root,
+    what: Annotated[str, typer.Argument(metavar="CORPUS[/STREAM]", help="What to remove.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a stream, or a corpus with all its streams."""
+    from .gc import remove_corpus, remove_stream
+
+    cache = _open(root)
+    chosen = _chosen(cache, what)
+    if not yes:
+        typer.confirm(f"remove {what} ({len(chosen)} streams) from {root}?", abort=True)
+    if "/" in what:
+        for one in chosen:
+            remove_stream(cache, one)
+    else:
+        remove_corpus(cache, what)
+    print(f"removed {what}")
+
+
+@app.command()
+def gc(
+    root: Root,
+    grace_hours: Annotated[float, typer.Option(help="Keep what is younger; a writer may be about to use it.")] = 24.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
+) -> None:
+    """Remove what no record refers to: shards of killed writers, temporary files, superseded records."""
+    from .gc import collect
+
+    paths, size = collect(_open(root), grace_hours * 3600, dry_run=dry_run)
+    for path in paths:
+        print(path)
+    print(f"{len(paths)} objects, {size / 1e6:.1f} MB {'would be ' if dry_run else ''}removed")
+
+
+def describe(cache: "Cache", info: "StreamInfo") -> dict[str, Any]:
+    """What `cache info --json` says of a stream."""
+    stream = cache.open_info(info)
+    frames = info.recipe["kind"] == "frames"
+    size = sum(found.size for found in cache.objects.list(f"{info.folder}/shards"))
+    return {
+        "corpus": info.corpus,
+        "name": info.name,
+        "fingerprint": info.fingerprint,
+        "recipe": info.recipe,
+        "backend": info.backend,
+        "dim": stream.dim if frames else None,
+        "rate": stream.rate if frames else None,
+        "dtype": stream.dtype.name if frames else None,
+        "utterances": len(stream),
+        "failures": len(stream.failures),
+        "missing": len(stream.missing),
+        "stale": stream.stale,
+        "frames": stream.frames,
+        "bytes": size,
+        "created": info.created,
+        "environment": stream.environment,
+    }
+
+
+def _open(root: str) -> "Cache":
+    from .errors import EmocacheError
+    from .store import Cache
+
+    if "://" not in root and not Path(root).is_dir() and root:
+        parent = Path(root).parent
+        if not parent.is_dir():
+            raise EmocacheError(f"cache {root!r}: no such folder; give the one `emocache extract --cache` wrote")
+    return Cache(root)
+
+
+def _chosen(cache: "Cache", what: str) -> list["StreamInfo"]:
+    corpus, _, stream = what.partition("/")
+    if stream:
+        opened = cache.stream(corpus, stream)
+        return [info for info in cache.streams(corpus) if info.fingerprint == opened.fingerprint]
+    if corpus:
+        cache.manifest(corpus)
+        return cache.streams(corpus)
+    return [info for name in cache.corpora() for info in cache.streams(name)]
