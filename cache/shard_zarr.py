@@ -45,7 +45,8 @@ def build(
         row_bytes = int(dtype.itemsize * np.prod(tail, dtype=np.int64))
         chunk = min(rows, max(1, _CHUNK_BYTES // row_bytes))
         path = "/".join([array, "c", *"0" * (1 + len(tail))])
-        files[path] = [*map(memoryview, parts), *_padding_and_index(rows, chunk, row_bytes)]
+        flat = [part.data for part in parts]
+        files[path] = [*flat, *_padding_and_index(rows, chunk, row_bytes)]
         located[array] = Located(f"{name}/{path}", 0, dtype.str, (rows, *tail))
         shapes[array] = (dtype.str, (rows, *tail), chunk)
     files.update({path: [data] for path, data in _metadata(ids, shapes).items()})

@@ -158,7 +158,7 @@ class Cache:
             raise EmocacheError(f"cache {self.objects.url} cannot be written: {error}") from error
         if existing["fingerprint"] != digest:
             raise EmocacheError(f"{objects.url} holds another recipe under the same 12 digits; rename the encoder")
-        return StreamWriter(objects, name, recipe, existing["backend"], manifest.item_keys(digest, recipe["inputs"]))
+        return StreamWriter(objects, name, recipe, existing["backend"], manifest)
 
     def open_info(self, info: StreamInfo) -> Stream:
         """The stream that `streams` told of."""

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import ModuleType
@@ -12,11 +12,12 @@ import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from . import shard_hdf5, shard_table, shard_zarr
+from . import index, shard_hdf5, shard_table, shard_zarr
 from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name
 from .errors import EmocacheError, InputFailure
+from .manifest import Manifest
 from .objects import Objects
-from .recipe import Recipe
+from .recipe import Recipe, fingerprint
 from .sealed import DamagedError
 
 BACKENDS: dict[str, ModuleType] = {"zarr": shard_zarr, "hdf5": shard_hdf5}
@@ -56,12 +57,14 @@ class StreamWriter:
         keys: {utterance id: item key} of the current manifest.
     """
 
-    def __init__(self, objects: Objects, name: str, recipe: Recipe, backend: str, keys: Mapping[str, str]) -> None:
+    def __init__(self, objects: Objects, name: str, recipe: Recipe, backend: str, manifest: Manifest) -> None:
         self.objects = objects
         self.name = name
         self.recipe = recipe
         self.backend = backend
-        self.keys = dict(keys)
+        self.manifest = manifest
+        self.fingerprint = fingerprint(recipe)
+        self.keys = manifest.item_keys(self.fingerprint, recipe["inputs"])
 
     def commit(
         self,
@@ -84,16 +87,12 @@ class StreamWriter:
             OSError: the shard cannot be written; nothing is committed.
         """
         failed = dict(failures or {})
-        rows: dict[str, Any]
-        build: Callable[[Record, dict[str, Any]], Record]
-        if self.recipe["kind"] == "table":
-            rows, build = {**items}, self._table_shard
-        else:
-            rows, build = self._stored(items, failed), self._frames_shard
+        table = self.recipe["kind"] == "table"
+        stored: Mapping[str, Any] = items if table else self._stored(items, failed)
         record = Record(unit, 0, secrets.token_hex(8), datetime.now(UTC).isoformat(timespec="seconds"))
         started = time.monotonic()
-        if rows:
-            record = build(record, rows)
+        if stored:
+            record = self._table_shard(record, stored) if table else self._frames_shard(record, stored)
         entries = tuple(FailureEntry(i, self.keys[i], f.reason, f.detail) for i, f in sorted(failed.items()))
         if time.monotonic() - started > GRACE_SECONDS / 2:
             raise EmocacheError(f"stream {self.name}: writing a shard took over {GRACE_SECONDS / 2:.0f} s, so gc might"
@@ -120,6 +119,10 @@ class StreamWriter:
             if not retry_failed:
                 done |= {entry.key for entry in record.failures}
         return [i for i in ids if self.keys[i] not in done]
+
+    def finish(self) -> None:
+        """Bring the stream's index up to date, so that readers need not go through the records."""
+        index.save(self.objects, index.load(self.objects), self.keys, self.manifest.sha256)
 
     def _stored(self, items: Mapping[str, Any], failed: dict[str, InputFailure]) -> dict[str, Item]:
         stored = {}

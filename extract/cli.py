@@ -1,0 +1,107 @@
+"""`emocache extract`, `emocache encoders` and `emocache corpora`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..cache.errors import EmocacheError
+
+
+def extract(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus of `emocache corpora`.")],
+    data: Annotated[Path, typer.Option(help="Folder of the corpus as its owner ships it.")],
+    cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
+    encoder: Annotated[list[str], typer.Option(metavar="NAME", help="One of `emocache encoders`; may be repeated.")],
+    layers: Annotated[str, typer.Option(help="last, all, or numbers as in 6,9,12.")] = "last",
+    checkpoints: Annotated[Path | None, typer.Option(metavar="DIR", help="Local weights, a folder per name.")] = None,
+    pca: Annotated[int | None, typer.Option(metavar="N", help="Also store the projection on N components.")] = None,
+    fit_on: Annotated[
+        str | None, typer.Option(metavar="EXPR", help="What the PCA may see: all, or column=value[|value],...")
+    ] = None,
+    map_: Annotated[
+        str,
+        typer.Option("--map", metavar="K=COLUMN,...", help="Columns of a table corpus: id=file,label=emotion."),
+    ] = "",
+    backend: Annotated[str, typer.Option(metavar="zarr|hdf5", help="How shards are stored.")] = "zarr",
+    dtype: Annotated[str, typer.Option(metavar="float16|float32", help="How numbers are stored.")] = "float16",
+    precision: Annotated[str, typer.Option(metavar="float32|bf16|fp16", help="How the model computes.")] = "float32",
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs.")] = "auto",
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="This worker's share of the units.")] = "1/1",
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N utterances.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Encode again what failed.")] = False,
+    rehash: Annotated[bool, typer.Option("--rehash", help="Hash every media file again.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an utterance failed.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
+) -> None:
+    """Encode a corpus once, into streams of the cache; what is there is never encoded again."""
+    _one_of("--backend", backend, ("zarr", "hdf5"))
+    _one_of("--dtype", dtype, ("float16", "float32"))
+    _one_of("--precision", precision, ("float32", "bf16", "fp16"))
+    try:
+        from . import stage
+    except ModuleNotFoundError as error:
+        raise EmocacheError(
+            f"extraction needs {error.name}; install it with: pip install 'emocache[extract]'"
+        ) from error
+    options = stage.Options(
+        corpus, data, cache, tuple(encoder), layers, checkpoints, pca, fit_on, _mapping(map_), backend, dtype,
+        precision, device, workers, _shard(shard), limit, retry_failed, rehash, offline,
+    )  # fmt: skip
+    report = stage.extract(options)
+    outcome = report.outcome
+    wrong = stage.unresolved_lines(report)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    print(
+        f"{corpus}: {', '.join(report.streams)}: {outcome.encoded} utterances encoded, {outcome.committed} items"
+        f" committed ({outcome.bytes / 1e6:.1f} MB), {report.already} were there, {len(wrong)} failed"
+    )
+    if not outcome.encoded and not wrong:
+        print("nothing to extract: everything is in the cache")
+    if outcome.unresolved or (strict and wrong):
+        raise typer.Exit(1)
+
+
+def encoders() -> None:
+    """List the encoders, with dimensions, frame rates and gigabytes per hour of float16 frames."""
+    from .encoders.registry import REGISTRY
+
+    print(f"{'name':<22} {'dim':>5} {'layers':>6} {'Hz':>6} {'GB/h':>6}  what it is")
+    for name, entry in REGISTRY.items():
+        rate = f"{entry.rate:g}" if entry.rate else "-"
+        size = f"{entry.rate * 3600 * entry.dim * 2 / 1e9:.2f}" if entry.rate else "-"
+        print(f"{name:<22} {entry.dim:>5} {entry.layers or '-':>6} {rate:>6} {size:>6}  {entry.description}")
+    print("a checkpoint folder of one of these types, by its path or its name below --checkpoints, works as well")
+
+
+def corpora() -> None:
+    """List the corpora that can be extracted."""
+    from .corpora import REGISTRY
+
+    for name, entry in REGISTRY.items():
+        print(f"{name:<10} {entry.description}")
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}", param_hint=option)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+        raise typer.BadParameter(f"{text!r} is not I/N with 1 <= I <= N", param_hint="--shard")
+    return int(number), int(of)
+
+
+def _mapping(text: str) -> dict[str, str]:
+    mapping = {}
+    for part in filter(None, text.split(",")):
+        key, equals, column = part.partition("=")
+        if not (key and equals and column):
+            raise typer.BadParameter(f"{part!r} is not K=COLUMN", param_hint="--map")
+        mapping[key.strip()] = column.strip()
+    return mapping

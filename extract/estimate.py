@@ -1,0 +1,49 @@
+"""What a run will cost, told before it starts."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..cache import EmocacheError, Load, Utterance
+from .encoders.base import Encoder
+
+_BYTES = {"float16": 2, "float32": 4}
+_SPEED = {True: 40.0, False: 2000.0}  # cost units a second, of models and of signal transforms, on a small CPU
+
+
+def loads(
+    utterances: Iterable[Utterance], encoders: Mapping[Encoder, Sequence[int | None]], dtype: str
+) -> dict[str, Load]:
+    """What each utterance is expected to cost, for cutting units: {id: Load}."""
+    found = {}
+    for utterance in utterances:
+        seconds = sum(encoder.cost(utterance) / _SPEED[encoder.layers > 0] for encoder in encoders)
+        size = max(encoder.expected_frames(utterance) * encoder.dim for encoder in encoders) * _BYTES[dtype]
+        found[utterance.id] = Load(seconds, size)
+    return found
+
+
+def total_bytes(utterances: Sequence[Utterance], encoders: Mapping[Encoder, Sequence[int | None]], dtype: str) -> int:
+    """Bytes of frames that the utterances will take, over all streams."""
+    size = 0
+    for encoder, layers in encoders.items():
+        frames = sum(encoder.expected_frames(utterance) for utterance in utterances)
+        size += frames * encoder.dim * _BYTES[dtype] * len(layers)
+    return size
+
+
+def check_room(cache: Path | None, needed: int) -> None:
+    """Refuse a run that cannot fit the disk.
+
+    Raises:
+        EmocacheError: less room than the frames need.
+    """
+    if cache is None:
+        return
+    folder = next(parent for parent in (cache, *cache.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise EmocacheError(
+            f"{needed / 1e9:.2f} GB of frames do not fit {folder}, which has {free / 1e9:.2f} GB free; free some,"
+            " choose fewer layers, --dtype float16 or --pca"
+        )
