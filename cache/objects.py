@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,14 +141,19 @@ class LocalObjects:
         """Write, fsync, rename into place, fsync the folder."""
         final = self.root / name
         temporary = self._temporary(final)
-        stored = {}
         try:
-            for below, parts in files.items():
-                path = temporary / below if below else temporary
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stored[f"{name}/{below}" if below else name] = _write(path, parts)
-            for directory, _, _ in os.walk(temporary):
-                _fsync_folder(Path(directory))
+            with ThreadPoolExecutor(1) as hasher:
+                pending = {}
+                for below, parts in files.items():
+                    path = temporary / below if below else temporary
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    pending[f"{name}/{below}" if below else name] = _write(path, parts, hasher)
+                # After the last write: the first fsync then carries most of what the others would wait for.
+                for below in files:
+                    _fsync(temporary / below if below else temporary)
+                for directory, _, _ in os.walk(temporary):
+                    _fsync_folder(Path(directory))
+                stored = {path: done.result() for path, done in pending.items()}
             os.rename(temporary, final)
         except BaseException:
             _remove(temporary)
@@ -161,7 +166,7 @@ class LocalObjects:
         final = self.root / path
         temporary = self._temporary(final)
         try:
-            _write(temporary, [data])
+            _write_document(temporary, data)
             try:
                 os.link(temporary, final)
             except FileExistsError:
@@ -170,7 +175,7 @@ class LocalObjects:
                 # A file system without links (exFAT, some network mounts): claim the name, then fill it. A crash in
                 # between leaves a record that fails its own checksum and counts as absent.
                 try:
-                    _write(final, [data], os.O_EXCL)
+                    _write_document(final, data, os.O_EXCL)
                 except FileExistsError:
                     return False
         finally:
@@ -183,7 +188,7 @@ class LocalObjects:
         final = self.root / path
         temporary = self._temporary(final)
         try:
-            _write(temporary, [data])
+            _write_document(temporary, data)
             os.rename(temporary, final)
         except BaseException:
             _remove(temporary)
@@ -206,31 +211,43 @@ class LocalObjects:
         return final.parent / f".{final.name}.{secrets.token_hex(6)}.tmp"
 
 
-def _write(path: Path, parts: Iterable[Buffer], flags: int = 0) -> Stored:
-    """Write parts to a file and fsync it; a second thread hashes what the first one writes."""
-    digest, size = hashlib.sha256(), 0
+def _write_document(path: Path, data: bytes, flags: int = 0) -> None:
+    """Write a small file and fsync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
     try:
-        with ThreadPoolExecutor(1) as hasher:
-            pending = []
-            for part in parts:
-                view = memoryview(part).cast("B")
-                pending.append(hasher.submit(digest.update, view))
-                size += len(view)
-                while len(view):
-                    view = view[os.write(descriptor, view) :]
-            for done in pending:
-                done.result()
+        _write_all(descriptor, memoryview(data))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return Stored(size, digest.hexdigest())
+
+
+def _write(path: Path, parts: Iterable[Buffer], hasher: Executor) -> "Future[Stored]":
+    """Write parts to a file; another thread hashes each as soon as it is written."""
+    digest, size = hashlib.sha256(), 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        for part in parts:
+            view = memoryview(part).cast("B")
+            size += len(view)
+            hasher.submit(digest.update, view)
+            _write_all(descriptor, view)
+    finally:
+        os.close(descriptor)
+    return hasher.submit(lambda: Stored(size, digest.hexdigest()))
+
+
+def _write_all(descriptor: int, view: memoryview) -> None:
+    while len(view):
+        view = view[os.write(descriptor, view) :]
 
 
 def _fsync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open folders; its renames are journalled
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+    if os.name != "nt":  # Windows cannot open folders; its renames are journalled
+        _fsync(folder)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -20,13 +20,16 @@ def build(
 ) -> tuple[dict[str, list[Buffer]], dict[str, Located]]:
     """The one file of a shard and where each array lies in it; see `shard_zarr.build`.
 
-    The file is made in memory: an HDF5 file that is being written does not survive a kill, a finished one does.
+    The file is made in memory, for an HDF5 file that is being written does not survive a kill: everything but `frames`
+    is written by h5py, and the frames take the place that HDF5 has set aside for them, so that they are not copied.
     """
     image = io.BytesIO()
     located: dict[str, Located] = {}
     with h5py.File(image, "w") as file:
         file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
         for array, parts in arrays.items():
+            if array == "frames":
+                continue
             rows = sum(len(part) for part in parts)
             shape = (rows, *parts[0].shape[1:])
             dataset = file.create_dataset(array, shape, parts[0].dtype)
@@ -35,7 +38,21 @@ def build(
                 dataset[row : row + len(part)] = part
                 row += len(part)
             located[array] = Located(name, dataset.id.get_offset(), parts[0].dtype.str, shape)
-    return {"": [image.getbuffer()]}, located
+        frames = arrays["frames"]
+        shape = (sum(len(part) for part in frames), *frames[0].shape[1:])
+        start = _set_aside(file, "frames", shape, frames[0].dtype)
+        located["frames"] = Located(name, start, frames[0].dtype.str, shape)
+    head, tail = image.getvalue()[:start], image.getvalue()[start + sum(part.nbytes for part in frames) :]
+    return {"": [head.ljust(start, b"\0"), *(part.data for part in frames), tail]}, located
+
+
+def _set_aside(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Make a contiguous dataset whose space is allocated and left as it is; returns the space's offset in the file."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    type_, space = h5py.h5t.py_create(dtype, logical=True), h5py.h5s.create_simple(shape)
+    return int(h5py.h5d.create(file.id, name.encode(), type_, space, properties).get_offset())
 
 
 def read_rows(objects: Objects, shard: str, rows: Sequence[int]) -> npt.NDArray[Any]:

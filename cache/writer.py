@@ -236,11 +236,11 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         raise InputFailure("no_frames", "the encoder gave no frame; is the clip long enough?")
     if frames.ndim != 2 or frames.shape[1] != recipe["dim"] or frames.shape[1] * 8 > _MAX_FRAME_BYTES:
         raise ValueError(f"frames of shape {frames.shape}, the recipe says (T, {recipe['dim']})")
-    if not np.isfinite(frames).all():
-        raise InputFailure("not_finite", "the encoder's output holds NaN or infinity; try --precision float32")
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(frames, np.dtype(recipe["dtype"]).newbyteorder("<"))
-    if not np.isfinite(cast).all():
+    if not _all_finite(cast):
+        if not np.isfinite(frames).all():
+            raise InputFailure("not_finite", "the encoder's output holds NaN or infinity; try --precision float32")
         top = float(np.abs(frames).max())
         raise InputFailure(
             "overflow", f"a value of {top:.6g} does not fit {recipe['dtype']}; extract with --dtype float32"
@@ -258,6 +258,13 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         if aux[name].shape != (len(frames), *declared["shape"]):
             raise ValueError(f"aux array {name!r} of shape {aux[name].shape} for {len(frames)} frames")
     return Item(cast, times, aux)
+
+
+def _all_finite(frames: npt.NDArray[Any]) -> bool:
+    if frames.dtype.itemsize != 2:
+        return bool(np.isfinite(frames).all())
+    # NumPy tests float16 one by one; the exponent bits tell the same 20 times faster.
+    return bool((frames.view(np.uint16) & 0x7FFF).max() < 0x7C00)
 
 
 def checksum(item: Item) -> int:

