@@ -1,9 +1,10 @@
 """The root command; the only module that composes the stages. Heavy imports happen inside the commands."""
 
 import sys
+from typing import Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from . import __version__
 from .cache.cli import app as cache_app
@@ -12,7 +13,27 @@ from .evaluate.cli import evaluate
 from .extract.cli import corpora, encoders, extract
 from .train.cli import train
 
+
+class Root(TyperGroup):
+    """Turns every foreseen error into one line on standard error and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command chosen."""
+        try:
+            return super().invoke(ctx)
+        except EmocacheError as error:
+            line = " ".join(str(error).split())
+        except KeyboardInterrupt:
+            print("stopped; what was finished is stored, and the same command goes on from there", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except OSError as error:
+            line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {line}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
 app = typer.Typer(
+    cls=Root,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,7 +43,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """Frozen embeddings extracted once, emotion heads trained many times."""
     if version:
         print(__version__)
@@ -35,23 +56,5 @@ app.add_typer(cache_app, name="cache")
 
 
 def main() -> None:
-    """Run the command line; every foreseen error is one line on standard error."""
-    try:
-        status = app(standalone_mode=False)
-    except EmocacheError as error:
-        status = _fail(str(error), 1)
-    except click.exceptions.Abort:
-        status = _fail("stopped", 130)
-    except KeyboardInterrupt:
-        status = _fail("stopped; what was finished is committed, the same command goes on from there", 130)
-    except click.ClickException as error:
-        error.show()
-        status = error.exit_code
-    except OSError as error:
-        status = _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
-    sys.exit(status or 0)
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"error: {' '.join(message.split())}" if status == 1 else message, file=sys.stderr)
-    return status
+    """Run the command line."""
+    app()

@@ -1,0 +1,1 @@
+"""Stage 1: corpora become manifests, media become frames, frames go to the cache."""

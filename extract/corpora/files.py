@@ -1,0 +1,144 @@
+"""Finding a corpus's media files, and hashing them no more often than needed."""
+
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...cache import EmocacheError, Media
+from ..media import MEDIA_SUFFIXES, media_duration
+
+_SETTLED = 2.0  # seconds; a file changed more recently may change again without a new time stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is known of one media file."""
+
+    sha256: str  # of its bytes
+    duration: float | None  # seconds, from the header
+
+
+class MediaHasher:
+    """sha256 and duration of media files, remembered by path, size, mtime_ns and inode.
+
+    Args:
+        memory: SQLite file that remembers; None remembers nothing. Should it be unusable, files are hashed anew.
+        rehash: hash every file anew, and remember that.
+        workers: threads that read.
+    """
+
+    def __init__(self, memory: Path | None = None, *, rehash: bool = False, workers: int | None = None) -> None:
+        self._memory = memory
+        self._rehash = rehash
+        self._workers = workers or min(8, os.cpu_count() or 1)
+
+    def probe(self, paths: Iterable[Path]) -> dict[Path, Probe]:
+        """Hash and duration of every file.
+
+        Raises:
+            EmocacheError: a file is missing, cannot be read, or changes while it is read.
+        """
+        wanted = sorted({Path(path).absolute(): Path(path) for path in paths}.items())
+        with _opened(self._memory) as memory, ThreadPoolExecutor(self._workers) as pool:
+            known = {} if self._rehash else _recall(memory)
+            found = list(pool.map(lambda pair: _probe(pair[0], known.get(str(pair[0]))), wanted))
+            _remember(memory, [row for _, row in found if row is not None])
+        return {path: probe for (_, path), (probe, _) in zip(wanted, found, strict=True)}
+
+
+_Identity = tuple[int, int, int]  # size, mtime_ns, inode
+_Row = tuple[str, int, int, int, str, float | None]
+
+
+def _probe(path: Path, known: tuple[_Identity, Probe] | None) -> tuple[Probe, _Row | None]:
+    try:
+        before = _identity(path)
+        if known is not None and known[0] == before:
+            return known[1], None
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        after = _identity(path)
+    except OSError as error:
+        raise EmocacheError(f"media file {path} cannot be read: {error.strerror or error}") from error
+    if before != after:
+        raise EmocacheError(f"media file {path} changed while it was read; start again when its writer is done")
+    probe = Probe(digest, media_duration(path))
+    settled = before[1] < (time.time() - _SETTLED) * 1e9
+    return probe, (str(path), *before, probe.sha256, probe.duration) if settled else None
+
+
+def _identity(path: Path) -> _Identity:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[sqlite3.Connection | None]:
+    memory = None
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            memory = sqlite3.connect(path, timeout=30)
+            memory.execute(
+                "CREATE TABLE IF NOT EXISTS media"
+                " (path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT, duration REAL)"
+            )
+        except (sqlite3.Error, OSError):  # remembering is a courtesy: a read-only or damaged memory stops nothing
+            memory = None
+    if memory is None:
+        yield None
+    else:
+        with closing(memory):
+            yield memory
+
+
+def _recall(memory: sqlite3.Connection | None) -> dict[str, tuple[_Identity, Probe]]:
+    if memory is None:
+        return {}
+    try:
+        rows = memory.execute("SELECT path, size, mtime_ns, inode, sha256, duration FROM media").fetchall()
+    except sqlite3.Error:
+        return {}
+    return {path: ((size, mtime, inode), Probe(sha256, length)) for path, size, mtime, inode, sha256, length in rows}
+
+
+def _remember(memory: sqlite3.Connection | None, rows: list[_Row]) -> None:
+    if memory is None or not rows:
+        return
+    try:
+        with memory:
+            memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?)", rows)
+    except sqlite3.Error:
+        return
+
+
+def media_files(root: Path, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> list[Path]:
+    """Every file below `root` with one of the suffixes, sorted; hidden names, such as macOS's "._" twins, left out."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.extend(
+            Path(folder, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122
+        )
+    return sorted(found)
+
+
+def one_per_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """{stem: path}, of several copies the one nearest to the root, for archives that nest a second copy of all."""
+    kept: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda p: (len(p.parts), str(p))):
+        kept.setdefault(path.stem, path)
+    return kept
+
+
+def media(root: Path, path: Path, role: str, probes: Mapping[Path, Probe]) -> Media:
+    """The manifest's entry for one probed file below `root`."""
+    return Media(role, path.relative_to(root).as_posix(), probes[path].sha256)

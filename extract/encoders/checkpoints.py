@@ -1,0 +1,214 @@
+"""Where a checkpoint comes from, what kind it is, and the hashes that identify it."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ...cache import EmocacheError
+from ...cache.recipe import canonical_json
+from .registry import CLS_SUFFIX, FAMILY_OF_MODEL_TYPE, REGISTRY, EncoderEntry
+
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json", "sentencepiece.bpe.model",
+)  # fmt: skip
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_DOWNLOADED = ["config.json", "preprocessor_config.json", *_TOKENIZER_FILES, _WEIGHTS, _INDEX, "model-*.safetensors"]
+# A library version and a path say nothing about the numbers, and the recipe may not depend on them.
+_VOLATILE = ("_name_or_path", "transformers_version")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder with config.json and safetensors weights."""
+
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def model_type(self) -> str:
+        """The kind of model, such as "hubert"."""
+        return str(self.config.get("model_type"))
+
+    @property
+    def family(self) -> str:
+        """The family that can run it.
+
+        Raises:
+            EmocacheError: no family can.
+        """
+        family = FAMILY_OF_MODEL_TYPE.get(self.model_type)
+        if family is None:
+            known = ", ".join(sorted(FAMILY_OF_MODEL_TYPE))
+            raise EmocacheError(
+                f"{self.folder}: config.json says model_type {self.model_type!r}, which no encoder here can run;"
+                f" known are {known}"
+            )
+        return family
+
+    def weight_files(self) -> list[Path]:
+        """The safetensors files, in a fixed order.
+
+        Raises:
+            EmocacheError: there are none, or one that the index names is missing.
+        """
+        if (self.folder / _WEIGHTS).is_file():
+            return [self.folder / _WEIGHTS]
+        index = read_json(self.folder / _INDEX)
+        if index is None:
+            found = ", ".join(sorted(p.name for p in self.folder.glob("*.bin"))) or "no weights"
+            raise EmocacheError(
+                f"{self.folder}: expected {_WEIGHTS}, found {found}; docs/encoders.md shows how to convert a checkpoint"
+            )
+        files = [self.folder / name for name in sorted(set(index.get("weight_map", {}).values()))]
+        for file in files:
+            if not file.is_file():
+                raise EmocacheError(f"{file} is missing, though {_INDEX} names it; copy the checkpoint again")
+        return files
+
+    def weights_sha256(self) -> str:
+        """sha256 over the bytes of the weight files."""
+        stats = [(str(file.resolve()), file.stat()) for file in self.weight_files()]
+        return _hash_files(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+    def config_sha256(self, others: Iterable[str]) -> str:
+        """sha256 over config.json (less paths and library versions) and those of the `others` that exist."""
+        config = {k: v for k, v in self.config.items() if k not in _VOLATILE}
+        parts = [["config.json", hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()]]
+        for name in sorted(others):
+            file = self.folder / name
+            if file.is_file():
+                parts.append([name, hashlib.sha256(file.read_bytes()).hexdigest()])
+        return hashlib.sha256(canonical_json(parts)).hexdigest()
+
+    def identity(self) -> dict[str, str]:
+        """The part of a recipe that identifies the checkpoint."""
+        others = _TOKENIZER_FILES if self.family == "text" else ("preprocessor_config.json",)
+        return {"weights_sha256": self.weights_sha256(), "config_sha256": self.config_sha256(others)}
+
+
+def find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, str, Checkpoint]:
+    """Find the checkpoint of an encoder: below `checkpoints`, then as a path, then on the hub.
+
+    Args:
+        name: a name of the registry, a folder below `checkpoints`, or a path; `-cls` after a text model's.
+        checkpoints: folder with one folder per name, or None.
+        offline: take from the hub's local cache only.
+
+    Returns:
+        (the encoder's name in stream names, its family, the checkpoint).
+
+    Raises:
+        EmocacheError: nothing of that name, or it cannot be used; says what to do.
+    """
+    if checkpoints is not None and not checkpoints.is_dir():
+        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
+    folder = _folder(name, checkpoints)
+    if folder is not None:
+        found = read(folder)
+        return folder.name, found.family, found
+    base = name.removesuffix(CLS_SUFFIX)
+    entry = REGISTRY.get(base)
+    folder = _folder(base, checkpoints)
+    if folder is None and (entry is None or entry.hub is None):
+        raise EmocacheError(_unknown(name, checkpoints))
+    found = read(folder if folder is not None else _download(base, entry, offline))  # type: ignore[arg-type]
+    family = found.family
+    short = base if folder is None else folder.name
+    if base == name:
+        return short, family, found
+    if family != "text":
+        raise EmocacheError(f"encoder {name!r}: only text models have a {CLS_SUFFIX} variant, not {found.model_type}")
+    return short + CLS_SUFFIX, "text-cls", found
+
+
+def read(folder: Path) -> Checkpoint:
+    """Open a checkpoint folder; its weights are not touched.
+
+    Raises:
+        EmocacheError: there is no readable config.json.
+    """
+    config = read_json(folder / "config.json")
+    if config is None:
+        raise EmocacheError(f"{folder} holds no config.json; a checkpoint is what save_pretrained writes")
+    return Checkpoint(folder, config)
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is no file.
+
+    Raises:
+        EmocacheError: it is not a JSON object.
+    """
+    try:
+        value = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise EmocacheError(f"{file} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise EmocacheError(f"{file}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _folder(name: str, checkpoints: Path | None) -> Path | None:
+    if not name:
+        return None
+    plain = name == Path(name).name and name not in (".", "..")
+    if plain and checkpoints is not None and (checkpoints / name).is_dir():
+        return checkpoints / name
+    path = Path(name).expanduser()
+    if (path / "config.json").is_file() or (not plain and path.is_dir()):
+        return path.resolve()
+    return None
+
+
+def _unknown(name: str, checkpoints: Path | None) -> str:
+    names = set(REGISTRY)
+    if checkpoints is not None:
+        names |= {folder.name for folder in checkpoints.iterdir() if folder.is_dir()}
+    close = difflib.get_close_matches(name, sorted(names), 4, 0.5)
+    hint = f"did you mean {', '.join(close)}? " if close else ""
+    return (
+        f"unknown encoder {name!r}: {hint}`emocache encoders` lists all names;"
+        " for a checkpoint of your own give its path, or its folder's name and --checkpoints DIR"
+    )
+
+
+def _download(name: str, entry: EncoderEntry, offline: bool) -> Path:
+    local = f"a checkpoint folder as DIR/{name} with --checkpoints DIR"
+    if entry.revision is None:
+        raise EmocacheError(
+            f"encoder {name!r}: no safetensors revision of {entry.hub} is known to pin;"
+            f" give {local} (docs/encoders.md shows how to make one)"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            str(entry.hub), revision=entry.revision, allow_patterns=_DOWNLOADED, local_files_only=offline
+        )
+    except Exception as error:  # the hub client raises errors of whichever HTTP library it was built on
+        where = "is not in the local hub cache" if offline else f"cannot be fetched ({type(error).__name__})"
+        remedy = "run once without --offline" if offline else "check the network"
+        raise EmocacheError(
+            f"encoder {name!r}: {entry.hub} at {entry.revision[:12]} {where}; {remedy}, or give {local}"
+        ) from error
+    return Path(folder)
+
+
+@lru_cache(maxsize=64)
+def _hash_files(files: tuple[tuple[str, int, int], ...]) -> str:
+    # Size and time are there for the cache's key: a file that was replaced is hashed again.
+    digest = hashlib.sha256()
+    for path, _size, _mtime in files:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

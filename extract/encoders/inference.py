@@ -1,0 +1,152 @@
+"""Running frozen transformers models: device, precision, loading, and the outputs of chosen layers."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...cache import EmocacheError
+from .base import Layers
+from .checkpoints import Checkpoint
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Weights that inference never touches, which some checkpoints therefore lack.
+_UNUSED = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where and how precisely a model runs."""
+
+    device: torch.device
+    precision: str  # "float32", "bf16" or "fp16"
+
+    @classmethod
+    def create(cls, device: str, precision: str) -> "Runtime":
+        """Pick the device; "auto" is the GPU if there is one.
+
+        Raises:
+            EmocacheError: there is no such device.
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise EmocacheError(f"device {device!r} is not one of auto, cpu, cuda, cuda:N") from error
+        count = torch.cuda.device_count()
+        if chosen.type not in ("cpu", "cuda"):
+            raise EmocacheError(f"device {device!r} is not one of auto, cpu, cuda, cuda:N")
+        if chosen.type == "cuda" and (chosen.index or 0) >= count:
+            raise EmocacheError(f"device {device!r}: torch sees {count} CUDA devices; use --device cpu")
+        return cls(chosen, precision)
+
+    def send(self, batch: Tensor) -> Tensor:
+        """Copy to the device, from pinned memory if that is a GPU, without waiting."""
+        if self.device.type == "cuda":
+            return batch.pin_memory().to(self.device, non_blocking=True)
+        return batch
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """No gradients, no autocast, no TF32 in convolutions, deterministic kernels: for front ends."""
+        with (
+            torch.inference_mode(),
+            # By default cuDNN runs float32 convolutions in TF32, which keeps 10 bits of the mantissa.
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            yield
+
+    @contextmanager
+    def model(self) -> Iterator[None]:
+        """Like `exact`, and autocast to the precision asked for: for the model itself."""
+        with ExitStack() as stack:
+            stack.enter_context(self.exact())
+            if self.precision in _AUTOCAST:
+                stack.enter_context(torch.autocast(self.device.type, _AUTOCAST[self.precision]))
+            yield
+
+    def load(self, model_class: Any, checkpoint: Checkpoint, **options: Any) -> Any:
+        """A model of a transformers class with the checkpoint's weights, in float32, on the device, to be run only.
+
+        Attention is transformers' own choice: `sdpa` where the model supports it, else eager (WavLM).
+
+        Raises:
+            EmocacheError: the weights cannot be read, do not fit, or some are missing.
+        """
+        checkpoint.weight_files()
+        try:
+            with _quiet():
+                model, report = model_class.from_pretrained(
+                    checkpoint.folder, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+                    dtype=torch.float32, output_loading_info=True, **options,
+                )  # fmt: skip
+        except Exception as error:  # safetensors, json, shape and version errors share no base class
+            line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise EmocacheError(f"{checkpoint.folder}: the checkpoint cannot be loaded: {line}") from error
+        missing = sorted(key for key in report["missing_keys"] if not _UNUSED.search(key))
+        if missing:
+            raise EmocacheError(
+                f"{checkpoint.folder}: {len(missing)} weights of a {checkpoint.model_type} model are missing, such as"
+                f" {missing[0]}; is this a complete checkpoint of that kind?"
+            )
+        return model.eval().requires_grad_(False).to(self.device)
+
+
+@contextmanager
+def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]]:
+    """Collect the outputs of some of a model's transformer layers during a forward pass.
+
+    Only the layers asked for are kept in memory.
+
+    Args:
+        blocks: the model's list of layers.
+        layers: i for the output of the i-th one, 0 for the input of the first; None is left to the caller, who has
+            the model's own last hidden state.
+
+    Yields:
+        {i: (B, T, D)}, filled once the model has run.
+    """
+    stack = list(blocks.children())
+    found: dict[int, Tensor] = {}
+    handles = []
+
+    def keep_input(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        found[0] = inputs[0]
+
+    def keep_output(layer: int) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            found[layer] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    for layer in {layer for layer in layers if layer is not None}:
+        if layer == 0:
+            handles.append(stack[0].register_forward_pre_hook(keep_input))
+        else:
+            handles.append(stack[layer - 1].register_forward_hook(keep_output(layer)))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    from transformers.utils import logging as chatter
+
+    level, bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity(logging.ERROR)
+    chatter.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if bar:
+            chatter.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,58 @@
+"""Normalisation layers that see each clip of a padded batch as if it were alone.
+
+The first convolution of group-norm checkpoints (wav2vec 2.0 base and large, HuBERT base, WavLM base) normalises each
+channel over all time, so zeros appended to a clip change every one of its frames, with an attention mask or without.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MaskedGroupNorm(nn.Module):
+    """GroupNorm over each clip's valid positions.
+
+    Each clip is normalised by itself, with the very operation it would see alone; positions after its end become 0.
+    Set `lengths` before the model runs.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+        self.lengths: Sequence[int] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) to (B, C, T)."""
+        _check(self.lengths, x)
+        out = x
+        for clip, length in enumerate(self.lengths):
+            valid = self.norm(x[clip : clip + 1, :, :length])
+            if clip == 0:  # autocast computes norms in float32, whatever goes in
+                out = valid.new_zeros(x.shape)
+            out[clip : clip + 1, :, :length] = valid
+        return out
+
+
+class MaskedBatchNorm(nn.Module):
+    """BatchNorm (with its fixed statistics) whose output after each clip's end is 0, as a convolution pads.
+
+    For HuBERT checkpoints with `conv_pos_batch_norm`. Set `lengths` before the model runs.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.lengths: Sequence[int] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) to (B, C, T)."""
+        _check(self.lengths, x)
+        out: Tensor = self.norm(x).clone()
+        for clip, length in enumerate(self.lengths):
+            out[clip, :, length:] = 0
+        return out
+
+
+def _check(lengths: Sequence[int], x: Tensor) -> None:
+    if len(lengths) != len(x):
+        raise ValueError(f"{len(lengths)} lengths for a batch of {len(x)}; set them before the model runs")

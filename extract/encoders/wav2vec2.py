@@ -1,0 +1,174 @@
+"""wav2vec 2.0, HuBERT and WavLM: one convolutional front, one transformer, three checkpoints' worth of details."""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from ...cache import EmocacheError, InputFailure, Utterance
+from ...cache.recipe import Recipe
+from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
+from .checkpoints import Checkpoint, read_json
+from .inference import Runtime, captured
+from .masked_norm import MaskedBatchNorm, MaskedGroupNorm
+from .windows import Window, encode_windows
+
+_LOG = logging.getLogger(__name__)
+# WavLM gives torch a boolean mask beside its float position bias; both are applied as they should be.
+warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+_FIELD, _HOP = 400, 320  # samples a frame sees, samples between frames
+_KERNELS, _STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
+_CORE, _CONTEXT = 1500, 100  # frames: 30 s and 2 s
+
+
+def frames(n: int) -> int:
+    """Frames of n samples; fewer than 400 are filled up with zeros and give one."""
+    return (max(n, _FIELD) - _FIELD) // _HOP + 1
+
+
+class Wav2Vec2:
+    """A model of the wav2vec 2.0 family: frames at 50 Hz, frame i seeing samples [320 i, 320 i + 400) directly.
+
+    A clip's frames do not depend on its batch: each clip is normalised before it is padded, padding is zeroed before
+    the positional convolution and masked in attention, and group norms are taken over each clip alone.
+
+    Up to 30 s a clip is encoded whole. A longer one is cut into equal parts of at most 30 s, each encoded with 2 s of
+    context on either side that is then dropped; the waveform is normalised over the whole clip.
+
+    The last layer is the model's `last_hidden_state`: with `do_stable_layer_norm` that is after the final layer norm.
+    """
+
+    inputs: tuple[str, ...] = ("audio",)
+    rate: float | None = 50.0
+
+    def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
+        self.name = name
+        self._checkpoint = checkpoint
+        self._runtime = runtime
+        self._model = runtime.load(AutoModel, checkpoint)
+        self._normalize = _front_end(checkpoint, self._model.config)
+        self.dim = int(self._model.config.hidden_size)
+        self.layers = int(self._model.config.num_hidden_layers)
+        self._group_norm, self._batch_norm = _mask_norms(self._model)
+
+    def recipe(self, layer: int | None) -> Recipe:
+        """See `Encoder.recipe`."""
+        return {
+            "kind": "frames",
+            "encoder": self.name,
+            "layer": check_layer(self.name, layer, self.layers),
+            "inputs": list(self.inputs),
+            "dim": self.dim,
+            "times": {"rate": 50.0, "first_start": 0.0, "width": 0.025},
+            "aux": {},
+            "family": "wav2vec2",
+            "version": 1,
+            **self._checkpoint.identity(),
+            "precision": self._runtime.precision,
+            "preprocessing": {
+                "sample_rate": SAMPLE_RATE, "normalize": self._normalize, "short_clips": "zeros up to 400 samples",
+            },
+            "windowing": {"seconds": 30, "context_seconds": 2, "cut": "equal parts"},
+        }  # fmt: skip
+
+    def expected_frames(self, utterance: Utterance) -> int:
+        """See `Encoder.expected_frames`."""
+        return frames(samples(utterance))
+
+    def cost(self, utterance: Utterance) -> float:
+        """See `Encoder.cost`."""
+        length = seconds(utterance)
+        parts = -(-frames(samples(utterance)) // _CORE)
+        return length + 2 * (parts - 1) * _CONTEXT / 50
+
+    def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
+        """See `Encoder.encode`."""
+        wanted = {layer: check_layer(self.name, layer, self.layers) for layer in layers}
+        for clip in clips:
+            if clip.audio is not None and 0 < clip.audio.size < _FIELD:
+                _LOG.warning("utterance %s: %d samples, filled up with zeros to %d", clip.id, clip.audio.size, _FIELD)
+
+        def forward(rows: list[Audio]) -> Mapping[int | None, Tensor]:
+            with self._runtime.model(), captured(self._model.encoder.layers, list(wanted.values())) as found:
+                last = self._forward(rows)
+            return {layer: last if number is None else found[number] for layer, number in wanted.items()}
+
+        def run(audios: list[Audio]) -> list[Mapping[int | None, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
+            ready = [self._prepare(audio) for audio in audios]
+            return encode_windows(ready, _cut(ready), forward)
+
+        return encode_audio(clips, run)
+
+    def _prepare(self, audio: Audio) -> Audio:
+        if self._normalize:
+            # As in transformers' Wav2Vec2FeatureExtractor, but always before padding.
+            audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
+        return np.pad(audio, (0, max(0, _FIELD - len(audio))))
+
+    def _forward(self, rows: Sequence[Audio]) -> Tensor:
+        lengths = [len(row) for row in rows]
+        padded = np.zeros((len(rows), max(lengths)), np.float32)
+        for target, row in zip(padded, rows, strict=True):
+            target[: len(row)] = row
+        if self._group_norm is not None:
+            self._group_norm.lengths = [(n - _KERNELS[0]) // _STRIDES[0] + 1 for n in lengths]
+        if self._batch_norm is not None:
+            self._batch_norm.lengths = [frames(n) for n in lengths]
+        valid = torch.arange(padded.shape[1]) < torch.tensor(lengths)[:, None]
+        values, mask = self._runtime.send(torch.from_numpy(padded)), self._runtime.send(valid.long())
+        hidden: Tensor = self._model(values, attention_mask=mask).last_hidden_state
+        return hidden
+
+
+def _cut(audios: Sequence[Audio]) -> list[Window]:
+    windows = []
+    for clip, audio in enumerate(audios):
+        count = frames(len(audio))
+        parts = -(-count // _CORE)
+        bounds = [count * part // parts for part in range(parts + 1)]
+        for begin, end in pairwise(bounds):
+            first = max(0, begin - _CONTEXT)
+            stop = len(audio) if parts == 1 else min(len(audio), (end - 1 + _CONTEXT) * _HOP + _FIELD)
+            windows.append(Window(clip, first * _HOP, stop, begin - first, end - begin))
+    return windows
+
+
+def _mask_norms(model: Any) -> tuple[MaskedGroupNorm | None, MaskedBatchNorm | None]:
+    group = batch = None
+    first = model.feature_extractor.conv_layers[0]
+    norm = getattr(first, "layer_norm", None)
+    if isinstance(norm, nn.GroupNorm):
+        group = first.layer_norm = MaskedGroupNorm(norm)
+    positions = model.encoder.pos_conv_embed
+    norm = getattr(positions, "batch_norm", None)
+    if isinstance(norm, nn.Module):
+        batch = positions.batch_norm = MaskedBatchNorm(norm)
+    return group, batch
+
+
+def _front_end(checkpoint: Checkpoint, config: Any) -> bool:
+    """Check the front end; say whether waveforms are brought to zero mean and unit variance.
+
+    Without a preprocessor_config.json: as the models were trained, which is exactly where the convolutions carry
+    layer norms.
+    """
+    if getattr(config, "add_adapter", False):
+        raise EmocacheError(f"{checkpoint.folder}: checkpoints with an adapter (another frame rate) are not supported")
+    if (tuple(config.conv_kernel), tuple(config.conv_stride)) != (_KERNELS, _STRIDES):
+        raise EmocacheError(
+            f"{checkpoint.folder}: convolutions {config.conv_kernel} with strides {config.conv_stride};"
+            f" only {_KERNELS} with {_STRIDES} (50 frames a second) are supported"
+        )
+    front_end = read_json(checkpoint.folder / "preprocessor_config.json")
+    if front_end is None:
+        return bool(config.feat_extract_norm == "layer")
+    rate = front_end.get("sampling_rate", SAMPLE_RATE)
+    if rate != SAMPLE_RATE:
+        raise EmocacheError(f"{checkpoint.folder}: expects audio at {rate} Hz; only {SAMPLE_RATE} is supported")
+    return bool(front_end.get("do_normalize", True))

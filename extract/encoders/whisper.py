@@ -1,0 +1,130 @@
+"""The encoder half of Whisper, of any size (Radford et al. 2022, arXiv:2212.04356)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import WhisperFeatureExtractor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from ...cache import EmocacheError, InputFailure, Utterance
+from ...cache.recipe import Recipe
+from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples
+from .checkpoints import Checkpoint, read_json
+from .inference import Runtime, captured
+from .windows import Window, encode_windows
+
+_HOP, _N_FFT = 160, 400
+_WINDOW = 30 * SAMPLE_RATE
+
+
+def frames(n: int) -> int:
+    """Frames of n samples: one per two mel frames, of which there is one per started hop of 10 ms."""
+    mel_frames = -(-n // _HOP)
+    return -(-mel_frames // 2)
+
+
+class Whisper:
+    """Whisper's encoder: frames at 50 Hz, every one seeing its whole 30 s window.
+
+    The model knows 30 s and nothing else, so each window is filled up with silence and only the frames of the clip
+    itself are kept. Longer clips are cut every 30 s. The last layer is taken after the final layer norm.
+    """
+
+    inputs: tuple[str, ...] = ("audio",)
+    rate: float | None = 50.0
+
+    def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
+        self.name = name
+        self._checkpoint = checkpoint
+        self._runtime = runtime
+        # The decoder's weights are never read.
+        self._model = runtime.load(WhisperEncoder, checkpoint, key_mapping={r"^(model\.)?encoder\.": ""})
+        self.dim = int(self._model.config.d_model)
+        self.layers = int(self._model.config.encoder_layers)
+        self._bands = int(self._model.config.num_mel_bins)
+        self._filters = torch.from_numpy(_mel_filters(checkpoint, self._bands)).to(runtime.device, torch.float32)
+        self._hann = torch.hann_window(_N_FFT, device=runtime.device)
+
+    def recipe(self, layer: int | None) -> Recipe:
+        """See `Encoder.recipe`."""
+        return {
+            "kind": "frames",
+            "encoder": self.name,
+            "layer": check_layer(self.name, layer, self.layers),
+            "inputs": list(self.inputs),
+            "dim": self.dim,
+            "times": {"rate": 50.0, "first_start": 0.0, "width": 0.02},
+            "aux": {},
+            "family": "whisper",
+            "version": 1,
+            **self._checkpoint.identity(),
+            "precision": self._runtime.precision,
+            "preprocessing": {
+                "sample_rate": SAMPLE_RATE, "features": "log-mel", "bands": self._bands, "n_fft": _N_FFT, "hop": _HOP,
+            },
+            "windowing": {"seconds": 30, "overlap_seconds": 0, "padding": "silence", "frames": "valid"},
+        }  # fmt: skip
+
+    def expected_frames(self, utterance: Utterance) -> int:
+        """See `Encoder.expected_frames`."""
+        return frames(samples(utterance))
+
+    def cost(self, utterance: Utterance) -> float:
+        """See `Encoder.cost`; 30 s for every started window."""
+        return 30.0 * -(-samples(utterance) // _WINDOW)
+
+    def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
+        """See `Encoder.encode`."""
+        wanted = {layer: check_layer(self.name, layer, self.layers) for layer in layers}
+
+        def forward(rows: list[Audio]) -> Mapping[int | None, Tensor]:
+            mel = self._log_mel(rows)
+            with self._runtime.model(), captured(self._model.layers, list(wanted.values())) as found:
+                last = self._model(mel).last_hidden_state
+            return {layer: last if number is None else found[number] for layer, number in wanted.items()}
+
+        return encode_audio(clips, lambda audios: encode_windows(audios, _cut(audios), forward))
+
+    def _log_mel(self, rows: Sequence[Audio]) -> Tensor:
+        """(B, bands, 3000) log-mel of up to 30 s each, the numbers of transformers' WhisperFeatureExtractor."""
+        padded = np.zeros((len(rows), _WINDOW), np.float32)
+        for row, audio in zip(padded, rows, strict=True):
+            row[: len(audio)] = audio
+        with self._runtime.exact():
+            waves = self._runtime.send(torch.from_numpy(padded))
+            spectrum = torch.stft(waves, _N_FFT, _HOP, window=self._hann, return_complex=True)
+            mel = self._filters.T @ (spectrum[..., :-1].abs() ** 2).contiguous()
+            log = torch.clamp(mel, min=1e-10).log10()
+            log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0)
+            return (log + 4.0) / 4.0
+
+
+def _cut(audios: Sequence[Audio]) -> list[Window]:
+    windows = []
+    for clip, audio in enumerate(audios):
+        for start in range(0, len(audio), _WINDOW):
+            stop = min(start + _WINDOW, len(audio))
+            windows.append(Window(clip, start, stop, 0, frames(stop - start)))
+    return windows
+
+
+def _mel_filters(checkpoint: Checkpoint, bands: int) -> npt.NDArray[np.float64]:
+    """(201, bands), after checking that the checkpoint's front end is the one every Whisper has."""
+    usual = {
+        "feature_size": bands,
+        "sampling_rate": SAMPLE_RATE,
+        "hop_length": _HOP,
+        "n_fft": _N_FFT,
+        "chunk_length": 30,
+    }
+    found = read_json(checkpoint.folder / "preprocessor_config.json") or {}
+    for key, value in usual.items():
+        if found.get(key, value) != value:
+            raise EmocacheError(
+                f"{checkpoint.folder}: preprocessor_config.json says {key} {found[key]}; this model needs {value}"
+            )
+    front_end = WhisperFeatureExtractor(feature_size=bands)  # type: ignore[no-untyped-call]
+    return np.asarray(front_end.mel_filters)

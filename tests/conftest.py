@@ -1,0 +1,25 @@
+"""What every test may rely on: no hub, and a finder for the real data beside the checkout."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import emocache
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SHARED = Path(emocache.__file__).resolve().parent.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Function from a path below ../shared to the path; skips the test on a machine without it."""
+
+    def find(path: str) -> Path:
+        if not (SHARED / path).exists():
+            pytest.skip(f"../shared/{path} is not on this machine")
+        return SHARED / path
+
+    return find

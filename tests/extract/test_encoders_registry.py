@@ -1,0 +1,223 @@
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import emocache
+from emocache.cache import EmocacheError
+from emocache.cache.recipe import canonical_json, check_stream_name
+from emocache.extract.encoders import REGISTRY, load
+from emocache.extract.encoders.checkpoints import find, read
+from emocache.extract.encoders.registry import FAMILY_OF_MODEL_TYPE, IMPLEMENTATIONS
+
+
+def test_the_table_costs_no_heavy_import() -> None:
+    code = (
+        "import sys, emocache.extract.encoders as e; assert e.REGISTRY; e.load('logmel');"
+        "print([m for m in ('torch', 'transformers', 'pandas', 'sklearn') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_entries_are_sound(name: str) -> None:
+    entry = REGISTRY[name]
+    assert check_stream_name(name) == name and entry.family in IMPLEMENTATIONS and entry.description
+    assert entry.revision is None or re.fullmatch("[0-9a-f]{40}", entry.revision)
+    assert (entry.hub is None) == (entry.layers == 0)
+    if entry.family == "text":
+        twin = REGISTRY[name + "-cls"]
+        assert (twin.family, twin.hub, twin.revision, twin.dim) == ("text-cls", entry.hub, entry.revision, entry.dim)
+    if entry.rate is not None:
+        assert entry.gigabytes_per_hour() == entry.rate * 3600 * entry.dim * 2 / 1e9
+    else:
+        assert entry.gigabytes_per_hour() is None
+
+
+def test_every_family_has_its_class() -> None:
+    from importlib import import_module
+
+    assert set(FAMILY_OF_MODEL_TYPE.values()) <= set(IMPLEMENTATIONS)
+    for target in IMPLEMENTATIONS.values():
+        module, _, name = target.partition(":")
+        assert hasattr(import_module(f"emocache.extract.encoders.{module}"), name)
+
+
+def test_the_guide_names_those_without_a_pinned_revision() -> None:
+    guide = (Path(str(emocache.__file__)).parent / "docs" / "encoders.md").read_text()
+    unpinned = [name for name, entry in REGISTRY.items() if entry.hub is not None and entry.revision is None]
+    assert f"({', '.join(unpinned)})" in " ".join(guide.split())
+
+
+def test_unknown_names_get_help(tmp_path: Path) -> None:
+    (tmp_path / "my-whisper").mkdir()
+    with pytest.raises(
+        EmocacheError, match=r"unknown encoder 'whisper_base': did you mean whisper-base.*--checkpoints DIR"
+    ):
+        load("whisper_base")
+    with pytest.raises(EmocacheError, match=r"did you mean .*my-whisper"):
+        load("my-wisper", checkpoints=tmp_path)
+    with pytest.raises(EmocacheError, match="unknown encoder 'qqq': `emocache encoders` lists"):
+        load("qqq")
+    for name in ("", "mfcc-cls", "no/such/folder"):
+        with pytest.raises(EmocacheError, match="unknown encoder"):
+            load(name, checkpoints=tmp_path)
+
+
+def test_bad_settings(tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(EmocacheError, match="precision 'int8' is not one of float32, bf16, fp16"):
+        load("logmel", precision="int8")
+    with pytest.raises(EmocacheError, match="there is no such folder"):
+        load("whisper-base", checkpoints=tmp_path / "none")
+    with pytest.raises(EmocacheError, match="device 'cuda:99': torch sees"):
+        load(str(tiny_bert), device="cuda:99")
+    for device in ("gpu", "meta"):
+        with pytest.raises(EmocacheError, match="is not one of auto, cpu, cuda"):
+            load(str(tiny_bert), device=device)
+
+
+def test_the_checkpoints_folder_comes_first_and_config_decides(
+    tiny_bert: Path, make_speech_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(make_speech_model("hubert", "group"), tmp_path / "shelf" / "whisper-base")
+    shutil.copytree(tiny_bert, tmp_path / "here" / "whisper-base")
+    monkeypatch.chdir(tmp_path / "here")
+    assert find("whisper-base", tmp_path / "shelf", True)[:2] == ("whisper-base", "wav2vec2")
+    assert find("whisper-base", None, True)[:2] == ("whisper-base", "text")
+    assert find("./whisper-base/", tmp_path / "shelf", True)[:2] == ("whisper-base", "text")
+    assert find("./whisper-base-cls", None, True)[:2] == ("whisper-base-cls", "text-cls")
+    with pytest.raises(EmocacheError, match="only text models have a -cls variant, not hubert"):
+        find("whisper-base-cls", tmp_path / "shelf", True)
+
+
+def test_the_hub_is_asked_for_the_pinned_revision_only(
+    tiny_roberta: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    asked: dict[str, Any] = {}
+
+    def fetch(repository: str, **options: Any) -> str:
+        asked.update(options, repository=repository)
+        return str(tiny_roberta)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert find("roberta-large-cls", tmp_path, False)[:2] == ("roberta-large-cls", "text-cls")
+    assert asked["repository"] == "FacebookAI/roberta-large" and asked["local_files_only"] is False
+    assert asked["revision"] == REGISTRY["roberta-large"].revision
+    assert not any(pattern.endswith((".bin", ".pt", ".py", "*")) for pattern in asked["allow_patterns"])
+
+
+def test_no_hub_no_pin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    with pytest.raises(
+        EmocacheError, match=r"no safetensors revision of microsoft/wavlm-large is known.*--checkpoints DIR"
+    ):
+        load("wavlm-large")
+
+    def refuse(*_: object, **__: object) -> str:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(EmocacheError, match=r"at e37978b90ca9 cannot be fetched \(ConnectionError\); check the"):
+        load("whisper-base")
+    with pytest.raises(EmocacheError, match="is not in the local hub cache; run once without --offline, or give"):
+        load("whisper-base", offline=True)
+
+
+def test_unusable_checkpoints(tiny_bert: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(EmocacheError, match=r"holds no config\.json"):
+        load("empty", checkpoints=tmp_path)
+
+    folder = shutil.copytree(tiny_bert, tmp_path / "broken")
+    weights = folder / "model.safetensors"
+    intact = weights.read_bytes()
+    weights.write_bytes(intact[: len(intact) // 2])
+    with pytest.raises(EmocacheError, match="broken: the checkpoint cannot be loaded"):
+        load(str(folder))
+    weights.rename(folder / "pytorch_model.bin")
+    with pytest.raises(EmocacheError, match=r"expected model\.safetensors, found pytorch_model\.bin; docs/"):
+        load(str(folder))
+    weights.write_bytes(intact)
+    with safe_open(weights, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys() if "layer.1.attention" not in key}  # noqa: SIM118
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(EmocacheError, match=r"weights of a bert model are missing, such as encoder\.layer\.1"):
+        load(str(folder))
+    (folder / "tokenizer.json").write_text("{")
+    weights.write_bytes(intact)
+    with pytest.raises(EmocacheError, match="the tokenizer cannot be loaded"):
+        load(str(folder))
+
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(EmocacheError, match="model_type 'gpt2', which no encoder here can run; known are bert"):
+        load(str(folder))
+    (folder / "config.json").write_text("[1]")
+    with pytest.raises(EmocacheError, match="expected a JSON object, found list"):
+        load(str(folder))
+    (folder / "config.json").write_text("{")
+    with pytest.raises(EmocacheError, match=r"config.json cannot be read"):
+        load(str(folder))
+
+
+def test_weights_are_known_by_their_bytes(tiny_bert: Path, tmp_path: Path) -> None:
+    one = shutil.copytree(tiny_bert, tmp_path / "a" / "model")
+    weights = one / "model.safetensors"
+    assert read(one).weights_sha256() == hashlib.sha256(weights.read_bytes()).hexdigest()
+    two = shutil.copytree(tiny_bert, tmp_path / "b" / "model")
+    assert load(str(one)).recipe(None) == load(str(two)).recipe(None)
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    assert read(one).weights_sha256() != read(two).weights_sha256()
+
+
+def test_sharded_weights(tiny_bert: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    folder = shutil.copytree(tiny_bert, tmp_path / "shards")
+    AutoModel.from_pretrained(tiny_bert).save_pretrained(folder, max_shard_size="20KB")
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    files = sorted(folder.glob("model-*.safetensors"))
+    assert len(files) > 1 and read(folder).weight_files() == files
+    assert read(folder).weights_sha256() == hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+    assert load(str(folder)).dim == 32
+    files[0].unlink()
+    with pytest.raises(EmocacheError, match=r"is missing, though model.safetensors.index.json names it"):
+        load(str(folder))
+
+
+def test_the_config_counts_but_not_versions_and_paths(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bert, tmp_path / "model")
+    before = read(folder).identity()["config_sha256"]
+
+    def rewrite(file: str, **changes: object) -> str:
+        values = json.loads((folder / file).read_text()) | changes
+        (folder / file).write_text(json.dumps(values))
+        return read(folder).identity()["config_sha256"]
+
+    assert rewrite("config.json", transformers_version="9.9", _name_or_path="/elsewhere") == before
+    assert rewrite("config.json", layer_norm_eps=1e-3) != before
+    changed = read(folder).identity()["config_sha256"]
+    assert rewrite("tokenizer_config.json", do_lower_case=False) != changed
+
+
+def test_recipes_are_plain_json(tiny_bert: Path, tiny_whisper: Path, make_speech_model: Callable[..., Path]) -> None:
+    for name in ("logmel", "mfcc", tiny_bert, f"{tiny_bert}-cls", tiny_whisper, make_speech_model("wavlm", "group")):
+        recipe = load(str(name), device="cpu").recipe(None)
+        assert json.loads(canonical_json(recipe)) == recipe
+        required = {"kind", "encoder", "layer", "inputs", "dim", "times", "aux"}
+        assert required <= set(recipe) and "dtype" not in recipe and recipe["kind"] == "frames"
