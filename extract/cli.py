@@ -56,7 +56,7 @@ def extract(
     for line in wrong:
         print(line, file=sys.stderr)
     print(
-        f"{corpus}: {', '.join(report.streams)}: {outcome.encoded} utterances encoded, {outcome.committed} items"
+        f"{report.corpus}: {', '.join(report.streams)}: {outcome.encoded} utterances encoded, {outcome.committed} items"
         f" committed ({outcome.bytes / 1e6:.1f} MB), {report.already} were there, {len(wrong)} failed"
     )
     if not outcome.encoded and not wrong:

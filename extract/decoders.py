@@ -1,9 +1,10 @@
 """The two libraries that read media, and the limits that hold for both. `media` is what callers use."""
 
+import errno
 import importlib
 import io
 import struct
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,15 @@ DEMUXERS = "mov,mp4,flv,avi,matroska,webm,asf,mpeg,mpegts,3gp,aac,ac3,amr,mp3,og
 """The formats FFmpeg may find. No playlists: a file named .mp4 could make it open others."""
 
 _BLOCK = 1 << 18  # frames
+_FORMATS = {".mp3": "MP3", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG"}  # optional in libsndfile
 
 
 class Doubtful(InputFailure):
     """A failure that a bad disk could have caused as well as bad bytes."""
+
+
+class MissingCodecError(RuntimeError):
+    """The library on this machine was built without the codec, which says nothing about the input."""
 
 
 def require(module: str) -> Any:
@@ -44,7 +50,8 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
 
     Raises:
         InputFailure: see `media.decode_audio`.
-        EmocacheError: libsndfile is missing, or lacks the codec.
+        EmocacheError: soundfile is not installed.
+        MissingCodecError: libsndfile lacks the codec.
         MemoryError: libsndfile could not allocate.
     """
     soundfile = require("soundfile")
@@ -70,8 +77,8 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
         text = error.error_string.removeprefix("Error : ").rstrip(".") or f"libsndfile error {error.code}"
         if "malloc" in text:
             raise MemoryError(text) from error
-        if "unimplemented" in text:
-            raise EmocacheError(f"{name}: this libsndfile lacks its codec ({text}); update soundfile") from error
+        if _FORMATS.get(PurePath(name).suffix.lower(), "WAV") not in soundfile.available_formats():
+            raise MissingCodecError(f"{name}: this libsndfile was built without its codec; update soundfile") from error
         raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error
     _check_length(name, rate, position, last)
     return np.concatenate(blocks), rate
@@ -82,18 +89,33 @@ def decode_container(source: Source, name: str, start: float | None, end: float 
 
     Raises:
         InputFailure: see `media.decode_audio`.
-        EmocacheError: PyAV is missing, or lacks the codec.
+        EmocacheError: PyAV is not installed.
+        MissingCodecError: PyAV lacks the codec.
     """
     av = require("av")
-    missing = (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError, av.error.PatchWelcomeError)
     try:
         with av.open(source, container_options={"format_whitelist": DEMUXERS}) as container:
             return _hear(container, name, start, end)
-    except missing as error:
-        raise EmocacheError(f"{name}: this PyAV lacks its codec ({error}); update av") from error
-    except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError, UnicodeDecodeError) as error:
+    except (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError) as error:
+        raise MissingCodecError(f"{name}: this PyAV was built without its codec ({error}); update av") from error
+    except _bad_bytes(av) as error:
+        if isinstance(error, OSError) and error.errno != errno.EIO:
+            raise
         text = getattr(error, "strerror", None) or str(error)
         raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error
+
+
+def _bad_bytes(av: Any) -> tuple[type[Exception], ...]:
+    """What PyAV raises for damage, OSError only with EIO; "not implemented" is how FFmpeg words impossible headers."""
+    error = av.error
+    return (
+        error.InvalidDataError,
+        error.ArgumentError,
+        error.EOFError,
+        error.PatchWelcomeError,
+        UnicodeDecodeError,
+        OSError,
+    )
 
 
 def _hear(container: Any, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
@@ -101,9 +123,11 @@ def _hear(container: Any, name: str, start: float | None, end: float | None) -> 
         raise InputFailure("no_audio", f"{name} has no audio track")
     track = container.streams.audio[0]
     if track.codec_context is None:
-        raise EmocacheError(f"{name}: this PyAV has no decoder for its audio track; update av")
+        raise MissingCodecError(f"{name}: this PyAV has no decoder for its audio track; update av")
     origin = (container.start_time or 0) / 1e6
-    claimed = float(track.duration * track.time_base) if track.duration else 0.0
+    claimed = 0.0  # seconds at which the track says it ends
+    if track.duration:
+        claimed = float(((track.start_time or 0) + track.duration) * track.time_base) - origin
     ear: _Ear | None = None
     reached = 0.0  # seconds, of any track
     for packet in container.demux():
@@ -111,9 +135,8 @@ def _hear(container: Any, name: str, start: float | None, end: float | None) -> 
             reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin)
         for frame in packet.decode() if packet.stream is track else ():
             if ear is None:
-                _check_header(
-                    name, frame.layout.nb_channels, frame.rate, claimed if end is None else end - (start or 0)
-                )
+                seconds = (claimed if end is None else end) - (start or 0.0)
+                _check_header(name, frame.layout.nb_channels, frame.rate, seconds)
                 ear = _Ear(name, frame.rate, start, end)
             ear.add(frame, origin)
         if ear is not None and ear.full:
@@ -122,7 +145,7 @@ def _hear(container: Any, name: str, start: float | None, end: float | None) -> 
         raise Doubtful("empty", f"the audio track of {name} holds no samples")
     whole = (container.duration or 0) / 1e6
     # The container's length may be another track's, and an audio track may end before it; a file cut off ends all.
-    promised = max(claimed, end or 0.0, whole if reached < whole - 0.5 else 0.0)
+    promised = max(claimed, end or start or 0.0, whole if reached < whole - 0.5 else 0.0)
     if not ear.full:
         _check_length(name, ear.rate, ear.position, round(promised * ear.rate))
     return np.concatenate([np.zeros(0, np.float32), *ear.blocks]), ear.rate

@@ -42,7 +42,8 @@ def decode_audio(
     Raises:
         InputFailure: the file or the segment is empty, has no audio track, is not decodable, ends too early, holds
             values that are not finite, or exceeds `decoders.MAX_CHANNELS` or `decoders.MAX_SECONDS`.
-        EmocacheError: the library for this format is not installed, or was built without the codec.
+        EmocacheError: the library for this format is not installed.
+        MissingCodecError: that library was built without the codec.
         OSError: the file cannot be read.
         MemoryError: there is too little memory.
     """
@@ -81,4 +82,6 @@ def media_duration(path: Path | str) -> float | None:
 
 
 def _segment(start: float | None, end: float | None) -> str:
-    return "" if start is None and end is None else f" from {start or 0:g} s to {'its end' if end is None else end}"
+    if start is None and end is None:
+        return ""
+    return f" from {start or 0:g} s to " + ("its end" if end is None else f"{end:g} s")

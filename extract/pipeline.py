@@ -175,30 +175,34 @@ def _decode(decode: Decode, utterance: Utterance) -> Clip:
 def _encode(batch: _Batch, streams: Mapping[str, Target], outcome: Outcome) -> None:
     """Put the batch through every encoder that lacks some of it, and file the results by stream."""
     unit, clips = batch.unit, []
+    undecoded: dict[str, InputFailure | None] = {}
     for utterance, future in zip(batch.utterances, batch.clips, strict=True):
         try:
             clips.append(future.result())
+            continue
         except InputFailure as failure:
-            for stream, ids in unit.wanted.items():
-                if utterance.id in ids:
-                    unit.failures.setdefault(stream, {})[utterance.id] = failure
+            undecoded[utterance.id] = failure
         except Exception as error:
+            undecoded[utterance.id] = None
             outcome.unresolved[utterance.id] = f"cannot be read: {error}"
+        clips.append(Clip(utterance.id, None, utterance.text, utterance.words))  # enough for encoders of text
     by_encoder: dict[int, list[str]] = {}
     for stream in unit.wanted:
         by_encoder.setdefault(id(streams[stream].encoder), []).append(stream)
     for names in by_encoder.values():
         encoder = streams[names[0]].encoder
-        todo = [clip for clip in clips if any(clip.id in unit.wanted[name] for name in names)]
-        layers = [streams[name].layer for name in names]
-        for clip, result in zip(todo, _encode_clips(encoder, todo, layers, outcome), strict=True):
-            for name in names:
-                if clip.id not in unit.wanted[name] or result is None:
+        lost = {} if {"audio", "video"}.isdisjoint(encoder.inputs) else undecoded
+        todo = [c for c in clips if c.id not in lost and any(c.id in unit.wanted[name] for name in names)]
+        encoded = _encode_clips(encoder, todo, [streams[name].layer for name in names], outcome)
+        results = {clip.id: result for clip, result in zip(todo, encoded, strict=True)} | lost
+        for name in names:
+            for utterance_id, result in results.items():
+                if utterance_id not in unit.wanted[name] or result is None:
                     continue
                 if isinstance(result, InputFailure):
-                    unit.failures.setdefault(name, {})[clip.id] = result
+                    unit.failures.setdefault(name, {})[utterance_id] = result
                 else:
-                    unit.items.setdefault(name, {})[clip.id] = result[streams[name].layer]
+                    unit.items.setdefault(name, {})[utterance_id] = result[streams[name].layer]
 
 
 def _encode_clips(

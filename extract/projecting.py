@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import Cache, EmocacheError, InputFailure, Item, Load, Stream, plan_tasks
+from ..cache import Cache, DamagedError, EmocacheError, InputFailure, Item, Load, Stream, plan_tasks
 from ..cache.projection import Gram, Projection, fit_pca
 from ..cache.recipe import Recipe
 
@@ -49,7 +49,8 @@ def project(
     width = components * np.dtype(dtype).itemsize
     loads = {i: Load(0.001, int(n) * width) for i, n in zip(stream.ids, stream.lengths(stream.ids), strict=True)}
     loads |= {i: Load(0.0, 0) for i in stream.failures}
-    for task in plan_tasks([writer], loads):
+    # An utterance that failed in the source may have been mended since; a failure told twice is committed once.
+    for task in plan_tasks([writer], loads, retry_failed=True):
         items = {i: _projected(stream, i, projection) for i in task.ids if i in stream}
         failures = {i: InputFailure(*stream.failures[i]) for i in task.ids if i in stream.failures}
         writer.commit(task.units[writer.name], items, failures)
@@ -108,6 +109,9 @@ def _existing(
         found = info.recipe.get("projection") or {}
         same = info.recipe.get("source") == stream.fingerprint and info.recipe["dtype"] == dtype
         if info.name == name and same and {key: found.get(key) for key in wanted} == wanted:
-            data = cache.objects.get(f"{info.folder}/fitted/{found['matrix_sha256']}.safetensors")
+            path = f"{info.folder}/fitted/{found['matrix_sha256']}.safetensors"
+            data = cache.objects.get(path)
+            if hashlib.sha256(data).hexdigest() != found["matrix_sha256"]:
+                raise DamagedError(f"{cache.objects.url}/{path}: damaged; restore it from a copy, or remove the stream")
             return info.recipe, Projection.from_bytes(data)
     return None

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..cache import Cache, EmocacheError, Manifest, Utterance, plan_tasks
-from ..cache.recipe import stream_name
+from ..cache.recipe import Recipe, stream_name
 from . import corpora, encoders, estimate, pipeline
 from .encoders.base import Clip, Encoder
-from .media import decode_audio
+from .media import AUDIO_RECIPE, decode_audio
 from .progress import Progress
 from .projecting import project
 
@@ -50,11 +50,12 @@ class Report:
     """What a run did and what is wrong.
 
     Attributes:
-        streams: names of the streams, PCA streams included.
+        corpus: its name in the cache. streams: names of the streams, PCA streams included.
         outcome: see `pipeline.Outcome`. already: items that were there before.
         failures: {stream: {id: (reason, detail)}} of the utterances asked for, whenever they failed.
     """
 
+    corpus: str
     streams: list[str]
     outcome: pipeline.Outcome
     already: int
@@ -73,30 +74,37 @@ def extract(options: Options) -> Report:
     cache = Cache(options.cache)
     manifest = _manifest(cache, options)
     cache.put_manifest(manifest)
+    corpus = manifest.corpus
     wanted = [u for n, u in enumerate(manifest) if options.limit is None or n < options.limit]
     chosen = {encoder: parse_layers(options.layers, encoder) for encoder in _load(options)}
     environment = _environment(options)
     targets = [
         pipeline.Target(encoder, layer, cache.create_stream(
-            options.corpus, stream_name(encoder.name, layer), {**encoder.recipe(layer), "dtype": options.dtype},
+            corpus, stream_name(encoder.name, layer), full_recipe(encoder, layer, options.dtype),
             backend=options.backend, environment=environment,
         ))
         for encoder, layers in chosen.items() for layer in layers
     ]  # fmt: skip
     outcome = _run(options, cache, wanted, chosen, targets)
-    report = Report([target.writer.name for target in targets], outcome, 0, {})
+    report = Report(corpus, [target.writer.name for target in targets], outcome, 0, {})
     for target in targets:
         target.writer.finish()
         exact = f"{target.writer.name}@{target.writer.fingerprint}"
         if options.pca is not None and options.fit_on is not None and not outcome.unresolved:
             shared: Any = {"dtype": options.dtype, "backend": options.backend, "environment": environment}
-            report.streams.append(project(cache, options.corpus, exact, options.pca, options.fit_on, **shared))
-        stream = cache.stream(options.corpus, exact)
+            report.streams.append(project(cache, corpus, exact, options.pca, options.fit_on, **shared))
+        stream = cache.stream(corpus, exact)
         ids = {utterance.id for utterance in wanted}
         report.failures[stream.name] = {i: why for i, why in stream.failures.items() if i in ids}
         report.already += len(ids & set(stream.ids))
     report.already -= outcome.committed
     return report
+
+
+def full_recipe(encoder: Encoder, layer: int | None, dtype: str) -> Recipe:
+    """The encoder's recipe with what the pipeline adds: how audio was decoded, and the storage dtype."""
+    decoding = {"decoding": AUDIO_RECIPE} if "audio" in encoder.inputs else {}
+    return {**encoder.recipe(layer), **decoding, "dtype": dtype}
 
 
 def parse_layers(text: str, encoder: Encoder) -> list[int | None]:
@@ -120,7 +128,7 @@ def parse_layers(text: str, encoder: Encoder) -> list[int | None]:
 
 
 def _manifest(cache: Cache, options: Options) -> Manifest:
-    memory = cache.objects.local(f"{options.corpus}/.media-hashes.json")
+    memory = cache.objects.local(f"{options.corpus}/.media-hashes.sqlite")
     hasher = corpora.MediaHasher(memory, rehash=options.rehash)
     return corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher)
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from ...cache.errors import EmocacheError
 
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: samples go to the callback, and espeak_Synth returns when all are there
-_DONT_EXIT = 0x8000
+_PHONEME_EVENTS, _DONT_EXIT = 0x0001, 0x8000
 _UTF8 = 1
-_EVENT_WORD, _EVENT_END = 1, 5
+_WORD, _PHONEME = 1, 7  # kinds of events
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,14 @@ class Espeak:
     def __init__(self) -> None:
         self._library = _load()
         self._chunks: list[bytes] = []
-        self._events: list[tuple[int, int, float]] = []  # type, character position from 0, seconds
+        self._words: list[tuple[int, float]] = []  # character position from 0, seconds
+        self._pauses: list[float] = []  # seconds at which they begin
         self._callback = _Callback(self._receive)  # kept alive: the library holds only its address
         self._library.espeak_SetSynthCallback(self._callback)
         loader = importlib.import_module("espeakng_loader")
         # The library looks for espeak-ng-data below the path it is given.
         data = str(Path(loader.get_data_path()).parent).encode()
-        self.sample_rate: int = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DONT_EXIT)
+        self.sample_rate: int = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS | _DONT_EXIT)
         if self.sample_rate <= 0:
             raise EmocacheError(f"eSpeak NG found no voice data in {data.decode()}; {_REMEDY}")
 
@@ -99,7 +100,8 @@ class Espeak:
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise EmocacheError(f"eSpeak NG has no voice {voice!r}; {_REMEDY}")
         self._chunks.clear()
-        self._events.clear()
+        self._words.clear()
+        self._pauses.clear()
         # Ctrl-A, a number and a letter set pitch, range or speed from here on: prosody per word, within one phrase.
         marked = [f"\x01{w.rate}S\x01{w.pitch}P\x01{w.range}R{w.text}" for w in words]
         text = " ".join(marked).encode()
@@ -107,15 +109,18 @@ class Espeak:
         samples = np.frombuffer(b"".join(self._chunks), np.int16)
         if samples.size == 0:
             raise EmocacheError(f"eSpeak NG said nothing with voice {voice!r}; {_REMEDY}")
-        return Speech(samples, _word_times(marked, self._events, samples.size / self.sample_rate))
+        return Speech(samples, _word_times(marked, self._words, self._pauses, samples.size / self.sample_rate))
 
     def _receive(self, samples: Any, count: int, events: Any) -> int:
         if count > 0:
             self._chunks.append(ctypes.string_at(samples, 2 * count))
         index = 0
         while events[index].type:
-            event = events[index]
-            self._events.append((event.type, event.text_position - 1, event.audio_position / 1000))
+            event, seconds = events[index], events[index].audio_position / 1000
+            if event.type == _WORD:
+                self._words.append((event.text_position - 1, seconds))
+            elif event.type == _PHONEME and event.id.string.startswith(b"_:"):
+                self._pauses.append(seconds)
             index += 1
         return 0
 
@@ -150,27 +155,23 @@ def _load() -> ctypes.CDLL:
 
 
 def _word_times(
-    marked: Sequence[str], events: Sequence[tuple[int, int, float]], duration: float
+    marked: Sequence[str], words: Sequence[tuple[int, float]], pauses: Sequence[float], duration: float
 ) -> tuple[tuple[float, float], ...]:
-    """(start, end) of every word: from its first event to the next word's, or to the end of its clause.
+    """(start, end) of every word: from its first event to a pause, the next word's event, or the end.
 
     eSpeak runs some function words together under one event; such words share its span evenly.
     """
     first: list[float | None] = []
     position = 0
     for text in marked:
-        inside = [t for kind, at, t in events if kind == _EVENT_WORD and position <= at < position + len(text)]
-        first.append(min(inside, default=None))
+        first.append(min((t for at, t in words if position <= at < position + len(text)), default=None))
         position += len(text) + 1
-    if first[0] is None:
-        first[0] = 0.0
-    clause_ends = sorted(t for kind, _, t in events if kind == _EVENT_END)
-    times: list[tuple[float, float]] = []
+    first[0] = first[0] or 0.0
     heard = [k for k, start in enumerate(first) if start is not None]
-    for k, following in zip(heard, [*heard[1:], len(marked)], strict=True):
+    times: list[tuple[float, float]] = []
+    for k, following in pairwise([*heard, len(marked)]):
         start = first[k] or 0.0
         end = (first[following] or 0.0) if following < len(marked) else duration
-        end = next((t for t in clause_ends if start < t < end), end)
-        edges = np.linspace(start, max(end, start), following - k + 1).tolist()
-        times.extend(pairwise(edges))
+        end = min((t for t in pauses if start < t < end), default=end)
+        times.extend(pairwise(np.linspace(start, end, following - k + 1).tolist()))
     return tuple(times)

@@ -1,0 +1,79 @@
+"""What an epoch costs from the cache, against the same batches held in a list: part of `make bench`."""
+
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from emocache.cache import Cache, Item, Load, Manifest, Utterance, plan_tasks
+from emocache.train.batches import Batch, Batches
+from emocache.train.dataset import load_dataset
+from emocache.train.heads import Head, build_head
+from emocache.train.losses import Loss, make_loss
+from emocache.train.reading import load_settings
+from emocache.train.transforms import prepare
+
+_CLIPS = 320
+
+
+def bench_epoch(root: Path, frames: Mapping[str, npt.NDArray[Any]], pairs: int) -> list[float]:
+    """Seconds of an epoch over a list of batches, divided by those of the same epoch over the cache; one per pair.
+
+    The head is the BiGRU experiment's. Each pair runs the same batches both ways; their losses must agree.
+    """
+    chosen = dict(list(frames.items())[:_CLIPS])
+    dim = next(iter(chosen.values())).shape[1]
+    cache = Cache(root)
+    labels = ("happy", "sad", "angry", "neutral")
+    cache.put_manifest(Manifest.from_utterances("bench", [
+        Utterance(i, speaker=f"s{n % 8}", labels={"emotion": labels[n % 4]}) for n, i in enumerate(chosen)
+    ]))  # fmt: skip
+    recipe = {"kind": "frames", "encoder": "bench", "layer": None, "inputs": [], "dim": dim, "dtype": "float16",
+              "times": {"rate": 50, "first_start": 0.0, "width": 0.02}, "aux": {}}  # fmt: skip
+    writer = cache.create_stream("bench", "bench", recipe)
+    for task in plan_tasks([writer], {i: Load(0.0, array.nbytes) for i, array in chosen.items()}):
+        writer.commit(task.units["bench"], {i: Item(chosen[i]) for i in task.ids})
+    _, settings = load_settings("bigru", ['streams=["bench"]', "features.average_frames=1"])
+    dataset = load_dataset(cache, ["bench"], settings)
+    rows = np.arange(len(dataset.examples))
+    batches = Batches(dataset, settings, prepare(dataset, settings, rows), torch.device("cpu"))
+    head = build_head(settings.head, batches.dim, len(dataset.classes), per_frame=False)
+    head.eval()  # no dropout, so that both ways must give the same losses
+    loss = make_loss(settings.loss, torch.full((4,), 80))
+    ratios = []
+    for pair in range(pairs + 1):
+        held = list(batches.epoch(rows, 32, np.random.default_rng(pair), pooled_loss=False))
+        seconds, sums = {}, {}
+        for way in ("list", "cache") if pair % 2 else ("cache", "list"):
+            generator = np.random.default_rng(pair)
+            source = held if way == "list" else batches.epoch(rows, 32, generator, pooled_loss=False)
+            started = time.perf_counter()
+            sums[way] = _steps(head, source, loss)
+            seconds[way] = time.perf_counter() - started
+        if sums["list"] != sums["cache"]:
+            raise SystemExit(f"the losses differ: {sums}")
+        ratios.append(seconds["list"] / seconds["cache"])
+    return ratios[1:]
+
+
+def _steps(head: Head, batches: Iterable[Batch], loss: Loss) -> float:
+    """Forward and backward over all batches; the sum of the losses. Weights stay, so that runs can be compared."""
+    total = 0.0
+    for batch in batches:
+        head.zero_grad()
+        value = loss(head(batch.frames, batch.mask), batch.targets, batch.target_mask)
+        value.backward()  # type: ignore[no-untyped-call]
+        total += float(value.detach())
+    return total
+
+
+if __name__ == "__main__":
+    rng = np.random.default_rng(0)
+    clips = {f"c{n}": rng.standard_normal((int(rng.uniform(147, 263)), 768)).astype(np.float16) for n in range(_CLIPS)}
+    with tempfile.TemporaryDirectory() as folder:
+        print(np.round(bench_epoch(Path(folder), clips, 5), 3))

@@ -1,0 +1,32 @@
+"""`emocache evaluate`: the command, which loads the stage only when it runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders that training wrote runs to.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write to; RUNS/evaluation if not given.")
+    ] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--compare", metavar="A B", help="Also print experiment A minus experiment B, paired."),
+    ] = None,
+) -> None:
+    """Score stored predictions: tables, confusion matrices, and their numbers as CSV and JSON."""
+    from .documents import document, to_json
+    from .report import compare_runs, evaluate_runs, tables_as_text, write_report
+
+    folder = out if out is not None else runs[0] / "evaluation"
+    evaluations = evaluate_runs(runs)
+    comparisons = compare_runs(evaluations, compare)
+    write_report(folder, evaluations, comparisons)
+    if as_json:
+        typer.echo(to_json(document(evaluations, comparisons)), nl=False)
+    else:
+        typer.echo(tables_as_text(evaluations, comparisons))
+        typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json and the confusion matrices")

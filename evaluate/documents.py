@@ -1,0 +1,99 @@
+"""The JSON document of results.json and `--json`; its keys are a contract."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from .comparison import Comparison
+from .metrics import row_normalised
+from .results import Result, flatten
+from .scoring import Evaluation
+from .statistics import Summary
+
+
+def document(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> dict[str, Any]:
+    """Everything that evaluation found, as one JSON object: `results`, and `comparisons` where some were asked for.
+
+    A number that is undefined is null, with its reason in `reasons` beside it.
+    """
+    whole: dict[str, Any] = {"results": [_result(evaluation) for evaluation in evaluations]}
+    if comparisons:
+        whole["comparisons"] = [_comparison(comparison) for comparison in comparisons]
+    return whole
+
+
+def to_json(value: dict[str, Any]) -> str:
+    """The document as text; NaN, which JSON has not, as null."""
+    return json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _result(evaluation: Evaluation) -> dict[str, Any]:
+    result, record = evaluation.result, evaluation.result.first
+    return {
+        **_identity(result),
+        "task": record.task,
+        "targets": list(record.targets),
+        "protocol": record.protocol.name,
+        "seeds": result.seeds,
+        "folds": record.folds,
+        "coverage": result.coverage.model_dump(mode="json"),
+        "incomplete": result.incomplete,
+        "transductive": result.transductive,
+        "missing_runs": [{"fold": fold, "seed": seed} for fold, seed in result.missing_runs],
+        "n_groups": evaluation.groups,
+        "group_unit": evaluation.unit,
+        "approximate": evaluation.approximate,
+        "metrics": _summaries(evaluation.metrics),
+        "sanity": {name: _summaries(metrics) for name, metrics in evaluation.sanity.items()},
+        "confusion": _confusion(evaluation),
+        "fingerprints": {f"{s.corpus}/{s.name}": s.fingerprint for s in record.streams},
+        "config": {key: value for key, value in flatten(record.config).items() if key != "seeds"},
+    }
+
+
+def _identity(result: Result) -> dict[str, Any]:
+    return {
+        "experiment": result.first.experiment,
+        "corpus": result.corpus,
+        "streams": result.streams,
+        "setting": result.first.setting,
+        "difference": result.difference,
+    }
+
+
+def _summaries(metrics: dict[str, Summary]) -> dict[str, Any]:
+    return {name: asdict(summary) for name, summary in metrics.items()}
+
+
+def _confusion(evaluation: Evaluation) -> dict[str, Any] | None:
+    counts = evaluation.confusion
+    if counts is None:
+        return None
+    normalised = row_normalised(counts).tolist()
+    return {"classes": evaluation.result.classes, "counts": counts.tolist(), "row_normalised": normalised}
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "a": _identity(comparison.a),
+        "b": _identity(comparison.b),
+        "utterances": comparison.utterances,
+        "n_groups": comparison.groups,
+        "group_unit": comparison.unit,
+        "approximate": comparison.approximate,
+        "metrics": {name: asdict(difference) for name, difference in comparison.metrics.items()},
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,181 @@
+"""The metrics, each one function of references and predictions, and the table that names them.
+
+A metric that is undefined is NaN with a reason; it is never an exception and never silently zero.
+docs/metrics.md has the definitions in words.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import audmetric
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score, root_mean_squared_error
+
+from .predictions import Samples, Values
+
+DEAD_OUTPUT = "dead_output: the prediction is constant"
+CONSTANT_REFERENCE = "the reference is constant"
+BOTH_CONSTANT = "reference and prediction are constant and equal"
+NO_SAMPLES = "no test samples"
+
+
+class Score(NamedTuple):
+    """A metric's value; where it is NaN, why."""
+
+    value: float
+    reason: str = ""
+
+
+def accuracy(reference: Values, prediction: Values) -> Score:
+    """Correct / n; the WA of the literature. Class numbers, (n,) int64 each."""
+    return _of_classes(lambda: accuracy_score(reference, prediction), reference)
+
+
+def balanced_accuracy(reference: Values, prediction: Values) -> Score:
+    """Mean recall of the classes present in the reference; the UA, UWA or UAR of the literature."""
+    present = np.unique(reference)
+    return _of_classes(lambda: recall_score(reference, prediction, labels=present, average="macro"), reference)
+
+
+def weighted_f1(reference: Values, prediction: Values) -> Score:
+    """Mean over classes of F1, weighted by the classes' counts in the reference; WF1."""
+    return _of_classes(lambda: f1_score(reference, prediction, average="weighted", zero_division=0), reference)
+
+
+def macro_f1(reference: Values, prediction: Values) -> Score:
+    """Mean F1 of the classes present in reference or prediction; an F1 of 0/0 is 0; UWF1."""
+    return _of_classes(lambda: f1_score(reference, prediction, average="macro", zero_division=0), reference)
+
+
+def confusion_counts(reference: Values, prediction: Values, classes: int) -> NDArray[np.int64]:
+    """(classes, classes) int64: rows are the true class, columns the predicted one."""
+    if not len(reference):
+        return np.zeros((classes, classes), np.int64)
+    return np.asarray(confusion_matrix(reference, prediction, labels=np.arange(classes)), np.int64)
+
+
+def row_normalised(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each row of a confusion matrix as shares of the true class, (C, C) float64; NaN where the class is absent."""
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.full(counts.shape, np.nan)
+    np.divide(counts, total, out=shares, where=total > 0)
+    return shares
+
+
+def rmse(reference: Values, prediction: Values) -> Score:
+    """Root of the mean squared error. Values, (N,) float64 each."""
+    return _of_values(lambda: root_mean_squared_error(reference, prediction), reference, prediction)
+
+
+def reference_std(reference: Values, prediction: Values) -> Score:
+    """Standard deviation of the reference (divisor N): the RMSE of the best constant, to read an RMSE against."""
+    return Score(float(np.std(reference))) if len(reference) else Score(np.nan, NO_SAMPLES)
+
+
+def ccc(reference: Values, prediction: Values) -> Score:
+    """Concordance correlation, 2 cov(y,p) / (var y + var p + (mean y - mean p)^2), divisor N (Lin, 1989).
+
+    A constant prediction gives 0; NaN only where the denominator is 0.
+    """
+    if _usable(reference, prediction):
+        dead, flat = _constant(prediction), _constant(reference)
+        if dead and flat and reference[0] == prediction[0]:
+            return Score(np.nan, BOTH_CONSTANT)
+        if dead or flat:
+            return Score(0.0)
+    return _of_values(lambda: audmetric.concordance_cc(reference, prediction), reference, prediction)
+
+
+def pearson(reference: Values, prediction: Values) -> Score:
+    """Pearson's correlation; NaN where either side is constant."""
+    return _correlation(audmetric.pearson_cc, reference, prediction)
+
+
+def spearman(reference: Values, prediction: Values) -> Score:
+    """Pearson's correlation of average ranks (ties averaged); NaN where either side is constant."""
+    return _correlation(lambda y, p: spearmanr(y, p).statistic, reference, prediction)
+
+
+def clip_cccs(samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The utterances that have samples, (n,) rows, and the CCC of each, (n,) float64, NaN where undefined."""
+    rows, starts = np.unique(samples.row, return_index=True)
+    pairs = zip(np.split(samples.reference, starts[1:]), np.split(samples.prediction, starts[1:]), strict=True)
+    return rows, np.array([ccc(y, p).value for y, p in pairs][: len(rows)], np.float64)
+
+
+def ccc_per_clip(samples: Samples) -> Score:
+    """Mean over clips of the clip's CCC; clips whose CCC is undefined are left out."""
+    if not _usable(samples.reference, samples.prediction):
+        return _of_values(lambda: np.nan, samples.reference, samples.prediction)
+    values = clip_cccs(samples)[1]
+    defined = values[~np.isnan(values)]
+    return Score(float(defined.mean())) if len(defined) else Score(np.nan, f"{BOTH_CONSTANT} in every clip")
+
+
+def _of_classes(value: Callable[[], float], reference: Values) -> Score:
+    return Score(float(value())) if len(reference) else Score(np.nan, NO_SAMPLES)
+
+
+def _of_values(value: Callable[[], float], reference: Values, prediction: Values) -> Score:
+    if not len(reference):
+        return Score(np.nan, NO_SAMPLES)
+    for name, values in (("prediction", prediction), ("reference", reference)):
+        if wrong := int(np.count_nonzero(~np.isfinite(values))):
+            return Score(np.nan, f"the {name} is not finite in {wrong} of {len(values)} samples")
+    return Score(float(value()))
+
+
+def _correlation(value: Callable[[Values, Values], float], reference: Values, prediction: Values) -> Score:
+    if _usable(reference, prediction):
+        if _constant(reference):
+            return Score(np.nan, CONSTANT_REFERENCE)
+        if _constant(prediction):
+            return Score(np.nan, DEAD_OUTPUT)
+    return _of_values(lambda: value(reference, prediction), reference, prediction)
+
+
+def _usable(reference: Values, prediction: Values) -> bool:
+    return bool(len(reference)) and bool(np.isfinite(reference).all() and np.isfinite(prediction).all())
+
+
+def _constant(values: Values) -> bool:
+    return bool(np.ptp(values) == 0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as tables know it."""
+
+    title: str  # the column's heading
+    score: Callable[[Samples], Score]
+    tasks: tuple[str, ...]
+
+
+def _plain(function: Callable[[Values, Values], Score]) -> Callable[[Samples], Score]:
+    return lambda samples: function(samples.reference, samples.prediction)
+
+
+_CLASSES = ("classification",)
+_VALUES = ("regression", "frame_regression")
+
+METRICS = {
+    "accuracy": Metric("accuracy (WA)", _plain(accuracy), _CLASSES),
+    "balanced_accuracy": Metric("balanced_accuracy (UA)", _plain(balanced_accuracy), _CLASSES),
+    "weighted_f1": Metric("weighted_f1", _plain(weighted_f1), _CLASSES),
+    "macro_f1": Metric("macro_f1", _plain(macro_f1), _CLASSES),
+    "ccc": Metric("ccc", _plain(ccc), _VALUES),
+    "ccc_per_clip": Metric("ccc_per_clip", ccc_per_clip, ("frame_regression",)),
+    "pearson": Metric("pearson", _plain(pearson), _VALUES),
+    "spearman": Metric("spearman", _plain(spearman), _VALUES),
+    "rmse": Metric("rmse", _plain(rmse), _VALUES),
+    "reference_std": Metric("reference_std", _plain(reference_std), _VALUES),
+}
+"""Every metric by its name in results.json; for a regression the target follows, as in `ccc.valence`."""
+
+
+def metrics_of(task: str) -> dict[str, Metric]:
+    """The metrics of a task, in the order of tables."""
+    return {name: metric for name, metric in METRICS.items() if task in metric.tasks}

@@ -1,0 +1,145 @@
+"""Paired differences."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emocache.cache import EmocacheError
+from emocache.evaluate.comparison import Comparison, compare
+from emocache.evaluate.report import evaluate_runs
+from emocache.evaluate.resampling import draw
+
+CLASSES = ("angry", "happy", "sad")
+
+
+def compared(tmp_path: Path, a: str, b: str) -> list[Comparison]:
+    """`a` minus `b` among everything below runs/."""
+    return compare(evaluate_runs([tmp_path / "runs"]), a, b)
+
+
+@pytest.fixture
+def random_runs(write_run: Any, utterance: Any) -> Any:
+    """Write an experiment of eight folds of five utterances; its hits by utterance, (seeds, 40) bool, come back."""
+
+    def write(experiment: str, chance: float, seeds: int, **fields: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        hits = np.random.default_rng(int(100 * chance)).random((seeds, 40)) < chance
+        for seed in range(seeds):
+            for fold in range(8):
+                rows = []
+                for i in range(5 * fold, 5 * fold + 5):
+                    truth = CLASSES[i % 3]
+                    rows.append(utterance(f"u{i}", f"s{i // 4}", truth, CLASSES[(i + (not hits[seed, i])) % 3]))
+                write_run(rows, experiment=experiment, fold=fold, folds=8, seed=seed, **fields)
+        return hits
+
+    return write
+
+
+def test_the_difference_is_that_of_a_naive_paired_bootstrap(tmp_path: Path, random_runs: Any) -> None:
+    a, b = random_runs("bigru", 0.8, 3), random_runs("probe", 0.5, 1)
+    (comparison,) = compared(tmp_path, "bigru", "probe")
+    difference = comparison.metrics["accuracy"]
+    assert (comparison.utterances, comparison.groups, comparison.unit) == (40, 10, "speaker")
+    assert difference.difference == pytest.approx(a.mean() - b.mean())
+    speakers = sorted({f"s{i // 4}" for i in range(40)})
+    resampled = []
+    for weights in draw(10):
+        drawn = [
+            4 * int(s[1:]) + i
+            for s, times in zip(speakers, weights, strict=True)
+            for _ in range(times)
+            for i in range(4)
+        ]
+        resampled.append(a[:, drawn].mean(axis=1).mean() - b[:, drawn].mean(axis=1).mean())
+    assert difference.ci95 == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
+
+
+def test_wilcoxon_is_over_folds_and_corrected_for_all_metrics(tmp_path: Path, random_runs: Any) -> None:
+    random_runs("bigru", 0.8, 2), random_runs("probe", 0.5, 1)
+    (comparison,) = compared(tmp_path, "bigru", "probe")
+    tests = [d.wilcoxon for d in comparison.metrics.values()]
+    assert len(tests) == 4 and all(0 < p <= 1 for p in tests)
+    smallest = min(comparison.metrics.values(), key=lambda d: d.wilcoxon)
+    assert smallest.wilcoxon_holm == pytest.approx(min(1, 4 * smallest.wilcoxon))
+
+
+def test_an_experiment_is_no_better_than_itself_in_another_setting(tmp_path: Path, random_runs: Any) -> None:
+    random_runs("probe", 0.5, 1, setting="aaaaaaaaaaaa")
+    random_runs("probe", 0.5, 1, setting="bbbbbbbbbbbb")
+    (comparison,) = compared(tmp_path, "probe@a", "probe@b")
+    difference = comparison.metrics["accuracy"]
+    assert (difference.difference, difference.ci95) == (0, (0, 0))
+    assert difference.reasons["wilcoxon"] == "no fold differs"
+
+
+def test_only_common_utterances_count(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    common = [utterance(f"u{i}", f"s{i}", "sad", "sad") for i in range(3)]
+    write_run([*common, utterance("x", "s0", "sad", "happy")], experiment="a", folds=1)
+    write_run([*common, utterance("y", "s1", "sad", "happy")], experiment="b", folds=1)
+    (comparison,) = compared(tmp_path, "a", "b")
+    assert comparison.utterances == 3
+    assert comparison.metrics["accuracy"].difference == 0
+    assert comparison.metrics["accuracy"].reasons["wilcoxon"] == "the folds are not the same"
+
+
+def test_streams_are_paired_with_the_same_streams(tmp_path: Path, grid: Any) -> None:
+    for experiment, right in (("a", 4), ("b", 3)):
+        for name in ("logmel", "mfcc"):
+            stream = {"corpus": "demo", "name": name, "fingerprint": "ab" * 32}
+            grid(right, experiment=experiment, seeds=[0], streams=[stream])
+    comparisons = compared(tmp_path, "a", "b")
+    assert [(c.a.streams, c.b.streams) for c in comparisons] == [(["logmel"], ["logmel"]), (["mfcc"], ["mfcc"])]
+
+
+def test_other_streams_are_compared_where_none_are_common(tmp_path: Path, grid: Any) -> None:
+    for experiment in ("logmel", "mfcc"):
+        stream = {"corpus": "demo", "name": experiment, "fingerprint": "ab" * 32}
+        grid(experiment=experiment, seeds=[0], streams=[stream])
+    assert len(compared(tmp_path, "logmel", "mfcc")) == 1
+
+
+def test_what_cannot_be_compared_is_told(tmp_path: Path, grid: Any, write_run: Any, utterance: Any) -> None:
+    grid(seeds=[0], experiment="a")
+    for rate in (0.1, 0.2):
+        grid(seeds=[0], experiment="b", config={"rate": rate})
+    grid(seeds=[0], experiment="elsewhere", corpora=["other"])
+    write_run([utterance("u00", "s00", "sad", "sad")], experiment="relabelled", folds=1)
+    write_run([utterance("u00", "s99", "angry", "sad")], experiment="regrouped", folds=1)
+    write_run([utterance("new", "s00", "sad", "sad")], experiment="disjoint", folds=1)
+    write_run([{**utterance("new", "s", "", ""), "reference.v": 0.0, "prediction.v": 0.0}], experiment="regression",
+              folds=1, task="regression", targets=["v"], classes=None, prior={"v": 0.0})  # fmt: skip
+    for a, b, told in (
+        ("a", "c", "no result 'c' among these runs; there are a, b, "),
+        ("a", "a", "a and a are the same result"),
+        ("a", "b", "b has 2 settings on demo; name one of b@"),
+        ("a", "elsewhere", "a and elsewhere have no results on the same corpus"),
+        ("a", "relabelled", "a and relabelled have other references for the same utterances"),
+        ("a", "regrouped", "a and regrouped have other speakers for the same utterances"),
+        ("a", "disjoint", "a and disjoint have no test utterance in common"),
+        ("a", "regression", "a and regression differ in task or targets"),
+    ):
+        with pytest.raises(EmocacheError, match=re.escape(told)):
+            compared(tmp_path, a, b)
+
+
+def test_regressions_are_compared_and_undefined_ones_say_why(tmp_path: Path, write_run: Any) -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=12)
+    for experiment, noise in (("good", 0.1), ("dead", 0.0)):
+        rows = []
+        for i, y in enumerate(truth):
+            p = float(y + noise * generator.normal()) if noise else 0.0
+            rows.append(
+                {"id": f"u{i}", "speaker": f"s{i % 4}", "group": f"s{i % 4}", "reference.v": y, "prediction.v": p}
+            )
+        write_run(
+            rows, experiment=experiment, folds=1, task="regression", targets=["v"], classes=None, prior={"v": 0.0}
+        )
+    (comparison,) = compared(tmp_path, "good", "dead")
+    assert comparison.metrics["ccc.v"].difference > 0.9 and comparison.metrics["ccc.v"].ci95[0] > 0.9
+    assert math.isnan(comparison.metrics["pearson.v"].difference)
+    assert comparison.metrics["pearson.v"].reasons["difference"].startswith("dead_output")

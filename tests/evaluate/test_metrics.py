@@ -1,0 +1,161 @@
+"""Every metric against a few naive lines, and what is undefined."""
+
+import numpy as np
+import pytest
+
+from emocache.evaluate.metrics import (
+    BOTH_CONSTANT,
+    CONSTANT_REFERENCE,
+    DEAD_OUTPUT,
+    METRICS,
+    NO_SAMPLES,
+    accuracy,
+    balanced_accuracy,
+    ccc,
+    ccc_per_clip,
+    confusion_counts,
+    macro_f1,
+    metrics_of,
+    pearson,
+    reference_std,
+    rmse,
+    row_normalised,
+    spearman,
+    weighted_f1,
+)
+from emocache.evaluate.predictions import Samples, Values
+from emocache.evaluate.resampling import scores_from_counts
+
+CLASSES = 5
+
+
+def naive_f1(reference: list[int], prediction: list[int], one: int) -> float:
+    """2 tp / (2 tp + fp + fn), 0 for 0/0."""
+    hits = sum(y == p == one for y, p in zip(reference, prediction, strict=True))
+    told = reference.count(one) + prediction.count(one)
+    return 2 * hits / told if told else 0.0
+
+
+def naive_classification(reference: list[int], prediction: list[int]) -> dict[str, float]:
+    """The four metrics, as spec'd, in loops."""
+    pairs = list(zip(reference, prediction, strict=True))
+    present = sorted(set(reference))
+    recalls = [sum(y == p == c for y, p in pairs) / reference.count(c) for c in present]
+    either = sorted(set(reference) | set(prediction))
+    return {
+        "accuracy": sum(y == p for y, p in pairs) / len(pairs),
+        "balanced_accuracy": sum(recalls) / len(recalls),
+        "weighted_f1": sum(reference.count(c) / len(pairs) * naive_f1(reference, prediction, c) for c in present),
+        "macro_f1": sum(naive_f1(reference, prediction, c) for c in either) / len(either),
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_classification_metrics_are_their_definitions(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    # Some classes are absent from the reference, some from the prediction.
+    reference = generator.integers(0, CLASSES - 1, 17)
+    prediction = generator.integers(1, CLASSES, 17)
+    expected = naive_classification(reference.tolist(), prediction.tolist())
+    functions = (accuracy, balanced_accuracy, weighted_f1, macro_f1)
+    found = {function.__name__: function(reference, prediction).value for function in functions}
+    assert found == pytest.approx(expected)
+    counts = confusion_counts(reference, prediction, CLASSES)
+    assert {name: float(value) for name, value in scores_from_counts(counts.astype(float)).items()} == pytest.approx(
+        expected
+    )
+
+
+def test_confusion_counts_have_the_true_class_in_rows() -> None:
+    counts = confusion_counts(np.array([0, 0, 1]), np.array([1, 1, 1]), 3)
+    assert counts.tolist() == [[0, 2, 0], [0, 1, 0], [0, 0, 0]]
+    shares = row_normalised(counts)
+    assert shares[:2].tolist() == [[0, 1, 0], [0, 1, 0]]
+    assert np.isnan(shares[2]).all()
+
+
+def naive_ranks(values: list[float]) -> list[float]:
+    """Average ranks: how many are smaller, plus half of the other equals."""
+    return [sum(w < v for w in values) + (1 + sum(w == v for w in values)) / 2 for v in values]
+
+
+def naive_pearson(y: list[float], p: list[float]) -> float:
+    """Covariance over the root of the variances."""
+    my, mp = sum(y) / len(y), sum(p) / len(p)
+    cov = sum((a - my) * (b - mp) for a, b in zip(y, p, strict=True))
+    return float(cov / np.sqrt(sum((a - my) ** 2 for a in y) * sum((b - mp) ** 2 for b in p)))
+
+
+def naive_ccc(y: list[float], p: list[float]) -> float:
+    """With divisor n throughout."""
+    n, my, mp = len(y), sum(y) / len(y), sum(p) / len(p)
+    cov = sum((a - my) * (b - mp) for a, b in zip(y, p, strict=True)) / n
+    var_y, var_p = sum((a - my) ** 2 for a in y) / n, sum((b - mp) ** 2 for b in p) / n
+    return 2 * cov / (var_y + var_p + (my - mp) ** 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_regression_metrics_are_their_definitions(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    reference = generator.integers(0, 6, 23) / 5  # with ties
+    prediction = np.round(0.6 * reference + generator.normal(0.1, 0.3, 23), 1)
+    y, p = reference.tolist(), prediction.tolist()
+    squares = [(b - a) ** 2 for a, b in zip(y, p, strict=True)]
+    assert rmse(reference, prediction).value == pytest.approx(np.sqrt(sum(squares) / 23))
+    assert ccc(reference, prediction).value == pytest.approx(naive_ccc(y, p))
+    assert pearson(reference, prediction).value == pytest.approx(naive_pearson(y, p))
+    assert spearman(reference, prediction).value == pytest.approx(naive_pearson(naive_ranks(y), naive_ranks(p)))
+    mean = sum(y) / 23
+    assert reference_std(reference, prediction).value == pytest.approx(np.sqrt(sum((v - mean) ** 2 for v in y) / 23))
+    denominator = np.var(reference) + np.var(prediction) + (np.mean(reference) - np.mean(prediction)) ** 2
+    assert rmse(reference, prediction).value ** 2 == pytest.approx(denominator * (1 - ccc(reference, prediction).value))
+
+
+def test_ccc_per_clip_is_the_mean_over_clips() -> None:
+    generator = np.random.default_rng(0)
+    row = np.repeat([0, 2, 3], [4, 7, 5])  # clip 1 has no samples
+    reference, prediction = generator.normal(size=(2, 16))
+    clips = [naive_ccc(reference[row == r].tolist(), prediction[row == r].tolist()) for r in (0, 2, 3)]
+    assert ccc_per_clip(Samples(reference, prediction, row)).value == pytest.approx(sum(clips) / 3)
+    # A clip in which everything is constant and equal says nothing, and is left out.
+    reference[row == 2] = prediction[row == 2] = 0.25
+    assert ccc_per_clip(Samples(reference, prediction, row)).value == pytest.approx((clips[0] + clips[2]) / 2)
+
+
+VARIED, FLAT = np.array([0.1, 0.4, 0.2]), np.array([0.1, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "expected"),
+    [
+        (VARIED, FLAT, {"ccc": 0.0, "pearson": DEAD_OUTPUT, "spearman": DEAD_OUTPUT}),
+        (FLAT, VARIED, {"ccc": 0.0, "pearson": CONSTANT_REFERENCE, "spearman": CONSTANT_REFERENCE}),
+        (FLAT, FLAT + 1, {"ccc": 0.0, "pearson": CONSTANT_REFERENCE, "rmse": 1.0}),
+        (FLAT, FLAT, {"ccc": BOTH_CONSTANT, "pearson": CONSTANT_REFERENCE, "rmse": 0.0}),
+        (FLAT[:0], FLAT[:0], {"ccc": NO_SAMPLES, "spearman": NO_SAMPLES, "rmse": NO_SAMPLES}),
+        (VARIED[:1], VARIED[1:2], {"ccc": 0.0, "spearman": CONSTANT_REFERENCE}),
+    ],
+)
+def test_what_is_undefined_says_why(reference: Values, prediction: Values, expected: dict[str, float | str]) -> None:
+    samples = Samples(reference, prediction, np.arange(len(reference)))
+    for name, value in expected.items():
+        score = METRICS[name].score(samples)
+        if isinstance(value, str):
+            assert np.isnan(score.value) and score.reason == value
+        else:
+            assert score.value == pytest.approx(value) and not score.reason
+
+
+def test_predictions_that_are_not_finite_are_undefined_everywhere() -> None:
+    samples = Samples(VARIED, np.array([np.nan, 0.1, np.inf]), np.arange(3))
+    for name, metric in metrics_of("frame_regression").items():
+        score = metric.score(samples)
+        if name != "reference_std":
+            assert np.isnan(score.value) and score.reason == "the prediction is not finite in 2 of 3 samples", name
+
+
+def test_no_samples_of_a_classification() -> None:
+    empty = np.empty(0, np.int64)
+    for metric in metrics_of("classification").values():
+        assert metric.score(Samples(empty, empty, empty)).reason == NO_SAMPLES
+    assert confusion_counts(empty, empty, 2).tolist() == [[0, 0], [0, 0]]

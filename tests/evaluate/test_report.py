@@ -1,0 +1,202 @@
+"""Tables, documents and figures, and the command that writes them."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from emocache.cache import EmocacheError
+from emocache.evaluate.cli import evaluate
+from emocache.evaluate.comparison import compare
+from emocache.evaluate.documents import document, to_json
+from emocache.evaluate.figures.confusion_matrix import save_confusion_matrix
+from emocache.evaluate.report import evaluate_runs, write_report
+from emocache.evaluate.tables import Table, comparison_tables, result_tables, to_csv
+
+RESULT_KEYS = [
+    "experiment", "corpus", "streams", "setting", "difference", "task", "targets", "protocol", "seeds", "folds",
+    "coverage", "incomplete", "transductive", "missing_runs", "n_groups", "group_unit", "approximate", "metrics",
+    "sanity", "confusion", "fingerprints", "config",
+]  # fmt: skip
+METRIC_KEYS = ["mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95", "reasons", "notes"]
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    """The command alone."""
+    app = typer.Typer()
+    app.command()(evaluate)
+    return app
+
+
+def parsed(markdown: str) -> list[list[str]]:
+    """The cells of a Markdown table, without its rule."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[:1] + lines[2:]]
+
+
+def test_the_keys_of_the_document(tmp_path: Path, grid: Any) -> None:
+    grid()
+    grid(3, experiment="bigru")
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    found = json.loads(to_json(document(evaluations, compare(evaluations, "bigru", "probe"))))
+    assert list(found) == ["results", "comparisons"] and len(found["results"]) == 2
+    result = found["results"][1]
+    assert list(result) == RESULT_KEYS
+    assert (result["experiment"], result["corpus"], result["streams"]) == ("probe", "demo", ["logmel"])
+    assert (result["protocol"], result["seeds"], result["folds"]) == ("speaker_folds", [0, 1], 2)
+    assert result["coverage"] == {"test": 12, "predicted": 12, "missing": []}
+    assert list(result["metrics"]) == ["accuracy", "balanced_accuracy", "weighted_f1", "macro_f1"]
+    assert list(result["metrics"]["accuracy"]) == METRIC_KEYS
+    assert len(result["metrics"]["accuracy"]["ci95"]) == 2
+    assert list(result["sanity"]["majority"]["accuracy"]) == METRIC_KEYS
+    assert result["confusion"]["classes"] == ["angry", "happy", "sad"]
+    comparison = found["comparisons"][0]
+    assert list(comparison) == ["a", "b", "utterances", "n_groups", "group_unit", "approximate", "metrics"]
+    assert list(comparison["metrics"]["accuracy"]) == [
+        "difference", "ci95", "wilcoxon", "wilcoxon_holm", "reasons", "notes",
+    ]  # fmt: skip
+    assert list(document(evaluations)) == ["results"]
+
+
+def test_undefined_numbers_are_null_with_a_reason(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0])
+    found = json.loads(to_json(document(evaluate_runs([tmp_path / "runs"]))))["results"][0]["metrics"]["accuracy"]
+    assert found["std_seeds"] is None and found["reasons"] == {"std_seeds": "one seed"}
+
+
+def test_markdown_and_csv_hold_the_numbers(tmp_path: Path, grid: Any) -> None:
+    grid()
+    grid(6, experiment="a|b")
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    over_folds, pooled = result_tables(evaluations)
+    rows = parsed(over_folds.markdown())
+    assert rows[0] == [
+        "experiment", "streams", "folds x seeds", "coverage", "accuracy (WA)", "balanced_accuracy (UA)", "weighted_f1",
+        "macro_f1",
+    ]  # fmt: skip
+    assert [row[0] for row in rows[1:]] == ["a\\|b", "probe", "majority", "uniform"]
+    assert rows[1][2:5] == ["2 x 2", "12/12", "1.000 ± 0.000"]
+    summary = evaluations[1].metrics["accuracy"]
+    assert rows[2][4] == f"{summary.mean:.3f} ± {summary.std:.3f}"
+    assert parsed(pooled.markdown())[2][2] == f"{summary.pooled:.3f} [{summary.ci95[0]:.3f}, {summary.ci95[1]:.3f}]"
+    assert "over 6 speakers; approximate, as there are fewer than 20" in pooled.markdown()
+
+    lines = list(csv.DictReader(io.StringIO(to_csv(evaluations))))
+    assert len(lines) == 2 * 3 * 4
+    found = next(x for x in lines if (x["experiment"], x["row"], x["metric"]) == ("probe", "result", "accuracy"))
+    for name in ("mean", "std", "std_ddof1", "std_seeds", "pooled"):
+        assert float(found[name]) == getattr(summary, name)
+    assert (float(found["ci95_low"]), float(found["ci95_high"])) == summary.ci95
+    assert (found["predicted"], found["test"], found["n_groups"]) == ("12", "12", "6")
+
+
+def test_every_table_marks_what_is_not_as_it_should_be(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0], incomplete=True, transductive=True, config={"seeds": [0, 1]})
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    marks = "probe [incomplete, transductive, 2 of 4 runs]"
+    for table in result_tables(evaluations):
+        assert marks in table.markdown() and marks in table.text()
+    assert "probe (logmel): no run of fold 0 seed 1, fold 1 seed 1." in result_tables(evaluations)[0].notes
+    assert "incomplete; transductive; 2 of 4 runs" in to_csv(evaluations)
+    found = document(evaluations)["results"][0]
+    assert found["missing_runs"] == [{"fold": 0, "seed": 1}, {"fold": 1, "seed": 1}]
+    assert found["incomplete"] and found["transductive"]
+
+
+def test_settings_and_targets_get_a_column_where_there_are_some(tmp_path: Path, grid: Any, write_run: Any) -> None:
+    for rate in (0.1, 0.2):
+        grid(seeds=[0], config={"rate": rate})
+    rows = [
+        {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", "reference.v": i / 4, "prediction.v": 0.5}
+        for i in range(4)
+    ]
+    write_run(rows, experiment="silent", folds=1, task="regression", targets=["v"], classes=None, prior={"v": 0.5})
+    classification, _, regression, _ = result_tables(evaluate_runs([tmp_path / "runs"]))
+    assert classification.headings[:3] == ["experiment", "streams", "setting"]
+    assert [row[2] for row in classification.rows] == ["rate=0.1", "rate=0.2", "", ""]
+    assert regression.headings[:3] == ["experiment", "streams", "target"]
+    assert [row[:3] for row in regression.rows] == [["silent", "logmel", "v"], ["training_mean", "", "v"]]
+    assert regression.rows[0][5:8] == ["0.000", "–", "–"]
+    assert any("silent (logmel), pearson.v: no mean, pooled, ci95: dead_output" in note for note in regression.notes)
+
+
+def test_columns_line_up_in_a_terminal() -> None:
+    table = Table("t", ["name", "n"], [["快乐", "1"], ["é", "100"]], 1, [])
+    assert table.text().splitlines() == ["t", "", "name    n", "────  ───", "快乐    1", "é     100"]
+
+
+def test_a_comparison_is_a_table(tmp_path: Path, grid: Any) -> None:
+    grid(4, experiment="bigru")
+    grid(3, experiment="probe")
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    (table,) = comparison_tables(compare(evaluations, "bigru", "probe"))
+    assert table.title == "demo: bigru (logmel) minus probe (logmel)"
+    assert table.rows[0][:2] == ["accuracy", "+0.167"]
+    assert "no Wilcoxon's test: 2 folds; Wilcoxon's test is made from 8 on." in table.notes
+
+
+def test_the_figure_is_a_png(tmp_path: Path) -> None:
+    path = tmp_path / "matrix.png"
+    save_confusion_matrix(path, np.array([[3, 1], [0, 0]]), ["$odd_{", "b"], "a $ title")
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_report_is_written_inside_its_folder(tmp_path: Path, grid: Any) -> None:
+    grid(experiment="../probe", root=tmp_path / "runs" / "x")
+    written = write_report(tmp_path / "out", evaluate_runs([tmp_path / "runs"]), [])
+    assert sorted(tmp_path.joinpath("out").iterdir()) == sorted(written)
+    assert [path.suffix for path in written] == [".md", ".csv", ".json", ".png"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmocacheError, match="name another folder with --out"):
+        write_report(tmp_path / "file", [], [])
+
+
+def test_json_prints_one_document_and_nothing_else(tmp_path: Path, grid: Any, app: typer.Typer) -> None:
+    grid()
+    runs = tmp_path / "runs"
+    done = CliRunner().invoke(app, [str(runs), "--json"])
+    assert done.exit_code == 0 and done.stderr == ""
+    assert json.loads(done.stdout)["results"][0]["experiment"] == "probe"
+    out = runs / "evaluation"
+    assert (out / "results.json").read_text(encoding="utf-8") == done.stdout
+    setting = json.loads(done.stdout)["results"][0]["setting"]
+    assert {path.name for path in out.iterdir()} == {
+        "table.md", "table.csv", "results.json", f"confusion-probe-{setting}.png",
+    }  # fmt: skip
+
+
+def test_the_command_prints_tables_and_where_they_are(tmp_path: Path, grid: Any, app: typer.Typer) -> None:
+    grid(4, experiment="bigru")
+    grid(3)
+    out = tmp_path / "elsewhere"
+    done = CliRunner().invoke(app, [str(tmp_path / "runs"), "--out", str(out), "--compare", "bigru", "probe"])
+    assert done.exit_code == 0
+    assert "demo, speaker_folds, emotion" in done.stdout and "bigru (logmel) minus probe (logmel)" in done.stdout
+    assert f"written to {out}" in done.stdout and not (tmp_path / "runs" / "evaluation").exists()
+
+
+def test_errors_reach_the_root_command_and_nothing_is_written(tmp_path: Path, app: typer.Typer) -> None:
+    done = CliRunner().invoke(app, [str(tmp_path)])
+    assert isinstance(done.exception, EmocacheError) and list(tmp_path.iterdir()) == []
+
+
+def test_evaluating_twice_gives_the_same_files(tmp_path: Path, grid: Any) -> None:
+    grid()
+    first, second = (
+        [p.read_bytes() for p in write_report(tmp_path / x, evaluate_runs([tmp_path / "runs"]), [])] for x in "ab"
+    )
+    assert first == second
+
+
+def test_the_command_loads_nothing_heavy() -> None:
+    code = "import sys, emocache.evaluate.cli; print({'sklearn', 'scipy', 'matplotlib', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -1,0 +1,94 @@
+"""Which runs make up a result, and what tells results apart."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emocache.cache import EmocacheError
+from emocache.evaluate.results import Result, group
+from emocache.evaluate.runs import discover
+
+
+def results(tmp_path: Path) -> list[Result]:
+    """Everything below runs/."""
+    return group(discover([tmp_path / "runs"]))
+
+
+def test_folds_and_seeds_make_one_result(tmp_path: Path, grid: Any) -> None:
+    grid()
+    (result,) = results(tmp_path)
+    assert (result.corpus, result.streams, result.folds, result.seeds) == ("demo", ["logmel"], [0, 1], [0, 1])
+    assert result.difference == "" and result.marks == [] and result.missing_runs == []
+    assert result.coverage.model_dump() == {"test": 12, "predicted": 12, "missing": ()}
+
+
+def test_settings_are_told_apart_by_what_differs(tmp_path: Path, grid: Any) -> None:
+    def config(**changes: Any) -> dict[str, Any]:
+        return {"streams": ["logmel"], "head": {"kind": "gru", "layers": 1}, "seeds": [0], "description": "x"} | changes
+
+    grid(seeds=[0], config=config())
+    grid(seeds=[0], config=config(streams=["mfcc", "logmel"]))
+    grid(seeds=[0], config=config(head={"kind": "gru", "layers": 2}, description="y"))
+    assert sorted(result.difference for result in results(tmp_path)) == [
+        "streams=logmel head.layers=1",
+        "streams=logmel head.layers=2",
+        "streams=mfcc,logmel head.layers=1",
+    ]
+
+
+def test_streams_of_one_name_are_told_apart_by_fingerprint(tmp_path: Path, grid: Any) -> None:
+    for digit in "ab":
+        grid(seeds=[0], streams=[{"corpus": "demo", "name": "logmel", "fingerprint": digit * 64}])
+    assert [result.difference for result in results(tmp_path)] == [
+        "demo/logmel=aaaaaaaaaaaa",
+        "demo/logmel=bbbbbbbbbbbb",
+    ]
+
+
+def test_settings_that_differ_in_nothing_known_are_told_apart_by_their_hash(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0], setting="aaaaaaaaaaaa")
+    grid(seeds=[0], setting="bbbbbbbbbbbb")
+    assert [result.difference for result in results(tmp_path)] == ["setting=aaaaaaaaaaaa", "setting=bbbbbbbbbbbb"]
+
+
+def test_the_grid_lists_what_is_missing(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0, 2])
+    (result,) = results(tmp_path)
+    shutil.rmtree(result.runs[1, 2].folder)
+    (result,) = results(tmp_path)
+    assert result.missing_runs == [(1, 2)] and result.marks == ["3 of 4 runs"]
+    shutil.rmtree(result.runs[1, 0].folder)
+    (result,) = results(tmp_path)
+    assert result.missing_runs == [(1, 0), (1, 2)] and result.folds == [0]
+
+
+def test_seeds_asked_for_but_not_run_are_missing(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0], config={"seeds": [0, 1]})
+    assert results(tmp_path)[0].missing_runs == [(0, 1), (1, 1)]
+
+
+def test_marks_come_from_any_run(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0], incomplete=True, transductive=True)
+    assert results(tmp_path)[0].marks == ["incomplete", "transductive"]
+
+
+def test_coverage_counts_each_fold_once(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0, 1], coverage={"test": 7, "predicted": 6, "missing": ["u99"]})
+    assert results(tmp_path)[0].coverage.model_dump() == {"test": 14, "predicted": 12, "missing": ("u99",)}
+
+
+def test_the_same_run_twice_is_an_error(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0])
+    shutil.copytree(tmp_path / "runs", tmp_path / "copy")
+    with pytest.raises(EmocacheError, match="are the same run twice; delete one or name only one"):
+        group(discover([tmp_path / "runs", tmp_path / "copy"]))
+
+
+def test_runs_that_contradict_each_other_are_named(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    rows = [utterance("a", "s", "sad", "sad")]
+    write_run(rows, fold=0, setting="aaaaaaaaaaaa")
+    write_run(rows, fold=1, folds=3, setting="aaaaaaaaaaaa")
+    with pytest.raises(EmocacheError, match=r"fold1-seed0: folds is 3, but 2 in .*fold0-seed0"):
+        results(tmp_path)

@@ -1,0 +1,118 @@
+"""Whole results from hand-made runs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emocache.evaluate.report import evaluate_runs
+from emocache.evaluate.scoring import Evaluation
+
+
+def only(tmp_path: Path) -> Evaluation:
+    """The one result below runs/."""
+    (evaluation,) = evaluate_runs([tmp_path / "runs"])
+    return evaluation
+
+
+def test_a_classification(tmp_path: Path, grid: Any) -> None:
+    # Right: 3 and 6 of six with seed 0, 3 and 4 with seed 1.
+    grid(lambda fold, seed: 3 if fold == 0 else 6 - 2 * seed)
+    evaluation = only(tmp_path)
+    summary = evaluation.metrics["accuracy"]
+    assert summary.mean == pytest.approx((3 / 6 + 5 / 6) / 2)
+    assert summary.std == pytest.approx(1 / 6)
+    assert summary.std_seeds == pytest.approx((9 / 12 - 7 / 12) / 2)
+    assert summary.pooled == pytest.approx((9 / 12 + 7 / 12) / 2)
+    assert summary.ci95[0] < summary.pooled < summary.ci95[1]
+    assert (evaluation.groups, evaluation.unit, evaluation.approximate) == (6, "speaker", True)
+    assert evaluation.confusion is not None and evaluation.confusion.sum() == 24
+    assert np.trace(evaluation.confusion) == 3 + 3 + 6 + 4
+
+
+def test_the_sanity_rows_of_a_classification(tmp_path: Path, grid: Any) -> None:
+    grid()
+    sanity = only(tmp_path).sanity
+    assert list(sanity) == ["majority", "uniform"]
+    # The training part's majority is happy, a third of the test part.
+    assert sanity["majority"]["accuracy"].mean == pytest.approx(1 / 3)
+    assert sanity["majority"]["macro_f1"].mean == pytest.approx(2 * (1 / 3) * 1 / (1 / 3 + 1) / 3)
+    assert sanity["uniform"]["accuracy"].pooled == pytest.approx(1 / 3)
+    assert sanity["uniform"]["balanced_accuracy"].pooled == pytest.approx(1 / 3)
+
+
+def test_uniform_is_the_expectation_of_uniform_guesses(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    truths = ["angry"] * 150 + ["happy"] * 90 + ["sad"] * 60
+    rows = [utterance(f"u{i}", f"s{i % 7}", truth, "sad") for i, truth in enumerate(truths)]
+    write_run(rows, folds=1)
+    sanity = only(tmp_path).sanity["uniform"]
+    generator = np.random.default_rng(0)
+    from emocache.evaluate.metrics import METRICS, metrics_of
+    from emocache.evaluate.predictions import Samples
+
+    reference = np.repeat([0, 1, 2], [150, 90, 60])
+    for name in metrics_of("classification"):
+        draws = [METRICS[name].score(Samples(reference, generator.integers(0, 3, 300), reference)) for _ in range(200)]
+        assert sanity[name].mean == pytest.approx(np.mean([score.value for score in draws]), abs=0.01), name
+
+
+def test_missing_utterances_count_in_the_scores(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    rows = [utterance("a", "s1", "sad", "sad"), utterance("b", "s2", "sad", "happy", missing=True)]
+    write_run(rows, folds=1)
+    evaluation = only(tmp_path)
+    assert evaluation.metrics["accuracy"].pooled == 0.5
+    assert evaluation.result.coverage.model_dump() == {"test": 2, "predicted": 1, "missing": ("b",)}
+
+
+def test_validation_rows_do_not_count(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    write_run([utterance("a", "s", "sad", "sad"), utterance("b", "t", "sad", "happy", part="valid")], folds=1)
+    evaluation = only(tmp_path)
+    assert evaluation.metrics["accuracy"].mean == 1.0 and evaluation.groups == 1
+    assert evaluation.metrics["accuracy"].reasons["ci95"] == "a bootstrap needs at least two groups"
+
+
+def test_groups_of_two_corpora_are_not_confused(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    rows = [utterance("a", "s", "sad", "sad"), utterance("a", "s", "sad", "sad", corpus="other")]
+    write_run(rows, corpora=["demo", "other"], folds=1)
+    evaluation = only(tmp_path)
+    assert evaluation.groups == 2 and evaluation.result.corpus == "demo+other"
+
+
+REGRESSION = {
+    "task": "regression",
+    "targets": ["valence", "arousal"],
+    "classes": None,
+    "prior": {"valence": 0.5, "arousal": -0.25},
+    "folds": 1,
+}
+
+
+def test_a_regression_scores_every_target(tmp_path: Path, write_run: Any) -> None:
+    rows = []
+    for i, (y, p) in enumerate([(0.0, 0.1), (1.0, 0.8), (0.5, 0.7), (0.25, 0.0)]):
+        values = {"reference.valence": y, "prediction.valence": p, "reference.arousal": -y, "prediction.arousal": 0.0}
+        rows.append({"id": f"u{i}", "speaker": None, "group": f"u{i}", **values})
+    write_run(rows, **REGRESSION)
+    evaluation = only(tmp_path)
+    names = ["ccc", "pearson", "spearman", "rmse", "reference_std"]
+    assert list(evaluation.metrics) == [f"{name}.{target}" for target in ("valence", "arousal") for name in names]
+    assert evaluation.metrics["rmse.valence"].mean == pytest.approx(np.sqrt((0.01 + 0.04 + 0.04 + 0.0625) / 4))
+    assert evaluation.metrics["ccc.arousal"].mean == 0.0
+    assert evaluation.metrics["pearson.arousal"].reasons["mean"].startswith("dead_output")
+    assert evaluation.confusion is None and evaluation.unit == "utterance"
+    guess = evaluation.sanity["training_mean"]
+    assert guess["rmse.valence"].mean == pytest.approx(np.sqrt(np.mean([0.25, 0.25, 0.0, 0.0625])))
+    assert guess["ccc.valence"].mean == 0.0
+
+
+def test_a_frame_regression_has_the_ccc_of_clips(tmp_path: Path, write_run: Any) -> None:
+    rows = []
+    for i, (y, p) in enumerate([([0.0, 1.0], [0.0, 1.0]), ([0.0, 1.0, 0.5], [1.0, 0.0, 0.5])]):
+        rows.append(
+            {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", "reference.valence": y, "prediction.valence": p}
+        )
+    write_run(rows, **REGRESSION | {"task": "frame_regression", "targets": ["valence"]})
+    evaluation = only(tmp_path)
+    assert evaluation.metrics["ccc_per_clip.valence"].mean == pytest.approx((1 - 1) / 2)
+    assert evaluation.metrics["ccc_per_clip.valence"].ci95 == pytest.approx((-1, 1))

@@ -1,0 +1,145 @@
+"""The registry of corpora, finding media, and hashing them no more often than needed."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from emocache.cache import EmocacheError
+from emocache.extract import corpora
+from emocache.extract.corpora import MediaHasher, files
+
+
+def write_settled(path: Path, data: bytes) -> Path:
+    """A file last written a minute ago, so that its time stamp can be trusted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    minute_ago = time.time_ns() - 60 * 10**9
+    os.utime(path, ns=(minute_ago, minute_ago))
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files hashed, in order."""
+    names: list[str] = []
+    digest = hashlib.file_digest
+
+    def counting(file: object, algorithm: str) -> object:
+        names.append(Path(getattr(file, "name", "")).name)
+        return digest(file, algorithm)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
+    return names
+
+
+def test_an_unknown_corpus_lists_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(EmocacheError, match=r"unknown corpus 'ravdes'; there are: demo, emodb, ravdess, table"):
+        corpora.load("ravdes", tmp_path, mapping={}, hasher=MediaHasher())
+
+
+def test_a_missing_folder_and_a_needless_mapping(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("ravdess", "emodb", "table"):
+        with pytest.raises(EmocacheError, match=r"the folder .*nowhere does not exist; give the corpus's folder"):
+            corpora.load(name, tmp_path / "nowhere", mapping={}, hasher=MediaHasher())
+        with pytest.raises(EmocacheError, match=r"the folder .*file is a file"):
+            corpora.load(name, tmp_path / "file", mapping={}, hasher=MediaHasher())
+    with pytest.raises(EmocacheError, match="corpus emodb takes no --map"):
+        corpora.load("emodb", tmp_path, mapping={"id": "file"}, hasher=MediaHasher())
+
+
+def test_every_entry_has_a_loader() -> None:
+    for name, entry in corpora.REGISTRY.items():
+        assert "\n" not in entry.description
+        module = __import__(f"emocache.extract.corpora.{entry.module}", fromlist=["load"])
+        assert callable(module.load), name
+
+
+def test_the_registry_imports_no_decoder_and_no_model() -> None:
+    code = (
+        "import sys, emocache.extract.corpora;"
+        "print({'torch', 'transformers', 'soundfile', 'av', 'soxr', 'espeakng_loader'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+def test_media_files_leaves_out_hidden_names_and_other_files(tmp_path: Path) -> None:
+    for name in ("b/2.WAV", "a/1.flac", "a/._1.flac", ".trash/3.wav", "notes.txt", "c.mp4"):
+        write_settled(tmp_path / name, b"x")
+    found = [p.relative_to(tmp_path).as_posix() for p in files.media_files(tmp_path)]
+    assert found == ["a/1.flac", "b/2.WAV", "c.mp4"]
+
+
+def test_one_per_stem_keeps_the_copy_nearest_to_the_root(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("all/A/1.wav", "A/1.wav", "A/2.wav", "all/A/3.wav")]
+    kept = files.one_per_stem(paths)
+    assert kept == {"1": paths[1], "2": paths[2], "3": paths[3]}
+
+
+def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, reads: list[str]) -> None:
+    memory = tmp_path / "cache" / "media.sqlite"
+    a, b = write_settled(tmp_path / "a.wav", b"aaaa"), write_settled(tmp_path / "b.wav", b"bbbb")
+    first = MediaHasher(memory).probe([a, b])
+    assert first[a].sha256 == hashlib.sha256(b"aaaa").hexdigest()
+    assert sorted(reads) == ["a.wav", "b.wav"]
+    assert MediaHasher(memory).probe([b, a]) == first
+    assert len(reads) == 2
+    write_settled(a, b"AAAA")
+    os.utime(a, ns=(1, a.stat().st_mtime_ns + 1))
+    assert MediaHasher(memory).probe([a, b])[a].sha256 == hashlib.sha256(b"AAAA").hexdigest()
+    assert reads[2:] == ["a.wav"]
+    MediaHasher(memory, rehash=True).probe([a, b])
+    assert sorted(reads[3:]) == ["a.wav", "b.wav"]
+
+
+def test_another_file_with_the_same_size_and_time_is_seen(tmp_path: Path, reads: list[str]) -> None:
+    memory = tmp_path / "media.sqlite"
+    a = write_settled(tmp_path / "a.wav", b"aaaa")
+    MediaHasher(memory).probe([a])
+    stamp = a.stat().st_mtime_ns
+    other = write_settled(tmp_path / "other.wav", b"AAAA")
+    os.utime(other, ns=(stamp, stamp))
+    other.replace(a)
+    assert MediaHasher(memory).probe([a])[a].sha256 == hashlib.sha256(b"AAAA").hexdigest()
+
+
+def test_a_file_written_just_now_is_not_remembered(tmp_path: Path, reads: list[str]) -> None:
+    """Written again within its time stamp's grain, it would look unchanged."""
+    a = tmp_path / "a.wav"
+    a.write_bytes(b"aaaa")
+    for _ in range(2):
+        MediaHasher(tmp_path / "media.sqlite").probe([a])
+    assert len(reads) == 2
+
+
+def test_a_damaged_or_read_only_memory_stops_nothing(tmp_path: Path) -> None:
+    a = write_settled(tmp_path / "a.wav", b"aaaa")
+    damaged = write_settled(tmp_path / "damaged.sqlite", b"this is no database" * 100)
+    for memory in (damaged, a / "below_a_file.sqlite", None):
+        assert MediaHasher(memory).probe([a])[a].sha256 == hashlib.sha256(b"aaaa").hexdigest()
+
+
+def test_unreadable_and_changing_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EmocacheError, match=r"media file .*gone\.wav cannot be read: No such file"):
+        MediaHasher().probe([tmp_path / "gone.wav"])
+    a = write_settled(tmp_path / "a.wav", b"aaaa")
+
+    def growing(file: object, algorithm: str) -> object:
+        with a.open("ab") as more:
+            more.write(b"a")
+        return hashlib.sha256(b"aaaa")
+
+    monkeypatch.setattr(hashlib, "file_digest", growing)
+    with pytest.raises(EmocacheError, match=r"a\.wav changed while it was read"):
+        MediaHasher().probe([a])
+
+
+def test_an_unreadable_header_gives_no_duration_and_no_error(tmp_path: Path) -> None:
+    a = write_settled(tmp_path / "a.wav", b"no audio at all")
+    assert MediaHasher().probe([a])[a].duration is None

@@ -1,0 +1,109 @@
+"""The rules of the house: who imports whom, what is light, what is documented, what is packaged."""
+
+import ast
+import doctest
+import importlib
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("cache", "extract", "train", "evaluate")
+MODULES = sorted(path for stage in STAGES for path in (ROOT / stage).rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """The module's name."""
+    parts = ("emocache", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it, by its full name."""
+    package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            origin = ".".join(filter(None, (base, node.module)))
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def imported_by(stage: str) -> set[str]:
+    """The first two parts of what a stage imports: `emocache.cache`, `torch.nn`..."""
+    files = (path for path in MODULES if path.relative_to(ROOT).parts[0] == stage)
+    return {".".join(name.split(".")[:2]) for path in files for name in imports(path)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "allowed"),
+    [
+        ("cache", {"cache"}),
+        ("extract", {"cache", "extract"}),
+        ("train", {"cache", "train"}),
+        ("evaluate", {"cache", "evaluate"}),
+    ],
+)
+def test_data_flows_one_way(stage: str, allowed: set[str]) -> None:
+    ours = {name.removeprefix("emocache.") for name in imported_by(stage) if name.startswith("emocache.")}
+    assert ours & {*STAGES, "cli"} <= allowed
+
+
+def test_only_extract_and_train_know_torch() -> None:
+    for stage in ("cache", "evaluate"):
+        roots = {name.split(".")[0] for name in imported_by(stage)}
+        assert not roots & {"torch", "transformers", "av", "soundfile", "soxr"}, stage
+    assert "transformers" not in {name.split(".")[0] for name in imported_by("train")}
+
+
+LIGHT = ["emocache.cache", *(f"emocache.{stage}{part}" for stage in STAGES[1:] for part in ("", ".cli"))]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_a_stage_is_light(module: str) -> None:
+    heavy = ("torch", "transformers", "pandas", "sklearn", "matplotlib")
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_packages_are_the_folders() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {dotted(path) for path in MODULES if path.name == "__init__.py"}
+    assert sorted(declared) == sorted({"emocache", *folders})
+    bare = {path.parent for path in MODULES if not (path.parent / "__init__.py").exists()}
+    assert not bare, "folders with modules but no __init__.py"
+
+
+def is_declared_only(member: ast.stmt) -> bool:
+    """A property of a Protocol, `def name(self) -> str: ...`; the class's docstring lists it as an attribute."""
+    if not isinstance(member, ast.FunctionDef):
+        return False
+    decorators = [ast.unparse(decorator) for decorator in member.decorator_list]
+    return decorators == ["property"] and ast.unparse(member.body[0]) == "..."
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_what_is_public_is_documented(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bare = [] if ast.get_docstring(tree) else ["the module"]
+    for node in tree.body:
+        members = [node, *node.body] if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else [node]
+        for member in members:
+            if not isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                continue
+            if not (member.name.startswith("_") or ast.get_docstring(member) or is_declared_only(member)):
+                bare.append(member.name)
+    assert not bare
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if ">>>" in p.read_text(encoding="utf-8")], ids=dotted)
+def test_examples_are_true(path: Path) -> None:
+    tested = doctest.testmod(importlib.import_module(dotted(path)))
+    assert tested.attempted and not tested.failed
