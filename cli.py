@@ -57,4 +57,4 @@ app.add_typer(cache_app, name="cache")
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="emocache")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Look at, check, copy and clean a cache.")
 
 Root = Annotated[str, typer.Argument(metavar="CACHE", help="Cache folder or s3:// URL.")]
-What = Annotated[str, typer.Argument(metavar="[CORPUS[/STREAM]]", help="A corpus, or one of its streams.")]
+What = Annotated[str, typer.Argument(metavar="CORPUS[/STREAM]", help="A corpus, or one of its streams.")]
 
 
 @app.command("ls")
@@ -45,7 +45,7 @@ def info(
 @app.command()
 def verify(
     root: Root,
-    what: Annotated[str, typer.Argument(metavar="[CORPUS]", help="Only this corpus.")] = "",
+    what: Annotated[str, typer.Argument(metavar="CORPUS", help="Only this corpus.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Recompute every checksum.")] = False,
 ) -> None:
     """Check the cache; exit with 1 and list "stream utterance object reason" if anything is wrong."""

@@ -4,7 +4,6 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +22,8 @@ def build(
     The file is made in memory, for an HDF5 file that is being written does not survive a kill: everything but `frames`
     is written by h5py, and the frames take the place that HDF5 has set aside for them, so that they are not copied.
     """
+    import h5py
+
     image = io.BytesIO()
     located: dict[str, Located] = {}
     with h5py.File(image, "w") as file:
@@ -46,8 +47,10 @@ def build(
     return {"": [head.ljust(start, b"\0"), *(part.data for part in frames), tail]}, located
 
 
-def _set_aside(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+def _set_aside(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Make a contiguous dataset whose space is allocated and left as it is; returns the space's offset in the file."""
+    import h5py
+
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -57,6 +60,8 @@ def _set_aside(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dty
 
 def read_rows(objects: Objects, shard: str, rows: Sequence[int]) -> npt.NDArray[Any]:
     """Rows of `frames` as stock h5py reads them, (len(rows), D)."""
+    import h5py
+
     source: Any = objects.local(shard) or io.BytesIO(objects.get(shard))
     with h5py.File(source, "r") as file:
         frames = file["frames"]

@@ -11,10 +11,10 @@ from ..cache.errors import EmocacheError
 
 def extract(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus of `emocache corpora`.")],
-    data: Annotated[Path, typer.Option(help="Folder of the corpus as its owner ships it.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the corpus as its owner ships it.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
     encoder: Annotated[list[str], typer.Option(metavar="NAME", help="One of `emocache encoders`; may be repeated.")],
-    layers: Annotated[str, typer.Option(help="last, all, or numbers as in 6,9,12.")] = "last",
+    layers: Annotated[str, typer.Option(metavar="LIST", help="last, all, or numbers as in 6,9,12.")] = "last",
     checkpoints: Annotated[Path | None, typer.Option(metavar="DIR", help="Local weights, a folder per name.")] = None,
     pca: Annotated[int | None, typer.Option(metavar="N", help="Also store the projection on N components.")] = None,
     fit_on: Annotated[

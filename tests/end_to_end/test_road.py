@@ -132,7 +132,9 @@ def test_incomplete_stream_and_leaking_pca_are_refused(emocache_: Run, corpus: P
     assert extract(emocache_, corpus, store, "--pca", 4, "--fit-on", "all")[0] == 0
     leak = emocache_(*train(store, runs)[:-1], 'streams=["logmel.pca4"]')
     assert leak.status == 1 and "logmel.pca4" in leak.err and "fit_scope" in leak.err
-    assert emocache_(*train(store, runs)[:-1], 'streams=["logmel.pca4"]', "--set", 'features.fit_scope="all"').status == 0
+    assert (
+        emocache_(*train(store, runs)[:-1], 'streams=["logmel.pca4"]', "--set", 'features.fit_scope="all"').status == 0
+    )
 
 
 def test_misspelt_setting_suggests(emocache_: Run, corpus: Path, tmp_path: Path) -> None:

@@ -165,6 +165,17 @@ def bench_writing(root: Path, frames: Mapping[str, Frames], pairs: int) -> list[
     return figures
 
 
+def bench_training(root: Path, frames: Mapping[str, Frames], pairs: int) -> list[Figure]:
+    """An epoch over the cache against one over the same batches in a list."""
+    from epoch import bench_epoch
+
+    return [
+        Figure(
+            "an epoch of the BiGRU, from the cache : from a list", 1 / 1.05, bench_epoch(root / "epoch", frames, pairs)
+        )
+    ]
+
+
 def main() -> None:
     """Run all benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -177,7 +188,7 @@ def main() -> None:
     print(f"{'speed of the first : the second':<58} {'median':>6}  {'90 % interval':<16}  bound")
     missed = False
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for bench in (bench_reading, bench_writing):
+        for bench in (bench_reading, bench_writing, bench_training):
             for figure in bench(Path(folder), frames, options.pairs):
                 line, met = figure.line()
                 print(line, flush=True)
