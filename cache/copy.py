@@ -1,13 +1,15 @@
 """Copying and merging caches: shards, then records, then the manifest pointer, each checked on the way."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from .commit import Record, parse_name
+from .commit import FailureEntry, Record, parse_name
 from .errors import EmocacheError
 from .index import load, save
-from .objects import Objects
+from .objects import Objects, create_once
+from .sealed import DamagedError
 from .store import Cache, StreamInfo
 
 _BLOCK = 16 << 20
@@ -69,52 +71,49 @@ def _copy_stream(source: Objects, target: Objects) -> tuple[int, int]:
                 f"{source.url}/fitted/{name}: damaged; run `emocache cache verify --full` on the source"
             )
         target.replace(f"fitted/{name}", data)
-    target.create("recipe.json", source.get("recipe.json"))
-    present = {key.hex() for key in load(target).items.column("key").to_pylist()}
+    create_once(target, "recipe.json", source.get("recipe.json"))
+    there = {found.path: found.size for found in target.list("shards")}
+    present: set[str] = set()
+    told: set[FailureEntry] = set()
+    for name in _records(target):
+        with contextlib.suppress(DamagedError):  # what it committed counts as absent
+            record = Record.from_bytes(target.get(f"commits/{name}"), name)
+            if all(there.get(path) == size for path, (size, _) in record.objects.items()):
+                present |= {entry.key for entry in record.items}
+            told |= set(record.failures)
     items, size = 0, 0
-    for name in source.names("commits"):
-        if parse_name(name) is None:
-            continue
+    for name in _records(source):
         record = Record.from_bytes(source.get(f"commits/{name}"), f"{source.url}/commits/{name}")
         fresh = tuple(entry for entry in record.items if entry.key not in present)
-        if not fresh and _has(target, record):
+        if fresh:
+            size += _copy_shard(source, target, record, there)
+        elif set(record.failures) <= told:
             continue
-        if record.shard and fresh:
-            size += _copy_shard(source, target, record)
-        elif not record.failures:
-            continue
-        record = record if fresh else replace(record, shard=None, objects={}, arrays={})
+        else:
+            record = replace(record, shard=None, objects={}, arrays={})
         _create(target, replace(record, items=fresh, supersedes=()))
         present |= {entry.key for entry in fresh}
+        told |= set(record.failures)
         items += len(fresh)
     return items, size
 
 
-def _has(target: Objects, record: Record) -> bool:
-    """Whether the target's records of this unit tell all the failures that this one tells."""
-    told = set()
-    for name in target.names("commits"):
-        parsed = parse_name(name)
-        if parsed and parsed[0] == record.unit:
-            told |= set(Record.from_bytes(target.get(f"commits/{name}"), f"{target.url}/commits/{name}").failures)
-    return set(record.failures) <= told
+def _records(objects: Objects) -> list[str]:
+    return [name for name in objects.names("commits") if parse_name(name)]
 
 
 def _create(target: Objects, record: Record) -> None:
     """Under the record's own name if it is free, else as a later attempt."""
-    while not target.create(f"commits/{record.name}", record.to_bytes()):
-        if target.get(f"commits/{record.name}") == record.to_bytes():
-            return
+    while not create_once(target, f"commits/{record.name}", record.to_bytes()):
         record = replace(record, attempt=record.attempt + 1)
 
 
-def _copy_shard(source: Objects, target: Objects, record: Record) -> int:
+def _copy_shard(source: Objects, target: Objects, record: Record, there: Mapping[str, int]) -> int:
     shard = str(record.shard)
-    there = {found.path: found.size for found in target.list("shards")}
-    if all(there.get(path) == size for path, (size, _) in record.objects.items()):
-        stored = {path: hashlib.sha256(target.get(path)).hexdigest() for path in record.objects}
-        if all(stored[path] == sha256 for path, (_, sha256) in record.objects.items()):
-            return 0  # copied by an interrupted run
+    if all(there.get(path) == size for path, (size, _) in record.objects.items()) and all(
+        hashlib.sha256(target.get(path)).hexdigest() == sha256 for path, (_, sha256) in record.objects.items()
+    ):
+        return 0  # copied by an interrupted run
     target.delete(shard)
     files = {path[len(shard) :].lstrip("/"): _blocks(source, path, size) for path, (size, _) in record.objects.items()}
     written = target.put_shard(shard, files)

@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from .commit import FailureEntry, Located, Record, parse_name
+from .commit import Located, Record, parse_name
 from .objects import Objects
 from .sealed import DamagedError
 
@@ -25,6 +26,16 @@ _SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
+class Failure(NamedTuple):
+    """A committed failure, and the name of the record that tells it."""
+
+    record: str
+    id: str
+    key: str
+    reason: str
+    detail: str
+
+
 @dataclass(frozen=True)
 class Index:
     """What the records of a stream say, one row per item key.
@@ -32,7 +43,7 @@ class Index:
     Attributes:
         items: columns id, key (32 bytes), record (position in `records`), row, length, crc32c, current; sorted by id.
         records: names of the records covered; arrays: where each one's arrays lie.
-        failures: one per item key that no record commits an item for.
+        failures: one per item key that no record commits an item for, the one of the latest attempt.
         manifest: sha256 of the manifest that `current` was worked out for; "" if it was not.
         damaged: names of records whose bytes are not intact; what they committed counts as missing.
     """
@@ -40,25 +51,25 @@ class Index:
     items: pa.Table
     records: tuple[str, ...]
     arrays: tuple[Mapping[str, Located], ...]
-    failures: tuple[FailureEntry, ...]
+    failures: tuple[Failure, ...]
     manifest: str = ""
     damaged: tuple[str, ...] = ()
 
 
 def load(objects: Objects) -> Index:
     """The index of a stream: its stored copy, brought up to date with the records it does not cover."""
-    names = [name for name in objects.names("commits") if parse_name(name)]
+    names = {name for name in objects.names("commits") if parse_name(name)}
+    nothing = Index(_SCHEMA.empty_table(), (), (), ())
     known = _stored(objects)
-    if known is None or not set(known.records) <= set(names):
-        known = Index(_SCHEMA.empty_table(), (), (), ())
-    new = sorted(set(names) - set(known.records))
-    if not new:
-        return known
-    with ThreadPoolExecutor(16) as pool:
-        read = list(pool.map(lambda name: _read(objects, name), new))
-    records = [record for record in read if record is not None]
-    damaged = tuple(name for name, record in zip(new, read, strict=True) if record is None)
-    return _merge(known, records, damaged)
+    if known is None or not names.issuperset(known.records):
+        known = nothing
+    records = _read(objects, names.difference(known.records))
+    if any(record.supersedes for record in records.values() if record):
+        # What the superseded records had hidden is not in the stored copy.
+        known, records = nothing, _read(objects, names)
+    damaged = tuple(name for name, record in records.items() if record is None)
+    found = [record for record in records.values() if record is not None]
+    return _merge(known, found, damaged) if records else known
 
 
 def save(objects: Objects, index: Index, keys: Mapping[str, str], manifest_sha256: str) -> Index:
@@ -97,15 +108,22 @@ def _stored(objects: Objects) -> Index | None:
     with pa.ipc.open_file(pa.BufferReader(pa.py_buffer(payload[8 + size :]))) as reader:
         items = reader.read_all()
     arrays = tuple({n: Located(o, b, d, tuple(s)) for n, (o, b, d, s) in a.items()} for a in head["arrays"])
-    failures = tuple(FailureEntry(*entry) for entry in head["failures"])
+    failures = tuple(Failure(*entry) for entry in head["failures"])
     return Index(items, tuple(head["records"]), arrays, failures, head["manifest"])
 
 
-def _read(objects: Objects, name: str) -> Record | None:
-    try:
-        return Record.from_bytes(objects.get(f"commits/{name}"), name)
-    except DamagedError:
-        return None
+def _read(objects: Objects, names: Iterable[str]) -> dict[str, Record | None]:
+    """{name: record, or None if it is damaged}, sorted by name."""
+
+    def read(name: str) -> Record | None:
+        try:
+            return Record.from_bytes(objects.get(f"commits/{name}"), name)
+        except DamagedError:
+            return None
+
+    ordered = sorted(names)
+    with ThreadPoolExecutor(16) as pool:
+        return dict(zip(ordered, pool.map(read, ordered), strict=True))
 
 
 def _merge(known: Index, new: Sequence[Record], damaged: tuple[str, ...]) -> Index:
@@ -131,7 +149,8 @@ def _merge(known: Index, new: Sequence[Record], damaged: tuple[str, ...]) -> Ind
         kept = np.array([name not in gone for name in names])
         items = items.filter(pa.array(kept[items.column("record").to_numpy()]))
     items = _one_per_key(items, names)
-    failures = _open_failures([*known.failures, *(f for r in new if r.name not in gone for f in r.failures)], items)
+    told = [*known.failures, *(Failure(record.name, *entry) for record in new for entry in record.failures)]
+    failures = _open_failures([failure for failure in told if failure.record not in gone], items)
     return Index(items, tuple(names), tuple(arrays), failures, "", damaged)
 
 
@@ -150,10 +169,17 @@ def _one_per_key(items: pa.Table, names: Sequence[str]) -> pa.Table:
     return ranked.drop_columns(["rank"]).filter(pa.array(first))
 
 
-def _open_failures(failures: Iterable[FailureEntry], items: pa.Table) -> tuple[FailureEntry, ...]:
-    """The last word on every key that has no item: success beats failure."""
-    last = {failure.key: failure for failure in failures}
+def _open_failures(failures: Iterable[Failure], items: pa.Table) -> tuple[Failure, ...]:
+    """The last word on every key that has no item, whatever order the records were read in: success beats failure."""
+    last: dict[str, Failure] = {}
+    for failure in sorted(failures, key=_latest_first):
+        last.setdefault(failure.key, failure)
     if not last:
         return ()
     done = set(items.column("key").to_pylist())
     return tuple(f for _, f in sorted(last.items()) if bytes.fromhex(f.key) not in done)
+
+
+def _latest_first(failure: Failure) -> tuple[int, str]:
+    _, attempt = parse_name(failure.record) or ("", 0)
+    return -attempt, failure.record

@@ -138,7 +138,10 @@ class Manifest:
                 )
         for row in rows:
             _check(corpus, row)
-        return cls.from_bytes(corpus, _to_bytes(_pack(corpus, rows)))
+        try:
+            return cls.from_bytes(corpus, _to_bytes(_pack(corpus, rows)))
+        except UnicodeEncodeError as error:
+            raise EmocacheError(f"corpus {corpus!r}: {error.object!r} is not valid Unicode; rename it") from error
 
     @classmethod
     def from_bytes(cls, corpus: str, data: bytes) -> "Manifest":
@@ -244,8 +247,14 @@ def _check(corpus: str, utterance: Utterance) -> None:
         parts = PurePosixPath(path.replace("\\", "/"))
         if ".." in parts.parts or (path is not utterance.id and parts.is_absolute()):
             raise EmocacheError(f"{where}: {path!r} leaves the corpus folder; ids and paths may not hold '..'")
+    for seconds in (utterance.start, utterance.end, utterance.duration):
+        if seconds is not None and not math.isfinite(seconds):
+            raise EmocacheError(f"{where}: start, end or duration is {seconds}; leave it empty if unknown")
+    for word in utterance.words:
+        if not (math.isfinite(word.start) and math.isfinite(word.end)):
+            raise EmocacheError(f"{where}: word {word.word!r} has times {word.start} to {word.end}; drop it")
     for name, value in utterance.labels.items():
-        if isinstance(value, float) and not math.isfinite(value):
+        if value is not None and not isinstance(value, str) and not math.isfinite(value):
             raise EmocacheError(f"{where}: label {name!r} is {value}; leave missing labels empty")
     for name, track in utterance.tracks.items():
         if track.times.shape != track.values.shape or track.times.ndim != 1:

@@ -1,23 +1,20 @@
 """Plans: which missing utterances form which unit of work, fixed once so that every worker follows the same cut."""
 
+import contextlib
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from . import index
-from .errors import EmocacheError
-from .objects import Objects
+from .objects import Objects, create_once
+from .sealed import DamagedError, seal, unseal
 
 if TYPE_CHECKING:
     from .writer import StreamWriter
 
-_SCHEMA = pa.schema([("unit", pa.string()), ("id", pa.string()), ("key", pa.string())])
+_Units = dict[str, list[tuple[str, str]]]  # {unit key: [(utterance id, item key), ...]}
 _MAX_BYTES, _MAX_UTTERANCES, _MAX_SECONDS = 64 << 20, 1024, 600.0
 
 
@@ -34,7 +31,7 @@ class Task:
 
     ids: tuple[str, ...]
     units: Mapping[str, str]  # {stream name: unit key}
-    number: int  # position of its first unit in the plans: what `--shard i/n` deals out
+    number: int  # where the plans have it, whatever is done already: what `--shard i/n` deals out
 
 
 def plan_tasks(
@@ -50,7 +47,7 @@ def plan_tasks(
     """
     missing: dict[str, dict[str, str]] = {}
     uncovered: dict[str, list[str]] = defaultdict(list)
-    units: dict[str, dict[str, list[tuple[str, str]]]] = {}
+    units: dict[str, _Units] = {}
     for writer in writers:
         missing[writer.name] = _missing(writer, loads, retry_failed)
         units[writer.name] = read(writer.objects)
@@ -73,35 +70,22 @@ def plan_tasks(
     return _tasks(units, missing, loads)
 
 
-def read(objects: Objects) -> dict[str, list[tuple[str, str]]]:
-    """{unit key: [(utterance id, item key), ...]} of every plan of a stream, in the order they were made."""
-    units: dict[str, list[tuple[str, str]]] = {}
+def read(objects: Objects) -> _Units:
+    """The units of every plan of a stream, in the order they were made.
+
+    A damaged plan is left out: what it covered is planned again, and nothing committed depends on it.
+    """
+    units: _Units = {}
     for name in objects.names("plans"):
-        for unit, utterance, key in from_bytes(objects.get(f"plans/{name}"), f"{objects.url}/plans/{name}"):
-            units.setdefault(unit, []).append((utterance, key))
+        with contextlib.suppress(DamagedError):
+            for unit, items in from_bytes(objects.get(f"plans/{name}"), name).items():
+                units.setdefault(unit, items)  # its key is the hash of its items
     return units
 
 
-def from_bytes(data: bytes, what: str) -> list[tuple[str, str, str]]:
-    """Rows (unit, id, key) of a plan; raises EmocacheError if it is damaged."""
-    try:
-        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
-        intact = _bytes(table) == data or not _by_this_pyarrow(data)
-    except (pa.ArrowException, OSError):
-        intact = False
-    if not intact:
-        raise EmocacheError(f"{what}: damaged; delete this plan (nothing committed is lost) and run the command again")
-    return list(zip(*(table.column(name).to_pylist() for name in _SCHEMA.names), strict=True))
-
-
-def _bytes(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, write_page_checksum=True, store_schema=False)
-    return sink.getvalue()
-
-
-def _by_this_pyarrow(data: bytes) -> bool:
-    return str(pq.ParquetFile(io.BytesIO(data)).metadata.created_by).endswith(pa.__version__)
+def from_bytes(data: bytes, what: str) -> _Units:
+    """The units of one plan; raises DamagedError."""
+    return {unit: [(i, key) for i, key in items] for unit, items in unseal(data, what)["units"]}
 
 
 def _missing(writer: "StreamWriter", wanted: Mapping[str, Load], retry_failed: bool) -> dict[str, str]:
@@ -131,29 +115,30 @@ def _cut(ids: Sequence[str], loads: Mapping[str, Load], min_units: int) -> list[
     return cuts
 
 
-def _write(objects: Objects, units: Mapping[str, Sequence[tuple[str, str]]]) -> bool:
+def _write(objects: Objects, units: _Units) -> bool:
     """Write the next plan; False if another worker wrote it first."""
-    rows = [(unit, utterance, key) for unit, items in units.items() for utterance, key in items]
-    columns = zip(*rows, strict=True)
-    table = pa.table([pa.array(c, pa.string()) for c in columns], _SCHEMA)
     last = max((int(name.split(".")[0]) for name in objects.names("plans")), default=0)
-    return objects.create(f"plans/{last + 1:06d}.parquet", _bytes(table))
+    return create_once(objects, f"plans/{last + 1:06d}.json", seal({"format": 1, "units": list(units.items())}))
 
 
 def _tasks(
-    units: Mapping[str, Mapping[str, Sequence[tuple[str, str]]]],
-    missing: Mapping[str, Mapping[str, str]],
-    loads: Mapping[str, Load],
+    units: Mapping[str, _Units], missing: Mapping[str, Mapping[str, str]], loads: Mapping[str, Load]
 ) -> list[Task]:
     """Streams whose unit has the same utterances left share a task, so that each is encoded once for all of them."""
+    numbers: dict[frozenset[str], int] = {}
+    for planned in units.values():
+        for number, items in enumerate(planned.values()):
+            cut = frozenset(i for i, _ in items)
+            numbers[cut] = min(number, numbers.get(cut, number))
     tasks: dict[tuple[str, ...], Task] = {}
     for stream, planned in units.items():
         taken: set[str] = set()
-        for number, (unit, items) in enumerate(planned.items()):
+        for unit, items in planned.items():
             left = [i for i, key in items if missing[stream].get(i) == key and i not in taken]
             taken.update(left)
             if left:
                 ids = tuple(sorted(left, key=lambda i: (loads[i].bytes, i)))
+                number = numbers[frozenset(i for i, _ in items)]
                 before = tasks.get(ids, Task(ids, {}, number))
                 tasks[ids] = Task(ids, {**before.units, stream: unit}, min(number, before.number))
     return list(tasks.values())

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
 from .objects import Buffer, Listed, Stored
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class RemoteObjects:
-    """Objects in S3 or anything else obstore reaches. A put is atomic and durable when it returns."""
+    """Objects in S3 or anything else obstore reaches. A put is atomic and durable when it returns.
+
+    Whatever goes wrong in the store is raised as an OSError that names the object.
+    """
 
     def __init__(self, url: str, store: "ObjectStore", prefix: str = "") -> None:
         self.url = url
@@ -24,34 +28,32 @@ class RemoteObjects:
 
     def below(self, folder: str) -> "RemoteObjects":
         """The same store, seen from a folder."""
-        return RemoteObjects(f"{self.url.rstrip('/')}/{folder}", self.store, self._path(folder))
+        return type(self)(f"{self.url.rstrip('/')}/{folder}", self.store, self._path(folder))
 
     def get(self, path: str) -> bytes:
         """The whole object."""
-        try:
+        with self._named(path):
             return bytes(obstore.get(self.store, self._path(path)).bytes())
-        except NotFoundError as error:
-            raise FileNotFoundError(path) from error
 
     def get_range(self, path: str, start: int, length: int) -> bytes:
         """Part of the object."""
-        try:
+        with self._named(path):
             return bytes(obstore.get_range(self.store, self._path(path), start=start, length=length))
-        except NotFoundError as error:
-            raise FileNotFoundError(path) from error
 
     def names(self, folder: str) -> list[str]:
         """Names of objects and of folders."""
-        found = obstore.list_with_delimiter(self.store, prefix=self._path(folder) or None)
+        with self._named(folder):
+            found = obstore.list_with_delimiter(self.store, prefix=self._path(folder) or None)
         paths = [str(o["path"]) for o in found["objects"]] + [str(p) for p in found["common_prefixes"]]
         return sorted(path.rsplit("/", 1)[-1] for path in paths)
 
     def list(self, folder: str) -> Iterator[Listed]:
         """Every object below the folder."""
-        for batch in obstore.list(self.store, prefix=self._path(folder) or None):
-            for found in batch:
-                path = str(found["path"])[len(self.prefix) :].lstrip("/")
-                yield Listed(path, int(found["size"]), found["last_modified"])
+        with self._named(folder):
+            for batch in obstore.list(self.store, prefix=self._path(folder) or None):
+                for found in batch:
+                    path = str(found["path"])[len(self.prefix) :].lstrip("/")
+                    yield Listed(path, int(found["size"]), found["last_modified"])
 
     def put_shard(self, name: str, files: Mapping[str, Iterable[Buffer]]) -> dict[str, Stored]:
         """One put per object, each under a name nobody refers to yet."""
@@ -59,29 +61,32 @@ class RemoteObjects:
         for below, parts in files.items():
             path = f"{name}/{below}" if below else name
             data = b"".join(bytes(memoryview(part).cast("B")) for part in parts)
-            obstore.put(self.store, self._path(path), data)
+            self.replace(path, data)
             stored[path] = Stored(len(data), hashlib.sha256(data).hexdigest())
         return stored
 
     def create(self, path: str, data: bytes) -> bool:
         """A conditional put (If-None-Match on S3)."""
         try:
-            obstore.put(self.store, self._path(path), data, mode="create")
-        except AlreadyExistsError:
+            with self._named(path):
+                obstore.put(self.store, self._path(path), data, mode="create")
+        except FileExistsError:
             return False
         return True
 
     def replace(self, path: str, data: bytes) -> None:
         """A plain put."""
-        obstore.put(self.store, self._path(path), data)
+        with self._named(path):
+            obstore.put(self.store, self._path(path), data)
 
     def delete(self, path: str) -> None:
         """Remove the object and all that lies below its name."""
         paths = [found.path for found in self.list(path)] + [path]
         for found in paths:
             try:
-                obstore.delete(self.store, self._path(found))
-            except (NotFoundError, FileNotFoundError):
+                with self._named(found):
+                    obstore.delete(self.store, self._path(found))
+            except FileNotFoundError:
                 continue
 
     def local(self, path: str) -> Path | None:
@@ -90,3 +95,15 @@ class RemoteObjects:
 
     def _path(self, path: str) -> str:
         return f"{self.prefix}/{path}".strip("/")
+
+    @contextmanager
+    def _named(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except NotFoundError as error:
+            raise FileNotFoundError(f"{self.url}/{path} does not exist") from error
+        except AlreadyExistsError as error:
+            raise FileExistsError(f"{self.url}/{path} exists already") from error
+        except BaseError as error:
+            why = str(error).partition("\n")[0]
+            raise OSError(f"{self.url}/{path}: {why}") from error

@@ -33,5 +33,7 @@ def unseal(data: bytes, what: str) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError, TypeError):
         intact = False
     if not intact:
-        raise DamagedError(f"{what}: damaged, its checksum does not match; restore it from a copy, or extract again")
+        raise DamagedError(
+            f"{what}: damaged, its checksum does not match; restore it from a copy, or delete it and extract again"
+        )
     return document  # type: ignore[no-any-return]

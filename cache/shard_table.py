@@ -17,22 +17,29 @@ Row = Mapping[str, Any]
 
 
 def build(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Buffer]]:
-    """The one file of a shard: the rows' columns after a column `id`. Values are JSON values."""
-    table = pa.Table.from_pylist([{"id": i, **row} for i, row in zip(ids, rows, strict=True)])
+    """The one file of a shard: the rows' columns after a column `id`. Values are JSON values.
+
+    Raises:
+        ValueError: a column called `id`, or one whose values Parquet cannot hold together (a bug in the encoder).
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    if "id" in names:
+        raise ValueError("a row may not have a column 'id'; that is the utterance's")
+    columns = {name: pa.array([row.get(name) for row in rows]) for name in names}
     sink = io.BytesIO()
-    pq.write_table(table, sink, write_page_checksum=True)
+    pq.write_table(pa.table({"id": pa.array(ids, pa.string()), **columns}), sink, write_page_checksum=True)
     return {"": [sink.getbuffer()]}
 
 
 def read(data: bytes, what: str) -> list[dict[str, Any]]:
-    """Rows in stored order, without `id`. Raises EmocacheError for bytes that are not such a file."""
+    """Rows in stored order, without `id` and null values. Raises EmocacheError for bytes that are not such a file."""
     try:
         rows = pq.read_table(io.BytesIO(data), page_checksum_verification=True).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise EmocacheError(f"{what}: unreadable Parquet ({error}); run `emocache cache verify --full`") from error
     for row in rows:
         row.pop("id")
-    return rows  # type: ignore[no-any-return]
+    return [_without_nulls(row) for row in rows]
 
 
 def checksum(row: Row) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 
 from .errors import EmocacheError
 from .manifest import Manifest
-from .objects import Objects, open_objects
+from .objects import Objects, create_once, open_objects
 from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint
-from .sealed import seal, unseal
+from .sealed import DamagedError, seal, unseal
 from .stream import Stream
 from .writer import BACKENDS, StreamWriter
 
@@ -90,10 +90,11 @@ class Cache:
             raise EmocacheError(f"{what}: damaged, its checksum does not match; run the extraction again")
         return manifest
 
-    def streams(self, corpus: str) -> list[StreamInfo]:
-        """The streams of a corpus, by name and date."""
+    def streams(self, corpus: str, name: str | None = None) -> list[StreamInfo]:
+        """The streams of a corpus, or those of one name, by name and date."""
         objects = self.objects.below(check_corpus_name(corpus))
-        found = [self._info(corpus, name) for name in objects.names("") if "@" in name]
+        folders = [folder for folder in objects.names("") if "@" in folder]
+        found = [self._info(corpus, folder) for folder in folders if name in (None, folder.partition("@")[0])]
         return sorted((info for info in found if info), key=lambda info: (info.name, info.created))
 
     def stream(self, corpus: str, name: str) -> Stream:
@@ -104,10 +105,9 @@ class Cache:
         """
         bare, _, prefix = name.partition("@")
         manifest = self.manifest(corpus)
-        streams = self.streams(corpus)
-        found = [info for info in streams if info.name == bare and info.fingerprint.startswith(prefix)]
+        found = [info for info in self.streams(corpus, bare) if info.fingerprint.startswith(prefix)]
         if not found:
-            known = ", ".join(f"{info.name}@{info.fingerprint[:12]}" for info in streams) or "none"
+            known = ", ".join(folder for folder in self.objects.names(corpus) if "@" in folder) or "none"
             raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; it has: {known}")
         if len(found) > 1:
             raise EmocacheError(_ambiguous(corpus, name, found))
@@ -152,8 +152,7 @@ class Cache:
         try:
             for file, data in (fitted or {}).items():
                 objects.replace(f"fitted/{file}", data)
-            objects.create("recipe.json", seal(document, pretty=True))
-            existing = unseal(objects.get("recipe.json"), f"{objects.url}/recipe.json")
+            existing = _create_recipe(objects, document)
         except OSError as error:
             raise EmocacheError(f"cache {self.objects.url} cannot be written: {error}") from error
         if existing["fingerprint"] != digest:
@@ -180,6 +179,18 @@ class Cache:
         name = folder.partition("@")[0]
         keys = ("fingerprint", "recipe", "backend", "created")
         return StreamInfo(corpus, name, *(document[key] for key in keys))
+
+
+def _create_recipe(objects: Objects, document: dict[str, Any]) -> dict[str, Any]:
+    """What recipe.json says, after writing it where there is none or one that is damaged."""
+    data = seal(document, pretty=True)
+    if create_once(objects, "recipe.json", data):
+        return document
+    try:
+        return unseal(objects.get("recipe.json"), f"{objects.url}/recipe.json")
+    except DamagedError:
+        objects.replace("recipe.json", data)
+        return document
 
 
 def _ambiguous(corpus: str, name: str, found: list[StreamInfo]) -> str:

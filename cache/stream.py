@@ -59,6 +59,7 @@ class Stream:
         self._shards = found.records
         self._failures = found.failures
         self._maps: OrderedDict[tuple[int, str], npt.NDArray[Any]] = OrderedDict()
+        self._table: tuple[int, list[dict[str, Any]]] = (-1, [])  # the last table shard asked for
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -152,7 +153,12 @@ class Stream:
     def row(self, utterance_id: str) -> dict[str, Any]:
         """The row of one utterance in a table stream, without its null values."""
         at = self._position(utterance_id)
-        return self._table(int(self._record[at]))[int(self._row[at])]
+        number = int(self._record[at])
+        if self._table[0] != number:
+            record = Record.from_bytes(self.objects.get(f"commits/{self._shards[number]}"), self._shards[number])
+            what = f"{self.objects.url}/{record.shard}"
+            self._table = number, shard_table.read(self.objects.get(str(record.shard)), what)
+        return self._table[1][int(self._row[at])]
 
     def crc32c(self, utterance_id: str) -> int:
         """The committed checksum of one utterance."""
@@ -204,17 +210,13 @@ class Stream:
                 mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             flat = np.frombuffer(mapping, located.dtype, int(np.prod(located.shape)), located.byte_offset)
         except FileNotFoundError as error:
-            raise EmocacheError(f"{path} is gone; run `emocache cache verify`, then extract again") from error
+            raise EmocacheError(f"{path} is gone; `emocache cache verify` tells what to do") from error
         except ValueError as error:
             raise DamagedError(f"{path} is shorter than its record says; run `emocache cache verify --full`") from error
         self._maps[(number, array)] = flat.reshape(located.shape)
         if len(self._maps) > _OPEN_MAPS:
             self._maps.popitem(last=False)
         return self._maps[(number, array)]
-
-    def _table(self, number: int) -> list[dict[str, Any]]:
-        record = Record.from_bytes(self.objects.get(f"commits/{self._shards[number]}"), self._shards[number])
-        return shard_table.read(self.objects.get(str(record.shard)), f"{self.objects.url}/{record.shard}")
 
 
 def stored_crc32c(objects: Objects, arrays: Mapping[str, Located], row: int, length: int) -> int:

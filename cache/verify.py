@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from . import plan
-from .commit import Record, parse_name
+from .commit import ItemEntry, Record, parse_name
 from .errors import EmocacheError
 from .objects import Objects
-from .sealed import unseal
+from .sealed import DamagedError, unseal
 from .store import Cache
 from .stream import stored_crc32c
 
@@ -58,9 +58,10 @@ def _old_manifests(objects: Objects, corpus: str) -> Iterator[Problem]:
 def _stream(cache: Cache, folder: str, full: bool) -> Iterator[Problem]:
     objects = cache.objects.below(folder)
     try:
-        document = unseal(objects.get("recipe.json"), "recipe.json")
+        unseal(objects.get("recipe.json"), "recipe.json")
     except FileNotFoundError:
-        yield Problem(folder, "-", "recipe.json", "missing: the stream cannot be read")
+        if objects.names("commits"):  # without any, the stream is about to be created, or removed
+            yield Problem(folder, "-", "recipe.json", "missing: the stream cannot be read; extract again")
         return
     except EmocacheError as error:
         yield Problem(folder, "-", "recipe.json", str(error))
@@ -82,29 +83,34 @@ def _stream(cache: Cache, folder: str, full: bool) -> Iterator[Problem]:
         except EmocacheError as error:
             yield Problem(folder, "-", f"commits/{name}", str(error))
             continue
-        yield from _record(objects, folder, record, listed, full, document["recipe"]["kind"])
+        yield from _record(objects, folder, record, listed, full)
 
 
-def _record(
-    objects: Objects, folder: str, record: Record, listed: dict[str, int], full: bool, kind: str
-) -> Iterator[Problem]:
+def _record(objects: Objects, folder: str, record: Record, listed: dict[str, int], full: bool) -> Iterator[Problem]:
+    remedy = f"; restore it, or delete commits/{record.name} and extract again"
     for path, (size, sha256) in sorted(record.objects.items()):
         if path not in listed:
-            yield from (Problem(folder, e.id, path, "incomplete: the object is missing") for e in record.items)
+            hit, reason = [e.id for e in record.items], "incomplete: the object is missing"
         elif listed[path] != size:
-            reason = f"damaged: {listed[path]} bytes, the record says {size}"
-            yield from (Problem(folder, e.id, path, reason) for e in record.items)
+            hit, reason = [e.id for e in record.items], f"damaged: {listed[path]} bytes, the record says {size}"
         elif full and hashlib.sha256(objects.get(path)).hexdigest() != sha256:
-            yield from _damage(objects, folder, record, path, kind)
+            hit, reason = _damage(objects, record, path)
+        else:
+            continue
+        yield from (Problem(folder, utterance, path, reason + remedy) for utterance in hit)
 
 
-def _damage(objects: Objects, folder: str, record: Record, path: str, kind: str) -> Iterator[Problem]:
+def _damage(objects: Objects, record: Record, path: str) -> tuple[list[str], str]:
     """Which utterances a damaged object takes with it: those whose own bytes changed, else all that depend on it."""
-    hit = []
-    if kind == "frames":
-        hit = [e.id for e in record.items if stored_crc32c(objects, record.arrays, e.row, e.length) != e.crc32c]
-    for utterance in hit:
-        yield Problem(folder, utterance, path, "damaged: checksum of the utterance differs")
-    if not hit:
-        for entry in record.items:
-            yield Problem(folder, entry.id, path, "damaged: checksum of the object differs, which it needs")
+    if any(located.object == path for located in record.arrays.values()):
+        hit = [entry.id for entry in record.items if not _intact(objects, record, entry)]
+        if hit:
+            return hit, "damaged: checksum of the utterance differs"
+    return [entry.id for entry in record.items], "damaged: checksum of the object differs, which it needs"
+
+
+def _intact(objects: Objects, record: Record, entry: ItemEntry) -> bool:
+    try:
+        return stored_crc32c(objects, record.arrays, entry.row, entry.length) == entry.crc32c
+    except (OSError, DamagedError):  # another object of the shard is gone or cut short
+        return False

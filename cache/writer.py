@@ -16,12 +16,11 @@ from . import index, shard_hdf5, shard_table, shard_zarr
 from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name
 from .errors import EmocacheError, InputFailure
 from .manifest import Manifest
-from .objects import Objects
+from .objects import Objects, create_once
 from .recipe import Recipe, fingerprint
 from .sealed import DamagedError
 
 BACKENDS: dict[str, ModuleType] = {"zarr": shard_zarr, "hdf5": shard_hdf5}
-_CREATE_TRIES = 4
 _MAX_FRAME_BYTES = 1 << 24
 
 
@@ -83,8 +82,7 @@ class StreamWriter:
             failures: {utterance id: InputFailure}.
 
         Raises:
-            EmocacheError: the store refuses the record, or gives back other bytes than were written.
-            OSError: the shard cannot be written; nothing is committed.
+            EmocacheError: the store cannot take the shard or the record, or gives back other bytes than were written.
         """
         failed = dict(failures or {})
         table = self.recipe["kind"] == "table"
@@ -92,7 +90,12 @@ class StreamWriter:
         record = Record(unit, 0, secrets.token_hex(8), datetime.now(UTC).isoformat(timespec="seconds"))
         started = time.monotonic()
         if stored:
-            record = self._table_shard(record, stored) if table else self._frames_shard(record, stored)
+            try:
+                record = self._table_shard(record, stored) if table else self._frames_shard(record, stored)
+            except OSError as error:
+                raise EmocacheError(f"stream {self.name}: no shard can be written to {self.objects.url} ({error});"
+                                    " what was committed is safe: mend the cause, such as a full disk, and run the same"
+                                    " command again") from error  # fmt: skip
         entries = tuple(FailureEntry(i, self.keys[i], f.reason, f.detail) for i, f in sorted(failed.items()))
         if time.monotonic() - started > GRACE_SECONDS / 2:
             raise EmocacheError(f"stream {self.name}: writing a shard took over {GRACE_SECONDS / 2:.0f} s, so gc might"
@@ -180,48 +183,26 @@ class StreamWriter:
                                     " written; check the disk, then run the same command again")  # fmt: skip
 
     def _create(self, record: Record, failures: tuple[FailureEntry, ...]) -> Committed:
-        """Create the record under the unit's next free attempt.
-
-        The answer of a create may be lost or wrong, so after each one that is not a clear success the record is read
-        back: if it is mine I won; if it is absent I try again; if it is another's I commit what that one lacks.
-        """
-        items, tries = record.items, 0
-        while tries < _CREATE_TRIES:
+        """Create the record under the unit's next free attempt, with what no other record of the unit has told yet."""
+        items = record.items
+        while True:
             existing = self.records_of(record.unit)
             done = {entry.key for r in existing for entry in r.items}
-            items = tuple(entry for entry in items if entry.key not in done)
             known = done | {entry.key for r in existing for entry in r.failures if entry in failures}
+            items = tuple(entry for entry in items if entry.key not in done)
             failures = tuple(entry for entry in failures if entry.key not in known)
             if not items and not failures:
                 return Committed((), (), 0)
-            candidate = replace(record, attempt=self._next_attempt(record.unit), items=items, failures=failures)
-            path, data = f"commits/{candidate.name}", candidate.to_bytes()
-            error: Exception | None = None
-            try:
-                if self.objects.create(path, data):
-                    return self._won(candidate)
-            except Exception as raised:
-                error = raised
-            try:
-                if self.objects.get(path) == data:
-                    return self._won(candidate)
-            except FileNotFoundError:
-                tries += 1
-            except OSError as raised:
-                error, tries = raised, tries + 1
-        raise EmocacheError(
-            f"stream {self.name}: {self.objects.url} refuses the commit record of unit {record.unit} ({error});"
-            " nothing was lost: free the cause and run the same command again"
-        )
+            if not items:
+                record = replace(record, shard=None, objects={}, arrays={})
+            record = replace(record, attempt=self._next_attempt(record.unit), items=items, failures=failures)
+            if create_once(self.objects, f"commits/{record.name}", record.to_bytes()):
+                size = sum(size for size, _ in record.objects.values())
+                return Committed(tuple(e.id for e in items), tuple(e.id for e in failures), size)
 
     def _next_attempt(self, unit: str) -> int:
         parsed = [parse_name(name) for name in self.objects.names("commits")]
         return 1 + max((p[1] for p in parsed if p and p[0] == unit), default=-1)
-
-    @staticmethod
-    def _won(record: Record) -> Committed:
-        size = sum(size for size, _ in record.objects.values())
-        return Committed(tuple(e.id for e in record.items), tuple(e.id for e in record.failures), size)
 
 
 def to_storage(item: Item, recipe: Recipe) -> Item:
@@ -250,13 +231,16 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
     times = None
     if item.times is not None:
         times = np.ascontiguousarray(item.times, "<f8")
-        if times.shape != (len(frames), 2):
-            raise ValueError(f"times of shape {times.shape} for {len(frames)} frames")
+        if times.shape != (len(frames), 2) or not np.isfinite(times).all():
+            raise ValueError(f"times of shape {times.shape} for {len(frames)} frames, or not finite")
     aux = {}
     for name, declared in sorted(recipe["aux"].items()):
-        aux[name] = np.ascontiguousarray(item.aux[name], np.dtype(declared["dtype"]).newbyteorder("<"))
+        with np.errstate(over="ignore", invalid="ignore"):
+            aux[name] = np.ascontiguousarray(item.aux[name], np.dtype(declared["dtype"]).newbyteorder("<"))
         if aux[name].shape != (len(frames), *declared["shape"]):
             raise ValueError(f"aux array {name!r} of shape {aux[name].shape} for {len(frames)} frames")
+        if not np.allclose(aux[name], item.aux[name], rtol=1e-2, atol=1e-2, equal_nan=True):
+            raise ValueError(f"aux array {name!r} holds values that {declared['dtype']} cannot")
     return Item(cast, times, aux)
 
 
