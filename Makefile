@@ -60,7 +60,7 @@ lint: $(VENV)/.dev build/types/emocache ## ruff and mypy --strict
 	$(VENV)/bin/mypy $(addprefix build/types/emocache/,__init__.py cli.py cache extract train evaluate benchmarks) tests
 
 bench: $(VENV)/.dev ## reading, writing and epoch ratios
-	$(VENV)/bin/python benchmarks/ratios.py $(ARGS)
+	$(VENV)/bin/python -m emocache.benchmarks.ratios $(ARGS)
 
 build/types/emocache:
 	mkdir -p build/types

@@ -33,7 +33,7 @@ def bench_epoch(root: Path, frames: Mapping[str, npt.NDArray[Any]], pairs: int) 
     cache.put_manifest(Manifest.from_utterances("bench", [
         Utterance(i, speaker=f"s{n % 8}", labels={"emotion": labels[n % 4]}) for n, i in enumerate(chosen)
     ]))  # fmt: skip
-    recipe = {"kind": "frames", "encoder": "bench", "layer": None, "inputs": [], "dim": dim, "dtype": "float16",
+    recipe: dict[str, Any] = {"kind": "frames", "encoder": "bench", "layer": None, "inputs": [], "dim": dim, "dtype": "float16",
               "times": {"rate": 50, "first_start": 0.0, "width": 0.02}, "aux": {}}  # fmt: skip
     writer = cache.create_stream("bench", "bench", recipe)
     for task in plan_tasks([writer], {i: Load(0.0, array.nbytes) for i, array in chosen.items()}):

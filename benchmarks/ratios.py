@@ -61,7 +61,7 @@ def open_writer(root: Path, backend: str, frames: Mapping[str, Frames]) -> Strea
     """A stream to write the frames to, in a new cache."""
     cache = Cache(root)
     cache.put_manifest(Manifest.from_utterances("bench", [Utterance(i) for i in frames]))
-    recipe = {"kind": "frames", "encoder": backend, "layer": None, "inputs": [], "dim": _DIM, "dtype": "float16",
+    recipe: dict[str, Any] = {"kind": "frames", "encoder": backend, "layer": None, "inputs": [], "dim": _DIM, "dtype": "float16",
               "times": {"rate": _RATE, "first_start": 0.0, "width": 0.02}, "aux": {}}  # fmt: skip
     return cache.create_stream("bench", backend, recipe, backend=backend)
 
@@ -167,7 +167,7 @@ def bench_writing(root: Path, frames: Mapping[str, Frames], pairs: int) -> list[
 
 def bench_training(root: Path, frames: Mapping[str, Frames], pairs: int) -> list[Figure]:
     """An epoch over the cache against one over the same batches in a list."""
-    from epoch import bench_epoch
+    from emocache.benchmarks.epoch import bench_epoch
 
     return [
         Figure(

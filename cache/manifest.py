@@ -235,7 +235,8 @@ def position(ids: Sequence[str], utterance_id: str) -> int | None:
 
 def _to_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    # Without the Arrow schema, whose names of list elements change when a file is read: equal tables give equal bytes.
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=False)
     return sink.getvalue()
 
 

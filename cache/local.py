@@ -1,0 +1,218 @@
+"""Objects as files, written so that neither a kill nor a power cut leaves half of one."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .objects import Buffer, Listed, Stored
+
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+class LocalObjects:
+    """Objects as files below a folder, written durably.
+
+    Every write goes to a temporary name first, is fsynced, takes its final name by rename or link, and the folder is
+    fsynced: after a crash at any point the final name holds everything or does not exist.
+    """
+
+    def __init__(self, root: Path, durable: set[Path] | None = None) -> None:
+        self.root = root
+        self.url = str(root)
+        self._durable: set[Path] = set() if durable is None else durable  # folders whose entry has been fsynced
+
+    def below(self, folder: str) -> "LocalObjects":
+        """The same store, seen from a folder."""
+        return LocalObjects(self.root / folder, self._durable)
+
+    def get(self, path: str) -> bytes:
+        """The whole file."""
+        return (self.root / path).read_bytes()
+
+    def get_range(self, path: str, start: int, length: int) -> bytes:
+        """Part of the file."""
+        with (self.root / path).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    def names(self, folder: str) -> list[str]:
+        """Names in the folder, without temporary ones."""
+        try:
+            return sorted(name for name in os.listdir(self.root / folder) if not name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def list(self, folder: str) -> Iterator[Listed]:
+        """Every file and every empty folder below the folder, temporary ones included, so that gc finds them."""
+        top = self.root / folder
+        for directory, folders, files in os.walk(top):
+            here = Path(directory)
+            for path in [here / name for name in files] if files or folders or here == top else [here]:
+                with contextlib.suppress(FileNotFoundError):
+                    stat = path.stat()
+                    when = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    yield Listed(path.relative_to(self.root).as_posix(), stat.st_size, when)
+
+    def put_shard(self, name: str, files: Mapping[str, Iterable[Buffer]]) -> dict[str, Stored]:
+        """Write, fsync, rename into place, fsync the folder."""
+        final = self.root / name
+        temporary = self._temporary(final)
+        try:
+            with ThreadPoolExecutor(1) as hasher:
+                pending = {}
+                for below, parts in files.items():
+                    path = temporary / below if below else temporary
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    pending[f"{name}/{below}" if below else name] = _write(path, parts, hasher)
+                # After the last write: the first fsync then carries most of what the others would wait for.
+                for below in files:
+                    _fsync(temporary / below if below else temporary)
+                for directory, _, _ in os.walk(temporary):
+                    _fsync_folder(Path(directory))
+                stored = {path: done.result() for path, done in pending.items()}
+            os.rename(temporary, final)
+        except BaseException:
+            _discard(temporary)
+            raise
+        _fsync_folder(final.parent)
+        return stored
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Link a finished file to its final name; the link fails if the name is taken."""
+        final = self.root / path
+        temporary = self._temporary(final)
+        try:
+            _write_document(temporary, data)
+            if not _take_name(temporary, final):
+                return False
+        finally:
+            _discard(temporary)
+        _fsync_folder(final.parent)
+        return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Rename a finished file over the old one."""
+        final = self.root / path
+        temporary = self._temporary(final)
+        try:
+            _write_document(temporary, data)
+            os.replace(temporary, final)
+        except BaseException:
+            _discard(temporary)
+            raise
+        _fsync_folder(final.parent)
+
+    def delete(self, path: str) -> None:
+        """Remove a file or a folder."""
+        doomed = self.root / path
+        with contextlib.suppress(FileNotFoundError):
+            if doomed.is_dir() and not doomed.is_symlink():
+                shutil.rmtree(doomed)
+            else:
+                doomed.unlink()
+            _fsync_folder(doomed.parent)
+
+    def local(self, path: str) -> Path | None:
+        """The file itself."""
+        return self.root / path
+
+    def _temporary(self, final: Path) -> Path:
+        """A free name beside the final one, in a folder that is there and will be after a power cut."""
+        folders = [final.parent, *final.parent.parents]
+        absent = {folder for folder in folders if not folder.exists()}
+        final.parent.mkdir(parents=True, exist_ok=True)
+        for folder in folders:
+            # One that is there may have been made a moment ago by a process that has not come to its fsync yet.
+            if folder in absent or folder not in self._durable:
+                _fsync_folder(folder.parent)
+                self._durable.add(folder)
+        return final.parent / f".{final.name}.{secrets.token_hex(6)}.tmp"
+
+
+def _write_document(path: Path, data: bytes) -> None:
+    """Write a small file and fsync it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        _write_all(descriptor, memoryview(data))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, parts: Iterable[Buffer], hasher: Executor) -> "Future[Stored]":
+    """Write parts to a file; another thread hashes each as soon as it is written."""
+    digest, size = hashlib.sha256(), 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        for part in parts:
+            view = memoryview(part).cast("B")
+            size += len(view)
+            hasher.submit(digest.update, view)
+            _write_all(descriptor, view)
+    finally:
+        os.close(descriptor)
+    return hasher.submit(lambda: Stored(size, digest.hexdigest()))
+
+
+def _write_all(descriptor: int, view: memoryview) -> None:
+    while len(view):
+        view = view[os.write(descriptor, view) :]
+
+
+def _take_name(temporary: Path, final: Path) -> bool:
+    """Give a finished file a name of its own, unless that is taken."""
+    try:
+        os.link(temporary, final)
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    # A file system without links (exFAT, some network mounts): an empty file takes the name, the finished one replaces
+    # it. A crash in between leaves the empty file, which counts as absent everywhere and falls to gc.
+    try:
+        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    except FileExistsError:
+        return False
+    try:
+        os.replace(temporary, final)
+    except BaseException:
+        _discard(final)
+        raise
+    return True
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open folders; its renames are journalled
+        return
+    try:
+        _fsync(folder)
+    except OSError as error:  # some network file systems cannot sync a folder, and not every ancestor may be opened
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: Path) -> None:
+    """Remove what a failed write has left; what cannot be removed falls to gc."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,181 @@
+"""The manifest: what goes in comes out, what cannot be is refused, and item keys follow the declared inputs."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emocache.cache import Cache, EmocacheError, Manifest, Media, Track, Utterance, Word
+
+FULL = Utterance(
+    "Ses01/ü 語.1",
+    media=(Media("audio", "a/b.wav", "0" * 64), Media("video", "a/b.avi", "1" * 64)),
+    start=0.25, end=1.75, duration=9.5, speaker="F1", session="S1", culture="DE", language="de", gender="f",
+    split="train", text="Kids, „reden“.", words=(Word("kids", 0.0, 0.5), Word("reden", 0.5, 1.0)),
+    words_source="corpus", labels={"emotion": "happy", "arousal": 3.5},
+    tracks={"valence": Track(np.array([0.0, 0.1, 0.25]), np.array([-0.5, 0.0, 0.5]))},
+)  # fmt: skip
+BARE = Utterance("0")
+
+
+def plain(utterance: Utterance) -> dict[str, Any]:
+    """All fields, with tracks as lists."""
+    fields = {name: getattr(utterance, name) for name in Utterance.__slots__}
+    return {**fields, "tracks": {n: (t.times.tolist(), t.values.tolist()) for n, t in utterance.tracks.items()}}
+
+
+def corpus(*utterances: Utterance) -> Manifest:
+    return Manifest.from_utterances("toy", utterances)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    manifest = corpus(FULL, BARE, replace(FULL, id="x", labels={"emotion": "sad"}, tracks={}))
+    Cache(tmp_path).put_manifest(manifest)
+    found = Cache(tmp_path).manifest("toy")
+    assert found == manifest and found.sha256 == manifest.sha256
+    assert found.ids == ["0", FULL.id, "x"] == [utterance.id for utterance in found]
+    assert plain(found[FULL.id]) == plain(FULL) and plain(found["0"]) == plain(BARE)
+    assert found["x"].labels == {"emotion": "sad"} and found["x"].tracks == {}
+    assert found.label_names == ["arousal", "emotion"] and found.track_names == ["valence"]
+    assert found.column("emotion") == [None, "happy", "sad"] and found.column("speaker") == [None, "F1", "F1"]
+    assert "x" in found and "y" not in found and 3 not in found and len(found) == 3
+    with pytest.raises(KeyError):
+        found["y"]
+
+
+def test_the_order_of_utterances_changes_nothing() -> None:
+    assert corpus(FULL, BARE).to_bytes() == corpus(BARE, FULL).to_bytes()
+
+
+def test_putting_the_same_again_changes_nothing(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.put_manifest(corpus(FULL))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    cache.put_manifest(corpus(FULL))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    cache.put_manifest(corpus(FULL, BARE))
+    assert len(list(tmp_path.glob("toy/manifests/*.parquet"))) == 2  # the older one is kept
+    assert cache.corpora() == ["toy"]
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "manifests/*.parquet"])
+def test_a_damaged_manifest_is_told_and_replaced(tmp_path: Path, damaged: str) -> None:
+    cache = Cache(tmp_path)
+    cache.put_manifest(corpus(FULL))
+    [path] = (tmp_path / "toy").glob(damaged)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(EmocacheError, match=f"{path.name}: damaged"):
+        cache.manifest("toy")
+    cache.put_manifest(corpus(FULL))
+    assert cache.manifest("toy") == corpus(FULL)
+
+
+def twice() -> Utterance:
+    return replace(FULL, media=(Media("audio", "c/d.wav", "2" * 64),))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ([], r"corpus 'toy': no utterance found; is this the right folder\?"),
+        ([FULL, twice()], r"id 'Ses01/ü 語.1' occurs twice \(a/b.wav, a/b.avi, c/d.wav\); ids must be unique"),
+        ([BARE, BARE], r"id '0' occurs twice \(no media\)"),
+        ([replace(BARE, id="")], "an id is 1 to 512 printable characters"),
+        ([replace(BARE, id="x" * 513)], "an id is 1 to 512 printable characters"),
+        ([replace(BARE, id="a\nb")], "an id is 1 to 512 printable characters"),
+        ([replace(BARE, id="../../etc/passwd")], r"utterance '../../etc/passwd': .* may not hold '\.\.'"),
+        ([replace(BARE, id="a/../b")], r"may not hold '\.\.'"),
+        ([replace(BARE, id="a\\..\\b")], r"may not hold '\.\.'"),
+        ([replace(BARE, media=(Media("audio", "../x.wav", ""),))], r"'\.\./x.wav' leaves the corpus folder"),
+        ([replace(BARE, media=(Media("audio", "/x.wav", ""),))], "'/x.wav' leaves the corpus folder"),
+        ([replace(BARE, media=(Media("audio", "\udce9.wav", ""),))], "is not valid Unicode; rename it"),
+        ([replace(BARE, labels={"arousal": math.nan})], "utterance '0': label 'arousal' is nan; leave missing labels"),
+        (
+            [replace(BARE, labels={"arousal": np.float32(np.inf)})],  # type: ignore[dict-item]
+            "label 'arousal' is inf",
+        ),
+        ([replace(BARE, labels={"a": 1.0}), replace(FULL, labels={"a": "x"})], "label 'a' holds both text and numbers"),
+        ([replace(BARE, start=math.nan)], "start, end or duration is nan"),
+        ([replace(BARE, duration=math.inf)], "start, end or duration is inf"),
+        ([replace(BARE, words=(Word("hm", 0.0, math.nan),))], "word 'hm' has times 0.0 to nan"),
+        ([replace(BARE, tracks={"v": Track(np.arange(2.0), np.arange(3.0))})], r"track 'v' has \(2,\) times, \(3,\)"),
+        ([replace(BARE, tracks={"v": Track(np.arange(2.0), np.array([0, np.nan]))})], "track 'v' holds NaN"),
+        ([replace(BARE, tracks={"v": Track(np.array([0.0, 0.0]), np.zeros(2))})], "times of track 'v' do not increase"),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong: list[Utterance], complaint: str) -> None:
+    with pytest.raises(EmocacheError, match=complaint) as caught:
+        corpus(*wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_ids_are_never_paths() -> None:
+    ids = ["/etc/passwd", "C:\\x", "..a", "a..b", ".", "~", "a/./b", "*", "con"]
+    assert corpus(*(Utterance(i) for i in ids)).ids == sorted(ids)
+
+
+SPEAKERS = corpus(
+    Utterance("1", speaker="a", split="train", labels={"emotion": "sad", "level": 2.0}),
+    Utterance("2", speaker="b", split="train", labels={"emotion": "happy"}),
+    Utterance("3", speaker="b", split="test"),
+    Utterance("4"),
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("all", "1234"),
+        (" all ", "1234"),
+        ("speaker=a", "1"),
+        ("speaker=a|b", "123"),
+        ("speaker = a | b , split = train", "12"),
+        ("emotion=sad|happy,speaker=b", "2"),
+        ("level=2.0", "1"),
+        ("label.emotion=sad", "1"),
+    ],
+)
+def test_selecting(expression: str, expected: str) -> None:
+    assert SPEAKERS.select(expression) == list(expected)
+
+
+@pytest.mark.parametrize(
+    ("expression", "complaint"),
+    [
+        ("speaker", "'speaker' is not column=value"),
+        ("speaker=a,", "'' is not column=value"),
+        ("=a", "'=a' is not column=value"),
+        ("mood=sad", "corpus 'toy' has no column 'mood'; it has: speaker, session, .*emotion"),
+        ("speaker=c", "expression 'speaker=c' selects no utterance of corpus 'toy'"),
+        ("speaker=a,speaker=b", "selects no utterance"),
+    ],
+)
+def test_selecting_wrongly(expression: str, complaint: str) -> None:
+    with pytest.raises(EmocacheError, match=complaint):
+        SPEAKERS.select(expression)
+
+
+def test_item_keys_follow_fingerprint_id_and_declared_inputs() -> None:
+    changes = {
+        "audio": replace(FULL, media=(Media("audio", "a/b.wav", "9" * 64), FULL.media[1])),
+        "video": replace(FULL, media=(FULL.media[0], Media("video", "a/b.avi", "9" * 64))),
+        "text": replace(FULL, text="other"),
+        "words": replace(FULL, words=FULL.words[:1]),
+        "moved": replace(FULL, media=tuple(replace(m, path="elsewhere") for m in FULL.media)),
+        "relabelled": replace(FULL, labels={}, tracks={}, speaker="x", split="test", duration=1.0),
+        "cut": replace(FULL, end=1.5),
+    }
+    for inputs in (["audio"], ["video"], ["text"], ["text", "words"], ["audio", "video"]):
+        key = corpus(FULL).item_keys("f" * 64, inputs)[FULL.id]
+        assert corpus(FULL).item_keys("e" * 64, inputs)[FULL.id] != key
+        assert corpus(replace(FULL, id="other")).item_keys("f" * 64, inputs)["other"] != key
+        for name, changed in changes.items():
+            matters = name in inputs or (name == "cut" and {"audio", "video"} & set(inputs))
+            assert (corpus(changed).item_keys("f" * 64, inputs)[FULL.id] != key) == bool(matters), (inputs, name)
+    with pytest.raises(ValueError, match="unknown input 'smell'"):
+        FULL.inputs_sha256(["smell"])

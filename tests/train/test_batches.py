@@ -1,0 +1,69 @@
+"""Batches cover each epoch once, gather what a loop would, and are drawn as their loss needs."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from emocache.train.batches import Batches
+from emocache.train.references import Stamps
+from emocache.train.transforms import prepare
+
+if TYPE_CHECKING:
+    from .conftest import Toy
+
+CPU = torch.device("cpu")
+NO_PROBE = ("head.kind=recurrent",)
+
+
+def test_a_batch_is_what_a_loop_gathers(toy: "Toy") -> None:
+    settings = toy.settings(*NO_PROBE)
+    dataset, folds = toy.load(settings)
+    prepared = prepare(dataset, settings, folds[0].train)
+    batch = Batches(dataset, settings, prepared, CPU).gather(np.array([5, 0, 20]))
+    assert prepared.normaliser is not None
+    for at, row in enumerate((5, 0, 20)):
+        clip = dataset.features["toy"].of(row)
+        naive = (clip - prepared.normaliser.mean[0]) / prepared.normaliser.std[0]
+        assert np.allclose(batch.frames[at, : len(clip)], naive, atol=1e-5)
+        assert (batch.frames[at, len(clip) :] == 0).all() and int(batch.mask[at].sum()) == len(clip)
+        assert int(batch.targets[at]) == dataset.examples[row].reference
+
+
+def test_frame_targets_follow_the_grid_and_the_mask(toy: "Toy") -> None:
+    settings = toy.frame_settings()
+    dataset, folds = toy.load(settings)
+    batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
+    batch = batches.gather(np.array([3, 9]))
+    for at, row in enumerate((3, 9)):
+        stamps, length = dataset.examples[row].reference, batches.lengths[row]
+        assert isinstance(stamps, Stamps)
+        naive = np.interp((np.arange(length) + 0.5) / 20, stamps.times, stamps.values[:, 0])
+        assert np.allclose(batch.targets[at, :length, 0], naive, atol=1e-6)
+        assert batch.target_mask[at, :length].all() and not batch.target_mask[at, length:].any()
+
+
+def test_an_epoch_covers_every_row_once_and_groups_lengths(toy: "Toy") -> None:
+    settings = toy.settings(*NO_PROBE)
+    dataset, folds = toy.load(settings, toy.cache(toy.corpus(speakers=12, clips=9, longest=60)))
+    batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
+    rows = folds[0].train
+    padded = {}
+    for pooled in (False, True):
+        found = [list(batches.epoch(rows, 8, np.random.default_rng(seed), pooled)) for seed in (0, 1)]
+        for epoch in found:
+            assert np.array_equal(np.sort(np.concatenate([batch.rows for batch in epoch])), rows)
+        assert [b.rows.tolist() for b in found[0]] != [b.rows.tolist() for b in found[1]]
+        padded[pooled] = sum(float((~batch.mask).sum()) for batch in found[0])
+        smallest = min(len(batch.rows) for batch in found[0])
+        assert not pooled or smallest >= 8
+    # Batches of the pooled loss are drawn at random: they hold long and short clips together.
+    assert padded[False] < padded[True] / 3
+
+
+def test_pooled_losses_never_see_a_small_batch(toy: "Toy") -> None:
+    settings = toy.frame_settings()
+    dataset, folds = toy.load(settings)
+    batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
+    sizes = [len(b.rows) for b in batches.epoch(np.arange(21), 8, np.random.default_rng(0), pooled_loss=True)]
+    assert sizes == [8, 13]

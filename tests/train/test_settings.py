@@ -1,0 +1,124 @@
+"""Experiments as typed settings, and what a mistake in one is told."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from emocache.cache import EmocacheError
+from emocache.train.reading import EXPERIMENTS, load_settings, search_points
+
+if TYPE_CHECKING:
+    from .conftest import Toy
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_experiments_are_valid(path: Path) -> None:
+    name, settings = load_settings(path.stem, ['streams=["any"]'])
+    assert name == path.stem and settings.streams == ("any",) and settings.description
+
+
+def test_overrides_are_toml_values_or_text(toy: "Toy") -> None:
+    changes = [
+        "training.epochs=7",
+        "seeds=[3, 4]",
+        "streams=mfcc",
+        "labels.glad=['happy', 'exc']",
+        "head.pooling=mean_std",
+    ]
+    settings = toy.settings(*changes)
+    assert settings.training.epochs == 7 and settings.seeds == (3, 4) and settings.streams == ("mfcc",)
+    assert settings.labels == {"glad": ("happy", "exc")}
+    assert settings.head.model_dump() == {"kind": "probe", "pooling": "mean_std"}
+
+
+def test_a_head_of_another_kind_replaces_the_old_one(toy: "Toy") -> None:
+    settings = toy.settings("head.pooling=mean_std", "head.kind=recurrent", "head.hidden=5")
+    assert settings.head.model_dump()["hidden"] == 5 and settings.head.model_dump()["pooling"] == "mean"
+
+
+def test_extends_merges_tables(toy: "Toy") -> None:
+    toy.experiment(name="base")
+    path = toy.experiment('extends = "base"\nseeds = [5]\n[training]\nepochs = 2\n', "child")
+    settings = load_settings(path)[1]
+    assert settings.seeds == (5,) and settings.training.epochs == 2 and settings.training.batch_size == 8
+
+
+def test_extends_in_a_circle_is_told(toy: "Toy") -> None:
+    toy.experiment('extends = "b"\n', "a")
+    path = toy.experiment('extends = "a"\n', "b")
+    with pytest.raises(EmocacheError, match="extends itself: b -> a -> b"):
+        load_settings(path)
+
+
+def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
+    settings = toy.settings("search.training.epochs=[1, 2]", "search.streams=[['toy'], ['toy', 'more']]")
+    points = list(search_points(settings))
+    assert [chosen["training.epochs"] for chosen, _ in points] == [1, 1, 2, 2]
+    assert points[1][1].streams == ("toy", "more") and points[2][1].training.epochs == 2
+    assert len(list(search_points(toy.settings()))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "training.lerning_rate=0.1",
+            r"unknown setting 'training.lerning_rate'; did you mean 'training.learning_rate'\?",
+        ),
+        ("learning_rate=0.1", r"unknown setting 'learning_rate'; did you mean 'training.learning_rate'\?"),
+        ("protocol.flods=3", r"unknown setting 'protocol.flods'; did you mean 'protocol.folds'\?"),
+        ("head.poolin=mean", r"unknown setting 'head.poolin'; did you mean 'head.pooling'\?"),
+        ("head.zzz=1", "unknown setting 'head.zzz'; it can be: head.kind, head.pooling"),
+        ("head.kind=forest", "head.kind 'forest' is unknown; the heads are: probe, recurrent, transformer"),
+        ("training.epochs=ten", r"training.epochs: Input should be a valid integer.* \(found 'ten'\)"),
+        ("training.epochs=0", r"training.epochs: .*greater than or equal to 1 \(found 0\)"),
+        ("task=regression", r"selection.metric|loss.kind|regression"),
+        ("loss.kind=ccc", "loss.kind 'ccc' does not fit task 'classification'"),
+        ("selection.metric=ccc", "selection.metric 'ccc' does not fit task 'classification'"),
+        ("protocol.name=speaker_fold", "protocol.name: Input should be 'leave_one_speaker_out', 'speaker_folds'"),
+        ("protocol.name=leave_one_speaker_out", "leave_one_speaker_out decides the number of folds itself"),
+        (
+            "search.training.eppochs=[1]",
+            r"\[search\]: unknown setting 'training.eppochs'; did you mean 'training.epochs'\?",
+        ),
+        ("search.protocol.folds=[3, 4]", "'protocol.folds' cannot be searched: it would change what is scored"),
+        ("search.training.epochs=[]", "search.training.epochs lists no value"),
+        ("label_delay_s=2", "label_delay_s shifts time-stamped labels"),
+        ("training.epochs", "--set 'training.epochs' is not KEY=VALUE"),
+        ("streams=[]", "streams: "),
+        ("labels={a=['x'], b=['y', 'x']}", "labels: 'x' belongs to several classes"),
+        ("training.clip_norm=inf", "training.clip_norm: Input should be a finite number"),
+        ("protocol.seed=-1", "protocol.seed: Input should be greater than or equal to 0"),
+        ("seeds=[-1]", "seeds.0: Input should be greater than or equal to 0"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(toy: "Toy", change: str, message: str) -> None:
+    if change == "task=regression":
+        toy.settings(change)  # defaults follow the task
+        return
+    with pytest.raises(EmocacheError, match=message) as caught:
+        toy.settings(change)
+    assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+
+
+def test_streams_must_be_named() -> None:
+    with pytest.raises(EmocacheError, match=r"no streams; say which to train on, such as --set"):
+        load_settings("probe")
+
+
+def test_an_unknown_experiment_names_the_nearest() -> None:
+    with pytest.raises(EmocacheError, match=r"no experiment 'bigur'; did you mean 'bigru'\? There are: .*probe"):
+        load_settings("bigur")
+    with pytest.raises(EmocacheError, match=r"'nowhere.toml' does not exist"):
+        load_settings("nowhere.toml")
+
+
+def test_a_file_that_is_no_toml_is_named(toy: "Toy") -> None:
+    with pytest.raises(EmocacheError, match=r"broken.toml: not a TOML file: .*line 1"):
+        load_settings(toy.experiment("= what", "broken"))
+
+
+def test_ccc_needs_batches(toy: "Toy") -> None:
+    with pytest.raises(EmocacheError, match="batch_size must be at least 8 for the CCC loss"):
+        toy.frame_settings("loss.kind=ccc", "training.batch_size=4")

@@ -1,0 +1,336 @@
+"""The whole stage on a cache: completeness, missing features, label maps, leaks, run folders, resuming, jobs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+
+from emocache.cache import Cache, EmocacheError, Manifest
+from emocache.train import fold as fold_module
+from emocache.train import stage
+from emocache.train.jobs import train_runs
+from emocache.train.settings import Settings
+from emocache.train.stage import Plan, choose_device, make_plan
+
+if TYPE_CHECKING:
+    from .conftest import Toy
+
+
+def plan_of(toy: "Toy", cache: Cache, *changes: str, allow_incomplete: bool = False, runs: str = "runs") -> Plan:
+    settings: Settings = toy.settings("training.epochs=3", *changes)
+    return make_plan(cache, ["toys"], toy.folder / runs, "small", settings, "cpu", allow_incomplete)
+
+
+def trained(plan: Plan, jobs: int = 1) -> list[str]:
+    return list(train_runs(plan, plan.to_train(), jobs))
+
+
+def stored(folder: Path) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
+    """run.json, predictions and weights."""
+    return (
+        json.loads((folder / "run.json").read_text()),
+        pq.read_table(folder / "predictions.parquet"),
+        load_file(folder / "weights.safetensors"),
+    )
+
+
+def same(one: Path, other: Path) -> bool:
+    (_, table, weights), (_, other_table, other_weights) = stored(one), stored(other)
+    return table.equals(other_table) and all(np.array_equal(weights[name], other_weights[name]) for name in weights)
+
+
+def test_a_run_folder_holds_what_later_stages_need(toy: "Toy") -> None:
+    plan = plan_of(toy, toy.cache(), "seeds=[0, 7]", "head.kind=recurrent", "head.hidden=4")
+    assert len(trained(plan)) == 6
+    folder = plan.folder(2, 7)
+    assert folder == toy.folder / "runs/small/toys" / plan.setting / "fold2-seed7" and len(plan.setting) == 12
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "history.jsonl", "predictions.parquet", "run.json", "transforms.safetensors", "weights.safetensors"
+    ]  # fmt: skip
+    record, table, weights = stored(folder)
+    assert (record["format"], record["experiment"], record["corpora"], record["task"]) == (
+        1,
+        "small",
+        ["toys"],
+        "classification",
+    )
+    assert record["classes"] == ["angry", "happy", "sad"] and record["targets"] == ["emotion"]
+    assert (record["fold"], record["folds"], record["seed"], record["setting"]) == (2, 3, 7, plan.setting)
+    assert record["streams"][0]["name"] == "toy" and len(record["streams"][0]["fingerprint"]) == 64
+    assert record["protocol"]["name"] == "speaker_folds" and record["protocol"]["transductive"] is False
+    assert record["coverage"] == {"test": 12, "predicted": 12, "missing": []}
+    assert record["manifests"] == {"toys": Cache(toy.root).manifest("toys").sha256}
+    assert record["config"]["head"]["hidden"] == 4 and record["selection"]["metric"] == "accuracy"
+    assert record["incomplete"] is record["transductive"] is False and record["dropped_classes"] == {}
+    assert sum(record["prior"].values()) == pytest.approx(1) and record["seconds"] > 0 and record["versions"]["torch"]
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+    rows = table.to_pylist()
+    assert [row["part"] for row in rows] == ["valid"] * 12 + ["test"] * 12
+    assert (
+        {row["speaker"] for row in rows if row["part"] == "test"} == {"S5", "S6"} == {row["group"] for row in rows[12:]}
+    )
+    for row in rows:
+        shares = [row[f"prob.{name}"] for name in record["classes"]]
+        assert sum(shares) == pytest.approx(1) and record["classes"][int(np.argmax(shares))] == row["prediction"]
+    assert weights["output.weight"].shape == (3, 8)
+    assert set(load_file(folder / "transforms.safetensors")) == {"normalise.mean", "normalise.std"}
+
+
+def test_complete_runs_are_kept_and_others_are_trained(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = toy.cache()
+    undisturbed = plan_of(toy, cache, runs="undisturbed")
+    trained(undisturbed)
+
+    killed = plan_of(toy, cache)
+    real = fold_module.train_fold
+
+    def dies_in_the_second_run(*arguments: Any) -> fold_module.FoldResult:
+        if killed.folder(0, 0).is_dir():
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(stage, "train_fold", dies_in_the_second_run)
+    with pytest.raises(KeyboardInterrupt):
+        trained(killed)
+    monkeypatch.undo()
+    # What a kill in the middle of a write leaves: a folder under a temporary name.
+    half = killed.folder(1, 0).with_name(".fold1-seed0.abc.tmp")
+    half.mkdir()
+    (half / "run.json").write_text("{")
+
+    resumed = plan_of(toy, cache)
+    assert resumed.to_train() == [(1, 0), (2, 0)]
+    before = killed.folder(0, 0).stat().st_mtime_ns
+    trained(resumed)
+    assert resumed.folder(0, 0).stat().st_mtime_ns == before and resumed.to_train() == []
+    for number in range(3):
+        assert same(undisturbed.folder(number, 0), resumed.folder(number, 0))
+
+
+def test_a_run_that_another_process_stored_meanwhile_stays(toy: "Toy") -> None:
+    plan = plan_of(toy, toy.cache())
+    plan.train(0, 0)
+    before = (plan.folder(0, 0) / "run.json").read_bytes()
+    plan.train(0, 0)
+    assert (plan.folder(0, 0) / "run.json").read_bytes() == before
+    assert [path.name for path in plan.folder(0, 0).parent.iterdir()] == ["fold0-seed0"]
+
+
+def test_runs_that_cannot_be_written_are_told(toy: "Toy") -> None:
+    (toy.folder / "runs").write_text("a file")
+    with pytest.raises(EmocacheError, match=r"run .*fold0-seed0 cannot be written: "):
+        trained(plan_of(toy, toy.cache()))
+
+
+def test_two_jobs_give_what_one_gives(toy: "Toy") -> None:
+    cache = toy.cache()
+    changes = ("head.kind=recurrent", "head.hidden=4", "head.dropout=0.3")
+    one, two = plan_of(toy, cache, *changes, runs="one"), plan_of(toy, cache, *changes, runs="two")
+    trained(one)
+    assert len(trained(two, jobs=2)) == 3
+    assert all(same(one.folder(number, 0), two.folder(number, 0)) for number in range(3))
+    assert sorted(path.name for path in two.runs.iterdir()) == ["small"]  # no copy of the features stays
+
+
+def test_errors_in_a_job_arrive(toy: "Toy") -> None:
+    plan = plan_of(toy, toy.cache(), "task=regression", "targets=intensity", "training.learning_rate=1e30")
+    with pytest.raises(EmocacheError, match="the training loss is"):
+        trained(plan, jobs=2)
+
+
+def test_the_setting_changes_with_everything_but_fold_and_seed(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    cache = toy.cache(corpus, failures=["spk1_0"])
+    plain = plan_of(toy, cache).setting
+    assert plain == plan_of(toy, cache, "seeds=[4, 5]", "description=other").setting
+    for change in ("training.batch_size=4", "protocol.folds=6", "missing=intersect", "features.pca=2"):
+        assert plain != plan_of(toy, cache, change).setting
+    writer = cache.create_stream("toys", "toy", toy.recipe())
+    from emocache.cache import Item
+
+    writer.commit("cd" * 8, {"spk1_0": Item(corpus.frames["spk1_0"])})  # as --retry-failed does
+    writer.finish()
+    assert plain != plan_of(toy, cache).setting
+
+
+def test_incomplete_streams_are_refused_or_marked(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    some = type(corpus)(corpus.rows, {i: f for i, f in corpus.frames.items() if i not in ("spk2_1", "spk5_0")})
+    cache = toy.cache(some)
+    with pytest.raises(EmocacheError) as caught:
+        plan_of(toy, cache)
+    assert str(caught.value) == (
+        "stream toys/toy is incomplete: 2 of 36 protocol utterances are neither extracted nor failed, such as 'spk2_1';"
+        " run `emocache extract toys` again, or pass --allow-incomplete, which marks the runs"
+    )
+    plan = plan_of(toy, cache, allow_incomplete=True)
+    trained(plan)
+    record = stored(plan.folder(2, 0))[0]
+    assert record["incomplete"] is True and record["coverage"]["missing"] == ["toys/spk5_0"]
+
+
+def test_utterances_outside_the_protocol_may_be_missing(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    some = type(corpus)(corpus.rows, {i: f for i, f in corpus.frames.items() if not i.endswith("_0")})
+    cache = toy.cache(some)
+    # Clips 0 and 3 are angry, and clip 0 is not extracted.
+    plan = plan_of(toy, cache, "labels={glad=['happy'], sad=['sad']}")
+    assert plan.dataset.dropped == {"angry": 12} and plan.dataset.classes == ("glad", "sad")
+    assert not plan.dataset.incomplete
+
+
+@pytest.mark.parametrize("policy", ["prior", "intersect", "error"])
+def test_failed_test_utterances_follow_the_policy(toy: "Toy", policy: str) -> None:
+    plan = plan_of(toy, toy.cache(failures=["spk1_0", "spk1_1", "spk4_2"]), f"missing={policy}")
+    if policy == "error":
+        with pytest.raises(EmocacheError, match="2 test utterances have no features, such as 'toys/spk1_0'; missing"):
+            plan.train(0, 0)
+        return
+    plan.train(0, 0)
+    record, table, _ = stored(plan.folder(0, 0))
+    assert record["coverage"] == {"test": 12, "predicted": 10, "missing": ["toys/spk1_0", "toys/spk1_1"]}
+    assert record["without_features"] == {"train": 0, "valid": 1}
+    test = [row for row in table.to_pylist() if row["part"] == "test"]
+    absent = [row for row in test if row["missing"]]
+    if policy == "intersect":
+        assert len(test) == 10 and not absent
+        return
+    assert len(test) == 12 and [row["id"] for row in absent] == ["spk1_0", "spk1_1"]
+    for row in absent:
+        assert {name: row[f"prob.{name}"] for name in record["classes"]} == record["prior"]
+        assert row["reference"] in record["classes"]
+
+
+@pytest.mark.parametrize("policy", ["prior", "intersect"])
+def test_a_test_part_without_any_features(toy: "Toy", policy: str) -> None:
+    failed = [f"spk{speaker}_{clip}" for speaker in (1, 2) for clip in range(6)]
+    plan = plan_of(toy, toy.cache(failures=failed), f"missing={policy}")
+    plan.train(0, 0)
+    record, table, _ = stored(plan.folder(0, 0))
+    assert record["coverage"]["predicted"] == 0 and table.num_rows == 12 + (12 if policy == "prior" else 0)
+    plan = plan_of(toy, toy.cache(failures=failed))
+    with pytest.raises(EmocacheError, match="no validation utterance of a fold has features"):
+        plan.train(2, 0)
+
+
+def test_failed_test_utterances_score_the_prior_at_every_stamp(toy: "Toy") -> None:
+    cache = toy.cache(failures=["spk1_0"])
+    settings = toy.frame_settings("training.epochs=2")
+    plan = make_plan(cache, ["toys"], toy.folder / "runs", "framewise", settings)
+    plan.train(0, 0)
+    record, table, _ = stored(plan.folder(0, 0))
+    (row,) = [row for row in table.to_pylist() if row["missing"]]
+    assert row["prediction.valence"] == [record["prior"]["valence"]] * len(row["times"])
+
+
+def test_label_maps_merge_and_drop(toy: "Toy") -> None:
+    plan = plan_of(toy, toy.cache(), "labels={bad=['angry', 'sad'], good=['happy']}")
+    assert plan.dataset.classes == ("bad", "good") and plan.dataset.dropped == {}
+    plan = plan_of(toy, toy.cache(), "labels={bad=['angry'], good=['happy']}")
+    plan.train(0, 0)
+    assert stored(plan.folder(0, 0))[0]["dropped_classes"] == {"sad": 12} and len(plan.dataset.examples) == 24
+
+
+@pytest.mark.parametrize(
+    ("change", "transductive"),
+    [
+        ("features.normalise=per_speaker", True),
+        ("features.fit_scope=all", True),
+        ("features.normalise=train", False),
+        ("features.normalise=none", False),
+    ],
+)
+def test_what_sees_test_features_is_labelled(toy: "Toy", change: str, transductive: bool) -> None:
+    plan = plan_of(toy, toy.cache(), change)
+    plan.train(0, 0)
+    record = stored(plan.folder(0, 0))[0]
+    assert record["transductive"] is record["protocol"]["transductive"] is transductive
+
+
+@pytest.mark.parametrize("by", ["speakers", "ids"])
+def test_a_stored_pca_that_saw_test_speakers_is_refused(toy: "Toy", by: str) -> None:
+    cache = toy.cache()
+    fitted = {"speakers": ["S3"], "ids": None} if by == "speakers" else {"speakers": None, "ids": ["spk3_1"]}
+    projection = {"kind": "pca", "components": 2, "fit_on": "speaker=S3", "ids_sha256": "0" * 64, **fitted}
+    frames = {i: f[:, :2] for i, f in toy.corpus().frames.items()}
+    toy.commit(cache, "toys", "toy.pca2", frames, recipe=toy.recipe(dim=2, projection=projection))
+    who = "speaker 'S3'" if by == "speakers" else "utterance 'spk3_1'"
+    with pytest.raises(EmocacheError) as caught:
+        plan_of(toy, cache, "streams=toy.pca2")
+    assert str(caught.value).startswith(
+        f"the PCA of stream toys/toy.pca2 was fitted on 'speaker=S3', which holds {who} of the test part of fold 1;"
+    )
+    assert plan_of(toy, cache, "streams=toy.pca2", "features.fit_scope=all").transductive
+    # S3 trains in the official split, so there the same stream leaks nothing.
+    official = toy.settings("streams=toy.pca2")
+    official = official.model_copy(update={"protocol": type(official.protocol)(name="official")})
+    assert not make_plan(cache, ["toys"], toy.folder / "runs", "small", official).transductive
+
+
+def test_several_corpora_are_trained_as_one(toy: "Toy") -> None:
+    cache = toy.cache()
+    cache = toy.cache(toy.corpus(speakers=3, seed=1), name="more")
+    plan = make_plan(cache, ["toys", "more"], toy.folder / "runs", "small", toy.settings("training.epochs=2"))
+    plan.train(0, 0)
+    folder = plan.folder(0, 0)
+    assert folder.parts[-3] == "toys+more"
+    record, table, _ = stored(folder)
+    assert set(record["manifests"]) == {"toys", "more"} == set(table["corpus"].to_pylist())
+    with pytest.raises(EmocacheError, match="a corpus is named twice: toys, toys"):
+        make_plan(cache, ["toys", "toys"], toy.folder / "runs", "small", toy.settings())
+    toy.commit(cache, "more", "other", toy.corpus(3, seed=1).frames, recipe=toy.recipe("b"))
+    toy.commit(cache, "toys", "other", toy.corpus().frames, recipe=toy.recipe("a"))
+    with pytest.raises(EmocacheError, match="the corpora's streams have different recipes: toys/other@"):
+        make_plan(cache, ["toys", "more"], toy.folder / "runs", "small", toy.settings("streams=other"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("targets=mood", "corpus 'toys' has no column 'mood'; it has: speaker"),
+        ("targets=intensity", "target 'intensity' holds numbers; classification needs text"),
+        ("labels={a=['b']}", r"no utterance of toys has emotion; the label map drops \{'angry': 12"),
+        ("streams=tou", "corpus 'toys' has no stream 'tou'; it has: toy@"),
+    ],
+)
+def test_wrong_targets_and_streams_are_told(toy: "Toy", change: str, message: str) -> None:
+    with pytest.raises(EmocacheError, match=message):
+        plan_of(toy, toy.cache(), change)
+
+
+def test_wrong_tracks_are_told(toy: "Toy") -> None:
+    cache = toy.cache()
+    with pytest.raises(EmocacheError, match="corpus 'toys' has no track 'arousal'; it has: valence"):
+        make_plan(cache, ["toys"], toy.folder, "framewise", toy.frame_settings("targets=arousal"))
+    settings = toy.settings("task=regression", "targets=emotion")
+    with pytest.raises(EmocacheError, match="target 'emotion' holds text; regression needs numbers"):
+        make_plan(cache, ["toys"], toy.folder, "small", settings)
+
+
+def test_utterances_without_a_label_are_left_out(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    first = corpus.rows[0]
+    corpus.rows[0] = type(first)(first.id, speaker=first.speaker)
+    plan = plan_of(toy, toy.cache(corpus))
+    assert plan.dataset.unlabelled == 1 and len(plan.dataset.examples) == 35
+
+
+def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_device("auto") == "cpu" == choose_device("cpu")
+    with pytest.raises(EmocacheError, match="--device cuda: this machine has no CUDA device"):
+        choose_device("cuda")
+
+
+def test_manifest_changes_give_new_runs(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    cache = toy.cache(corpus)
+    before = plan_of(toy, cache).setting
+    cache.put_manifest(Manifest.from_utterances("toys", corpus.rows[1:]))
+    assert plan_of(toy, cache).setting != before

@@ -1,0 +1,103 @@
+"""Transforms against naive ones; what they are fitted on."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from emocache.cache import EmocacheError
+from emocache.train.dataset import Features
+from emocache.train.transforms import average, fit_normaliser, pool, prepare
+
+if TYPE_CHECKING:
+    from .conftest import Toy
+
+RANDOM = np.random.default_rng(0)
+LENGTHS = [4, 0, 7, 1]
+FRAMES = (RANDOM.normal(size=(12, 3)) * [1, 100, 0.01] + [0, 5000, 0]).astype(np.float32)
+TIMES = np.stack([np.arange(12) * 0.1, np.arange(12) * 0.1 + 0.1], axis=1)
+FEATURES = Features(FRAMES, np.concatenate([[0], np.cumsum(LENGTHS)]), TIMES)
+
+
+def test_average_is_the_mean_of_blocks_with_their_times() -> None:
+    found = average(FEATURES, 3)
+    assert found.lengths.tolist() == [2, 0, 3, 1]
+    for row in (0, 2, 3):
+        clip = FEATURES.of(row)
+        naive = [clip[at : at + 3].mean(axis=0) for at in range(0, len(clip), 3)]
+        assert np.allclose(found.of(row), naive, rtol=1e-5)
+    assert found.times is not None
+    assert np.allclose(found.times[:2], [[0.0, 0.3], [0.3, 0.4]])
+
+
+def test_pool_is_the_mean_and_the_standard_deviation() -> None:
+    found = pool(FEATURES, "mean_std")
+    assert found.lengths.tolist() == [1, 0, 1, 1]
+    for row in (0, 2, 3):
+        naive = np.concatenate([FEATURES.of(row).mean(axis=0), FEATURES.of(row).std(axis=0)])
+        assert np.allclose(found.of(row)[0], naive, rtol=1e-4, atol=1e-6)
+    assert pool(FEATURES, "mean").frames.shape == (3, 3)
+
+
+def test_normaliser_is_that_of_the_rows_it_is_given() -> None:
+    found = fit_normaliser(FEATURES, ["a"] * 4, [0, 2])
+    seen = np.concatenate([FEATURES.of(0), FEATURES.of(2)]).astype(np.float64)
+    assert np.allclose(found.mean[0], seen.mean(axis=0), rtol=1e-6)
+    assert np.allclose(found.std[0], seen.std(axis=0), rtol=1e-4)
+
+
+def test_constant_channels_are_left_alone() -> None:
+    constant = Features(np.full((5, 2), 3.3, np.float16), np.array([0, 5]))
+    assert fit_normaliser(constant, [""], [0]).std.tolist() == [[1.0, 1.0]]
+
+
+def test_per_speaker_statistics_are_those_of_each_speaker(toy: "Toy") -> None:
+    settings = toy.settings("features.normalise=per_speaker", "head.kind=recurrent")
+    dataset, folds = toy.load(settings)
+    found = prepare(dataset, settings, folds[0].train).normaliser
+    assert found is not None and found.groups == tuple(f"toys/S{n}" for n in range(1, 7))
+    for number, speaker in enumerate(found.groups):
+        rows = [row for row, e in enumerate(dataset.examples) if f"toys/{e.speaker}" == speaker]
+        own = np.concatenate([dataset.features["toy"].of(row) for row in rows])
+        assert np.allclose(found.mean[number], own.mean(axis=0), atol=1e-5)
+        assert {int(found.group_of[row]) for row in rows} == {number}
+
+
+def test_per_fold_pca_is_a_plain_one_of_the_training_part(toy: "Toy") -> None:
+    settings = toy.settings("features.pca=2", "features.normalise=none", "head.kind=recurrent")
+    dataset, folds = toy.load(settings)
+    prepared = prepare(dataset, settings, folds[0].train)
+    seen = np.concatenate([dataset.features["toy"].of(row) for row in folds[0].train]).astype(np.float64)
+    centred = seen - seen.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    assert prepared.projection is not None and values[-1] > values[-2]
+    naive = np.abs((dataset.features["toy"].of(5) - seen.mean(axis=0)) @ vectors[:, ::-1][:, :2])
+    assert np.allclose(np.abs(prepared.features.of(5)), naive, atol=1e-4)
+    assert set(prepared.tensors()) == {"pca.mean", "pca.components"}
+
+
+def test_equal_streams_are_joined_and_others_refused(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    cache = toy.cache(corpus)
+    toy.commit(cache, "toys", "twin", {i: f[:, :3] * 2 for i, f in corpus.frames.items()})
+    toy.commit(cache, "toys", "slow", {i: f[::2] for i, f in corpus.frames.items()})
+    settings = toy.settings("streams=['toy', 'twin']", "head.kind=recurrent")
+    dataset, folds = toy.load(settings, cache)
+    joined = prepare(dataset, settings, folds[0].train).features
+    clip = corpus.frames[dataset.examples[7].id]
+    assert np.array_equal(joined.of(7), np.concatenate([clip, clip[:, :3] * 2], axis=1))
+    settings = toy.settings("streams=['toy', 'slow']")
+    dataset, folds = toy.load(settings, cache)
+    with pytest.raises(
+        EmocacheError, match=r"streams 'toy' and 'slow' have \d+ and \d+ frames in 'toys/spk1_0'.*fusion"
+    ):
+        prepare(dataset, settings, folds[0].train)
+
+
+def test_per_speaker_needs_speakers(toy: "Toy") -> None:
+    settings = toy.settings("features.normalise=per_speaker", "protocol.name=random_folds")
+    corpus = toy.corpus()
+    corpus.rows[0] = type(corpus.rows[0])(corpus.rows[0].id, labels=corpus.rows[0].labels, tracks=corpus.rows[0].tracks)
+    dataset, folds = toy.load(settings, toy.cache(corpus))
+    with pytest.raises(EmocacheError, match="'per_speaker': utterance 'toys/spk1_0' has no speaker"):
+        prepare(dataset, settings, folds[0].train)

@@ -1,0 +1,1 @@
+"""Stage 2, train: cached streams -> folds -> masked batches -> heads -> runs. Never opens media or an encoder."""

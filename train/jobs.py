@@ -1,0 +1,98 @@
+"""Runs in several processes that share one copy of the features."""
+
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..cache import EmocacheError
+from .stage import Plan
+
+_plan: Plan | None = None  # of a worker process, set once by `_start`
+
+
+def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterator[str]:
+    """Train and store runs; yields a line for each as it is finished.
+
+    With several jobs each process gets its share of torch's threads, and maps the features from one temporary file
+    below the runs folder, so that they are in memory once.
+
+    Args:
+        plan: the experiment. runs: (fold, seed). jobs: processes.
+
+    Raises:
+        EmocacheError: of a run; finished runs stay. Or a process was killed.
+    """
+    if min(jobs, len(runs)) <= 1:
+        for run in runs:
+            yield plan.train(*run)
+        return
+    plan.runs.mkdir(parents=True, exist_ok=True)
+    threads = max(1, torch.get_num_threads() // jobs)
+    with tempfile.TemporaryDirectory(prefix=".features-", dir=plan.runs, ignore_cleanup_errors=True) as folder:
+        light = _spill(plan, Path(folder))
+        others = set(active_children())
+        pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start, (light, folder, threads))
+        try:
+            with _without_interrupts():
+                futures = [pool.submit(_train, run) for run in runs]
+            for future in as_completed(futures):
+                yield future.result()
+        except KeyboardInterrupt:
+            for child in set(active_children()) - others:
+                child.terminate()  # loses no finished run: those are stored already
+            raise
+        except BrokenProcessPool as error:
+            raise EmocacheError(
+                f"a training process was killed, probably for want of memory; use fewer --jobs than {jobs} and run the"
+                " same command again: finished runs are kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block; processes started inside never get it, so they print no traceback."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _spill(plan: Plan, folder: Path) -> Plan:
+    """The plan without its frames, which go into one file a stream."""
+    features = {}
+    for number, (name, one) in enumerate(plan.dataset.features.items()):
+        np.save(folder / f"{number}.npy", one.frames)
+        features[name] = replace(one, frames=one.frames[:0])
+    return replace(plan, dataset=replace(plan.dataset, features=features))
+
+
+def _start(plan: Plan, folder: str, threads: int) -> None:
+    global _plan
+    torch.set_num_threads(threads)
+    features = {
+        # Copy-on-write: writable as torch wants it, and still one copy in memory.
+        name: replace(one, frames=np.load(Path(folder, f"{number}.npy"), mmap_mode="c"))
+        for number, (name, one) in enumerate(plan.dataset.features.items())
+    }
+    _plan = replace(plan, dataset=replace(plan.dataset, features=features))
+
+
+def _train(run: tuple[int, int]) -> str:
+    if _plan is None:
+        raise RuntimeError("the worker process was not started")
+    return _plan.train(*run)

@@ -1,0 +1,118 @@
+"""Labels and tracks as what a head is trained towards and scored on."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cache import EmocacheError, Manifest, Track
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stamps:
+    """Time-stamped values of K targets: times (S,) seconds, increasing, and values (S, K), both float64."""
+
+    times: npt.NDArray[np.float64]
+    values: npt.NDArray[np.float64]
+
+    @property
+    def period(self) -> float:
+        """Usual distance of two stamps in seconds; infinite for a single one."""
+        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else float("inf")
+
+
+Reference = int | npt.NDArray[np.float64] | Stamps
+"""A class number, K values, or time-stamped values."""
+
+
+def references(
+    manifest: Manifest, settings: Settings, dropped: Counter[str]
+) -> Sequence[str | npt.NDArray[np.float64] | Stamps | None]:
+    """What each utterance of a manifest is scored on; None where it has none.
+
+    Args:
+        manifest: the corpus.
+        settings: task, targets and label map.
+        dropped: counts the labels that the label map leaves out.
+
+    Returns:
+        In the order of `manifest.ids`: a class name, (K,) values, or `Stamps`.
+
+    Raises:
+        EmocacheError: a target that the manifest lacks, text where numbers are needed or the reverse, or tracks of
+            several targets with different times.
+    """
+    if settings.task == "classification":
+        return [_class(manifest, label, settings, dropped) for label in manifest.column(settings.targets[0])]
+    if settings.task == "regression":
+        columns = [_numbers(manifest, target) for target in settings.targets]
+        rows = zip(*columns, strict=True)
+        return [None if any(value is None for value in row) else np.array(row, np.float64) for row in rows]
+    absent = [target for target in settings.targets if target not in manifest.track_names]
+    if absent:
+        known = ", ".join(manifest.track_names) or "none"
+        raise EmocacheError(f"corpus {manifest.corpus!r} has no track {absent[0]!r}; it has: {known}")
+    return [_stamps(f"{manifest.corpus}/{u.id}", [u.tracks.get(t) for t in settings.targets]) for u in manifest]
+
+
+def _class(manifest: Manifest, label: object, settings: Settings, dropped: Counter[str]) -> str | None:
+    if label is None:
+        return None
+    if not isinstance(label, str):
+        raise EmocacheError(
+            f"corpus {manifest.corpus!r}: target {settings.targets[0]!r} holds numbers; classification needs text, or"
+            " set task = 'regression'"
+        )
+    if not settings.labels:
+        return label
+    for name, members in settings.labels.items():
+        if label in members:
+            return name
+    dropped[label] += 1
+    return None
+
+
+def _numbers(manifest: Manifest, target: str) -> list[float | None]:
+    column = manifest.column(target)
+    if any(isinstance(value, str) for value in column):
+        raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} holds text; regression needs numbers")
+    return column
+
+
+def _stamps(where: str, tracks: Sequence[Track | None]) -> Stamps | None:
+    found = [track for track in tracks if track is not None and len(track.times)]
+    if len(found) < len(tracks):
+        return None
+    if any(not np.array_equal(track.times, found[0].times) for track in found):
+        raise EmocacheError(f"{where}: the targets' tracks have different times; train one target an experiment")
+    return Stamps(found[0].times, np.stack([track.values for track in found], axis=1))
+
+
+def on_grid(
+    stamps: Stamps, centres: npt.NDArray[np.float64], delay: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Interpolate to frames: what the annotators said `delay` seconds after each frame.
+
+    Args:
+        stamps: native stamps. centres: (T,) frame centres in seconds. delay: seconds.
+
+    Returns:
+        (T, K) float32, and (T,) bool: False where no stamp lies within one period.
+    """
+    wanted = centres + delay
+    values = np.stack([np.interp(wanted, stamps.times, column) for column in stamps.values.T], axis=1)
+    after = np.clip(np.searchsorted(stamps.times, wanted), 0, len(stamps.times) - 1)
+    before = np.maximum(after - 1, 0)
+    distance = np.minimum(np.abs(stamps.times[after] - wanted), np.abs(stamps.times[before] - wanted))
+    return values.astype(np.float32), distance <= stamps.period * (1 + 1e-9)
+
+
+def on_stamps(
+    outputs: npt.NDArray[np.float64], centres: npt.NDArray[np.float64], stamps: Stamps, delay: float
+) -> npt.NDArray[np.float64]:
+    """Predictions (T, K) at frame centres, brought to the native stamps with the delay undone: (S, K) float64."""
+    wanted = stamps.times - delay
+    return np.stack([np.interp(wanted, centres, column) for column in outputs.T], axis=1)

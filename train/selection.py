@@ -1,0 +1,60 @@
+"""Scores that choose epochs and settings on validation. Results are computed by the evaluate stage, not here."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+_SMALLER_IS_BETTER = ("loss", "rmse")
+
+
+class Score(NamedTuple):
+    """Larger is better; the negative loss decides between equal metrics, which are frequent in small parts."""
+
+    metric: float
+    negative_loss: float
+
+    def value(self, metric: str) -> float:
+        """The metric as people read it."""
+        return -self.metric if metric in _SMALLER_IS_BETTER else self.metric
+
+
+def score(metric: str, references: npt.NDArray[np.generic], predictions: npt.NDArray[np.generic], loss: float) -> Score:
+    """The declared metric, turned so that larger is better.
+
+    Args:
+        metric: see `settings.Selection`. "rmse" and "loss" are negated.
+        references, predictions: (n,) classes, or (n, K) values pooled over the part; metrics are averaged over K.
+        loss: of the whole part.
+    """
+    if metric == "loss":
+        return Score(-loss, -loss)
+    if metric in ("ccc", "rmse"):
+        function = concordance if metric == "ccc" else _negative_rmse
+        columns = zip(references.T, predictions.T, strict=True)
+        return Score(float(np.mean([function(y, p) for y, p in columns])), -loss)
+    if metric == "accuracy":
+        return Score(float(np.mean(references == predictions)), -loss)
+    balanced = metric == "balanced_accuracy"
+    classes = np.unique(references if balanced else np.concatenate([references, predictions]))
+    per_class = [(_recall if balanced else _f1)(references == c, predictions == c) for c in classes]
+    return Score(float(np.mean(per_class)), -loss)
+
+
+def _recall(true: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_]) -> float:
+    return float((true & found).sum() / true.sum())
+
+
+def _f1(true: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_]) -> float:
+    return float(2 * (true & found).sum() / (true.sum() + found.sum()))
+
+
+def concordance(y: npt.NDArray[np.generic], p: npt.NDArray[np.generic]) -> float:
+    """Concordance correlation coefficient of (n,) references and predictions, divisor n (Lin 1989); 0 if undefined."""
+    y, p = y.astype(np.float64), p.astype(np.float64)
+    spread = y.var() + p.var() + (y.mean() - p.mean()) ** 2
+    return float(2 * np.mean((y - y.mean()) * (p - p.mean())) / spread) if spread > 0 else 0.0
+
+
+def _negative_rmse(y: npt.NDArray[np.generic], p: npt.NDArray[np.generic]) -> float:
+    return -float(np.sqrt(np.mean((y.astype(np.float64) - p.astype(np.float64)) ** 2)))

@@ -1,0 +1,153 @@
+"""The train stage: an experiment on corpora of a cache becomes run folders."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cache import Cache, EmocacheError
+from .dataset import Dataset, load_dataset
+from .fold import train_fold
+from .folds import Fold, make_folds, split_sha256
+from .runs import run_folder, setting_hash, write_run
+from .settings import Settings
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Every run of one experiment, checked and ready to be trained, in this process or in others."""
+
+    experiment: str
+    corpora: tuple[str, ...]
+    runs: Path
+    settings: Settings
+    dataset: Dataset
+    folds: list[Fold]
+    split: str
+    setting: str
+    device: str
+    leaks: bool  # a stored PCA saw test utterances, by name
+
+    def folder(self, fold: int, seed: int) -> Path:
+        """Where a run is stored."""
+        return run_folder(self.runs, self.experiment, self.corpora, self.setting, fold, seed)
+
+    def all_runs(self) -> list[tuple[int, int]]:
+        """(fold, seed) of every run."""
+        return [(fold, seed) for seed in dict.fromkeys(self.settings.seeds) for fold in range(len(self.folds))]
+
+    def to_train(self) -> list[tuple[int, int]]:
+        """(fold, seed) of the runs that are not stored yet."""
+        return [run for run in self.all_runs() if not self.folder(*run).is_dir()]
+
+    @property
+    def transductive(self) -> bool:
+        """Whether anything fitted sees test features."""
+        features = self.settings.features
+        fitted = features.pca is not None or features.normalise != "none"
+        return self.leaks or features.normalise == "per_speaker" or (features.fit_scope == "all" and fitted)
+
+    def train(self, fold: int, seed: int) -> str:
+        """Train and store one run; returns a line that tells of it."""
+        result = train_fold(self.dataset, self.settings, self.folds[fold], seed, torch.device(self.device))
+        write_run(self.folder(fold, seed), self._record(fold, seed), result)
+        selection = result.record["selection"]
+        chosen = "".join(f", {key} {value}" for key, value in selection["chosen"].items())
+        return (
+            f"fold {fold} seed {seed}: validation {selection['metric']} {selection['value']:.3f} in epoch"
+            f" {selection['best_epoch']}{chosen} ({result.record['seconds']:.1f} s)"
+        )
+
+    def _record(self, fold: int, seed: int) -> dict[str, Any]:
+        s = self.settings
+        return {
+            "experiment": self.experiment,
+            "corpora": list(self.corpora),
+            "streams": [{k: getattr(source, k) for k in ("corpus", "name", "fingerprint")}
+                        for source in self.dataset.sources],
+            "task": s.task,
+            "targets": list(s.targets),
+            "classes": list(self.dataset.classes) or None,
+            "protocol": {**s.protocol.model_dump(mode="json"), "folds": len(self.folds),
+                         "transductive": self.transductive},
+            "fold": fold,
+            "folds": len(self.folds),
+            "seed": seed,
+            "setting": self.setting,
+            "config": s.model_dump(mode="json"),
+            "manifests": self.dataset.manifests,
+            "item_digest": self.dataset.item_digest,
+            "split_sha256": self.split,
+            "incomplete": self.dataset.incomplete,
+            "transductive": self.transductive,
+            "missing_policy": s.missing,
+            "dropped_classes": self.dataset.dropped,
+            "unlabelled": self.dataset.unlabelled,
+            "device": self.device,
+            "threads": torch.get_num_threads(),
+        }  # fmt: skip
+
+
+def make_plan(
+    cache: Cache,
+    corpora: Sequence[str],
+    runs: Path,
+    experiment: str,
+    settings: Settings,
+    device: str = "cpu",
+    allow_incomplete: bool = False,
+) -> Plan:
+    """Load what an experiment reads, cut the folds, and refuse what would leak.
+
+    Raises:
+        EmocacheError: see `dataset.load_dataset` and `folds.make_folds`; a corpus named twice; or a stored PCA that
+            was fitted on a fold's test utterances.
+    """
+    if len(set(corpora)) < len(corpora):
+        raise EmocacheError(f"a corpus is named twice: {', '.join(corpora)}")
+    dataset = load_dataset(cache, corpora, settings, allow_incomplete)
+    folds = make_folds(dataset.examples, settings.protocol)
+    leak = find_leak(dataset, folds)
+    if leak and settings.features.fit_scope != "all":
+        raise EmocacheError(f"{leak}; project it on training utterances only (--fit-on), use features.pca, which is"
+                            " fitted in each fold, or ask for it with features.fit_scope = 'all'")  # fmt: skip
+    split = split_sha256(dataset.examples, folds)
+    setting = setting_hash(settings, dataset, split)
+    return Plan(
+        experiment, tuple(corpora), runs, settings, dataset, folds, split, setting, device, leak is not None
+    )  # fmt: skip
+
+
+def find_leak(dataset: Dataset, folds: Sequence[Fold]) -> str | None:
+    """How a stored PCA has seen test utterances of some fold; None where none has."""
+    for source in dataset.sources:
+        if source.projection is None:
+            continue
+        speakers, ids = set(source.projection["speakers"] or ()), set(source.projection["ids"] or ())
+        for number, fold in enumerate(folds):
+            tested = [dataset.examples[row] for row in fold.test if dataset.examples[row].corpus == source.corpus]
+            seen = [example for example in tested if example.id in ids or example.speaker in speakers]
+            if seen:
+                who = f"speaker {seen[0].speaker!r}" if seen[0].speaker in speakers else f"utterance {seen[0].id!r}"
+                return (
+                    f"the PCA of stream {source.corpus}/{source.name} was fitted on"
+                    f" {source.projection['fit_on']!r}, which holds {who} of the test part of fold {number}"
+                )
+    return None
+
+
+def choose_device(name: str) -> str:
+    """ "auto" is cuda where there is one.
+
+    Raises:
+        EmocacheError: cuda is asked for and absent.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EmocacheError("--device cuda: this machine has no CUDA device that torch can use; use --device cpu")
+    return name
