@@ -31,8 +31,8 @@ HEADS = {
     "transformer": ["transformer"],
     **{f"bigru-{p}": ["bigru", f'head.pooling="{p}"'] for p in ("mean", "mean_std", "attention", "last")},
 }
-COMMON = ['streams=["mfcc"]', "features.average_frames=8", 'protocol={name="official"}', "seeds=[0]"]
-QUICK = ["training.epochs=15", "training.patience=15", "training.learning_rate=5e-3", "training.batch_size=16"]
+COMMON = ['streams=["mfcc"]', "features.average_frames=16", 'protocol={name="official"}', "seeds=[0]"]
+QUICK = ["training.epochs=12", "training.patience=12", "training.learning_rate=5e-3", "training.batch_size=16"]
 FIT = ["head.dropout=0.0", "head.input_dropout=0.0", "training.weight_decay=0.0"]
 
 
