@@ -63,7 +63,7 @@ def test_accuracy(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[flo
     references = [table["reference"][i] for i in rows]
     hits = [table["reference"][i] == table["prediction"][i] for i in rows]
     majority = Counter(dataset.examples[row].reference for row in fold.train).most_common(1)[0][0]
-    share = np.mean([reference == dataset.classes[int(majority)] for reference in references])  # type: ignore[arg-type]
+    share = np.mean([reference == dataset.classes[int(majority)] for reference in references])
     return float(np.mean(hits)), float(share), len(hits)
 
 
