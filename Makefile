@@ -15,6 +15,8 @@ ARGS ?=
 
 # The stage folders must not shadow installed packages of the same name (Hugging Face's `evaluate`, say).
 export PYTHONSAFEPATH = 1
+# Threads that wait by spinning make small heads many times slower on a machine that is busy with anything else.
+export OMP_WAIT_POLICY = PASSIVE
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 EMOCACHE = $(VENV)/bin/emocache
 DEMO = --cache demo/store

@@ -1,5 +1,6 @@
 """The root command; the only module that composes the stages. Heavy imports happen inside the commands."""
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -57,4 +58,7 @@ app.add_typer(cache_app, name="cache")
 
 def main() -> None:
     """Run the command line."""
+    # torch's threads otherwise spin while they wait, which makes small heads many times slower on a machine that is busy
+    # with anything else.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="emocache")
