@@ -1,8 +1,7 @@
 """What an epoch costs from the cache, against the same batches held in a list: part of `make bench`."""
 
-import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,10 @@ def bench_epoch(root: Path, frames: Mapping[str, npt.NDArray[Any]], pairs: int) 
     cache.put_manifest(Manifest.from_utterances("bench", [
         Utterance(i, speaker=f"s{n % 8}", labels={"emotion": labels[n % 4]}) for n, i in enumerate(chosen)
     ]))  # fmt: skip
-    recipe: dict[str, Any] = {"kind": "frames", "encoder": "bench", "layer": None, "inputs": [], "dim": dim, "dtype": "float16",
-              "times": {"rate": 50, "first_start": 0.0, "width": 0.02}, "aux": {}}  # fmt: skip
+    recipe: dict[str, Any] = {
+        "kind": "frames", "encoder": "bench", "layer": None, "inputs": [], "dim": dim, "dtype": "float16",
+        "times": {"rate": 50, "first_start": 0.0, "width": 0.02}, "aux": {},
+    }  # fmt: skip
     writer = cache.create_stream("bench", "bench", recipe)
     for task in plan_tasks([writer], {i: Load(0.0, array.nbytes) for i, array in chosen.items()}):
         writer.commit(task.units["bench"], {i: Item(chosen[i]) for i in task.ids})
@@ -46,27 +47,28 @@ def bench_epoch(root: Path, frames: Mapping[str, npt.NDArray[Any]], pairs: int) 
     head.eval()  # no dropout, so that both ways must give the same losses
     loss = make_loss(settings.loss, torch.full((4,), _CLIPS // 4))
     ratios = []
-    for pair in range(pairs + 1):
+    for pair in range(pairs + 1):  # the first one warms up
         held = list(batches.epoch(rows, 32, np.random.default_rng(pair), pooled_loss=False))
-        seconds, sums = {}, {}
-        for way in ("list", "cache") if pair % 2 else ("cache", "list"):
-            generator = np.random.default_rng(pair)
-            source = held if way == "list" else batches.epoch(rows, 32, generator, pooled_loss=False)
-            started = time.perf_counter()
-            sums[way] = _steps(head, source, loss)
-            seconds[way] = time.perf_counter() - started
-        if sums["list"] != sums["cache"]:
-            raise SystemExit(f"the losses differ: {sums}")
+        sources = {
+            "list": iter(held),
+            "cache": batches.epoch(rows, 32, np.random.default_rng(pair), pooled_loss=False),
+        }
+        seconds, losses = dict.fromkeys(sources, 0.0), dict.fromkeys(sources, 0.0)
+        # In turn, step by step: whatever else the machine does then hits both alike.
+        for step in range(len(held)):
+            for way in sorted(sources, reverse=bool((pair + step) % 2)):
+                started = time.perf_counter()
+                losses[way] += _step(head, next(sources[way]), loss)
+                seconds[way] += time.perf_counter() - started
+        if losses["list"] != losses["cache"]:
+            raise SystemExit(f"the losses differ: {losses}")
         ratios.append(seconds["list"] / seconds["cache"])
     return ratios[1:]
 
 
-def _steps(head: Head, batches: Iterable[Batch], loss: Loss) -> float:
-    """Forward and backward over all batches; the sum of the losses. Weights stay, so that runs can be compared."""
-    total = 0.0
-    for batch in batches:
-        head.zero_grad()
-        value = loss(head(batch.frames, batch.mask), batch.targets, batch.target_mask)
-        value.backward()  # type: ignore[no-untyped-call]
-        total += float(value.detach())
-    return total
+def _step(head: Head, batch: Batch, loss: Loss) -> float:
+    """Forward and backward; the loss. Weights stay, so that both ways must give the same."""
+    head.zero_grad()
+    value = loss(head(batch.frames, batch.mask), batch.targets, batch.target_mask)
+    value.backward()  # type: ignore[no-untyped-call]
+    return float(value.detach())

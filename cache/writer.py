@@ -1,8 +1,10 @@
 """Writing one stream: shards first, then the record that makes them count."""
 
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import ModuleType
@@ -102,22 +104,10 @@ class StreamWriter:
                                 " have taken it for garbage; run the same command again")  # fmt: skip
         return self._create(record, entries)
 
-    def records_of(self, unit: str) -> list[Record]:
-        """The intact records of a unit, in the order of their attempts."""
-        found = []
-        for name in self.objects.names("commits"):
-            parsed = parse_name(name)
-            if parsed and parsed[0] == unit:
-                try:
-                    found.append((parsed[1], Record.from_bytes(self.objects.get(f"commits/{name}"), name)))
-                except (DamagedError, FileNotFoundError):
-                    continue
-        return [record for _, record in sorted(found, key=lambda pair: pair[0])]
-
     def still_missing(self, unit: str, ids: Sequence[str], retry_failed: bool = False) -> list[str]:
         """Those of `ids` that no record of this unit has committed meanwhile."""
         done = set()
-        for record in self.records_of(unit):
+        for record in self._attempts(unit)[0]:
             done |= {entry.key for entry in record.items}
             if not retry_failed:
                 done |= {entry.key for entry in record.failures}
@@ -147,11 +137,13 @@ class StreamWriter:
         for aux in sorted(self.recipe["aux"]):
             arrays[f"aux/{aux}"] = [item.aux[aux] for item in values]
         files, located = backend.build(name, list(items), arrays)
-        stored = self.objects.put_shard(name, files)
-        entries = tuple(
-            ItemEntry(i, self.keys[i], int(row), len(item.frames), checksum(item))
-            for (i, item), row in zip(items.items(), offsets, strict=False)
-        )
+        with ThreadPoolExecutor(1) as beside:
+            checksums = beside.map(checksum, values)  # while the disk is busy
+            stored = self.objects.put_shard(name, files)
+            entries = tuple(
+                ItemEntry(i, self.keys[i], int(row), len(item.frames), crc32c)
+                for (i, item), row, crc32c in zip(items.items(), offsets, checksums, strict=False)
+            )
         self._reread(name, values, offsets)
         located.pop("offsets")
         objects = {path: (info.size, info.sha256) for path, info in stored.items()}
@@ -186,7 +178,7 @@ class StreamWriter:
         """Create the record under the unit's next free attempt, with what no other record of the unit has told yet."""
         items = record.items
         while True:
-            existing = self.records_of(record.unit)
+            existing, attempt = self._attempts(record.unit)
             done = {entry.key for r in existing for entry in r.items}
             known = done | {entry.key for r in existing for entry in r.failures if entry in failures}
             items = tuple(entry for entry in items if entry.key not in done)
@@ -195,14 +187,24 @@ class StreamWriter:
                 return Committed((), (), 0)
             if not items:
                 record = replace(record, shard=None, objects={}, arrays={})
-            record = replace(record, attempt=self._next_attempt(record.unit), items=items, failures=failures)
+            record = replace(record, attempt=attempt, items=items, failures=failures)
             if create_once(self.objects, f"commits/{record.name}", record.to_bytes()):
                 size = sum(size for size, _ in record.objects.values())
                 return Committed(tuple(e.id for e in items), tuple(e.id for e in failures), size)
 
-    def _next_attempt(self, unit: str) -> int:
+    def _attempts(self, unit: str) -> tuple[list[Record], int]:
+        """The intact records of a unit, in the order of their attempts, and the number of the next one.
+
+        Both come from one listing: a record that is created meanwhile takes that number, and is not overlooked.
+        """
         parsed = [parse_name(name) for name in self.objects.names("commits")]
-        return 1 + max((p[1] for p in parsed if p and p[0] == unit), default=-1)
+        attempts = sorted(p[1] for p in parsed if p and p[0] == unit)
+        records = []
+        for attempt in attempts:
+            name = f"{unit}.{attempt}.json"
+            with contextlib.suppress(DamagedError, FileNotFoundError):
+                records.append(Record.from_bytes(self.objects.get(f"commits/{name}"), name))
+        return records, attempts[-1] + 1 if attempts else 0
 
 
 def to_storage(item: Item, recipe: Recipe) -> Item:
@@ -247,8 +249,9 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
 def _all_finite(frames: npt.NDArray[Any]) -> bool:
     if frames.dtype.itemsize != 2:
         return bool(np.isfinite(frames).all())
-    # NumPy tests float16 one by one; the exponent bits tell the same 20 times faster.
-    return bool((frames.view(np.uint16) & 0x7FFF).max() < 0x7C00)
+    # NumPy tests float16 one by one. Read as integers, infinity and NaN are the largest positive values, and with the
+    # sign bit the largest of all: two reductions, many times faster and without a temporary.
+    return bool(frames.view(np.int16).max() < 0x7C00 and frames.view(np.uint16).max() < 0xFC00)
 
 
 def checksum(item: Item) -> int:
