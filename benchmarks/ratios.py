@@ -61,9 +61,11 @@ def open_writer(root: Path, backend: str, frames: Mapping[str, Frames]) -> Strea
     """A stream to write the frames to, in a new cache."""
     cache = Cache(root)
     cache.put_manifest(Manifest.from_utterances("bench", [Utterance(i) for i in frames]))
-    recipe = {"kind": "frames", "encoder": backend, "layer": None, "inputs": [], "dim": _DIM, "dtype": "float16",
-              "times": {"rate": _RATE, "first_start": 0.0, "width": 0.02}, "aux": {}}  # fmt: skip
-    return cache.create_stream("bench", backend, dict[str, Any](recipe), backend=backend)
+    recipe: dict[str, Any] = {
+        "kind": "frames", "encoder": backend, "layer": None, "inputs": [], "dim": _DIM, "dtype": "float16",
+        "times": {"rate": _RATE, "first_start": 0.0, "width": 0.02}, "aux": {},
+    }  # fmt: skip
+    return cache.create_stream("bench", backend, recipe, backend=backend)
 
 
 def fill_cache(root: Path, backend: str, frames: Mapping[str, Frames]) -> Stream:
