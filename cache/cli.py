@@ -68,8 +68,9 @@ def copy(
 ) -> None:
     """Copy or merge caches; resumable, every checksum checked on the way."""
     from .copy import copy as run
+    from .store import Cache
 
-    from_, to = _open(source), _open(target)
+    from_, to = _open(source), Cache(target)
     done = run(from_, to, _chosen(from_, what), print)
     print(f"{done.streams} streams, {done.items} utterances, {done.bytes / 1e6:.1f} MB copied to {target}")
 
@@ -139,10 +140,8 @@ def _open(root: str) -> "Cache":
     from .errors import EmocacheError
     from .store import Cache
 
-    if "://" not in root and not Path(root).is_dir() and root:
-        parent = Path(root).parent
-        if not parent.is_dir():
-            raise EmocacheError(f"cache {root!r}: no such folder; give the one `emocache extract --cache` wrote")
+    if "://" not in root and not Path(root).is_dir():
+        raise EmocacheError(f"cache {root!r}: no such folder; give the one `emocache extract --cache` wrote")
     return Cache(root)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .sealed import seal, unseal
+from .sealed import DamagedError, seal, unseal
 
 GRACE_SECONDS = 24 * 3600.0
 """Age below which gc never takes an object that no record refers to: its writer may still be about to commit it."""
@@ -73,19 +73,31 @@ class Record:
     def to_bytes(self) -> bytes:
         """Sealed JSON."""
         document = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return seal({"format": 1, **document})
+        return seal(document)
 
     @classmethod
     def from_bytes(cls, data: bytes, what: str) -> "Record":
-        """Read a record; raises DamagedError."""
+        """Read a record; raises DamagedError, also for one that leads out of the stream's folder."""
         document: dict[str, Any] = unseal(data, what)
-        document.pop("format")
         document["objects"] = {path: (size, sha256) for path, (size, sha256) in document["objects"].items()}
         document["arrays"] = {n: Located(o, b, d, tuple(s)) for n, (o, b, d, s) in document["arrays"].items()}
         document["items"] = tuple(ItemEntry(*entry) for entry in document["items"])
         document["failures"] = tuple(FailureEntry(*entry) for entry in document["failures"])
         document["supersedes"] = tuple(document["supersedes"])
-        return cls(**document)
+        record = cls(**document)
+        arrays = [located.object for located in record.arrays.values()]
+        if not all(_inside(path, record.shard) for path in (*record.objects, *arrays)):
+            raise DamagedError(
+                f"{what}: names an object that is not of its shard; delete it, it is no record of emocache's"
+            )
+        return record
+
+
+def _inside(path: str, shard: str | None) -> bool:
+    """A path is only followed below `shards/`, whoever has sealed the record."""
+    parts = path.split("/")
+    below = parts[0] == "shards" and len(parts) > 1 and not {"", ".", ".."} & set(parts) and "\\" not in path
+    return below and shard is not None and (path == shard or path.startswith(f"{shard}/"))
 
 
 def parse_name(name: str) -> tuple[str, int] | None:

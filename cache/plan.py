@@ -48,9 +48,10 @@ def plan_tasks(
     missing: dict[str, dict[str, str]] = {}
     uncovered: dict[str, list[str]] = defaultdict(list)
     units: dict[str, _Units] = {}
+    last: dict[str, int] = {}
     for writer in writers:
         missing[writer.name] = _missing(writer, loads, retry_failed)
-        units[writer.name] = read(writer.objects)
+        units[writer.name], last[writer.name] = read(writer.objects)
         covered = {key for items in units[writer.name].values() for _, key in items}
         for utterance, key in missing[writer.name].items():
             if key not in covered:
@@ -64,23 +65,26 @@ def plan_tasks(
         ]
         if cuts:
             fresh = {_unit_key([writer.keys[i] for i in cut]): [(i, writer.keys[i]) for i in cut] for cut in cuts}
-            if not _write(writer.objects, fresh):  # another worker has planned meanwhile
+            plan = seal({"units": list(fresh.items())})
+            if not create_once(writer.objects, f"plans/{last[writer.name] + 1:06d}.json", plan):
+                # Another worker has planned meanwhile.
                 return plan_tasks(writers, loads, retry_failed=retry_failed, min_units=min_units)
             units[writer.name].update(fresh)
     return _tasks(units, missing, loads)
 
 
-def read(objects: Objects) -> _Units:
-    """The units of every plan of a stream, in the order they were made.
+def read(objects: Objects) -> tuple[_Units, int]:
+    """The units of every plan of a stream, in the order they were made, and the number of the last plan.
 
     A damaged plan is left out: what it covered is planned again, and nothing committed depends on it.
     """
     units: _Units = {}
-    for name in objects.names("plans"):
+    names = objects.names("plans")
+    for name in names:
         with contextlib.suppress(DamagedError):
             for unit, items in from_bytes(objects.get(f"plans/{name}"), name).items():
                 units.setdefault(unit, items)  # its key is the hash of its items
-    return units
+    return units, max((int(name.partition(".")[0]) for name in names), default=0)
 
 
 def from_bytes(data: bytes, what: str) -> _Units:
@@ -113,12 +117,6 @@ def _cut(ids: Sequence[str], loads: Mapping[str, Load], min_units: int) -> list[
             size, seconds = load.bytes, load.seconds
         cuts[-1].append(utterance)
     return cuts
-
-
-def _write(objects: Objects, units: _Units) -> bool:
-    """Write the next plan; False if another worker wrote it first."""
-    last = max((int(name.split(".")[0]) for name in objects.names("plans")), default=0)
-    return create_once(objects, f"plans/{last + 1:06d}.json", seal({"format": 1, "units": list(units.items())}))
 
 
 def _tasks(

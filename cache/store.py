@@ -78,7 +78,7 @@ class Cache:
         except FileNotFoundError:
             known = ", ".join(self.corpora()) or "none"
             raise EmocacheError(f"cache {self.objects.url} has no corpus {corpus!r}; it has: {known}") from None
-        path = pointer["manifest"]
+        path = f"manifests/{pointer['manifest_sha256'][:12]}.parquet"
         what = f"{objects.url}/{path}"
         try:
             manifest = Manifest.from_bytes(corpus, objects.get(path))
@@ -142,7 +142,6 @@ class Cache:
         digest = fingerprint(recipe)
         objects = self.objects.below(f"{corpus}/{check_stream_name(name)}@{digest[:12]}")
         document = {
-            "format": 1,
             "fingerprint": digest,
             "recipe": recipe,
             "backend": backend,

@@ -4,6 +4,7 @@ import itertools
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emocache.cache import Cache, EmocacheError, InputFailure, Item
+from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, Item, Load, plan_tasks
 from emocache.cache import index as index_
 from emocache.cache.commit import FailureEntry, ItemEntry, Record
+from emocache.cache.copy import copy
 from emocache.cache.objects import Objects, Stored
 from emocache.cache.remote import RemoteObjects
 
@@ -103,6 +105,51 @@ def test_writers_that_compete_for_a_unit(tmp_path: Path) -> None:
     assert len(committed(writer.objects)) == len(set(committed(writer.objects))) == len(IDS)
     assert sorted(told) == sorted(IDS)
     assert_serves(Cache(tmp_path).stream(CORPUS, "toy"), {i: item(i, recipe()) for i in IDS})
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_commit_that_comes_in_between_is_not_overlooked(tmp_path: Path, moment: int) -> None:
+    """Another writer commits the same unit right after this one's n-th look at the records."""
+    cache = Cache(tmp_path)
+    cache.put_manifest(manifest())
+    ours, theirs = (cache.create_stream(CORPUS, "toy", recipe(), backend="hdf5") for _ in range(2))
+    looks = itertools.count()
+    look = ours.objects.names
+
+    def names(folder: str) -> list[str]:
+        found = look(folder)
+        if next(looks) == moment:
+            theirs.commit(UNIT, {i: item(i, recipe()) for i in IDS[:2]}, {IDS[4]: InputFailure("empty", "")})
+        return found
+
+    ours.objects.names = names  # type: ignore[method-assign]
+    ours.commit(UNIT, {i: item(i, recipe()) for i in IDS[1:4]}, {IDS[4]: InputFailure("empty", "")})
+    assert moment > 0 or len(records(theirs.objects)) == 2
+    assert len(committed(theirs.objects)) == len(set(committed(theirs.objects)))
+    assert sum(len(record["failures"]) for record in records(theirs.objects).values()) == 1
+
+
+@pytest.mark.parametrize("moment", range(8))
+def test_a_plan_that_comes_in_between_is_not_overlooked(tmp_path: Path, moment: int) -> None:
+    """Another worker, with other ideas of how to cut, plans right after this one's n-th look."""
+    cache = Cache(tmp_path)
+    cache.put_manifest(manifest())
+    ours, theirs = (cache.create_stream(CORPUS, "toy", recipe(), backend="hdf5") for _ in range(2))
+    loads = {i: Load(1.0, len(i)) for i in IDS}
+    looks = itertools.count()
+    look = ours.objects.names
+
+    def names(folder: str) -> list[str]:
+        found = look(folder)
+        if next(looks) == moment:
+            plan_tasks([theirs], loads, min_units=2)
+        return found
+
+    ours.objects.names = names  # type: ignore[method-assign]
+    tasks = plan_tasks([ours], loads, min_units=3)
+    assert theirs.objects.names("plans") == ["000001.json"]
+    assert plan_tasks([theirs], loads, min_units=2) == tasks
+    assert sorted(i for task in tasks for i in task.ids) == sorted(IDS)
 
 
 def naive(every: dict[str, Record]) -> tuple[dict[str, tuple[str, int]], dict[str, tuple[str, str]]]:
@@ -301,6 +348,25 @@ def test_a_row_that_parquet_changes_is_refused(cache: Cache) -> None:
         writer.commit(UNIT, {"a": {"id": "b"}})
     writer.commit(UNIT, {i: row(i) for i in IDS})
     assert cache.stream(CORPUS, "words").row("@h") == row("@h")
+
+
+@pytest.mark.parametrize("path", ["../../x", "shards/../../x", "/etc/passwd", "commits/x", "shards/other", "shards//x"])
+def test_a_record_leads_nowhere_else(cache: Cache, tmp_path: Path, path: str) -> None:
+    """Whoever sealed it: nothing outside the stream's shards is read, copied or written for a record's sake."""
+    cache.put_manifest(manifest())
+    writer = cache.create_stream(CORPUS, "toy", recipe())
+    writer.commit(UNIT, {"a": item("a", recipe())})
+    record = Record.from_bytes(writer.objects.get(f"commits/{UNIT}.0.json"), "")
+    moved = {path: next(iter(record.objects.values()))}
+    arrays = {"frames": record.arrays["frames"]._replace(object=path)}
+    for bad in (replace(record, objects=moved), replace(record, arrays=arrays),
+                replace(record, shard=path if path != "shards/other" else "shards/x", objects=moved)):  # fmt: skip
+        writer.objects.replace(f"commits/{UNIT}.0.json", bad.to_bytes())
+        with pytest.raises(DamagedError, match="names an object that is not of its shard"):
+            Record.from_bytes(bad.to_bytes(), "it")
+        with pytest.raises(DamagedError):
+            copy(cache, Cache(tmp_path / "target"), cache.streams(CORPUS))
+        assert cache.stream(CORPUS, "toy").missing == sorted(IDS)
 
 
 def test_damage_does_not_stop_a_run(cache: Cache) -> None:

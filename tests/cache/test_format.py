@@ -229,3 +229,18 @@ def test_an_item_that_contradicts_the_recipe_is_a_bug_not_a_failure(
     with pytest.raises(ValueError, match=complaint):
         writer.commit("0" * 16, {"a": changed(item("a", recipe(), version=1, frames=3))})
     assert not list(tmp_path.glob(f"{CORPUS}/*/commits/*"))
+
+
+@pytest.mark.parametrize(("library", "name"), [("zarr", "alpha.L2"), ("h5py", "beta.L2")])
+def test_the_documented_lines_read_every_shard(library: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    blocks = (root / "docs" / "format.md").read_text().split("```python\n")[1:]
+    [lines] = [block.split("```")[0] for block in blocks if f", {library}\n" in block]
+    assert len(lines.splitlines()) == 6
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    stream = Cache("tests/data/store-v1").stream("small", name)
+    assert set(found["items"]) == {*stream.ids, "chen 2"}  # the stale one is in its shard too
+    for i in stream.ids:
+        np.testing.assert_array_equal(found["items"][i], stream.read(i))

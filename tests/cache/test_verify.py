@@ -219,6 +219,25 @@ def test_gc_takes_garbage_and_nothing_else(store: Path) -> None:
     assert {name: snapshot(cache.stream(CORPUS, name)) for name in served} == served
 
 
+def test_gc_beside_a_working_writer(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a shard and its record, gc sees a shard that nothing refers to, and leaves it alone for its age."""
+    cache = Cache(tmp_path)
+    cache.put_manifest(manifest())
+    writer = cache.create_stream(CORPUS, "toy", recipe(), backend=backend)
+    real = writer.objects.create
+    taken: list[str] = []
+
+    def create(path: str, data: bytes) -> bool:
+        assert len(list(tmp_path.glob(f"{CORPUS}/*/shards/*"))) == 1
+        taken.extend(collect(cache)[0])
+        return real(path, data)
+
+    monkeypatch.setattr(writer.objects, "create", create)
+    writer.commit("0" * 16, {i: item(i, recipe()) for i in IDS})
+    assert not taken
+    assert_serves(cache.stream(CORPUS, "toy"), {i: item(i, recipe()) for i in IDS})
+
+
 def test_gc_spares_a_shard_of_which_one_object_is_young(store: Path) -> None:
     folder = next(store.glob(f"{CORPUS}/toy@*"))
     litter(store, folder)

@@ -1,0 +1,250 @@
+"""The pipeline: every clip ends as an item, a committed failure or an unresolved cause, and disturbs no other."""
+
+import errno
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emocache.cache import Cache, EmocacheError, InputFailure, Load, Utterance, plan_tasks
+from emocache.extract import pipeline
+from emocache.extract.encoders.base import Clip, LayerItems, Layers
+
+from .light import CORPUS, LightEncoder, decode, extract, manifest, snapshot
+
+IDS = [f"clip{n}" for n in range(10)]
+
+
+def stream_of(root: Path, name: str = "light") -> dict[str, Any]:
+    return snapshot(Cache(root).stream(CORPUS, name))
+
+
+def reference(tmp_path: Path, ids: Sequence[str] = IDS) -> dict[str, Any]:
+    extract(tmp_path / "reference", manifest(ids), [LightEncoder()])
+    return stream_of(tmp_path / "reference")
+
+
+@pytest.mark.parametrize("budget", [1.0, 9.0, 1e9])
+@pytest.mark.parametrize("units", [1, 4])
+def test_batches_and_units_change_nothing(tmp_path: Path, budget: float, units: int) -> None:
+    encoder = LightEncoder()
+    outcome = extract(tmp_path / "a", manifest(IDS), [encoder], budget=budget, units=units)
+    assert (outcome.encoded, outcome.committed, outcome.failed, outcome.unresolved) == (10, 10, 0, {})
+    assert outcome.bytes > 0
+    assert stream_of(tmp_path / "a") == reference(tmp_path)
+    assert budget > 1 or all(len(ids) == 1 for ids, _ in encoder.passes)
+
+
+def test_causes_in_the_input_are_committed(tmp_path: Path) -> None:
+    def decoder(utterance: Utterance) -> Clip:
+        if utterance.id == "clip3":
+            raise InputFailure("undecodable", "clip3.wav is a text file")
+        return decode(utterance)
+
+    ids = [*IDS, "empty", "loud"]
+    outcome = extract(tmp_path / "a", manifest(ids), [LightEncoder()], decoder=decoder)
+    assert (outcome.encoded, outcome.committed, outcome.failed) == (11, 9, 3) and not outcome.unresolved
+    found, whole = stream_of(tmp_path / "a"), reference(tmp_path, ids)
+    assert found["failures"] == {**whole["failures"], "clip3": ["undecodable", "clip3.wav is a text file"]}
+    del whole["items"]["clip3"]
+    assert found["items"] == whole["items"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "bad disk"), MemoryError("no room"), RuntimeError("bug")])
+def test_causes_outside_the_input_are_never_committed(tmp_path: Path, error: Exception) -> None:
+    calls: Counter[str] = Counter()
+
+    def decoder(utterance: Utterance) -> Clip:
+        calls[utterance.id] += 1
+        if utterance.id == "clip3":
+            raise error
+        return decode(utterance)
+
+    outcome = extract(tmp_path, manifest(IDS), [LightEncoder()], decoder=decoder)
+    assert outcome.unresolved == {"clip3": f"cannot be read: {error}"} and outcome.failed == 0
+    assert calls["clip3"] == (1 if isinstance(error, RuntimeError) else 3) and calls["clip4"] == 1
+    stream = Cache(tmp_path).stream(CORPUS, "light")
+    assert stream.missing == ["clip3"] and not stream.failures
+    again = LightEncoder()
+    assert extract(tmp_path, manifest(IDS), [again]).committed == 1 and list(again.calls) == ["clip3"]
+
+
+def test_a_cause_that_passes_leaves_no_trace(tmp_path: Path) -> None:
+    calls: Counter[str] = Counter()
+
+    def decoder(utterance: Utterance) -> Clip:
+        calls[utterance.id] += 1
+        if calls[utterance.id] < 3:
+            raise OSError("stale file handle")
+        return decode(utterance)
+
+    assert not extract(tmp_path / "a", manifest(IDS), [LightEncoder()], decoder=decoder).unresolved
+    assert stream_of(tmp_path / "a") == reference(tmp_path)
+
+
+class Fragile(LightEncoder):
+    """Breaks on large batches and on certain clips."""
+
+    most = 99
+    breaks_on = ""
+
+    def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
+        """See `Encoder.encode`."""
+        if len(clips) > self.most or any(clip.id == self.breaks_on for clip in clips):
+            raise RuntimeError("CUDA out of memory")
+        return super().encode(clips, layers)
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_batches_that_do_not_fit_are_halved(tmp_path: Path, most: int) -> None:
+    encoder = Fragile()
+    encoder.most = most
+    outcome = extract(tmp_path / "a", manifest(IDS), [encoder], budget=1e9, units=1)
+    assert outcome.encoded == 10 and not outcome.unresolved
+    assert max(len(ids) for ids, _ in encoder.passes) <= most
+    assert stream_of(tmp_path / "a") == reference(tmp_path)
+
+
+def test_a_clip_that_breaks_the_encoder_is_alone_in_that(tmp_path: Path) -> None:
+    encoder = Fragile()
+    encoder.breaks_on = "clip6"
+    outcome = extract(tmp_path, manifest(IDS), [encoder], budget=1e9, units=1)
+    assert outcome.unresolved == {"clip6": "encoder light: RuntimeError: CUDA out of memory"}
+    stream = Cache(tmp_path).stream(CORPUS, "light")
+    assert stream.ids == [i for i in IDS if i != "clip6"] and stream.missing == ["clip6"]
+
+
+def test_what_the_user_can_mend_stops_the_run(tmp_path: Path) -> None:
+    class Refusing(LightEncoder):
+        def one(self, clip: Clip, layers: Layers) -> LayerItems | InputFailure:
+            if clip.id == "clip7":
+                raise EmocacheError("install the codec")
+            return super().one(clip, layers)
+
+    with pytest.raises(EmocacheError, match="install the codec"):
+        extract(tmp_path / "a", manifest(IDS), [Refusing()], units=5, budget=3.0)
+    extract(tmp_path / "a", manifest(IDS), [LightEncoder()])
+    assert stream_of(tmp_path / "a") == reference(tmp_path)
+
+
+def test_streams_of_text_do_not_suffer_from_bad_audio(tmp_path: Path) -> None:
+    """Their numbers do not depend on it, so its faults are no failures of theirs."""
+
+    def decoder(utterance: Utterance) -> Clip:
+        if utterance.id == "clip2":
+            raise InputFailure("undecodable", "noise")
+        if utterance.id == "clip3":
+            raise OSError("bad disk")
+        return decode(utterance)
+
+    class Text(LightEncoder):
+        """Hears nothing."""
+
+        def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
+            return super().encode([Clip(c.id, None, c.text, c.words) for c in clips], layers)
+
+    text = Text("text", ("text", "words"))
+    outcome = extract(tmp_path, manifest(IDS), [LightEncoder(), text], decoder=decoder)
+    assert stream_of(tmp_path)["failures"] == {"clip2": ["undecodable", "noise"]}
+    assert stream_of(tmp_path)["missing"] == ["clip3"] and list(outcome.unresolved) == ["clip3"]
+    found = stream_of(tmp_path, "text")
+    assert sorted(found["items"]) == IDS and not found["failures"]
+    extract(tmp_path / "alone", manifest(IDS), [Text("text", ("text", "words"))])
+    assert found == stream_of(tmp_path / "alone", "text")
+
+
+@pytest.mark.parametrize("moment", [1, 4, 9])
+def test_an_interrupt_commits_what_is_finished(tmp_path: Path, moment: int) -> None:
+    class Interrupted(LightEncoder):
+        def one(self, clip: Clip, layers: Layers) -> LayerItems | InputFailure:
+            if len(self.passes) > moment:
+                raise KeyboardInterrupt
+            return super().one(clip, layers)
+
+    encoder = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        extract(tmp_path / "a", manifest(IDS), [encoder], units=2, budget=1.0)
+    finished = [i for ids, _ in encoder.passes[:-1] for i in ids]
+    assert sorted(stream_of(tmp_path / "a")["items"]) == sorted(finished) and len(finished) == moment
+    rest = LightEncoder()
+    extract(tmp_path / "a", manifest(IDS), [rest])
+    assert sorted(rest.calls) == sorted(set(IDS) - set(finished))
+    assert stream_of(tmp_path / "a") == reference(tmp_path)
+
+
+def test_what_another_worker_commits_meanwhile_is_left_out(tmp_path: Path) -> None:
+    """The other one does everything while this one is at its first batch."""
+
+    class Overtaken(LightEncoder):
+        def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
+            if not self.passes:
+                extract(tmp_path, manifest(IDS), [LightEncoder()], units=10, budget=1.0)
+            return super().encode(clips, layers)
+
+    encoder = Overtaken()
+    outcome = extract(tmp_path, manifest(IDS), [encoder], units=10, budget=1.0)
+    assert outcome.committed == 0 and outcome.encoded < 10  # no more than was decoded ahead
+    assert len(list(tmp_path.glob(f"{CORPUS}/*/commits/*"))) == 10
+
+
+def test_a_store_that_fails_stops_the_run_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from emocache.cache.local import LocalObjects
+
+    real, puts = LocalObjects.put_shard, iter(range(99))
+
+    def full(self: LocalObjects, *args: Any) -> Any:
+        if next(puts) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalObjects, "put_shard", full)
+        with pytest.raises(EmocacheError, match=r"No space left on device.*run the same command again"):
+            extract(tmp_path / "a", manifest(IDS), [LightEncoder()], units=5)
+    assert len(list((tmp_path / "a").glob(f"{CORPUS}/*/commits/*"))) >= 2
+    extract(tmp_path / "a", manifest(IDS), [LightEncoder()], units=5)
+    assert stream_of(tmp_path / "a") == reference(tmp_path)
+
+
+def test_little_is_decoded_ahead(tmp_path: Path) -> None:
+    """Memory holds a few batches, however long the corpus."""
+    ids = [f"clip{n:03d}" for n in range(60)]
+    lock = threading.Lock()
+    decoded, most = [0], [0]
+
+    def decoder(utterance: Utterance) -> Clip:
+        with lock:
+            decoded[0] += 1
+        return decode(utterance)
+
+    class Watching(LightEncoder):
+        def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
+            results = super().encode(clips, layers)
+            with lock:
+                most[0] = max(most[0], decoded[0] - self.calls.total())
+            return results
+
+    extract(tmp_path, manifest(ids), [Watching()], decoder=decoder, budget=1.0, units=2)
+    assert decoded[0] == 60 and most[0] <= 4
+
+
+def test_progress_counts_every_utterance_and_every_commit(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.put_manifest(manifest([*IDS, "empty"]))
+    encoder = LightEncoder()
+    writer = cache.create_stream(CORPUS, "light", {**encoder.recipe(None), "dtype": "float16"})
+    wanted = {utterance.id: utterance for utterance in manifest([*IDS, "empty"])}
+    tasks = plan_tasks([writer], {i: Load(1.0, 1) for i in wanted}, min_units=3)
+    told: list[tuple[int, Any]] = []
+    target = pipeline.Target(encoder, None, writer)
+    outcome = pipeline.run(tasks, [target], wanted, decode, budget=5.0, tell=lambda n, done: told.append((n, done)))
+    assert sum(n for n, _ in told) == 11
+    commits = [done for _, done in told if done is not None]
+    assert sum(len(done.items) for done in commits) == outcome.committed == 10
+    assert sum(len(done.failures) for done in commits) == outcome.failed == 1
+    assert sum(done.bytes for done in commits) == outcome.bytes
+    assert np.isclose(sum(len(task.ids) for task in tasks), 11)
