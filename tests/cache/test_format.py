@@ -142,6 +142,18 @@ def test_the_record_says_where_the_bytes_lie(tmp_path: Path, backend: str) -> No
             np.testing.assert_array_equal(flat, expected.get(name, items[i].aux.get(name[4:])))
 
 
+def test_equal_items_give_equal_bytes(tmp_path: Path, backend: str) -> None:
+    cache = Cache(tmp_path)
+    cache.put_manifest(manifest())
+    writer = cache.create_stream(CORPUS, "toy", recipe(), backend=backend)
+    for unit in ("0", "1"):
+        writer.commit(unit * 16, {i: item(i, recipe()) for i in IDS})
+    found = []
+    for shard in tmp_path.glob(f"{CORPUS}/*/shards/*"):
+        found.append(b"".join(path.read_bytes() for path in sorted([shard, *shard.rglob("*")]) if path.is_file()))
+    assert len(found) == 2 and found[0] == found[1]
+
+
 def test_reads_are_read_only_views(tmp_path: Path, backend: str) -> None:
     cache = Cache(tmp_path)
     cache.put_manifest(manifest())
