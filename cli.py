@@ -58,7 +58,7 @@ app.add_typer(cache_app, name="cache")
 
 def main() -> None:
     """Run the command line."""
-    # torch's threads otherwise spin while they wait, which makes small heads many times slower on a machine that is busy
-    # with anything else.
+    # torch's threads otherwise spin while they wait, which makes small heads many times slower on a machine that is
+    # busy with anything else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="emocache")
