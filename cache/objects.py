@@ -69,30 +69,6 @@ class Objects(Protocol):
         """The file behind an object, where there is one that can be memory-mapped."""
 
 
-def open_objects(root: str | Path) -> Objects:
-    """A store from a folder or a URL (`s3://bucket/prefix`, `memory://` for tests).
-
-    Raises:
-        EmocacheError: the URL's scheme is unknown or the store cannot be reached.
-    """
-    from .local import LocalObjects
-
-    text = str(root)
-    if "://" not in text:
-        return LocalObjects(Path(text))
-    if text.startswith("file://"):
-        return LocalObjects(Path(text.removeprefix("file://")))
-    from obstore.store import from_url
-
-    from .remote import RemoteObjects
-
-    try:
-        return RemoteObjects(text, from_url(text))
-    except Exception as error:
-        why = str(error).partition("\n")[0]
-        raise EmocacheError(f"cache {text!r} cannot be opened: {why}; give a folder or an s3:// URL") from error
-
-
 def create_once(objects: Objects, path: str, data: bytes) -> bool:
     """Create a document and be sure of the outcome; False if the name holds another one.
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from .errors import EmocacheError
 from .manifest import Manifest
-from .objects import Objects, create_once, open_objects
+from .objects import Objects, create_once
+from .opening import open_objects
 from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint
 from .sealed import DamagedError, seal, unseal
 from .stream import Stream

@@ -15,7 +15,7 @@ from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 
 from ..cache import EmocacheError
-from ..cache.objects import open_objects
+from ..cache.opening import open_objects
 from ..cache.recipe import canonical_json
 from .dataset import Dataset
 from .fold import FoldResult

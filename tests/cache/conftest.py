@@ -22,7 +22,8 @@ from emocache.cache import (
     Utterance,
     plan_tasks,
 )
-from emocache.cache.objects import Objects, open_objects
+from emocache.cache.objects import Objects
+from emocache.cache.opening import open_objects
 from emocache.cache.recipe import Recipe
 
 CORPUS = "toy"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.cache.objects import Objects, create_once, open_objects
+from emocache.cache.objects import Objects, create_once
+from emocache.cache.opening import open_objects
 from emocache.cache.remote import RemoteObjects
 
 

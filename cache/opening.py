@@ -1,0 +1,28 @@
+"""From a folder or a URL to the store behind it."""
+
+from pathlib import Path
+
+from .errors import EmocacheError
+from .local import LocalObjects
+from .objects import Objects
+from .remote import RemoteObjects
+
+
+def open_objects(root: str | Path) -> Objects:
+    """A store from a folder or a URL (`s3://bucket/prefix`, `memory://` for tests).
+
+    Raises:
+        EmocacheError: the URL's scheme is unknown or the store cannot be reached.
+    """
+    text = str(root)
+    if "://" not in text:
+        return LocalObjects(Path(text))
+    if text.startswith("file://"):
+        return LocalObjects(Path(text.removeprefix("file://")))
+    from obstore.store import from_url
+
+    try:
+        return RemoteObjects(text, from_url(text))
+    except Exception as error:
+        why = str(error).partition("\n")[0]
+        raise EmocacheError(f"cache {text!r} cannot be opened: {why}; give a folder or an s3:// URL") from error
