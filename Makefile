@@ -22,6 +22,9 @@ EMOCACHE = $(VENV)/bin/emocache
 DEMO = --cache demo/store
 TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(JOBS) --device $(DEVICE)
 
+# The variables among these that were given by hand, as they would be typed again.
+given = $(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))"))
+
 .DEFAULT_GOAL := help
 .PHONY: help demo extract train evaluate test lint bench
 
@@ -36,12 +39,13 @@ demo: $(VENV)/.demo ## the whole road on the built-in corpus: extract, train thr
 	$(TRAIN_DEMO) demo-bigru-va
 	$(EMOCACHE) evaluate demo/runs
 
-extract: $(VENV)/.extract ## DATASET= DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=: encode a corpus into the cache
 ifeq ($(strip $(DATA)),)
+extract: ## DATASET= DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=: encode a corpus into the cache
 	@echo 'DATA is not set: where is the corpus? Type, with its folder:'
-	@echo '    make extract DATASET=$(DATASET) DATA=/path/to/$(DATASET) ENCODER="$(ENCODER)"'
+	@echo '    make extract DATASET=$(DATASET) DATA=/path/to/$(DATASET) ENCODER="$(ENCODER)"$(call given,LAYERS CHECKPOINTS CACHE DEVICE ARGS)'
 	@exit 2
 else
+extract: $(VENV)/.extract $(if $(filter demo,$(DATASET)),$(VENV)/.demo)
 	$(EMOCACHE) extract $(DATASET) --data "$(DATA)" --cache "$(CACHE)" $(foreach e,$(ENCODER),--encoder $(e)) \
 	  --layers $(LAYERS) --device $(DEVICE) $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS)
 endif

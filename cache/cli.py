@@ -142,7 +142,12 @@ def _open(root: str) -> "Cache":
 
     if "://" not in root and not Path(root).is_dir():
         raise EmocacheError(f"cache {root!r}: no such folder; give the one `emocache extract --cache` wrote")
-    return Cache(root)
+    cache = Cache(root)
+    if not cache.corpora():
+        inside = "manifest.json" in cache.objects.names("") or "recipe.json" in cache.objects.names("")
+        hint = "it lies inside one: give the folder above" if inside else "no corpus lies in it"
+        raise EmocacheError(f"{root!r} is not a cache: {hint}")
+    return cache
 
 
 def _chosen(cache: "Cache", what: str) -> list["StreamInfo"]:

@@ -48,11 +48,11 @@ def collect(cache: Cache, grace: float = GRACE_SECONDS, *, dry_run: bool = False
     """
     before = datetime.now(UTC) - timedelta(seconds=grace)
     garbage: list[Listed] = []
-    for corpus in cache.objects.names(""):
+    for corpus in cache.corpora():
         objects = cache.objects.below(corpus)
         folders = [name for name in objects.names("") if "@" in name]
         streams = tuple(f"{folder}/" for folder in folders)
-        found = _grouped(entry for entry in objects.list("") if not entry.path.startswith(streams))
+        found = _grouped((entry for entry in objects.list("") if not entry.path.startswith(streams)), None)
         for folder in folders:
             found += _below(folder, _unreferenced(objects.below(folder)))
         garbage += _below(corpus, found)
@@ -76,8 +76,11 @@ def _unreferenced(objects: Objects) -> list[Listed]:
     return [entry for entry in listed if entry.path in gone | empty] + _grouped(listed, kept)
 
 
-def _grouped(listed: Iterable[Listed], kept: Collection[str | None] = ()) -> list[Listed]:
-    """Temporary files and folders, and shards that are not kept: each whole, as old as the youngest of its objects."""
+def _grouped(listed: Iterable[Listed], kept: Collection[str | None] | None) -> list[Listed]:
+    """Temporary files and folders, and shards that are not kept: each whole, as old as the youngest of its objects.
+
+    Outside a stream's folder `kept` is None, and nothing is taken for a shard.
+    """
     groups: dict[str, list[Listed]] = {}
     for entry in listed:
         parts = entry.path.split("/")
@@ -85,7 +88,7 @@ def _grouped(listed: Iterable[Listed], kept: Collection[str | None] = ()) -> lis
         shard = "/".join(parts[:2])
         if temporary:
             groups.setdefault("/".join(parts[: temporary[0]]), []).append(entry)
-        elif parts[0] == "shards" and shard not in {*kept, "shards"}:
+        elif kept is not None and parts[0] == "shards" and shard not in {*kept, "shards"}:
             groups.setdefault(shard, []).append(entry)
     return [Listed(path, sum(e.size for e in found), max(e.modified for e in found)) for path, found in groups.items()]
 

@@ -58,7 +58,7 @@ def _old_manifests(objects: Objects, corpus: str) -> Iterator[Problem]:
 def _stream(cache: Cache, folder: str, full: bool) -> Iterator[Problem]:
     objects = cache.objects.below(folder)
     try:
-        unseal(objects.get("recipe.json"), "recipe.json")
+        recipe = unseal(objects.get("recipe.json"), "recipe.json")["recipe"]
     except FileNotFoundError:
         if objects.names("commits"):  # without any, the stream is about to be created, or removed
             yield Problem(folder, "-", "recipe.json", "missing: the stream cannot be read; extract again")
@@ -66,6 +66,9 @@ def _stream(cache: Cache, folder: str, full: bool) -> Iterator[Problem]:
     except EmocacheError as error:
         yield Problem(folder, "-", "recipe.json", str(error))
         return
+    matrix = f"{(recipe.get('projection') or {}).get('matrix_sha256')}.safetensors"
+    if recipe.get("projection") and matrix not in objects.names("fitted"):
+        yield Problem(folder, "-", f"fitted/{matrix}", "missing: restore it, or remove the stream and project again")
     for name in objects.names("fitted"):
         if hashlib.sha256(objects.get(f"fitted/{name}")).hexdigest() != name.split(".")[0]:
             yield Problem(folder, "-", f"fitted/{name}", "damaged: checksum differs; every utterance depends on it")

@@ -1,5 +1,6 @@
 """`emocache extract`, `emocache encoders` and `emocache corpora`."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ def extract(
     encoder: Annotated[list[str], typer.Option(metavar="NAME", help="One of `emocache encoders`; may be repeated.")],
     layers: Annotated[str, typer.Option(metavar="LIST", help="last, all, or numbers as in 6,9,12.")] = "last",
     checkpoints: Annotated[Path | None, typer.Option(metavar="DIR", help="Local weights, a folder per name.")] = None,
-    pca: Annotated[int | None, typer.Option(metavar="N", help="Also store the projection on N components.")] = None,
+    pca: Annotated[int | None, typer.Option(metavar="N", min=1, help="Store a projection on N components too.")] = None,
     fit_on: Annotated[
         str | None, typer.Option(metavar="EXPR", help="What the PCA may see: all, or column=value[|value],...")
     ] = None,
@@ -40,6 +41,12 @@ def extract(
     _one_of("--backend", backend, ("zarr", "hdf5"))
     _one_of("--dtype", dtype, ("float16", "float32"))
     _one_of("--precision", precision, ("float32", "bf16", "fp16"))
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
+    if not re.fullmatch(r"all|(last|\d+)(,(last|\d+))*", layers.replace(" ", "")):
+        raise typer.BadParameter(f"{layers!r} is not last, all, or numbers as in 6,9,12", param_hint="--layers")
+    if (pca is None) != (fit_on is None):
+        raise typer.BadParameter("--pca and --fit-on belong together", param_hint="--pca")
     try:
         from . import stage
     except ModuleNotFoundError as error:
@@ -53,14 +60,16 @@ def extract(
     report = stage.extract(options)
     outcome = report.outcome
     wrong = stage.unresolved_lines(report)
-    for line in wrong:
+    for line in (*wrong, *report.notes):
         print(line, file=sys.stderr)
     print(
         f"{report.corpus}: {', '.join(report.streams)}: {outcome.encoded} utterances encoded, {outcome.committed} items"
         f" committed ({outcome.bytes / 1e6:.1f} MB), {report.already} were there, {len(wrong)} failed"
     )
-    if not outcome.encoded and not wrong:
+    if not outcome.encoded and not report.missing:
         print("nothing to extract: everything is in the cache")
+    elif report.missing and not outcome.unresolved:
+        print(f"{report.missing} items are left to other shares of the work, or to a run without --limit")
     if outcome.unresolved or (strict and wrong):
         raise typer.Exit(1)
 
@@ -71,9 +80,10 @@ def encoders() -> None:
 
     print(f"{'name':<22} {'dim':>5} {'layers':>6} {'Hz':>6} {'GB/h':>6}  what it is")
     for name, entry in REGISTRY.items():
+        local = " (local checkpoint only)" if entry.hub and entry.revision is None else ""
         rate = f"{entry.rate:g}" if entry.rate else "-"
         size = f"{entry.rate * 3600 * entry.dim * 2 / 1e9:.2f}" if entry.rate else "-"
-        print(f"{name:<22} {entry.dim:>5} {entry.layers or '-':>6} {rate:>6} {size:>6}  {entry.description}")
+        print(f"{name:<22} {entry.dim:>5} {entry.layers or '-':>6} {rate:>6} {size:>6}  {entry.description}{local}")
     print("a checkpoint folder of one of these types, by its path or its name below --checkpoints, works as well")
 
 
@@ -103,5 +113,9 @@ def _mapping(text: str) -> dict[str, str]:
         key, equals, column = part.partition("=")
         if not (key and equals and column):
             raise typer.BadParameter(f"{part!r} is not K=COLUMN", param_hint="--map")
+        if key.strip() in mapping:
+            raise typer.BadParameter(
+                f"{key.strip()!r} is given twice; labels are label.NAME=COLUMN", param_hint="--map"
+            )
         mapping[key.strip()] = column.strip()
     return mapping

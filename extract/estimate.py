@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..cache import EmocacheError, Load, Utterance
+from ..cache import EmocacheError, Load, Task, Utterance
 from .encoders.base import Encoder
+from .pipeline import Target
 
 _BYTES = {"float16": 2, "float32": 4}
 _SPEED = {True: 40.0, False: 2000.0}  # cost units a second, of models and of signal transforms, on a small CPU
@@ -23,12 +24,16 @@ def loads(
     return found
 
 
-def total_bytes(utterances: Sequence[Utterance], encoders: Mapping[Encoder, Sequence[int | None]], dtype: str) -> int:
-    """Bytes of frames that the utterances will take, over all streams."""
+def total_bytes(
+    tasks: Iterable[Task], targets: Iterable[Target], utterances: Mapping[str, Utterance], dtype: str
+) -> int:
+    """Bytes of frames that the tasks will write, over the streams that lack them."""
+    encoders = {target.writer.name: target.encoder for target in targets}
     size = 0
-    for encoder, layers in encoders.items():
-        frames = sum(encoder.expected_frames(utterance) for utterance in utterances)
-        size += frames * encoder.dim * _BYTES[dtype] * len(layers)
+    for task in tasks:
+        for stream in task.units:
+            encoder = encoders[stream]
+            size += sum(encoder.expected_frames(utterances[i]) for i in task.ids) * encoder.dim * _BYTES[dtype]
     return size
 
 

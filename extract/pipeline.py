@@ -182,6 +182,8 @@ def _encode(batch: _Batch, streams: Mapping[str, Target], outcome: Outcome) -> N
             continue
         except InputFailure as failure:
             undecoded[utterance.id] = failure
+        except EmocacheError:  # such as a missing library: no use in trying the others
+            raise
         except Exception as error:
             undecoded[utterance.id] = None
             outcome.unresolved[utterance.id] = f"cannot be read: {error}"

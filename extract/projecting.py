@@ -35,7 +35,7 @@ def project(
     if absent:
         raise EmocacheError(
             f"{corpus}/{stream.name}: {len(absent)} of the utterances to fit the PCA on are not extracted yet, such as"
-            f" {min(absent)!r}; run the extraction without --limit first"
+            f" {min(absent)!r}; extract them first"
         )
     fitted = [utterance for utterance in stream.manifest.select(fit_on) if utterance in stream]
     name = f"{stream.name}.pca{components}"
@@ -96,7 +96,7 @@ def _fit(stream: Stream, fit_on: str, fitted: Sequence[str]) -> dict[str, Any]:
         "fit_on": fit_on,
         "ids_sha256": hashlib.sha256("\n".join(fitted).encode()).hexdigest(),
         "frames_digest": stream.digest(fitted),
-        "speakers": sorted(set(speakers)) if known else None,
+        "speakers": sorted({speaker for speaker in speakers if speaker is not None}) or None,
         "ids": None if known else list(fitted),
     }
 

@@ -1,5 +1,6 @@
 """Stage 1 as a whole: a corpus folder in, streams out."""
 
+import contextlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,15 +52,19 @@ class Report:
 
     Attributes:
         corpus: its name in the cache. streams: names of the streams, PCA streams included.
-        outcome: see `pipeline.Outcome`. already: items that were there before.
+        outcome: see `pipeline.Outcome`.
+        already: items that were there before. missing: items that still are not.
         failures: {stream: {id: (reason, detail)}} of the utterances asked for, whenever they failed.
+        notes: lines to tell the user.
     """
 
     corpus: str
     streams: list[str]
     outcome: pipeline.Outcome
-    already: int
-    failures: dict[str, dict[str, tuple[str, str]]]
+    already: int = 0
+    missing: int = 0
+    failures: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def extract(options: Options) -> Report:
@@ -69,36 +74,81 @@ def extract(options: Options) -> Report:
         EmocacheError: anything the user can mend.
         KeyboardInterrupt: after committing what was finished.
     """
-    if (options.pca is None) != (options.fit_on is None):
-        raise EmocacheError("--pca and --fit-on belong together: give the utterances the PCA may see, or 'all'")
     cache = Cache(options.cache)
     manifest = _manifest(cache, options)
-    cache.put_manifest(manifest)
-    corpus = manifest.corpus
-    wanted = [u for n, u in enumerate(manifest) if options.limit is None or n < options.limit]
     chosen = {encoder: parse_layers(options.layers, encoder) for encoder in _load(options)}
+    _check_names([stream_name(e.name, layer) for e, layers in chosen.items() for layer in layers])
+    if options.pca is not None and options.fit_on is not None:
+        manifest.select(options.fit_on)
+        for encoder in chosen:
+            if options.pca > encoder.dim:
+                raise EmocacheError(f"--pca {options.pca}: encoder {encoder.name!r} has {encoder.dim} dimensions")
+    report = Report(manifest.corpus, [], pipeline.Outcome())
+    report.notes += _put_manifest(cache, manifest)
+    wanted = [u for n, u in enumerate(manifest) if options.limit is None or n < options.limit]
     environment = _environment(options)
     targets = [
         pipeline.Target(encoder, layer, cache.create_stream(
-            corpus, stream_name(encoder.name, layer), full_recipe(encoder, layer, options.dtype),
+            manifest.corpus, stream_name(encoder.name, layer), full_recipe(encoder, layer, options.dtype),
             backend=options.backend, environment=environment,
         ))
         for encoder, layers in chosen.items() for layer in layers
     ]  # fmt: skip
-    outcome = _run(options, cache, wanted, chosen, targets)
-    report = Report(corpus, [target.writer.name for target in targets], outcome, 0, {})
+    report.outcome = _run(options, cache, wanted, chosen, targets)
+    ids = {utterance.id for utterance in wanted}
     for target in targets:
         target.writer.finish()
-        exact = f"{target.writer.name}@{target.writer.fingerprint}"
-        if options.pca is not None and options.fit_on is not None and not outcome.unresolved:
-            shared: Any = {"dtype": options.dtype, "backend": options.backend, "environment": environment}
-            report.streams.append(project(cache, corpus, exact, options.pca, options.fit_on, **shared))
-        stream = cache.stream(corpus, exact)
-        ids = {utterance.id for utterance in wanted}
+        stream = cache.stream(manifest.corpus, f"{target.writer.name}@{target.writer.fingerprint}")
+        report.streams.append(stream.name)
         report.failures[stream.name] = {i: why for i, why in stream.failures.items() if i in ids}
+        report.missing += len(stream.missing)
         report.already += len(ids & set(stream.ids))
-    report.already -= outcome.committed
+    report.already -= report.outcome.committed
+    for target in targets if options.pca is not None else ():
+        _project(cache, target, options, environment, report)
     return report
+
+
+def _project(cache: Cache, target: pipeline.Target, options: Options, environment: Any, report: Report) -> None:
+    """Write the PCA stream, if all it is fitted on is there already."""
+    components, fit_on = options.pca or 0, options.fit_on or "all"
+    exact = f"{target.writer.name}@{target.writer.fingerprint}"
+    stream = cache.stream(report.corpus, exact)
+    absent = set(stream.manifest.select(fit_on)) & set(stream.missing)
+    if absent:
+        report.notes.append(
+            f"{stream.name}.pca{components} waits for {len(absent)} utterances it is to be fitted on, such as"
+            f" {min(absent)!r}; run the same command again when they are extracted"
+        )
+        return
+    shared: Any = {"dtype": options.dtype, "backend": options.backend, "environment": environment}
+    report.streams.append(project(cache, report.corpus, exact, components, fit_on, **shared))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise EmocacheError(f"two encoders would write a stream {name!r}; rename one of the checkpoint folders")
+
+
+def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
+    """Make the manifest current; gives a line to tell if utterances of the one before are gone.
+
+    Raises:
+        EmocacheError: not one utterance is left, so this is another corpus under the same name.
+    """
+    before: set[str] = set()
+    if manifest.corpus in cache.corpora():
+        with contextlib.suppress(EmocacheError):  # damaged: this one takes its place
+            before = set(cache.manifest(manifest.corpus).ids)
+    gone = before - set(manifest.ids)
+    if before and gone == before:
+        raise EmocacheError(
+            f"corpus {manifest.corpus!r} of cache {cache.objects.url} holds other utterances, such as {min(before)!r};"
+            " give this one a name of its own (--map corpus=NAME for a table), or another --cache"
+        )
+    cache.put_manifest(manifest)
+    return [f"{len(gone)} utterances of the manifest before are gone, such as {min(gone)!r}"] if gone else []
 
 
 def full_recipe(encoder: Encoder, layer: int | None, dtype: str) -> Recipe:
@@ -156,7 +206,7 @@ def _run(
     tasks = [task for task in tasks if task.number % of == number - 1]
     ids = {utterance for task in tasks for utterance in task.ids}
     left = {utterance.id: utterance for utterance in wanted if utterance.id in ids}
-    needed = estimate.total_bytes(list(left.values()), chosen, options.dtype)
+    needed = estimate.total_bytes(tasks, targets, left, options.dtype)
     folder = cache.objects.local("")
     estimate.check_room(folder, needed)
     if left:
@@ -206,4 +256,4 @@ def unresolved_lines(report: Report) -> list[str]:
         for stream, failures in report.failures.items()
         for utterance, (reason, detail) in sorted(failures.items())
     ]
-    return lines + [f"unresolved, run again: {i}: {why}" for i, why in sorted(report.outcome.unresolved.items())]
+    return lines + [f"unresolved: {i}: {why}" for i, why in sorted(report.outcome.unresolved.items())]

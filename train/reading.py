@@ -34,12 +34,17 @@ def load_settings(experiment: str, overrides: Sequence[str] = ()) -> tuple[str, 
     """
     path = _find(experiment)
     raw = _read(path, ())
+    fixed = set()
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise EmocacheError(f"--set {override!r} is not KEY=VALUE, such as training.epochs=20")
-        raw = _merge(raw, _nested(key.strip(), _toml_value(text.strip())))
+        fixed.add(key.strip())
+        value = _toml_value(text.strip())
+        raw = {**raw, "search": value} if key.strip() == "search" else _merge(raw, _nested(key.strip(), value))
     settings = _parse(raw, f"experiment {path.stem!r}")
+    # A setting given by hand is not searched.
+    settings = settings.model_copy(update={"search": {k: v for k, v in settings.search.items() if k not in fixed}})
     list(search_points(settings))
     return path.stem, settings
 

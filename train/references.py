@@ -61,6 +61,8 @@ def references(
 def _class(manifest: Manifest, label: object, settings: Settings, dropped: Counter[str]) -> str | None:
     if label is None:
         return None
+    if isinstance(label, float) and label.is_integer():
+        label = str(int(label))  # classes that the corpus numbers
     if not isinstance(label, str):
         raise EmocacheError(
             f"corpus {manifest.corpus!r}: target {settings.targets[0]!r} holds numbers; classification needs text, or"

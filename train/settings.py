@@ -98,6 +98,8 @@ class Settings(_Table):
         for setting, values in self.search.items():
             if setting.partition(".")[0] not in ("streams", "features", "head", "loss", "training"):
                 raise ValueError(f"{setting!r} cannot be searched: it would change what is scored")
+            if setting in ("features.normalise", "features.fit_scope"):
+                raise ValueError(f"{setting!r} cannot be searched: it decides what may see test features")
             if not values:
                 raise ValueError(f"search.{setting} lists no value")
         return self

@@ -132,6 +132,54 @@ def test_wrong_usage_is_status_2(emocache_: Run, corpus: Path, tmp_path: Path) -
     assert emocache_("no-such-command").status == 2
 
 
+def test_settings_that_belong_together_or_exclude_each_other(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert extract(emocache_, corpus, store, "--pca", 2)[0] == 2
+    assert extract(emocache_, corpus, store, "--layers", "four")[0] == 2
+    assert extract(emocache_, corpus, store, "--device", "gpu")[0] == 2
+    twice = emocache_("extract", "table", "--data", corpus, "--cache", store, "--encoder", "logmel",
+                      "--map", "label=emotion,label=spk")  # fmt: skip
+    assert twice.status == 2 and "label.NAME=COLUMN" in twice.err
+    for wrong, named in ((("--pca", 2, "--fit-on", "spk=a"), "spk"), (("--pca", 99, "--fit-on", "all"), "40")):
+        status, _, err = extract(emocache_, corpus, store, *wrong)
+        assert status == 1 and named in one_line_error(err)
+    assert not Cache(store).corpora()  # found out before anything was written
+
+
+def test_another_corpus_under_the_same_name(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
+    store, other = tmp_path / "store", tmp_path / "other"
+    extract(emocache_, corpus, store)
+    other.mkdir()
+    soundfile.write(other / "z.wav", tone(), RATE)
+    write_table(other, [["z.wav", "sad", "z"]])
+    status, _, err = extract(emocache_, other, store)
+    assert status == 1 and "--map corpus=NAME" in one_line_error(err)
+    assert Cache(store).manifest("table").ids == ["a.wav", "b.wav", "c.wav"]
+    write_table(corpus, [["a.wav", "happy", "a"], ["b.wav", "sad", "b"]])
+    status, _, err = extract(emocache_, corpus, store)
+    assert status == 0 and "c.wav" in err  # a clip that is gone is told
+
+
+def test_a_pca_waits_for_what_it_is_fitted_on(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
+    fit = ("--pca", 2, "--fit-on", "all")
+    status, _, err = extract(emocache_, corpus, tmp_path / "store", "--limit", 2, *fit)
+    assert status == 0 and "logmel.pca2 waits for 1 utterances" in err
+    status, out, _ = extract(emocache_, corpus, tmp_path / "store", *fit)
+    assert status == 0 and "logmel.pca2" in out
+    assert len(Cache(tmp_path / "store").stream("table", "logmel.pca2")) == 3
+
+
+def test_a_folder_inside_a_cache_is_not_a_cache(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    extract(emocache_, corpus, store)
+    for command in (("gc", "--grace-hours", 0), ("ls",), ("verify",), ("copy", tmp_path / "elsewhere")):
+        status, _, err = emocache_("cache", command[0], store / "table", *command[1:])
+        assert status == 1 and "the folder above" in one_line_error(err)
+    assert emocache_("cache", "gc", store, "--grace-hours", 0).status == 0
+    assert emocache_("cache", "verify", "--full", store).status == 0
+    assert len(Cache(store).stream("table", "logmel")) == 3
+
+
 def test_ambiguous_stream_name_lists_what_differs(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
     extract(emocache_, corpus, tmp_path / "store")
     extract(emocache_, corpus, tmp_path / "store", "--dtype", "float32")

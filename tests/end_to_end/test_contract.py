@@ -55,11 +55,17 @@ def test_help_is_light() -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_extract_without_data_prints_the_line_to_type(tmp_path: Path) -> None:
-    venv = tmp_path / "venv"
-    venv.mkdir()
-    for stamp in (".venv", ".base", ".extract"):
-        (venv / stamp).touch()
-    command = ["make", "-C", str(ROOT), "extract", f"VENV={venv}", "DATASET=emodb", "ENCODER=hubert-base"]
+    command = [
+        "make",
+        "-C",
+        str(ROOT),
+        "extract",
+        f"VENV={tmp_path}",
+        "DATASET=emodb",
+        "ENCODER=hubert-base",
+        "LAYERS=6",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert 'make extract DATASET=emodb DATA=/path/to/emodb ENCODER="hubert-base"' in done.stdout
+    assert 'make extract DATASET=emodb DATA=/path/to/emodb ENCODER="hubert-base" LAYERS="6"' in done.stdout
+    assert not list(tmp_path.iterdir())  # and nothing is installed before

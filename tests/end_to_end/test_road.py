@@ -137,6 +137,18 @@ def test_incomplete_stream_and_leaking_pca_are_refused(emocache_: Run, corpus: P
     )
 
 
+def test_a_setting_given_by_hand_is_not_searched(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
+    extract(emocache_, corpus, tmp_path / "store")
+    done = emocache_(*train(tmp_path / "store", tmp_path / "runs"), "--set", "training.weight_decay=0.5")
+    assert done.status == 0
+    for file in (tmp_path / "runs").rglob("run.json"):
+        selection = json.loads(file.read_text())["selection"]
+        assert selection["chosen"] == {} and len(selection["tried"]) == 1
+    wrong = emocache_(*train(tmp_path / "store", tmp_path / "runs"),
+                      "--set", 'search={"features.normalise" = ["train", "per_speaker"]}')  # fmt: skip
+    assert wrong.status == 1 and "cannot be searched" in wrong.err
+
+
 def test_misspelt_setting_suggests(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
     extract(emocache_, corpus, tmp_path / "store")
     wrong = emocache_(*train(tmp_path / "store", tmp_path / "runs"), "--set", "training.epoch=3")
