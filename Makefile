@@ -17,7 +17,7 @@ ARGS ?=
 export PYTHONSAFEPATH = 1
 # Threads that wait by spinning make small heads many times slower on a machine that is busy with anything else.
 export OMP_WAIT_POLICY = PASSIVE
-PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt
 EMOCACHE = $(VENV)/bin/emocache
 DEMO = --cache demo/store
 TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(JOBS) --device $(DEVICE)
@@ -74,8 +74,9 @@ build/types/emocache:
 
 # One stamp per set of extras. pip itself is upgraded once; torch comes first, pinned, so that nothing looks for another.
 $(VENV)/.venv:
+	@echo 'setting up $(VENV); the first time takes some minutes'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --upgrade pip
+	$(VENV)/bin/python -m pip --disable-pip-version-check -qq install --upgrade pip
 	touch $@
 
 $(VENV)/.base: $(VENV)/.venv pyproject.toml constraints.txt
