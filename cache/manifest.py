@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import EmocacheError
-from .recipe import canonical_json, check_corpus_name, item_key
+from .recipe import Input, base_inputs, canonical_json, check_corpus_name, item_key
 
 Label = str | float | None
 _MAX_ID = 512
@@ -29,6 +29,9 @@ class Media:
     role: str  # "audio" or "video"; what the encoders ask for
     path: str  # POSIX path below the corpus folder; found again by the extractor only
     sha256: str  # of the file's bytes; goes into the item key, the path does not
+    start: float | None = None  # seconds into this file, where start and end differ from the utterance's own
+    end: float | None = None
+    region: tuple[float, float, float, float] | None = None  # left, top, right, bottom of the picture, each 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,24 @@ class Utterance:
         """The media file with this role, or None."""
         return next((m for m in self.media if m.role == role), None)
 
-    def inputs_sha256(self, inputs: Sequence[str]) -> str:
-        """Hash of the fields an encoder declares as its inputs: "audio", "video", "text", "words"."""
+    def span_of(self, role: str) -> tuple[float | None, float | None]:
+        """Start and end of the utterance in the media file with this role, in seconds; None: the file's own."""
+        media = self.media_of(role)
+        if media is not None and (media.start is not None or media.end is not None):
+            return media.start, media.end
+        return self.start, self.end
+
+    def inputs_sha256(self, inputs: Sequence[Input]) -> str:
+        """Hash of what an encoder declares as its inputs, see `recipe.Input`."""
         parts: list[Any] = []
         for name in inputs:
-            if name in ("audio", "video"):
+            if isinstance(name, Mapping):
+                parts.append(["item", item_key(name["stream"], self.id, self.inputs_sha256(name["inputs"]))])
+            elif name in ("audio", "video"):
                 media = self.media_of(name)
-                parts.append([name, media and media.sha256, self.start, self.end])
+                parts.append([name, media and media.sha256, *self.span_of(name)])
+                if media is not None and media.region is not None:
+                    parts.append(["region", *media.region])
             elif name == "text":
                 parts.append([name, self.text])
             elif name == "words":
@@ -95,9 +109,14 @@ class Utterance:
 
 
 _TEXT_COLUMNS = ("speaker", "session", "culture", "language", "gender", "split", "text", "words_source")
+_MEDIA = {
+    **dict.fromkeys(("role", "path", "sha256"), pa.string()),
+    **dict.fromkeys(("start", "end"), pa.float64()),
+    "region": pa.list_(pa.float64()),
+}
 _BASE = [
     pa.field("id", pa.string(), nullable=False),
-    pa.field("media", pa.list_(pa.struct({"role": pa.string(), "path": pa.string(), "sha256": pa.string()}))),
+    pa.field("media", pa.list_(pa.struct(_MEDIA))),
     *(pa.field(name, pa.float64()) for name in ("start", "end", "duration")),
     *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS),
     pa.field("words", pa.list_(pa.struct({"word": pa.string(), "start": pa.float64(), "end": pa.float64()}))),
@@ -197,10 +216,10 @@ class Manifest:
         known = ", ".join([*_TEXT_COLUMNS, *self.label_names])
         raise EmocacheError(f"corpus {self.corpus!r} has no column {name!r}; it has: {known}")
 
-    def item_keys(self, stream_fingerprint: str, inputs: Sequence[str]) -> dict[str, str]:
+    def item_keys(self, stream_fingerprint: str, inputs: Sequence[Input]) -> dict[str, str]:
         """{utterance id: item key} of every utterance, for a stream that declares these inputs."""
         wanted = {"audio": ("media", "start", "end"), "video": ("media", "start", "end")}
-        columns = {"id", *(c for name in inputs for c in wanted.get(name, (name,)))}
+        columns = {"id", *(c for name in base_inputs(inputs) for c in wanted.get(name, (name,)))}
         keys = {}
         for batch in self.table.select(sorted(columns)).to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
@@ -248,9 +267,13 @@ def _check(corpus: str, utterance: Utterance) -> None:
         parts = PurePosixPath(path.replace("\\", "/"))
         if ".." in parts.parts or (path is not utterance.id and parts.is_absolute()):
             raise EmocacheError(f"{where}: {path!r} leaves the corpus folder; ids and paths may not hold '..'")
-    for seconds in (utterance.start, utterance.end, utterance.duration):
+    spans = [seconds for m in utterance.media for seconds in (m.start, m.end)]
+    for seconds in (utterance.start, utterance.end, utterance.duration, *spans):
         if seconds is not None and not math.isfinite(seconds):
             raise EmocacheError(f"{where}: start, end or duration is {seconds}; leave it empty if unknown")
+    for region in (m.region for m in utterance.media if m.region is not None):
+        if len(region) != 4 or not (0 <= region[0] < region[2] <= 1 and 0 <= region[1] < region[3] <= 1):
+            raise EmocacheError(f"{where}: region {region} is not left, top, right, bottom, each 0 to 1")
     for word in utterance.words:
         if not (math.isfinite(word.start) and math.isfinite(word.end)):
             raise EmocacheError(f"{where}: word {word.word!r} has times {word.start} to {word.end}; drop it")
@@ -274,7 +297,7 @@ def _pack(corpus: str, rows: Sequence[Utterance]) -> pa.Table:
         for name in columns:
             value = getattr(row, name)
             if name == "media":
-                value = [{"role": m.role, "path": m.path, "sha256": m.sha256} for m in row.media]
+                value = [{name: getattr(m, name) for name in _MEDIA} for m in row.media]
             elif name == "words":
                 value = [{"word": w.word, "start": w.start, "end": w.end} for w in row.words]
             columns[name].append(value)
@@ -304,6 +327,11 @@ def _unpack(row: dict[str, Any]) -> Utterance:
         if k.startswith("track.") and v is not None
     }
     plain = {k: v for k, v in row.items() if "." not in k and k not in ("media", "words")}
-    media = tuple(Media(**m) for m in row["media"] or ())
+    media = tuple(_media(**m) for m in row["media"] or ())
     words = tuple(Word(**w) for w in row["words"] or ())
     return Utterance(**plain, media=media, words=words, labels=labels, tracks=tracks)
+
+
+def _media(region: Sequence[float] | None = None, **fields: Any) -> Media:
+    x = tuple(region) if region is not None else None
+    return Media(**fields, region=x)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import EmocacheError
@@ -13,11 +13,15 @@ Recipe = dict[str, Any]
 
 - `kind`: "frames" or "table";
 - `encoder`: the encoder's name; `layer`: an int, or null for the last one or where there are none;
-- `inputs`: the utterance fields the numbers depend on, among "audio", "video", "text", "words";
+- `inputs`: what the numbers depend on, a list of `Input`;
 - for frames: `dim` (int), `dtype` ("float16" | "float32"), `times` (null for explicit times, else
   `{"rate", "first_start", "width"}` in Hz, seconds, seconds), `aux` ({name: {"dtype", "shape"}}, shape per frame);
 - whatever else the numbers depend on: checkpoint and `weights_sha256`, pre-processing, windowing, precision.
 """
+
+Input = str | Mapping[str, Any]
+"""An utterance field ("audio", "video", "text", "words"), or the item of another stream: `{"stream": its fingerprint,
+"inputs": its inputs}`."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CORPUS = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -40,6 +44,14 @@ def item_key(stream_fingerprint: str, utterance_id: str, inputs_sha256: str) -> 
     """
     text = f"{stream_fingerprint}\n{inputs_sha256}\n{utterance_id}"
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def base_inputs(inputs: Sequence[Input]) -> set[str]:
+    """The utterance fields that inputs come down to, through the streams they name."""
+    fields: set[str] = set()
+    for one in inputs:
+        fields |= {one} if isinstance(one, str) else base_inputs(one["inputs"])
+    return fields
 
 
 def stream_name(encoder: str, layer: int | None = None, pca: int | None = None) -> str:

@@ -33,7 +33,7 @@ class Item:
     Attributes:
         frames: (T, D) floating point, T >= 1.
         times: (T, 2) float64, start and end of every frame in seconds from the utterance's start; None if the recipe
-            says they are regular.
+            says they are regular. A frame without a place in time, such as a special token, has NaN for both.
         aux: {name: (T, ...)}, exactly the arrays the recipe declares.
     """
 
@@ -233,7 +233,7 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
     times = None
     if item.times is not None:
         times = np.ascontiguousarray(item.times, "<f8")
-        if times.shape != (len(frames), 2) or not np.isfinite(times).all():
+        if times.shape != (len(frames), 2) or not np.isfinite(times[~np.isnan(times).all(axis=1)]).all():
             raise ValueError(f"times of shape {times.shape} for {len(frames)} frames, or not finite")
     aux = {}
     for name, declared in sorted(recipe["aux"].items()):

@@ -1,6 +1,50 @@
-"""Which clips go through the encoder together."""
+"""Which clips go through the encoder together, and how many a device can take at once."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+
+_SHARE = 0.8  # of the memory: the rest is for fragments and for what the estimate misses
+_MOST_TIMES = 8.0  # the first budget that the largest may be, so that the host's copy of a batch stays small too
+
+Memory = Callable[[], tuple[int, int]]
+"""Bytes that encoding has taken at most since the last call, and bytes it could have taken."""
+
+
+class Budget:
+    """What a batch may cost, from the memory that earlier batches took.
+
+    Args:
+        cost: to begin with, see `Encoder.cost`.
+        memory: tells of the device's memory; None where there is nothing to go by, and the cost only ever shrinks.
+
+    >>> budget = Budget(60.0)
+    >>> budget.shrink(48.0)
+    >>> budget.cost
+    24.0
+    """
+
+    def __init__(self, cost: float, memory: Memory | None = None) -> None:
+        self.cost = cost
+        self._most = cost * _MOST_TIMES
+        self._memory = memory
+        self._dearest = 0.0  # bytes for one unit of cost
+        self._lock = threading.Lock()
+
+    def learn(self, cost: float) -> None:
+        """A batch of this cost has gone through."""
+        if self._memory is None:
+            return
+        with self._lock:
+            taken, there = self._memory()
+            self._dearest = max(self._dearest, taken / max(cost, 1e-9))
+            if self._dearest > 0:
+                self.cost = min(self._most, _SHARE * there / self._dearest)
+
+    def shrink(self, cost: float) -> None:
+        """A batch of this cost did not fit: no later one may cost more than half of it."""
+        with self._lock:
+            self._most = min(self._most, cost / 2)
+            self.cost = min(self.cost, self._most)
 
 
 def group_by_cost(costs: Sequence[float], budget: float, most: int = 256) -> list[list[int]]:

@@ -3,11 +3,14 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..cache.errors import EmocacheError
+
+if TYPE_CHECKING:
+    from .encoders.registry import EncoderEntry
 
 
 def extract(
@@ -23,8 +26,16 @@ def extract(
     ] = None,
     map_: Annotated[
         str,
-        typer.Option("--map", metavar="K=COLUMN,...", help="Columns of a table corpus: id=file,label=emotion."),
+        typer.Option("--map", metavar="K=VALUE,...", help="What a corpus asks for, such as columns: label=emotion."),
     ] = "",
+    text_from: Annotated[
+        str | None, typer.Option(metavar="STREAM", help="Texts from a transcript; STREAM:translation for English ones.")
+    ] = None,
+    words_from: Annotated[str | None, typer.Option(metavar="STREAM", help="Word times from an alignment.")] = None,
+    fps: Annotated[float | None, typer.Option(metavar="N", min=0.01, help="At most N pictures a second.")] = None,
+    detector: Annotated[
+        str, typer.Option(metavar="dlib|FILE", help="What finds faces: dlib, or YuNet's .onnx file.")
+    ] = "dlib",
     backend: Annotated[str, typer.Option(metavar="zarr|hdf5", help="How shards are stored.")] = "zarr",
     dtype: Annotated[str, typer.Option(metavar="float16|float32", help="How numbers are stored.")] = "float16",
     precision: Annotated[str, typer.Option(metavar="float32|bf16|fp16", help="How the model computes.")] = "float32",
@@ -54,8 +65,9 @@ def extract(
             f"extraction needs {error.name}; install it with: pip install 'emocache[extract]'"
         ) from error
     options = stage.Options(
-        corpus, data, cache, tuple(encoder), layers, checkpoints, pca, fit_on, _mapping(map_), backend, dtype,
-        precision, device, workers, _shard(shard), limit, retry_failed, rehash, offline,
+        corpus, data, cache, tuple(encoder), layers, checkpoints, pca, fit_on, _mapping(map_), text_from,
+        words_from, fps, detector, backend, dtype, precision, device,
+        workers, _shard(shard), limit, retry_failed, rehash, offline,
     )  # fmt: skip
     report = stage.extract(options)
     outcome = report.outcome
@@ -78,21 +90,44 @@ def encoders() -> None:
     """List the encoders, with dimensions, frame rates and gigabytes per hour of float16 frames."""
     from .encoders.registry import REGISTRY
 
-    print(f"{'name':<22} {'dim':>5} {'layers':>6} {'Hz':>6} {'GB/h':>6}  what it is")
+    print(f"{'name':<27} {'dim':>5} {'layers':>6} {'Hz':>6} {'GB/h':>6}  what it is; where its weights are from")
     for name, entry in REGISTRY.items():
-        local = " (local checkpoint only)" if entry.hub and entry.revision is None else ""
-        rate = f"{entry.rate:g}" if entry.rate else "-"
-        size = f"{entry.rate * 3600 * entry.dim * 2 / 1e9:.2f}" if entry.rate else "-"
-        print(f"{name:<22} {entry.dim:>5} {entry.layers or '-':>6} {rate:>6} {size:>6}  {entry.description}{local}")
+        gigabytes = entry.gigabytes_per_hour()
+        numbers = (
+            entry.dim or "-", entry.layers or "-", f"{entry.rate:g}" if entry.rate else "-",
+            "-" if gigabytes is None else f"{gigabytes:.2f}",
+        )  # fmt: skip
+        dim, layers, rate, size = map(str, numbers)
+        print(f"{name:<27} {dim:>5} {layers:>6} {rate:>6} {size:>6}  {entry.description}{_weights(entry)}")
     print("a checkpoint folder of one of these types, by its path or its name below --checkpoints, works as well")
 
 
-def corpora() -> None:
-    """List the corpora that can be extracted."""
-    from .corpora import REGISTRY
+def corpora(
+    corpus: Annotated[str | None, typer.Argument(metavar="CORPUS", help="Look into this one.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the corpus.")] = None,
+    map_: Annotated[str, typer.Option("--map", metavar="K=VALUE,...", help="As in extract.")] = "",
+) -> None:
+    """List the corpora; or say what a folder holds of one, beside what is published, without extracting."""
+    from .corpora import REGISTRY, MediaHasher
 
-    for name, entry in REGISTRY.items():
-        print(f"{name:<10} {entry.description}")
+    if (corpus is None) != (data is None):
+        raise typer.BadParameter("CORPUS and --data belong together", param_hint="--data")
+    if corpus is None or data is None:
+        for name, entry in REGISTRY.items():
+            print(f"{name:<17} {entry.description}")
+        return
+    from .corpora import census
+
+    print("\n".join(census.lines(census.take_census(corpus, data, _mapping(map_), MediaHasher()))))
+
+
+def _weights(entry: "EncoderEntry") -> str:
+    if entry.file:
+        return f"; a {entry.file} file of yours"
+    if entry.hub is None:
+        return ""
+    revision = f"@{entry.revision[:7]}" if entry.revision else ""
+    return f"; {entry.hub}{revision}" + (", to be converted once" if entry.pickled else "")
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -112,7 +147,7 @@ def _mapping(text: str) -> dict[str, str]:
     for part in filter(None, text.split(",")):
         key, equals, column = part.partition("=")
         if not (key and equals and column):
-            raise typer.BadParameter(f"{part!r} is not K=COLUMN", param_hint="--map")
+            raise typer.BadParameter(f"{part!r} is not K=VALUE", param_hint="--map")
         if key.strip() in mapping:
             raise typer.BadParameter(
                 f"{key.strip()!r} is given twice; labels are label.NAME=COLUMN", param_hint="--map"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..cache import EmocacheError, Load, Task, Utterance
 from .encoders.base import Encoder
-from .pipeline import Target
+from .encoding import Target
 
 _BYTES = {"float16": 2, "float32": 4}
 _SPEED = {True: 40.0, False: 2000.0}  # cost units a second, of models and of signal transforms, on a small CPU
@@ -17,8 +17,9 @@ def loads(
 ) -> dict[str, Load]:
     """What each utterance is expected to cost, for cutting units: {id: Load}."""
     found = {}
+    models = {e: "precision" in e.recipe(None) or "video" in e.inputs for e in encoders}
     for utterance in utterances:
-        seconds = sum(encoder.cost(utterance) / _SPEED[encoder.layers > 0] for encoder in encoders)
+        seconds = sum(encoder.cost(utterance) / _SPEED[model] for encoder, model in models.items())
         size = max(encoder.expected_frames(utterance) * encoder.dim for encoder in encoders) * _BYTES[dtype]
         found[utterance.id] = Load(seconds, size)
     return found

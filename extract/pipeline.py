@@ -5,24 +5,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ..cache import Committed, EmocacheError, InputFailure, Item, StreamWriter, Task, Utterance
-from .batching import group_by_cost
-from .encoders.base import Clip, Encoder
+from ..cache import Committed, EmocacheError, InputFailure, Task, Utterance
+from .batching import Budget, group_by_cost
+from .encoders.base import Clip
+from .encoding import Encoded, Result, Target, encode_batch
+
+__all__ = ["Decode", "Outcome", "Target", "run"]
 
 _AHEAD = 3  # batches decoded before the encoder asks for them
 _BEHIND = 2  # units waiting for the writer
 _TRIES = 3  # for causes that may pass: I/O, memory
 
 Decode = Callable[[Utterance], Clip]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A stream to fill: which layer of which encoder it takes."""
-
-    encoder: Encoder
-    layer: int | None
-    writer: StreamWriter
 
 
 @dataclass
@@ -48,7 +42,7 @@ class _Unit:
 
     task: Task
     wanted: dict[str, set[str]]  # stream -> ids
-    items: dict[str, dict[str, Item]] = field(default_factory=dict)
+    items: dict[str, dict[str, Result]] = field(default_factory=dict)
     failures: dict[str, dict[str, InputFailure]] = field(default_factory=dict)
 
 
@@ -56,6 +50,7 @@ class _Unit:
 class _Batch:
     unit: _Unit
     utterances: list[Utterance]
+    costs: dict[str, float]
     last: bool
     clips: list[Future[Clip]] = field(default_factory=list)
 
@@ -66,8 +61,9 @@ def run(
     utterances: Mapping[str, Utterance],
     decode: Decode,
     *,
-    budget: float,
+    budget: Budget,
     workers: int = 2,
+    passes: int = 1,
     retry_failed: bool = False,
     tell: Callable[[int, Committed | None], None] = lambda utterances, committed: None,
 ) -> Outcome:
@@ -77,9 +73,11 @@ def run(
         tasks: from `cache.plan_tasks`; what others commit meanwhile is left out.
         targets: the streams the tasks may name.
         utterances: {id: Utterance} of all tasks.
-        decode: turns an utterance into a Clip; raises InputFailure for causes that lie in the input.
-        budget: cost of a batch, see `Encoder.cost`.
+        decode: turns an utterance into a Clip; what lies in the input is a fault of the clip, or an InputFailure where
+            nothing can be made of it.
+        budget: what a batch may cost.
         workers: decode threads.
+        passes: batches in the encoder at the same time. With 2, a GPU works on one while the host prepares the next.
         retry_failed: encode utterances again whose failure is committed.
         tell: called with the number of utterances done and, after a commit, with what it committed.
 
@@ -90,6 +88,8 @@ def run(
     outcome = Outcome()
     streams = {target.writer.name: target for target in targets}
     writing: deque[Future[Committed]] = deque()
+    encoding: deque[tuple[_Batch, Future[Encoded]]] = deque()
+    open_unit: _Unit | None = None
 
     def settle(most: int) -> None:
         while len(writing) > most:
@@ -107,22 +107,35 @@ def run(
                 writing.append(writer.submit(streams[stream].writer.commit, key, items, failures))
         settle(_BEHIND)
 
-    open_unit: _Unit | None = None
-    with ThreadPoolExecutor(workers, "decode") as decoders, ThreadPoolExecutor(1, "write") as writer:
+    def collect(most: int) -> None:
+        nonlocal open_unit
+        while len(encoding) > most:
+            batch, under_way = encoding.popleft()
+            open_unit = batch.unit
+            _file(under_way.result(), batch.unit, outcome)
+            tell(len(batch.utterances), None)
+            if batch.last:
+                commit(batch.unit)
+                open_unit = None
+
+    with (
+        ThreadPoolExecutor(workers, "decode") as decoders,
+        ThreadPoolExecutor(passes, "encode") as encoders,
+        ThreadPoolExecutor(1, "write") as writer,
+    ):
         try:
-            for batch in _decoded(_batches(tasks, streams, utterances, budget, retry_failed), decoders, decode):
-                open_unit = batch.unit
-                _encode(batch, streams, outcome)
-                tell(len(batch.utterances), None)
-                if batch.last:
-                    commit(batch.unit)
-                    open_unit = None
+            batches = _batches(tasks, streams, utterances, budget, retry_failed)
+            for batch in _decoded(batches, decoders, decode):
+                encoding.append((batch, encoders.submit(_encode, batch, streams, budget)))
+                collect(passes - 1)
+            collect(0)
         except KeyboardInterrupt:
             if open_unit is not None:
                 commit(open_unit)
             settle(0)
             raise
         finally:
+            encoders.shutdown(wait=False, cancel_futures=True)
             decoders.shutdown(wait=False, cancel_futures=True)
         settle(0)
     return outcome
@@ -132,7 +145,7 @@ def _batches(
     tasks: Sequence[Task],
     streams: Mapping[str, Target],
     utterances: Mapping[str, Utterance],
-    budget: float,
+    budget: Budget,
     retry_failed: bool,
 ) -> Iterator[_Batch]:
     for task in tasks:
@@ -145,10 +158,10 @@ def _batches(
         if not ids:
             continue
         encoders = {id(streams[stream].encoder): streams[stream].encoder for stream in wanted}.values()
-        costs = [max(encoder.cost(utterances[i]) for encoder in encoders) for i in ids]
-        unit, groups = _Unit(task, wanted), group_by_cost(costs, budget)
+        costs = {i: max(encoder.cost(utterances[i]) for encoder in encoders) for i in ids}
+        unit, groups = _Unit(task, wanted), group_by_cost(list(costs.values()), budget.cost)
         for number, group in enumerate(groups, start=1):
-            yield _Batch(unit, [utterances[ids[k]] for k in group], number == len(groups))
+            yield _Batch(unit, [utterances[ids[k]] for k in group], costs, number == len(groups))
 
 
 def _decoded(batches: Iterator[_Batch], decoders: ThreadPoolExecutor, decode: Decode) -> Iterator[_Batch]:
@@ -172,56 +185,28 @@ def _decode(decode: Decode, utterance: Utterance) -> Clip:
     raise AssertionError("unreachable")
 
 
-def _encode(batch: _Batch, streams: Mapping[str, Target], outcome: Outcome) -> None:
-    """Put the batch through every encoder that lacks some of it, and file the results by stream."""
-    unit, clips = batch.unit, []
-    undecoded: dict[str, InputFailure | None] = {}
+def _encode(batch: _Batch, streams: Mapping[str, Target], budget: Budget) -> Encoded:
+    """Wait for the batch's clips and encode them; a clip that cannot be had keeps its text."""
+    clips, unreadable = [], {}
     for utterance, future in zip(batch.utterances, batch.clips, strict=True):
+        faults: dict[str, InputFailure] = {}
         try:
             clips.append(future.result())
             continue
         except InputFailure as failure:
-            undecoded[utterance.id] = failure
+            faults = {"audio": failure, "video": failure}
         except EmocacheError:  # such as a missing library: no use in trying the others
             raise
         except Exception as error:
-            undecoded[utterance.id] = None
-            outcome.unresolved[utterance.id] = f"cannot be read: {error}"
-        clips.append(Clip(utterance.id, None, utterance.text, utterance.words))  # enough for encoders of text
-    by_encoder: dict[int, list[str]] = {}
-    for stream in unit.wanted:
-        by_encoder.setdefault(id(streams[stream].encoder), []).append(stream)
-    for names in by_encoder.values():
-        encoder = streams[names[0]].encoder
-        lost = {} if {"audio", "video"}.isdisjoint(encoder.inputs) else undecoded
-        todo = [c for c in clips if c.id not in lost and any(c.id in unit.wanted[name] for name in names)]
-        encoded = _encode_clips(encoder, todo, [streams[name].layer for name in names], outcome)
-        results = {clip.id: result for clip, result in zip(todo, encoded, strict=True)} | lost
-        for name in names:
-            for utterance_id, result in results.items():
-                if utterance_id not in unit.wanted[name] or result is None:
-                    continue
-                if isinstance(result, InputFailure):
-                    unit.failures.setdefault(name, {})[utterance_id] = result
-                else:
-                    unit.items.setdefault(name, {})[utterance_id] = result[streams[name].layer]
+            unreadable[utterance.id] = f"cannot be read: {error}"
+        clips.append(Clip(utterance.id, None, utterance.text, utterance.words, faults=faults))
+    return encode_batch(clips, unreadable, batch.unit.wanted, streams, batch.costs, budget)
 
 
-def _encode_clips(
-    encoder: Encoder, clips: list[Clip], layers: list[int | None], outcome: Outcome
-) -> list[dict[int | None, Item] | InputFailure | None]:
-    """Encode a batch, in halves where memory is short or a clip breaks the encoder; None where nothing helps."""
-    if not clips:
-        return []
-    try:
-        results = list(encoder.encode(clips, layers))
-        outcome.encoded += len(clips)
-        return results  # type: ignore[return-value]
-    except EmocacheError:
-        raise
-    except Exception as error:
-        if len(clips) == 1:
-            outcome.unresolved[clips[0].id] = f"encoder {encoder.name}: {type(error).__name__}: {error}"
-            return [None]
-    halves = clips[: len(clips) // 2], clips[len(clips) // 2 :]
-    return [result for half in halves for result in _encode_clips(encoder, half, layers, outcome)]
+def _file(encoded: Encoded, unit: _Unit, outcome: Outcome) -> None:
+    outcome.encoded += encoded.encoded
+    outcome.unresolved.update(encoded.unresolved)
+    for stream, items in encoded.items.items():
+        unit.items.setdefault(stream, {}).update(items)
+    for stream, failures in encoded.failures.items():
+        unit.failures.setdefault(stream, {}).update(failures)

@@ -1,24 +1,21 @@
 """Stage 1 as a whole: a corpus folder in, streams out."""
 
 import contextlib
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..cache import Cache, EmocacheError, Manifest, Utterance, plan_tasks
-from ..cache.recipe import Recipe, stream_name
-from . import corpora, encoders, estimate, pipeline
-from .encoders.base import Clip, Encoder
-from .media import AUDIO_RECIPE, decode_audio
+from . import corpora, encoders, estimate, machine, pipeline
+from .clips import Decoder
+from .detectors import load_detector
+from .encoders.base import Encoder
 from .progress import Progress
 from .projecting import project
-
-_BUDGET = {"cpu": 60.0, "cuda": 960.0}  # seconds of audio in a batch
+from .sources import Sources
+from .targets import make_targets, parse_layers
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,10 @@ class Options:
     pca: int | None = None
     fit_on: str | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
+    text_from: str | None = None
+    words_from: str | None = None
+    fps: float | None = None
+    detector: str = "dlib"
     backend: str = "zarr"
     dtype: str = "float16"
     precision: str = "float32"
@@ -76,8 +77,8 @@ def extract(options: Options) -> Report:
     """
     cache = Cache(options.cache)
     manifest = _manifest(cache, options)
-    chosen = {encoder: parse_layers(options.layers, encoder) for encoder in _load(options)}
-    _check_names([stream_name(e.name, layer) for e, layers in chosen.items() for layer in layers])
+    loaded, unusable = _load(options, cache, manifest.corpus)
+    chosen = {encoder: parse_layers(options.layers, encoder) for encoder in loaded}
     if options.pca is not None and options.fit_on is not None:
         manifest.select(options.fit_on)
         for encoder in chosen:
@@ -85,28 +86,33 @@ def extract(options: Options) -> Report:
                 raise EmocacheError(f"--pca {options.pca}: encoder {encoder.name!r} has {encoder.dim} dimensions")
     report = Report(manifest.corpus, [], pipeline.Outcome())
     report.notes += _put_manifest(cache, manifest)
-    wanted = [u for n, u in enumerate(manifest) if options.limit is None or n < options.limit]
-    environment = _environment(options)
-    targets = [
-        pipeline.Target(encoder, layer, cache.create_stream(
-            manifest.corpus, stream_name(encoder.name, layer), full_recipe(encoder, layer, options.dtype),
-            backend=options.backend, environment=environment,
-        ))
-        for encoder, layers in chosen.items() for layer in layers
-    ]  # fmt: skip
-    report.outcome = _run(options, cache, wanted, chosen, targets)
-    ids = {utterance.id for utterance in wanted}
+    report.notes += [_without_checkpoint(cache, manifest.corpus, *one) for one in unusable.items()]
+    inputs = frozenset(name for encoder in chosen for name in encoder.inputs)
+    decoder = Decoder(options.data, inputs, load_detector(options.detector) if "video" in inputs else None, options.fps)
+    sources = Sources.open(cache, manifest.corpus, options.text_from, options.words_from)
+    wanted = sources.fill(u for n, u in enumerate(manifest) if options.limit is None or n < options.limit)
+    environment = machine.environment(options.device)
+    targets = make_targets(
+        cache, manifest.corpus, chosen, decoder, sources,
+        dtype=options.dtype, backend=options.backend, environment=environment,
+    )  # fmt: skip
+    if targets:
+        report.outcome = _run(options, cache, wanted, chosen, targets, decoder)
+    _count(cache, targets, {utterance.id for utterance in wanted}, report)
+    for target in targets if options.pca is not None else ():
+        _project(cache, target, options, environment, report)
+    return report
+
+
+def _count(cache: Cache, targets: Sequence[pipeline.Target], ids: set[str], report: Report) -> None:
     for target in targets:
         target.writer.finish()
-        stream = cache.stream(manifest.corpus, f"{target.writer.name}@{target.writer.fingerprint}")
+        stream = cache.stream(report.corpus, f"{target.writer.name}@{target.writer.fingerprint}")
         report.streams.append(stream.name)
         report.failures[stream.name] = {i: why for i, why in stream.failures.items() if i in ids}
         report.missing += len(stream.missing)
         report.already += len(ids & set(stream.ids))
     report.already -= report.outcome.committed
-    for target in targets if options.pca is not None else ():
-        _project(cache, target, options, environment, report)
-    return report
 
 
 def _project(cache: Cache, target: pipeline.Target, options: Options, environment: Any, report: Report) -> None:
@@ -123,12 +129,6 @@ def _project(cache: Cache, target: pipeline.Target, options: Options, environmen
         return
     shared: Any = {"dtype": options.dtype, "backend": options.backend, "environment": environment}
     report.streams.append(project(cache, report.corpus, exact, components, fit_on, **shared))
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise EmocacheError(f"two encoders would write a stream {name!r}; rename one of the checkpoint folders")
 
 
 def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
@@ -151,44 +151,42 @@ def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
     return [f"{len(gone)} utterances of the manifest before are gone, such as {min(gone)!r}"] if gone else []
 
 
-def full_recipe(encoder: Encoder, layer: int | None, dtype: str) -> Recipe:
-    """The encoder's recipe with what the pipeline adds: how audio was decoded, and the storage dtype."""
-    decoding = {"decoding": AUDIO_RECIPE} if "audio" in encoder.inputs else {}
-    return {**encoder.recipe(layer), **decoding, "dtype": dtype}
-
-
-def parse_layers(text: str, encoder: Encoder) -> list[int | None]:
-    """Layers of `last`, `all` or numbers joined by commas (`4,5,last`); None stands for the last one.
-
-    Raises:
-        EmocacheError: not such a list, or a layer the encoder does not have.
-    """
-    if not encoder.layers:
-        return [None]
-    layers: list[int | None] = []
-    for part in [str(i) for i in range(encoder.layers + 1)] if text == "all" else text.split(","):
-        word = part.strip()
-        if word != "last" and not word.isdigit():
-            raise EmocacheError(f"--layers {text!r}: {word!r} is neither a number nor 'last' or 'all'")
-        number = None if word == "last" or int(word) == encoder.layers else int(word)
-        encoder.recipe(number)  # refuses a layer that is not there
-        if number not in layers:
-            layers.append(number)
-    return layers
-
-
 def _manifest(cache: Cache, options: Options) -> Manifest:
-    memory = cache.objects.local(f"{options.corpus}/.media-hashes.sqlite")
+    memory = cache.objects.local(f"{options.corpus.rpartition(':')[0] or options.corpus}/.media-hashes.sqlite")
     hasher = corpora.MediaHasher(memory, rehash=options.rehash)
     return corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher)
 
 
-def _load(options: Options) -> list[Encoder]:
-    return [
-        encoders.load(name, checkpoints=options.checkpoints, device=options.device, precision=options.precision,
-                      offline=options.offline)
-        for name in dict.fromkeys(options.encoders)
-    ]  # fmt: skip
+def _load(options: Options, cache: Cache, corpus: str) -> tuple[list[Encoder], dict[str, EmocacheError]]:
+    """The encoders; and of those that are in the cache but cannot be had any more, why not."""
+    known = {info.recipe["encoder"] for info in cache.streams(corpus)}
+    loaded: list[Encoder] = []
+    unusable: dict[str, EmocacheError] = {}
+    for name in dict.fromkeys(options.encoders):
+        try:
+            encoder = encoders.load(
+                name, checkpoints=options.checkpoints, device=options.device, precision=options.precision,
+                offline=options.offline,
+            )  # fmt: skip
+        except EmocacheError as error:
+            if Path(name).name not in known:
+                raise
+            unusable[name] = error
+        else:
+            loaded.append(encoder)
+    return loaded, unusable
+
+
+def _without_checkpoint(cache: Cache, corpus: str, name: str, error: EmocacheError) -> str:
+    """A line to tell if streams of the encoder hold the whole corpus already; the error where none does."""
+    complete = [
+        f"{info.name}@{info.fingerprint[:12]}"
+        for info in cache.streams(corpus)
+        if info.recipe["encoder"] == Path(name).name and not cache.open_info(info).missing
+    ]
+    if not complete:
+        raise error
+    return f"{error}; nothing is lost: {', '.join(complete)} has every utterance"
 
 
 def _run(
@@ -197,6 +195,7 @@ def _run(
     wanted: Sequence[Utterance],
     chosen: Mapping[Encoder, Sequence[int | None]],
     targets: Sequence[pipeline.Target],
+    decoder: Decoder,
 ) -> pipeline.Outcome:
     loads = estimate.loads(wanted, chosen, options.dtype)
     writers = [target.writer for target in targets]
@@ -211,42 +210,13 @@ def _run(
     estimate.check_room(folder, needed)
     if left:
         print(f"{len(left)} of {len(wanted)} utterances to encode, about {needed / 1e6:.1f} MB", file=sys.stderr)
-    decode = partial(clip, options.data, inputs={name for encoder in chosen for name in encoder.inputs})
-    budget = _BUDGET["cuda" if _on_gpu(options.device) else "cpu"]
+    passes = 2 if machine.on_gpu(options.device) else 1
+    budget = machine.first_budget(options.device)
     with Progress(sum(len(task.ids) for task in tasks)) as progress:
         return pipeline.run(
-            tasks, targets, left, decode,
-            budget=budget, workers=options.workers, retry_failed=options.retry_failed, tell=progress,
+            tasks, targets, left, decoder, budget=budget, workers=options.workers, passes=passes,
+            retry_failed=options.retry_failed, tell=progress,
         )  # fmt: skip
-
-
-def clip(data: Path, utterance: Utterance, inputs: set[str]) -> Clip:
-    """What encoders with these inputs need of an utterance, decoded."""
-    audio = None
-    media = utterance.media_of("audio")
-    if "audio" in inputs and media is not None:
-        audio = decode_audio(data / media.path, utterance.start, utterance.end)
-    return Clip(utterance.id, audio, utterance.text, utterance.words)
-
-
-def _on_gpu(device: str) -> bool:
-    if device == "auto":
-        import torch
-
-        return torch.cuda.is_available()
-    return device.startswith("cuda")
-
-
-def _environment(options: Options) -> dict[str, Any]:
-    """What the recipe leaves out, recorded beside it: library versions and the machine."""
-    packages = {}
-    for name in ("emocache", "numpy", "scipy", "soundfile", "soxr", "torch", "transformers", "zarr", "h5py"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {"packages": packages, "python": platform.python_version(), "device": options.device,
-            "machine": f"{platform.system()} {platform.machine()}"}  # fmt: skip
 
 
 def unresolved_lines(report: Report) -> list[str]:

@@ -1,11 +1,13 @@
 """Corpora: one registry entry and one module each, which turn a corpus folder into a manifest."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from ...cache import EmocacheError, Manifest
+from ..plugins import is_outside, load_outside
 from .files import MediaHasher
 
 __all__ = ["REGISTRY", "CorpusEntry", "MediaHasher", "load"]
@@ -17,7 +19,8 @@ class CorpusEntry:
 
     Attributes:
         description: one line.
-        module: module of this package; it has `load(root, mapping, hasher) -> Manifest`.
+        module: module of this package; it has `load(root, mapping, hasher) -> Manifest`, and `PUBLISHED` where counts
+            are published. "module:function" names another loader of it.
         mapped: whether it takes `--map`.
     """
 
@@ -27,11 +30,42 @@ class CorpusEntry:
 
 
 REGISTRY: dict[str, CorpusEntry] = {
+    "audformat": CorpusEntry(
+        "an audformat database: db.yaml and its tables (--map table=NAME)", "audformat_table", mapped=True
+    ),
+    "bhavvani": CorpusEntry(
+        "BhavVani, Hindi television comedy, on request: 8734 clips, 8 emotions (--map)", "bhavvani", mapped=True
+    ),
+    "cafe": CorpusEntry("CaFE, acted Canadian French: 936 clips, 12 speakers, 7 emotions", "cafe"),
+    "cremad": CorpusEntry(
+        "CREMA-D, acted English, sound and video: 7442 clips, 91 speakers, 6 emotions and raters' votes", "cremad"
+    ),
     "demo": CorpusEntry(
         "synthetic speech by eSpeak NG, nothing to download: 360 clips, 30 speakers, 6 languages, 4 emotions", "demo"
     ),
     "emodb": CorpusEntry("EmoDB, acted German: 535 clips, 10 speakers, 7 emotions", "emodb"),
-    "ravdess": CorpusEntry("RAVDESS speech, acted English: 1440 clips, 24 speakers, 8 emotions", "ravdess"),
+    "emotionshare": CorpusEntry("Emotion Share (ComParE 2023): 51,813 clips, shares of 9 emotions", "emotion_share"),
+    "huggingface": CorpusEntry(
+        "a folder of Hugging Face datasets' save_to_disk (--map export=yes)", "huggingface", mapped=True
+    ),
+    "iemocap": CorpusEntry(
+        "IEMOCAP, dyadic English dialogues: 10,039 turns, 10 speakers, 10 emotions (--map)", "iemocap", mapped=True
+    ),
+    "iemocap-segments": CorpusEntry(
+        "IEMOCAP in pieces of 3 s, as CAMuLeNet's code cut it (--map)", "iemocap:load_segments", mapped=True
+    ),
+    "lhotse": CorpusEntry("a Lhotse cut manifest, cuts.jsonl or cuts.jsonl.gz (--map)", "lhotse", mapped=True),
+    "ravdess": CorpusEntry(
+        "RAVDESS speech, acted English, sound and video: 1440 clips, 24 speakers, 8 emotions", "ravdess"
+    ),
+    "sewa": CorpusEntry(
+        "SEWA as packaged for AVEC 2018/2019: 200 persons, 3 cultures, arousal, valence, liking at 10 Hz (--map)",
+        "sewa",
+        mapped=True,
+    ),
+    "sewa-basic": CorpusEntry(
+        "the SEWA database itself, as a file describes it (--map file=PATH)", "sewa_basic", mapped=True
+    ),
     "table": CorpusEntry("any folder of media with a CSV, TSV or Parquet table (--map)", "table", mapped=True),
 }
 
@@ -40,7 +74,7 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
     """The manifest of a corpus folder.
 
     Args:
-        name: a key of `REGISTRY`.
+        name: a key of `REGISTRY`, or `module:function` for a loader of the user's own.
         root: the corpus folder; media paths in the manifest are relative to it. The demo corpus is rendered into it.
         mapping: what `--map` gave, {our field: their column}; empty for corpora that take none.
         hasher: hashes the media files.
@@ -49,13 +83,24 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
         EmocacheError: an unknown corpus, a folder that is missing or is not this corpus, a mapping where there is
             nothing to map, or anything wrong with the corpus.
     """
-    if name not in REGISTRY:
-        raise EmocacheError(f"unknown corpus {name!r}; there are: {', '.join(REGISTRY)}")
-    entry = REGISTRY[name]
-    if mapping and not entry.mapped:
+    if name not in REGISTRY and not is_outside(name):
+        close = difflib.get_close_matches(name, REGISTRY, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise EmocacheError(f"unknown corpus {name!r}; {hint}there are: {', '.join(REGISTRY)}")
+    if name in REGISTRY and mapping and not REGISTRY[name].mapped:
         raise EmocacheError(f"corpus {name} takes no --map; its loader knows its columns")
     if name != "demo" and not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise EmocacheError(f"corpus {name}: the folder {root} {found}; give the corpus's folder with --data")
-    manifest: Manifest = import_module(f".{entry.module}", __name__).load(root, mapping, hasher)
+    manifest: Manifest = _loader(name)(root, mapping, hasher)
     return manifest
+
+
+def _loader(name: str) -> Callable[[Path, Mapping[str, str], MediaHasher], Manifest]:
+    if is_outside(name):
+        outside: Callable[[Path, Mapping[str, str], MediaHasher], Manifest] = load_outside(name, "corpus")
+        return outside
+    module, _, function = REGISTRY[name].module.partition(":")
+    loader: Callable[[Path, Mapping[str, str], MediaHasher], Manifest]
+    loader = getattr(import_module(f".{module}", __name__), function or "load")
+    return loader

@@ -24,6 +24,16 @@ class Probe:
     duration: float | None  # seconds, from the header
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the owner says a complete corpus holds; `emocache corpora CORPUS --data DIR` compares with it."""
+
+    utterances: int
+    speakers: int | None
+    classes: Mapping[str, Mapping[str, int]]  # {label: {class: utterances}}
+    source: str  # where the numbers stand
+
+
 class MediaHasher:
     """sha256 and duration of media files, remembered by path, size, mtime_ns and inode.
 

@@ -8,13 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...cache import EmocacheError, Manifest, Utterance
-from .files import MediaHasher, Probe, media, media_files, one_per_stem
+from .files import MediaHasher, Probe, Published, media, media_files, one_per_stem
 
 # modality-channel-emotion-intensity-statement-repetition-actor
 _NAME = re.compile(r"0[123]-01-0[1-8]-0[12]-0[12]-0[12]-(?:0[1-9]|1\d|2[0-4])")
 _EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 _STATEMENTS = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
 _INTENSITIES = {"01": "normal", "02": "strong"}
+PUBLISHED = Published(
+    utterances=1440,
+    speakers=24,
+    classes={"emotion": {emotion: 96 if emotion == "neutral" else 192 for emotion in _EMOTIONS}},
+    source="Livingstone & Russo 2018: 24 actors, 60 recordings of speech each; only neutral has no strong intensity",
+)
 
 
 def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifest:

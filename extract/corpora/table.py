@@ -37,14 +37,32 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             id twice, a path that leaves the folder, media that are not there, or a cell that cannot be read.
     """
     source = find_table(root, mapping.get("table"))
-    columns = read_table(source)
+    rows = utterances(source, root, read_table(source), mapping, hasher)
+    return Manifest.from_utterances(mapping.get("corpus", "table"), rows)
+
+
+def utterances(
+    source: Path, root: Path, columns: Mapping[str, Sequence[Any]], mapping: Mapping[str, str], hasher: MediaHasher
+) -> list[Utterance]:
+    """One utterance for each row, whatever the table was read from.
+
+    Args:
+        source: what error messages name.
+        root: the folder; media paths are relative to it.
+        columns: {column: cells}, all of one length.
+        mapping: {field: column}, as for `load`.
+        hasher: hashes the media.
+
+    Raises:
+        EmocacheError: as for `load`, except for the table itself.
+    """
     fields, labels = _choose(source, columns, mapping)
     cells = {field: columns[column] for field, column in fields.items()}
     ids = _ids(source, cells["id"])
     paths = _paths(source, root, cells["file"])
     probes = hasher.probe(set(paths))
     values = {name: _label(columns[column]) for name, column in labels.items()}
-    utterances = []
+    found = []
     for row, (id_, path) in enumerate(zip(ids, paths, strict=True)):
         start, end = (_seconds(source, row, f, cells[f][row]) if f in cells else None for f in ("start", "end"))
         if start is not None and end is not None and end <= start:
@@ -52,7 +70,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         texts: dict[str, Any] = {f: _text(cells[f][row]) for f in _TEXTS if f in cells}
         if texts.get("split") is not None:
             texts["split"] = _split(source, row, str(texts["split"]))
-        utterances.append(
+        found.append(
             Utterance(
                 id=id_,
                 media=_media(root, path, probes),
@@ -63,7 +81,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
                 **texts,
             )
         )
-    return Manifest.from_utterances(mapping.get("corpus", "table"), utterances)
+    return found
 
 
 def _choose(

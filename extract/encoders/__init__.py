@@ -2,12 +2,18 @@
 
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...cache import EmocacheError
 from ...cache.recipe import check_stream_name
+from ..plugins import is_outside, load_outside
 from .base import Clip, Encoder
 from .registry import IMPLEMENTATIONS, REGISTRY, EncoderEntry
+
+if TYPE_CHECKING:
+    from .inference import Runtime
 
 __all__ = ["PRECISIONS", "REGISTRY", "Clip", "Encoder", "EncoderEntry", "load"]
 
@@ -25,8 +31,9 @@ def load(
     """Make an encoder ready to run.
 
     Args:
-        name: a name of `REGISTRY`, a folder below `checkpoints`, or a path; `-cls` after a text model's for the first
-            token's vector alone. What a folder holds is decided by its config.json, never by its name.
+        name: a name of `REGISTRY`, a folder below `checkpoints`, a path, or a variant of these (see
+            `registry.VARIANTS`). What a folder holds is decided by its config.json, never by its name.
+            `module:attribute` is an encoder of the user's own, called without arguments or with a `runtime`.
         checkpoints: folder with one checkpoint folder per name; looked into first.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: of the model's forward pass, one of `PRECISIONS`; signal transforms ignore it.
@@ -38,18 +45,33 @@ def load(
     if precision not in PRECISIONS:
         raise EmocacheError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     entry = REGISTRY.get(name)
-    if entry is not None and entry.hub is None:
-        transform: Encoder = _implementation(entry.family)()
-        return transform
+    model: Encoder
+    if is_outside(name):
+        factory = load_outside(name, "--encoder")
+        wants_runtime = "runtime" in signature(factory).parameters
+        model = factory(runtime=_runtime(device, precision)) if wants_runtime else factory()
+        check_stream_name(model.name)
+        return model
+    if entry is not None and entry.hub is None and entry.file is None:
+        model = _implementation(entry.family)()
+        return model
     if find_spec("transformers") is None:
         raise EmocacheError(f"encoder {name!r} needs transformers; install it with: pip install 'emocache[extract]'")
-    from .checkpoints import find
+    from .checkpoints import find, find_file
+
+    if entry is not None and entry.file is not None:
+        file = find_file(name, entry.file, checkpoints) if entry.file else None
+        model = _implementation(entry.family)(name, file, _runtime(device, precision))
+        return model
+    short, family, checkpoint = find(name, checkpoints, offline)
+    model = _implementation(family)(check_stream_name(short), checkpoint, _runtime(device, precision))
+    return model
+
+
+def _runtime(device: str, precision: str) -> "Runtime":
     from .inference import Runtime
 
-    short, family, checkpoint = find(name, checkpoints, offline)
-    runtime = Runtime.create(device, precision)
-    model: Encoder = _implementation(family)(check_stream_name(short), checkpoint, runtime)
-    return model
+    return Runtime.create(device, precision)
 
 
 def _implementation(family: str) -> type:

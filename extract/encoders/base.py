@@ -1,14 +1,17 @@
 """What an encoder is: the contract between the pipeline and every model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance, Word
 from ...cache.recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..faces import FaceVideo
 
 SAMPLE_RATE = 16_000
 """Hz; what every encoder of audio expects."""
@@ -17,7 +20,8 @@ _UNKNOWN_SECONDS = 5.0
 
 Audio = npt.NDArray[np.float32]
 Layers = Sequence[int | None]
-LayerItems = dict[int | None, Item]
+LayerItems = Mapping[int | None, Item | Mapping[str, Any]]
+"""{layer: Item}, or {None: JSON object} of an encoder whose recipe is of kind "table"."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +33,16 @@ class Clip:
         audio: (n,) float32, 16 kHz, mono; None where the encoder does not ask for it.
         text: what is said; None where unknown.
         words: the words with their time spans; empty where unknown.
+        video: the frames and the face in each; None where the encoder does not ask for it.
+        faults: {input: what is wrong with it}; an encoder never sees a clip with a fault in one of its inputs.
     """
 
     id: str
     audio: Audio | None = None
     text: str | None = None
     words: tuple[Word, ...] = ()
+    video: "FaceVideo | None" = None
+    faults: Mapping[str, InputFailure] = field(default_factory=dict)
 
 
 class Encoder(Protocol):
@@ -42,7 +50,7 @@ class Encoder(Protocol):
 
     Attributes:
         name: as in stream names.
-        inputs: the utterance fields its numbers depend on: ("audio",), ("text",) or ("text", "words").
+        inputs: the utterance fields its numbers depend on: ("audio",), ("video",), ("text",), ("text", "words").
         layers: number of transformer layers; 0 for signal transforms.
         dim: D, values per frame.
         rate: frames a second in Hz; None where frames do not follow time.

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
-from .registry import CLS_SUFFIX, FAMILY_OF_MODEL_TYPE, REGISTRY, EncoderEntry
+from .registry import FAMILY_OF_MODEL_TYPE, REGISTRY, VARIANTS, EncoderEntry
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
@@ -109,23 +109,52 @@ def find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, str, 
     """
     if checkpoints is not None and not checkpoints.is_dir():
         raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
+    if _folder(name, checkpoints) is None:
+        for variant in VARIANTS:
+            base = variant.base(name)
+            if base is not None and (base in REGISTRY or _folder(base, checkpoints) is not None):
+                short, found = _find(base, checkpoints, offline)
+                if found.family != variant.of:
+                    raise EmocacheError(
+                        f"encoder {name!r}: {variant.prefix}...{variant.suffix} takes a {variant.of} checkpoint, not"
+                        f" {found.model_type}"
+                    )
+                return f"{variant.prefix}{short}{variant.suffix}", variant.family, found
+    short, found = _find(name, checkpoints, offline)
+    return short, found.family, found
+
+
+def find_file(name: str, suffix: str, checkpoints: Path | None) -> Path:
+    """The one weights file of an encoder: `DIR/<name><suffix>`, or the only one with the suffix in `DIR/<name>`.
+
+    Raises:
+        EmocacheError: there is none, or there are several.
+    """
+    if checkpoints is None:
+        raise EmocacheError(
+            f"encoder {name!r} needs a weights file: give its folder with --checkpoints DIR, and the file as"
+            f" DIR/{name}{suffix} (docs/encoders.md says where it comes from)"
+        )
+    if not checkpoints.is_dir():
+        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
+    alone = checkpoints / f"{name}{suffix}"
+    inside = sorted((checkpoints / name).glob(f"*{suffix}"))
+    if alone.is_file() or len(inside) == 1:
+        return alone if alone.is_file() else inside[0]
+    found = f"{len(inside)} files in {checkpoints / name}" if inside else "none"
+    raise EmocacheError(
+        f"encoder {name!r}: expected one weights file, {alone} or {checkpoints / name}/*{suffix}; found {found}"
+    )
+
+
+def _find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, Checkpoint]:
     folder = _folder(name, checkpoints)
     if folder is not None:
-        found = read(folder)
-        return folder.name, found.family, found
-    base = name.removesuffix(CLS_SUFFIX)
-    entry = REGISTRY.get(base)
-    folder = _folder(base, checkpoints)
-    if folder is None and (entry is None or entry.hub is None):
+        return folder.name, read(folder)
+    entry = REGISTRY.get(name)
+    if entry is None or entry.hub is None:
         raise EmocacheError(_unknown(name, checkpoints))
-    found = read(folder if folder is not None else _download(base, entry, offline))  # type: ignore[arg-type]
-    family = found.family
-    short = base if folder is None else folder.name
-    if base == name:
-        return short, family, found
-    if family != "text":
-        raise EmocacheError(f"encoder {name!r}: only text models have a {CLS_SUFFIX} variant, not {found.model_type}")
-    return short + CLS_SUFFIX, "text-cls", found
+    return name, read(_download(name, entry, offline))
 
 
 def read(folder: Path) -> Checkpoint:
@@ -183,22 +212,23 @@ def _unknown(name: str, checkpoints: Path | None) -> str:
 
 def _download(name: str, entry: EncoderEntry, offline: bool) -> Path:
     local = f"a checkpoint folder as DIR/{name} with --checkpoints DIR"
-    if entry.revision is None:
+    if entry.pickled:
+        where = f"{entry.hub} at {entry.revision[:12]} holds" if entry.revision else f"{entry.hub} is known to hold"
         raise EmocacheError(
-            f"encoder {name!r}: no safetensors revision of {entry.hub} is known to pin;"
+            f"encoder {name!r}: {where} pickled weights only, which are never loaded;"
             f" give {local} (docs/encoders.md shows how to make one)"
         )
     from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(
-            str(entry.hub), revision=entry.revision, allow_patterns=_DOWNLOADED, local_files_only=offline
+            str(entry.hub), revision=str(entry.revision), allow_patterns=_DOWNLOADED, local_files_only=offline
         )
     except Exception as error:  # the hub client raises errors of whichever HTTP library it was built on
         where = "is not in the local hub cache" if offline else f"cannot be fetched ({type(error).__name__})"
         remedy = "run once without --offline" if offline else "check the network"
         raise EmocacheError(
-            f"encoder {name!r}: {entry.hub} at {entry.revision[:12]} {where}; {remedy}, or give {local}"
+            f"encoder {name!r}: {entry.hub} at {str(entry.revision)[:12]} {where}; {remedy}, or give {local}"
         ) from error
     return Path(folder)
 

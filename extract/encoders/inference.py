@@ -2,9 +2,10 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ class Runtime:
 
     device: torch.device
     precision: str  # "float32", "bf16" or "fp16"
+    # Hooks and masked norms belong to the model, so passes may overlap on the device but not while they are launched.
+    launching: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @classmethod
     def create(cls, device: str, precision: str) -> "Runtime":
@@ -64,8 +67,9 @@ class Runtime:
 
     @contextmanager
     def model(self) -> Iterator[None]:
-        """Like `exact`, and autocast to the precision asked for: for the model itself."""
+        """Like `exact`, and autocast to the precision asked for, one thread at a time: for the model itself."""
         with ExitStack() as stack:
+            stack.enter_context(self.launching)
             stack.enter_context(self.exact())
             if self.precision in _AUTOCAST:
                 stack.enter_context(torch.autocast(self.device.type, _AUTOCAST[self.precision]))
@@ -96,6 +100,21 @@ class Runtime:
                 f" {missing[0]}; is this a complete checkpoint of that kind?"
             )
         return model.eval().requires_grad_(False).to(self.device)
+
+
+def device_memory(device: str) -> Callable[[], tuple[int, int]]:
+    """Function that tells how many bytes passes took at most since its last call, and how many they could take."""
+    chosen = torch.device("cuda" if device == "auto" else device)
+    weights = torch.cuda.memory_allocated(chosen)
+    torch.cuda.reset_peak_memory_stats(chosen)
+
+    def memory() -> tuple[int, int]:
+        taken = torch.cuda.max_memory_allocated(chosen) - weights
+        free, _ = torch.cuda.mem_get_info(chosen)
+        torch.cuda.reset_peak_memory_stats(chosen)
+        return taken, free + torch.cuda.memory_reserved(chosen) - weights
+
+    return memory
 
 
 @contextmanager

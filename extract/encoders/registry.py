@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+NO_FILE = ""
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderEntry:
@@ -9,13 +11,16 @@ class EncoderEntry:
 
     Attributes:
         family: the kind of encoder, a key of `IMPLEMENTATIONS`.
-        hub: repository on the Hugging Face hub; None for signal transforms.
-        revision: full commit hash that is loaded from the hub. None where no commit with safetensors weights is known:
-            such an encoder needs a local checkpoint (docs/encoders.md says how to make one).
+        hub: repository on the Hugging Face hub; None for those that have no checkpoint.
+        revision: full commit hash that is loaded from the hub; None where none is known.
         dim: values per frame.
         layers: transformer layers; 0 for signal transforms.
         rate: frames a second in Hz; None where frames are tokens.
         description: one line.
+        file: suffix of the one file that holds the weights, such as ".h5", looked for below `--checkpoints`; `NO_FILE`
+            for a model that makes its weights itself; None for checkpoints and signal transforms.
+        pickled: the revision holds pickled weights, which are never loaded: it is to be converted once, by hand
+            (docs/encoders.md shows how), as is a repository without a known revision.
     """
 
     family: str
@@ -25,19 +30,56 @@ class EncoderEntry:
     layers: int
     rate: float | None
     description: str
+    file: str | None = None
+    pickled: bool = False
 
     def gigabytes_per_hour(self, bytes_per_value: int = 2) -> float | None:
         """10^9 bytes that one layer of an hour of audio takes (default: float16); None where frames are tokens."""
         return None if self.rate is None else self.rate * 3600 * self.dim * bytes_per_value / 1e9
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Another use of a checkpoint of some family, told from the name: `transcript-whisper-base`, `roberta-base-cls`."""
+
+    prefix: str
+    suffix: str
+    of: str  # the family it needs
+    family: str  # the family that runs it
+    title: str  # what it adds to a description
+
+    def base(self, name: str) -> str | None:
+        """The name of the checkpoint, if `name` is this variant of one."""
+        inner = name.removeprefix(self.prefix).removesuffix(self.suffix)
+        return inner if inner and name == f"{self.prefix}{inner}{self.suffix}" else None
+
+
+VARIANTS = (
+    Variant("", "-cls", "text", "text-cls", "first token's vector"),
+    Variant("transcript-", "", "whisper", "transcript", "text, English translation and word times"),
+    Variant("align-", "", "wav2vec2", "align", "word times by CTC forced alignment"),
+)
+
 IMPLEMENTATIONS = {
     "logmel": "acoustic:LogMel",
     "mfcc": "acoustic:Mfcc",
+    "spectrogram": "acoustic:Spectrogram",
+    "spectrogram-code": "acoustic:SpectrogramCode",
+    "mfcc-code": "acoustic:MfccCode",
+    "mfcc39": "acoustic:Mfcc39",
+    "alexnet": "alexnet:SpectrogramAlexNet",
+    "egemaps": "egemaps:Egemaps",
+    "egemaps-functionals": "egemaps:EgemapsFunctionals",
+    "face-dlib": "dlib_face:DlibFace",
+    "vgg-face": "vgg_face:VggFace",
+    "marlin": "marlin:Marlin",
     "whisper": "whisper:Whisper",
     "wav2vec2": "wav2vec2:Wav2Vec2",
     "text": "text:TokenText",
     "text-cls": "text:ClsText",
+    "glove": "glove:WordVectors",
+    "transcript": "transcript:Transcript",
+    "align": "ctc_align:CtcAlign",
 }
 """{family: "module:class"} in this package. A class is imported only when an encoder of its family is loaded."""
 
@@ -48,41 +90,22 @@ FAMILY_OF_MODEL_TYPE = {
 }
 """{`model_type` of a checkpoint's config.json: family}."""
 
-CLS_SUFFIX = "-cls"
-
 
 def _whisper(size: str, hub: str, revision: str, dim: int, layers: int) -> EncoderEntry:
     return EncoderEntry("whisper", f"openai/{hub}", revision, dim, layers, 50.0, f"Whisper encoder, {size}")
 
 
-def _speech(hub: str, revision: str | None, large: bool, description: str) -> EncoderEntry:
-    return EncoderEntry("wav2vec2", hub, revision, 1024 if large else 768, 24 if large else 12, 50.0, description)
+def _speech(hub: str, revision: str | None, large: bool, description: str, pickled: bool = False) -> EncoderEntry:
+    dim, layers = (1024, 24) if large else (768, 12)
+    return EncoderEntry("wav2vec2", hub, revision, dim, layers, 50.0, description, pickled=pickled)
 
 
-_TEXT = {
-    "roberta-base": EncoderEntry(
-        "text", "FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b", 768, 12, None, "RoBERTa base"
-    ),
-    "roberta-large": EncoderEntry(
-        "text", "FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59", 1024, 24, None, "RoBERTa large"
-    ),
-    "bert-base": EncoderEntry(
-        "text", "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594", 768, 12, None, "BERT base"
-    ),
-    "distilbert-base": EncoderEntry(
-        "text",
-        "distilbert/distilbert-base-uncased",
-        "12040accade4e8a0f71eabdb258fecc2e7e948be",
-        768,
-        6,
-        None,
-        "DistilBERT",
-    ),
-}
+def _text(hub: str, revision: str, dim: int, layers: int, description: str) -> EncoderEntry:
+    return EncoderEntry("text", hub, revision, dim, layers, None, description)
 
-REGISTRY: dict[str, EncoderEntry] = {
-    "logmel": EncoderEntry("logmel", None, None, 40, 0, 100.0, "log-mel spectrogram, 40 bands, 25 ms Hamming window"),
-    "mfcc": EncoderEntry("mfcc", None, None, 40, 0, 100.0, "40 cepstral coefficients of the log-mel spectrogram"),
+
+# The revision of hubert-base is the hub's own safetensors conversion, which sits on a branch beside main.
+_CHECKPOINTS = {
     "whisper-tiny": _whisper("tiny", "whisper-tiny", "169d4a4341b33bc18d8881c4b69c2e104e1cc0af", 384, 4),
     "whisper-base": _whisper("base", "whisper-base", "e37978b90ca9030d5170a5c07aadb050351a65bb", 512, 6),
     "whisper-small": _whisper("small", "whisper-small", "973afd24965f72e36ca33b3055d56a652f456b4d", 768, 12),
@@ -90,25 +113,105 @@ REGISTRY: dict[str, EncoderEntry] = {
     "whisper-large-v1": _whisper("large v1", "whisper-large", "4ef9b41f0d4fe232daafdb5f76bb1dd8b23e01d7", 1280, 32),
     "whisper-large-v2": _whisper("large v2", "whisper-large-v2", "ae4642769ce2ad8fc292556ccea8e901f1530655", 1280, 32),
     "whisper-large-v3": _whisper("large v3", "whisper-large-v3", "06f233fe06e710322aca913c1bc4249a0d71fce1", 1280, 32),
-    # These repositories hold pickled weights only, or none whose commit is known; hence no revision. That of
-    # hubert-base is the hub's own safetensors conversion, which sits on a branch beside main.
-    "wav2vec2-base": _speech("facebook/wav2vec2-base", None, False, "wav2vec 2.0 base, 960 h, pre-trained only"),
+    "whisper-large-v3-turbo": _whisper(
+        "large v3 turbo", "whisper-large-v3-turbo", "41f01f3fe87f28c78e2fbf8b568835947dd65ed9", 1280, 32
+    ),
+    "wav2vec2-base": _speech(
+        "facebook/wav2vec2-base",
+        "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
+        False,
+        "wav2vec 2.0 base, 960 h, pre-trained only",
+        pickled=True,
+    ),
     "wav2vec2-base-960h": _speech(
         "facebook/wav2vec2-base-960h", "22aad52d435eb6dbaf354bdad9b0da84ce7d6156", False, "wav2vec 2.0 base, fine-tuned"
     ),
-    "wav2vec2-large": _speech("facebook/wav2vec2-large", None, True, "wav2vec 2.0 large, 960 h, pre-trained only"),
-    "wav2vec2-large-lv60": _speech("facebook/wav2vec2-large-lv60", None, True, "wav2vec 2.0 large, 60,000 h"),
+    "wav2vec2-large": _speech(
+        "facebook/wav2vec2-large", None, True, "wav2vec 2.0 large, 960 h, pre-trained only", pickled=True
+    ),
+    "wav2vec2-large-lv60": _speech(
+        "facebook/wav2vec2-large-lv60", None, True, "wav2vec 2.0 large, 60,000 h", pickled=True
+    ),
     "hubert-base": _speech(
         "facebook/hubert-base-ls960", "af46f65f540dc3ca7aa59f46c6c3d5dbb4374fa8", False, "HuBERT base, 960 h"
     ),
-    "hubert-large": _speech("facebook/hubert-large-ll60k", None, True, "HuBERT large, 60,000 h"),
-    "wavlm-base": _speech("microsoft/wavlm-base", None, False, "WavLM base, 960 h"),
-    "wavlm-base-plus": _speech("microsoft/wavlm-base-plus", None, False, "WavLM base, 94,000 h"),
-    "wavlm-large": _speech("microsoft/wavlm-large", None, True, "WavLM large, 94,000 h"),
-    **_TEXT,
-    **{
-        name + CLS_SUFFIX: replace(entry, family="text-cls", description=f"{entry.description}, first token's vector")
-        for name, entry in _TEXT.items()
-    },
+    "hubert-large": _speech(
+        "facebook/hubert-large-ll60k",
+        "ff022d095678a2995f3c49bab18a96a9e553f782",
+        True,
+        "HuBERT large, 60,000 h",
+        pickled=True,
+    ),
+    "wavlm-base": _speech(
+        "microsoft/wavlm-base", "efa81aae7ff777e464159e0f877d54eac5b84f81", False, "WavLM base, 960 h", pickled=True
+    ),
+    "wavlm-base-plus": _speech(
+        "microsoft/wavlm-base-plus",
+        "4c66d4806a428f2e922ccfa1a962776e232d487b",
+        False,
+        "WavLM base, 94,000 h",
+        pickled=True,
+    ),
+    "wavlm-large": _speech(
+        "microsoft/wavlm-large", "c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c", True, "WavLM large, 94,000 h", pickled=True
+    ),
+    "roberta-base": _text(
+        "FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b", 768, 12, "RoBERTa base"
+    ),
+    "roberta-large": _text(
+        "FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59", 1024, 24, "RoBERTa large"
+    ),
+    "bert-base": _text(
+        "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594", 768, 12, "BERT base"
+    ),
+    "distilbert-base": _text(
+        "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be", 768, 6, "DistilBERT"
+    ),
+}
+_FINE_TUNED = ("wav2vec2-base-960h",)  # those with a CTC head, which can align
+
+
+def _variants() -> dict[str, EncoderEntry]:
+    found = {}
+    for variant in VARIANTS:
+        for name, entry in _CHECKPOINTS.items():
+            if entry.family != variant.of or (variant.family == "align" and name not in _FINE_TUNED):
+                continue
+            changed = replace(entry, family=variant.family, description=f"{entry.description}: {variant.title}")
+            if variant.family != "text-cls":
+                changed = replace(changed, dim=0, layers=0, rate=None)  # tables
+            found[f"{variant.prefix}{name}{variant.suffix}"] = changed
+    return found
+
+
+def _own(family: str, dim: int, rate: float | None, description: str, file: str | None = None) -> EncoderEntry:
+    return EncoderEntry(family, None, None, dim, 0, rate, description, file)
+
+
+REGISTRY: dict[str, EncoderEntry] = {
+    "logmel": _own("logmel", 40, 100.0, "log-mel spectrogram, 40 bands, 25 ms Hamming window"),
+    "mfcc": _own("mfcc", 40, 100.0, "40 cepstral coefficients of the log-mel spectrogram"),
+    "mfcc39": _own("mfcc39", 39, 100.0, "12 MFCC and log energy with deltas and accelerations (HTK, MDRE)"),
+    "mfcc-code": _own("mfcc-code", 40, 100.0, "40 MFCC as CAMuLeNet's released code takes them (librosa)"),
+    "spectrogram": _own(
+        "spectrogram", 128, 100.0, "log-mel spectrogram in dB, 128 bands, 40 ms Hamming window (CAMuLeNet)"
+    ),
+    "spectrogram-code": _own(
+        "spectrogram-code", 128, 1600.0, "mel power spectrogram as CAMuLeNet's released code takes it; --dtype float32"
+    ),
+    "alexnet": _own("alexnet", 9216, None, "AlexNet over the spectrogram, one vector per utterance", ".safetensors"),
+    "alexnet-random": _own("alexnet", 9216, None, "AlexNet with fixed random weights", NO_FILE),
+    "egemaps": _own("egemaps", 25, 100.0, "eGeMAPSv02 low-level descriptors (openSMILE)"),
+    "egemaps-functionals": _own(
+        "egemaps-functionals", 88, None, "eGeMAPSv02 functionals, one vector per utterance (openSMILE)"
+    ),
+    "face-dlib": _own("face-dlib", 128, None, "dlib's face descriptor, one per picture, weights by pip"),
+    "vgg-face": _own("vgg-face", 512, None, "VGG-Face (VGG16), maximum over pool5, one per picture", ".h5"),
+    "marlin-small": _own("marlin", 384, None, "MARLIN small, one vector per 32 pictures", ".safetensors"),
+    "marlin-base": _own("marlin", 768, None, "MARLIN base, one vector per 32 pictures", ".safetensors"),
+    "marlin-large": _own("marlin", 1024, None, "MARLIN large, one vector per 32 pictures", ".safetensors"),
+    **_CHECKPOINTS,
+    "glove-840b": _own("glove", 300, None, "GloVe 840B, one vector per word", file=".txt"),
+    **_variants(),
 }
 """{name: entry}. A folder with a checkpoint of a known kind is an encoder too, without an entry here."""

@@ -152,7 +152,7 @@ def _plain(word: str) -> str:
 
 def _text_fault(text: str | None) -> InputFailure | None:
     if text is None or not text.strip():
-        return InputFailure("no_text", "the corpus gives no text for the utterance")
+        return InputFailure("no_text", "the utterance has no text")
     return None
 
 

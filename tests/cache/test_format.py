@@ -224,7 +224,8 @@ def test_only_failures_need_no_shard(tmp_path: Path) -> None:
     [
         (lambda it: Item(it.frames[:, :4], it.times, it.aux), r"the recipe says \(T, 5\)"),
         (lambda it: Item(it.frames, it.times[:-1], it.aux), "times of shape"),
-        (lambda it: Item(it.frames, it.times * np.nan, it.aux), "not finite"),
+        (lambda it: Item(it.frames, it.times * [1, np.nan], it.aux), "not finite"),
+        (lambda it: Item(it.frames, it.times + np.inf, it.aux), "not finite"),
         (lambda it: Item(it.frames, None, it.aux), "not those of the recipe"),
         (lambda it: Item(it.frames, it.times, {}), "not those of the recipe"),
         (lambda it: Item(it.frames, it.times, {**it.aux, "box": it.aux["box"][:, :3]}), "'box' of shape"),

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from emocache.cache import Cache
-from emocache.extract import stage
+from emocache.extract import machine
 from emocache.extract.encoders.acoustic import LogMel
 
 from .conftest import Run
@@ -112,7 +112,7 @@ def test_ctrl_c_commits_what_is_finished(
             raise KeyboardInterrupt
         return encode(self, clips, layers)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stage, "_BUDGET", {"cpu": 2.0, "cuda": 2.0})
+    monkeypatch.setattr(machine, "_FIRST", {"cpu": 2.0, "cuda": 2.0})
     monkeypatch.setattr(LogMel, "encode", interrupted)
     stopped = extract(emocache_, corpus, tmp_path / "store")
     assert stopped[0] == 130 and "same command" in stopped[2] and "Traceback" not in stopped[2]

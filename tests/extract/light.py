@@ -13,6 +13,7 @@ import numpy as np
 from emocache.cache import Cache, InputFailure, Item, Load, Manifest, Media, Stream, Utterance, Word, plan_tasks
 from emocache.cache.recipe import Recipe, stream_name
 from emocache.extract import pipeline
+from emocache.extract.batching import Budget
 from emocache.extract.encoders.base import Clip, LayerItems, Layers
 
 CORPUS = "light"
@@ -93,8 +94,9 @@ def extract(
     retry_failed: bool = False,
     backend: str = "hdf5",
     units: int | None = None,
-    budget: float = 12.0,
+    budget: float | Budget = 12.0,
     decoder: pipeline.Decode = decode,
+    passes: int = 1,
 ) -> pipeline.Outcome:
     """One run, from the manifest to the index, in the steps of the real one."""
     cache = root if isinstance(root, Cache) else Cache(root)
@@ -111,7 +113,8 @@ def extract(
     number, of_shards = shard
     tasks = plan_tasks(writers, loads, retry_failed=retry_failed, min_units=units or 4 * of_shards)
     tasks = [task for task in tasks if task.number % of_shards == number - 1]
-    outcome = pipeline.run(tasks, targets, wanted, decoder, budget=budget, retry_failed=retry_failed)
+    budget = budget if isinstance(budget, Budget) else Budget(budget)
+    outcome = pipeline.run(tasks, targets, wanted, decoder, budget=budget, passes=passes, retry_failed=retry_failed)
     for writer in writers:
         writer.finish()
     return outcome

@@ -1,6 +1,7 @@
 """The registry of corpora, finding media, and hashing them no more often than needed."""
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_an_unknown_corpus_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(EmocacheError, match=r"unknown corpus 'ravdes'; there are: demo, emodb, ravdess, table"):
+    with pytest.raises(EmocacheError, match=r"unknown corpus 'ravdes'; there are: .*, ravdess, "):
         corpora.load("ravdes", tmp_path, mapping={}, hasher=MediaHasher())
 
 
@@ -56,8 +57,9 @@ def test_a_missing_folder_and_a_needless_mapping(tmp_path: Path) -> None:
 def test_every_entry_has_a_loader() -> None:
     for name, entry in corpora.REGISTRY.items():
         assert "\n" not in entry.description
-        module = __import__(f"emocache.extract.corpora.{entry.module}", fromlist=["load"])
-        assert callable(module.load), name
+        module, _, function = entry.module.partition(":")
+        loader = getattr(importlib.import_module(f"emocache.extract.corpora.{module}"), function or "load")
+        assert callable(loader), name
 
 
 def test_the_registry_imports_no_decoder_and_no_model() -> None:

@@ -34,7 +34,8 @@ def test_entries_are_sound(name: str) -> None:
     entry = REGISTRY[name]
     assert check_stream_name(name) == name and entry.family in IMPLEMENTATIONS and entry.description
     assert entry.revision is None or re.fullmatch("[0-9a-f]{40}", entry.revision)
-    assert (entry.hub is None) == (entry.layers == 0)
+    assert (entry.dim == 0) == (entry.family in ("transcript", "align"))
+    assert (entry.layers > 0) == (entry.hub is not None and entry.dim > 0) and (entry.hub is None or not entry.file)
     if entry.family == "text":
         twin = REGISTRY[name + "-cls"]
         assert (twin.family, twin.hub, twin.revision, twin.dim) == ("text-cls", entry.hub, entry.revision, entry.dim)
@@ -53,10 +54,13 @@ def test_every_family_has_its_class() -> None:
         assert hasattr(import_module(f"emocache.extract.encoders.{module}"), name)
 
 
-def test_the_guide_names_those_without_a_pinned_revision() -> None:
+def test_the_guide_lists_what_is_to_be_converted_with_its_revision() -> None:
     guide = (Path(str(emocache.__file__)).parent / "docs" / "encoders.md").read_text()
-    unpinned = [name for name, entry in REGISTRY.items() if entry.hub is not None and entry.revision is None]
-    assert f"({', '.join(unpinned)})" in " ".join(guide.split())
+    rows = [line.split("|")[1:4] for line in guide.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip(" `") for cell in row] for row in rows if re.fullmatch(r" `[^ ]+/[^ ]+` ", row[1])]
+    told = {name: (hub, revision) for name, hub, revision in rows}
+    pickled = {name: (entry.hub, entry.revision or "not known") for name, entry in REGISTRY.items() if entry.pickled}
+    assert told == pickled and all(entry.pickled for entry in REGISTRY.values() if entry.hub and not entry.revision)
 
 
 def test_unknown_names_get_help(tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_the_checkpoints_folder_comes_first_and_config_decides(
     assert find("whisper-base", None, True)[:2] == ("whisper-base", "text")
     assert find("./whisper-base/", tmp_path / "shelf", True)[:2] == ("whisper-base", "text")
     assert find("./whisper-base-cls", None, True)[:2] == ("whisper-base-cls", "text-cls")
-    with pytest.raises(EmocacheError, match="only text models have a -cls variant, not hubert"):
+    with pytest.raises(EmocacheError, match=r"\.\.\.-cls takes a text checkpoint, not hubert"):
         find("whisper-base-cls", tmp_path / "shelf", True)
 
 
@@ -122,7 +126,7 @@ def test_no_hub_no_pin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
     with pytest.raises(
-        EmocacheError, match=r"no safetensors revision of microsoft/wavlm-large is known.*--checkpoints DIR"
+        EmocacheError, match=r"microsoft/wavlm-large at c1423ed94bb0 holds pickled weights only, .*--checkpoints DIR"
     ):
         load("wavlm-large")
 

@@ -12,6 +12,7 @@ import pytest
 
 from emocache.cache import Cache, EmocacheError, InputFailure, Load, Utterance, plan_tasks
 from emocache.extract import pipeline
+from emocache.extract.batching import Budget
 from emocache.extract.encoders.base import Clip, LayerItems, Layers
 
 from .light import CORPUS, LightEncoder, decode, extract, manifest, snapshot
@@ -37,6 +38,35 @@ def test_batches_and_units_change_nothing(tmp_path: Path, budget: float, units: 
     assert outcome.bytes > 0
     assert stream_of(tmp_path / "a") == reference(tmp_path)
     assert budget > 1 or all(len(ids) == 1 for ids, _ in encoder.passes)
+
+
+def test_two_passes_overlap_and_change_nothing(tmp_path: Path) -> None:
+    """The second batch is in the encoder while the first still is; what is committed is the same."""
+    both = threading.Barrier(2, timeout=60)
+
+    class Waiting(LightEncoder):
+        def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
+            both.wait()
+            return super().encode(clips, layers)
+
+    ids = [*IDS, "empty", "loud"]  # an even number of batches, so that none waits alone
+    outcome = extract(tmp_path / "a", manifest(ids), [Waiting()], budget=1.0, units=3, passes=2)
+    assert (outcome.encoded, outcome.committed, outcome.failed) == (12, 10, 2) and not outcome.unresolved
+    assert stream_of(tmp_path / "a") == reference(tmp_path, ids)
+
+
+def test_a_fault_in_one_input_fails_the_streams_of_that_input_only(tmp_path: Path) -> None:
+    def decoder(utterance: Utterance) -> Clip:
+        clip = decode(utterance)
+        faults = {"video": InputFailure("no_face", "25 pictures")} if utterance.id == "clip4" else {}
+        return Clip(clip.id, clip.audio, clip.text, clip.words, faults=faults)
+
+    seeing = LightEncoder("seeing", ("video",))
+    extract(tmp_path / "a", manifest(IDS), [LightEncoder(), seeing], decoder=decoder)
+    assert stream_of(tmp_path / "a") == reference(tmp_path)
+    found = Cache(tmp_path / "a").stream(CORPUS, "seeing")
+    assert found.failures == {"clip4": ("no_face", "25 pictures")} and not found.missing
+    assert "clip4" not in seeing.calls
 
 
 def test_causes_in_the_input_are_committed(tmp_path: Path) -> None:
@@ -97,6 +127,16 @@ class Fragile(LightEncoder):
         if len(clips) > self.most or any(clip.id == self.breaks_on for clip in clips):
             raise RuntimeError("CUDA out of memory")
         return super().encode(clips, layers)
+
+
+def test_after_a_lack_of_memory_batches_stay_small(tmp_path: Path) -> None:
+    encoder = Fragile()
+    encoder.most = 2
+    budget = Budget(1e9)
+    extract(tmp_path, manifest(IDS), [encoder], budget=budget, units=4)
+    assert budget.cost < 1e9
+    tries = sum(1 for ids, _ in encoder.passes)
+    assert tries >= 5 and all(len(ids) <= 2 for ids, _ in encoder.passes)
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
@@ -241,7 +281,9 @@ def test_progress_counts_every_utterance_and_every_commit(tmp_path: Path) -> Non
     tasks = plan_tasks([writer], {i: Load(1.0, 1) for i in wanted}, min_units=3)
     told: list[tuple[int, Any]] = []
     target = pipeline.Target(encoder, None, writer)
-    outcome = pipeline.run(tasks, [target], wanted, decode, budget=5.0, tell=lambda n, done: told.append((n, done)))
+    outcome = pipeline.run(
+        tasks, [target], wanted, decode, budget=Budget(5.0), tell=lambda n, done: told.append((n, done))
+    )
     assert sum(n for n, _ in told) == 11
     commits = [done for _, done in told if done is not None]
     assert sum(len(done.items) for done in commits) == outcome.committed == 10

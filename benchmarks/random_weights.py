@@ -1,0 +1,57 @@
+"""Checkpoints of real shapes with random weights, for measuring speed where the real ones are not at hand."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+_VGG = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions of each block
+
+
+def write_hubert(folder: Path, small: bool) -> None:
+    """HuBERT-large: 24 layers of 1024, layer norms in the convolutions. Small: 2 layers of 64."""
+    torch.manual_seed(0)
+    size: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+    }
+    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    config = HubertConfig(**(size if small else large), feat_extract_norm="layer", conv_bias=True,
+                          do_stable_layer_norm=True)  # fmt: skip
+    HubertModel(config).save_pretrained(folder)
+
+
+def write_whisper(folder: Path, small: bool) -> None:
+    """The encoder of Whisper-large-v3: 32 layers of 1280 over 128 mel bands. Small: 2 layers of 64."""
+    torch.manual_seed(0)
+    size: dict[str, Any] = {"d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 128}
+    large = {"d_model": 1280, "encoder_layers": 32, "encoder_attention_heads": 20, "encoder_ffn_dim": 5120}
+    config = WhisperConfig(**(size if small else large), num_mel_bins=128, decoder_layers=1, decoder_ffn_dim=64,
+                           decoder_attention_heads=4, vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+                           decoder_start_token_id=3)  # fmt: skip
+    WhisperModel(config).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=128).save_pretrained(folder)  # type: ignore[no-untyped-call]
+
+
+def write_vgg_face(file: Path) -> None:
+    """The convolutions of VGG16, laid out as keras-vggface's file."""
+    rng = np.random.default_rng(0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(file, "w") as h5:
+        names, channels = [], 3
+        for block, (width, count) in enumerate(_VGG, start=1):
+            for n in range(1, count + 1):
+                name = f"conv{block}_{n}"
+                kernel = rng.standard_normal((3, 3, channels, width)) * np.sqrt(2 / (9 * channels))
+                group = h5.create_group(name)
+                group[f"{name}_W_1:0"] = kernel.astype(np.float32)
+                group[f"{name}_b_1:0"] = np.zeros(width, np.float32)
+                group.attrs["weight_names"] = [f"{name}_W_1:0".encode(), f"{name}_b_1:0".encode()]
+                names.append(name.encode())
+                channels = width
+        h5.attrs["layer_names"] = names

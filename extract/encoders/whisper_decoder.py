@@ -1,0 +1,223 @@
+"""Whisper as a recogniser (Radford et al. 2022, arXiv:2212.04356): its decoder run greedily, one 30 s window at a time.
+
+Of a checkpoint's generation settings only the tokens and heads they name are used: decoding is the same for all.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+from transformers.modeling_outputs import BaseModelOutput
+
+from ...cache import EmocacheError
+from .base import SAMPLE_RATE, Audio
+from .checkpoints import Checkpoint, read_json
+from .inference import Runtime, _quiet
+
+_REMEDY = "copy generation_config.json from the Whisper model that the checkpoint was made from"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the decoder says of a window before its first word."""
+
+    no_speech_prob: float
+    language: str  # code, such as "en"
+    language_probability: float  # among all languages
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """What the decoder says of a window's tokens.
+
+    Attributes:
+        logprobs: (N,) log probability of each sampled token, after the tokens that are never sampled were left out.
+        attention: (H, L, 1500) cross-attention of the heads that follow the words, a row for each token it was given.
+        first: the row that predicts the first sampled token; the last row predicts the end of the text.
+    """
+
+    logprobs: npt.NDArray[np.float64]
+    attention: npt.NDArray[np.float64]
+    first: int
+
+
+class WhisperDecoder:
+    """Reads windows of up to 30 s.
+
+    Results do not depend on the batch: the encoder sees each window alone, the tokens that a finished text is padded
+    with are cut off, and scores come from a pass over one text.
+
+    Attributes:
+        languages: {code: token}; empty for an English-only model.
+        translates: whether it was trained to translate to English. Turbo and distilled models, told by a decoder with
+            fewer layers than the encoder, were not (README of github.com/openai/whisper on turbo).
+        max_tokens: limit of the tokens sampled for a window, half of what the decoder takes, as in Whisper's own code.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._model = runtime.load(WhisperForConditionalGeneration, checkpoint)
+        config = self._model.config
+        self._front_end = WhisperFeatureExtractor(feature_size=int(config.num_mel_bins))  # type: ignore[no-untyped-call]
+        settings = _settings(checkpoint)
+        self._start, self._end = int(settings["decoder_start_token_id"]), int(settings["eos_token_id"])
+        self._tokenizer = _tokenizer(checkpoint, self._end)
+        self._no_timestamps = int(settings["no_timestamps_token_id"])
+        multilingual = bool(settings["is_multilingual"])
+        self._tasks: Mapping[str, int] = settings["task_to_id"] if multilingual else {}
+        self.languages: dict[str, int] = (
+            {token[2:-2]: number for token, number in settings["lang_to_id"].items()} if multilingual else {}
+        )
+        self.translates = multilingual and config.decoder_layers == config.encoder_layers
+        self.max_tokens = int(config.max_target_positions) // 2
+        self._heads = _alignment_heads(checkpoint, settings)
+        self._never, self._never_first = (settings.get(f"{key}suppress_tokens") or [] for key in ("", "begin_"))
+        self._model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+            decoder_start_token_id=self._start, eos_token_id=self._end, pad_token_id=self._end, do_sample=False,
+            num_beams=1, max_new_tokens=self.max_tokens, suppress_tokens=self._never or None,
+            begin_suppress_tokens=self._never_first or None,
+        )  # fmt: skip
+
+    def states(self, rows: Sequence[Audio]) -> Tensor:
+        """(B, 1500, D) output of the encoder for windows of up to 30 s, filled up with silence."""
+        with self._runtime.exact():
+            mel = self._front_end(list(rows), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+            mel = self._runtime.send(mel)
+        with self._runtime.model():
+            states: Tensor = self._model.get_encoder()(mel).last_hidden_state
+        return states
+
+    def open(self, states: Tensor) -> list[Opening]:
+        """Whether there is speech and in which language, by what follows the start token, as in Whisper's own code."""
+        start = torch.full((len(states), 1), self._start, device=states.device)
+        with self._runtime.model():
+            logits = self._model(encoder_outputs=BaseModelOutput(states), decoder_input_ids=start).logits[:, -1].float()
+        # The no-speech token has had several names; it always stands before that for no time stamps.
+        no_speech = logits.softmax(-1)[:, self._no_timestamps - 1].tolist()
+        if not self.languages:
+            return [Opening(p, "en", 1.0) for p in no_speech]
+        best = logits[:, list(self.languages.values())].softmax(-1).max(-1)
+        codes = [list(self.languages)[i] for i in best.indices.tolist()]
+        return [Opening(*each) for each in zip(no_speech, codes, best.values.tolist(), strict=True)]
+
+    def sample(self, states: Tensor, languages: Sequence[str], task: str) -> list[list[int]]:
+        """The most probable token at every step, up to the end of the text, which comes last unless the limit was hit.
+
+        Args:
+            states: (B, 1500, D).
+            languages: code of the language spoken in each.
+            task: "transcribe" or "translate".
+        """
+        prompts = [self._prompt(language, task) for language in languages]
+        with self._runtime.model(), _quiet():
+            rows = self._model.generate(
+                encoder_outputs=BaseModelOutput(states),
+                decoder_input_ids=torch.tensor(prompts, device=states.device),
+                force_unique_generate_call=True,  # else parts of the text would be taken for time stamps to go on from
+            )
+        sampled = [row[len(prompts[0]) :] for row in rows.tolist()]
+        return [row[: row.index(self._end) + 1] if self._end in row else row for row in sampled]
+
+    def complete(self, sampled: Sequence[int]) -> bool:
+        """Whether the end of the text was reached."""
+        return sampled[-1] == self._end
+
+    def score(self, state: Tensor, language: str, sampled: Sequence[int]) -> Score:
+        """Run the decoder once over a whole transcript.
+
+        Args:
+            state: (1500, D).
+            language: as in `sample`.
+            sampled: what that gave.
+        """
+        prompt = self._prompt(language, "transcribe")
+        inputs = [*prompt, *(sampled[:-1] if self.complete(sampled) else sampled)]
+        with self._runtime.model(), _eager(self._model):
+            out = self._model(
+                encoder_outputs=BaseModelOutput(state[None]),
+                decoder_input_ids=torch.tensor([inputs], device=state.device),
+                output_attentions=True,
+                use_cache=False,
+            )
+        first = len(prompt) - 1
+        logits = out.logits[0, first : first + len(sampled)].float().cpu().clone()
+        logits[:, self._never] = -torch.inf
+        logits[0, self._never_first] = -torch.inf
+        chosen = logits.log_softmax(-1).gather(1, torch.tensor(sampled)[:, None])[:, 0]
+        attention = torch.stack([out.cross_attentions[layer][0, head] for layer, head in self._heads])
+        return Score(chosen.double().numpy(), attention.double().cpu().numpy(), first)
+
+    def is_text(self, token: int) -> bool:
+        """Whether a token is part of the text; the special ones all come after."""
+        return token < self._end
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Decode tokens, the special ones left out; part of a character's bytes gives U+FFFD."""
+        kept = [token for token in tokens if self.is_text(token)]
+        return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
+
+    def _prompt(self, language: str, task: str) -> list[int]:
+        known = [self.languages[language], self._tasks[task]] if self.languages else []
+        return [self._start, *known, self._no_timestamps]
+
+
+@contextmanager
+def _eager(model: Any) -> Iterator[None]:
+    """Only this kind of attention gives its weights; it is slower, and needs more memory."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
+
+
+def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint's generation_config.json, once it names the tokens every Whisper has."""
+    found = read_json(checkpoint.folder / "generation_config.json")
+    if found is None:
+        raise EmocacheError(f"{checkpoint.folder}: there is no generation_config.json; {_REMEDY}")
+    needed = ["decoder_start_token_id", "eos_token_id", "no_timestamps_token_id", "is_multilingual"]
+    needed += ["lang_to_id", "task_to_id"] if found.get("is_multilingual") else []
+    lacking = ", ".join(key for key in needed if found.get(key) is None)
+    if lacking:
+        raise EmocacheError(f"{checkpoint.folder}: generation_config.json lacks {lacking}; {_REMEDY}")
+    return found
+
+
+def _alignment_heads(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """(layer, head) of the cross-attention that follows the words; without a list, all of the decoder's upper half.
+
+    That is what Whisper's own code does with models it has no list for (model.py).
+    """
+    layers, heads = (int(checkpoint.config[f"decoder_{key}"]) for key in ("layers", "attention_heads"))
+    every = [(layer, head) for layer in range(layers) for head in range(heads)]
+    if settings.get("alignment_heads") is None:
+        return every[layers // 2 * heads :]
+    chosen = [(layer, head) for layer, head in settings["alignment_heads"]]
+    if not chosen or not set(chosen) <= set(every):
+        raise EmocacheError(
+            f"{checkpoint.folder}: alignment_heads of generation_config.json do not fit a decoder of {layers} layers"
+            f" with {heads} heads; {_REMEDY}"
+        )
+    return chosen
+
+
+def _tokenizer(checkpoint: Checkpoint, needed: int) -> Any:
+    """The tokenizer; it has to know at least the `needed` first tokens, those of text."""
+    try:
+        tokenizer = WhisperTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # missing files, bad JSON and unknown classes share no base class
+        raise EmocacheError(f"{checkpoint.folder}: the tokenizer cannot be loaded; is tokenizer.json there?") from error
+    if len(tokenizer) < needed:  # without its files it is an empty one
+        raise EmocacheError(
+            f"{checkpoint.folder}: the tokenizer knows {len(tokenizer)} tokens, the model {needed};"
+            " is tokenizer.json there?"
+        )
+    return tokenizer
