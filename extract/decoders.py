@@ -4,6 +4,8 @@ import errno
 import importlib
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -92,10 +94,17 @@ def decode_container(source: Source, name: str, start: float | None, end: float 
         EmocacheError: PyAV is not installed.
         MissingCodecError: PyAV lacks the codec.
     """
+    with open_container(source, name) as container:
+        return _hear(container, name, start, end)
+
+
+@contextmanager
+def open_container(source: Source, name: str) -> Iterator[Any]:
+    """The container, with what PyAV raises inside sorted into the input's failures and the machine's."""
     av = require("av")
     try:
         with av.open(source, container_options={"format_whitelist": DEMUXERS}) as container:
-            return _hear(container, name, start, end)
+            yield container
     except (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError) as error:
         raise MissingCodecError(f"{name}: this PyAV was built without its codec ({error}); update av") from error
     except _bad_bytes(av) as error:

@@ -1,14 +1,12 @@
 """The video track of a container: which one, its pictures on the container's time line, and whether all are there."""
 
-import errno
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
 from ..cache import InputFailure
-from .decoders import DEMUXERS, MAX_SECONDS, Doubtful, MissingCodecError, Source, _bad_bytes, require
+from .decoders import MAX_SECONDS, Doubtful, MissingCodecError, require
 
 MAX_PIXELS = 4096 * 4096
 """Of one picture."""
@@ -163,19 +161,3 @@ def _track(container: Any, name: str) -> Any:
         )
     codec.options = {"max_pixels": str(MAX_PIXELS)}  # the size may change on the way
     return tracks[0]
-
-
-@contextmanager
-def open_container(source: Source, name: str) -> Iterator[Any]:
-    """The container, with what PyAV raises inside sorted into the input's failures and the machine's."""
-    av = require("av")
-    try:
-        with av.open(source, container_options={"format_whitelist": DEMUXERS}) as container:
-            yield container
-    except (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError) as error:
-        raise MissingCodecError(f"{name}: this PyAV was built without its codec ({error}); update av") from error
-    except _bad_bytes(av) as error:
-        if isinstance(error, OSError) and error.errno != errno.EIO:
-            raise
-        text = getattr(error, "strerror", None) or str(error)
-        raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error

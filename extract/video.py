@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import InputFailure
-from .decoders import Doubtful, Source
-from .reel import INSTANT, Misled, Reel, open_container
+from .decoders import Doubtful, Source, open_container
+from .reel import INSTANT, Misled, Reel
 
 Region = tuple[float, float, float, float]
 """Left, top, right and bottom as fractions of a picture, each 0 to 1."""

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from ...cache import InputFailure, Item, Utterance
+from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
-from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
+from .base import Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
 from .spectrogram import MelSpectrogram
 
 
@@ -177,19 +177,6 @@ def deltas(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     padded = np.pad(frames, ((2, 2), (0, 0)), mode="edge")
     return np.asarray((padded[3:-1] - padded[1:-3] + 2 * (padded[4:] - padded[:-4])) / 10, np.float32)
-
-
-def over_whole_clips(
-    results: Sequence[LayerItems | InputFailure], clips: Sequence[Clip]
-) -> list[LayerItems | InputFailure]:
-    """What an encoder of one vector per utterance gives: the results with (0, the clip's length) as explicit times."""
-    timed: list[LayerItems | InputFailure] = []
-    for result, clip in zip(results, clips, strict=True):
-        if not isinstance(result, InputFailure) and clip.audio is not None:
-            times = np.array([[0.0, len(clip.audio) / SAMPLE_RATE]])
-            result = {layer: Item(item.frames, times) for layer, item in result.items() if isinstance(item, Item)}
-        timed.append(result)
-    return timed
 
 
 def _cepstra(spectrogram: npt.NDArray[np.float32], first: int, stop: int) -> npt.NDArray[np.float32]:

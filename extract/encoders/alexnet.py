@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
-from .acoustic import Spectrogram, over_whole_clips
-from .base import Audio, Clip, LayerItems, Layers, check_layer, encode_audio, seconds
+from .acoustic import Spectrogram
+from .base import Audio, Clip, LayerItems, Layers, check_layer, encode_audio, over_whole_clips, seconds
+from .checkpoints import file_sha256
 from .inference import Runtime
 
 _LEAST, _MOST = 63, 6000  # columns: what the three poolings need, and a minute
@@ -85,8 +86,7 @@ class SpectrogramAlexNet:
             model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
         else:
             model.load_state_dict(_read(file, model))
-            with file.open("rb") as stream:
-                self._weights_sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            self._weights_sha256 = file_sha256(file)
         self._random = file is None
         self._model = model.eval().requires_grad_(False).to(runtime.device)
         self._mean, self._std = (torch.tensor(v, device=runtime.device)[:, None, None] for v in (_MEAN, _STD))

@@ -143,6 +143,19 @@ def encode_audio(
     return [result for result in results if result is not None]
 
 
+def over_whole_clips(
+    results: Sequence[LayerItems | InputFailure], clips: Sequence[Clip]
+) -> list[LayerItems | InputFailure]:
+    """What an encoder of one vector per utterance gives: the results with (0, the clip's length) as explicit times."""
+    timed: list[LayerItems | InputFailure] = []
+    for result, clip in zip(results, clips, strict=True):
+        if not isinstance(result, InputFailure) and clip.audio is not None:
+            times = np.array([[0.0, len(clip.audio) / SAMPLE_RATE]])
+            result = {layer: Item(item.frames, times) for layer, item in result.items() if isinstance(item, Item)}
+        timed.append(result)
+    return timed
+
+
 def _audio_fault(audio: Audio | None) -> InputFailure | None:
     if audio is None:
         return InputFailure("no_audio", "the utterance has no audio")

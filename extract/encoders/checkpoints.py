@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -74,8 +74,7 @@ class Checkpoint:
 
     def weights_sha256(self) -> str:
         """sha256 over the bytes of the weight files."""
-        stats = [(str(file.resolve()), file.stat()) for file in self.weight_files()]
-        return _hash_files(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+        return files_sha256(self.weight_files())
 
     def config_sha256(self, others: Iterable[str]) -> str:
         """sha256 over config.json (less paths and library versions) and those of the `others` that exist."""
@@ -231,6 +230,17 @@ def _download(name: str, entry: EncoderEntry, offline: bool) -> Path:
             f"encoder {name!r}: {entry.hub} at {str(entry.revision)[:12]} {where}; {remedy}, or give {local}"
         ) from error
     return Path(folder)
+
+
+def file_sha256(file: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    return files_sha256([file])
+
+
+def files_sha256(files: Sequence[Path]) -> str:
+    """sha256 (hex) over the bytes of files, one after the other; remembered as long as they do not change."""
+    stats = [(str(file.resolve()), file.stat()) for file in files]
+    return _hash_files(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from .wav2vec2 import Wav2Vec2
 from .word_times import Scores, best_path
 
 _FRAME = 0.02  # seconds
-_MAX_CELLS = 1 << 28  # frames times states of the search; a byte each
+_MAX_CELLS = 1 << 26  # frames times states of the search, 5 bytes each: some three minutes of speech
 _FILES = ("preprocessor_config.json", "vocab.json", "tokenizer_config.json")
 Span = tuple[float, float, float | None]
 """First frame, frame after the last, mean probability of the labels over their frames."""

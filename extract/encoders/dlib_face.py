@@ -14,7 +14,8 @@ from ...cache.recipe import Recipe
 from ..detectors import require_dlib
 from ..faces import FaceVideo
 from .base import Clip, LayerItems, Layers, check_layer
-from .vgg_face import encode_videos, file_sha256, images_and_boxes, pictures
+from .checkpoints import file_sha256
+from .face_clips import encode_videos, images_and_boxes, pictures
 
 _PACKAGE = "face_recognition_models"
 _LANDMARKS = "shape_predictor_5_face_landmarks.dat"

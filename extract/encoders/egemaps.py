@@ -8,8 +8,18 @@ import numpy.typing as npt
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
-from .acoustic import over_whole_clips
-from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
+from .base import (
+    SAMPLE_RATE,
+    Audio,
+    Clip,
+    LayerItems,
+    Layers,
+    check_layer,
+    encode_audio,
+    over_whole_clips,
+    samples,
+    seconds,
+)
 
 _HOP = 160
 _COST = 30.0  # of a second of audio, next to the other signal transforms; measured

@@ -188,6 +188,11 @@ def _own(family: str, dim: int, rate: float | None, description: str, file: str 
     return EncoderEntry(family, None, None, dim, 0, rate, description, file)
 
 
+def _marlin(size: str, dim: int, layers: int) -> EncoderEntry:
+    title = f"MARLIN {size}, one vector per 32 pictures"
+    return EncoderEntry("marlin", None, None, dim, layers, None, title, ".safetensors")
+
+
 REGISTRY: dict[str, EncoderEntry] = {
     "logmel": _own("logmel", 40, 100.0, "log-mel spectrogram, 40 bands, 25 ms Hamming window"),
     "mfcc": _own("mfcc", 40, 100.0, "40 cepstral coefficients of the log-mel spectrogram"),
@@ -207,9 +212,9 @@ REGISTRY: dict[str, EncoderEntry] = {
     ),
     "face-dlib": _own("face-dlib", 128, None, "dlib's face descriptor, one per picture, weights by pip"),
     "vgg-face": _own("vgg-face", 512, None, "VGG-Face (VGG16), maximum over pool5, one per picture", ".h5"),
-    "marlin-small": _own("marlin", 384, None, "MARLIN small, one vector per 32 pictures", ".safetensors"),
-    "marlin-base": _own("marlin", 768, None, "MARLIN base, one vector per 32 pictures", ".safetensors"),
-    "marlin-large": _own("marlin", 1024, None, "MARLIN large, one vector per 32 pictures", ".safetensors"),
+    "marlin-small": _marlin("small", 384, 12),
+    "marlin-base": _marlin("base", 768, 12),
+    "marlin-large": _marlin("large", 1024, 24),
     **_CHECKPOINTS,
     "glove-840b": _own("glove", 300, None, "GloVe 840B, one vector per word", file=".txt"),
     **_variants(),

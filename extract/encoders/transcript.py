@@ -85,6 +85,7 @@ class Transcript:
             "weights_sha256": self._checkpoint.weights_sha256(),
             "config_sha256": self._checkpoint.config_sha256(_FILES),
             "precision": self._precision,
+            "preprocessing": {"sample_rate": SAMPLE_RATE, "features": "log-mel", "bands": decoder.bands},
             "tasks": ["transcribe", "translate"] if decoder.translates else ["transcribe"],
             "language": "detected in the first window with a signal" if decoder.languages else "en",
             "decoding": {"search": "greedy", "temperature": 0, "timestamps": False, "max_tokens": decoder.max_tokens},

@@ -1,7 +1,6 @@
 """VGG-Face (Parkhi, Vedaldi and Zisserman 2015, Deep Face Recognition): its convolutions, over every face of a clip."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -13,20 +12,15 @@ from torch import Tensor, nn
 from ...cache import InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
 from ..faces import FaceVideo, crop_face
-from .base import Clip, LayerItems, Layers, check_layer, seconds
+from .base import Clip, LayerItems, Layers, check_layer
+from .checkpoints import file_sha256
+from .face_clips import CHUNK, SIZE, encode_videos, images_and_boxes, pictures
 from .inference import Runtime
 from .keras_file import Weights, read_convolutions
-
-CHUNK = 32
-"""The most pictures that go through a network of faces at once; bounds memory on long clips."""
-
-SIZE = 224
-"""Width and height in pixels of the crops that networks of faces take here."""
 
 _MARGIN = 0.25  # of the box, on every side
 _MEANS = (93.5940, 104.7624, 129.1863)  # blue, green, red
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-_FRAMES_A_SECOND = 30.0  # a guess: the manifest does not tell
 _COST = 10.0  # of a picture, in seconds of audio
 
 
@@ -112,46 +106,6 @@ class VggFace:
         with self._runtime.model():
             pool5: Tensor = self._model(bgr.permute(0, 3, 1, 2))
         return pool5.amax(dim=(2, 3)).float().cpu().numpy()
-
-
-def encode_videos(clips: Sequence[Clip], run: Callable[[FaceVideo], LayerItems]) -> list[LayerItems | InputFailure]:
-    """Encode each clip's video on its own, and say what is wrong with those that cannot be.
-
-    Args:
-        clips: the batch. One after the other, so that no more than a chunk of one clip's pictures is ever in memory.
-        run: encodes one video of at least one frame; an InputFailure it raises is that clip's result.
-    """
-    results: list[LayerItems | InputFailure] = []
-    for clip in clips:
-        try:
-            if clip.video is None:
-                raise InputFailure("no_video", "the utterance has no video")
-            if not len(clip.video.times):
-                raise InputFailure("no_frames", "the video has 0 frames")
-            results.append(run(clip.video))
-        except InputFailure as failure:
-            results.append(failure)
-    return results
-
-
-def images_and_boxes(video: FaceVideo) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
-    """The frames of a video in order, (H, W, 3) RGB, each with its box.
-
-    Raises:
-        ValueError: the video gives more or fewer frames than it has times.
-    """
-    return zip(video.frames(), video.boxes, strict=True)
-
-
-def pictures(utterance: Utterance) -> int:
-    """Video frames the utterance may have, at least 1; for planning only."""
-    return max(1, round(seconds(utterance) * _FRAMES_A_SECOND))
-
-
-def file_sha256(file: Path) -> str:
-    """sha256 of a file's bytes."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _kernels() -> dict[str, tuple[int, ...]]:

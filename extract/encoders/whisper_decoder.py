@@ -54,6 +54,7 @@ class WhisperDecoder:
     with are cut off, and scores come from a pass over one text.
 
     Attributes:
+        bands: of the log-mel spectrogram.
         languages: {code: token}; empty for an English-only model.
         translates: whether it was trained to translate to English. Turbo and distilled models, told by a decoder with
             fewer layers than the encoder, were not (README of github.com/openai/whisper on turbo).
@@ -64,7 +65,8 @@ class WhisperDecoder:
         self._runtime = runtime
         self._model = runtime.load(WhisperForConditionalGeneration, checkpoint)
         config = self._model.config
-        self._front_end = WhisperFeatureExtractor(feature_size=int(config.num_mel_bins))  # type: ignore[no-untyped-call]
+        self.bands = int(config.num_mel_bins)
+        self._front_end = WhisperFeatureExtractor(feature_size=self.bands)  # type: ignore[no-untyped-call]
         settings = _settings(checkpoint)
         self._start, self._end = int(settings["decoder_start_token_id"]), int(settings["eos_token_id"])
         self._tokenizer = _tokenizer(checkpoint, self._end)

@@ -65,10 +65,12 @@ def token_starts(attention: Scores, first: int) -> npt.NDArray[np.int64]:
     normal = (attention - attention.mean(axis=1, keepdims=True)) / spread
     scores = scipy.ndimage.median_filter(normal, size=(1, 1, _MEDIAN), mode="mirror").mean(axis=0)[first:].T
     count, rows = scores.shape
-    tokens: npt.NDArray[np.int64] = np.arange(rows)
-    if count < rows:
-        return tokens * count // rows
-    starts: npt.NDArray[np.int64] = np.searchsorted(best_path(scores, np.zeros(rows, bool), ends=1), tokens)
+    tokens = np.arange(rows)
+    starts: npt.NDArray[np.int64] = (
+        np.searchsorted(best_path(scores, np.zeros(rows, bool), ends=1), tokens)
+        if count >= rows
+        else tokens * count // rows
+    )
     return starts
 
 

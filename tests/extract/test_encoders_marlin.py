@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def reference(weights: Weights, pixels: Tensor, depth: int = DEPTH) -> tuple[lis
 
     for block in (f"blocks.{i}" for i in range(depth)):
         y, attended = norm(f"{block}.norm1", x), []
-        query, key, value = (y @ part.T for part in w[f"{block}.attn.qkv.weight"].split(dim))
+        query, key, value = (y @ part.T for part in w[f"{block}.attn.qkv.weight"].reshape(3, dim, dim))
         query, value = query + w[f"{block}.attn.q_bias"], value + w[f"{block}.attn.v_bias"]
         for head in (slice(at, at + 64) for at in range(0, dim, 64)):
             attended.append((query[:, head] @ key[:, head].T / 8).softmax(dim=-1) @ value[:, head])
@@ -224,11 +225,8 @@ def test_batched_equals_alone(encoder: Marlin) -> None:
         assert clip.video is not None and isinstance(result, dict)
         for row, chosen in enumerate(windows(len(clip.video.times))):
             images = list(clip.video.frames())
-            one = FaceVideo(
-                clip.video.times[:16], clip.video.boxes[chosen], np.ones(16, np.bool_),
-                lambda images=images, chosen=chosen: (images[i] for i in chosen),
-            )  # fmt: skip
-            one = FaceVideo(np.zeros((16, 2)), one.boxes, one.found, one.frames)
+            alone = partial(iter, [images[i] for i in chosen])
+            one = FaceVideo(np.zeros((16, 2)), clip.video.boxes[chosen], np.ones(16, np.bool_), alone)
             for layer, item in items(encoder, one, 1, None).items():
                 assert distance(result[layer].frames[row], item.frames[0]) <= 1e-5
 

@@ -35,7 +35,7 @@ def test_entries_are_sound(name: str) -> None:
     assert check_stream_name(name) == name and entry.family in IMPLEMENTATIONS and entry.description
     assert entry.revision is None or re.fullmatch("[0-9a-f]{40}", entry.revision)
     assert (entry.dim == 0) == (entry.family in ("transcript", "align"))
-    assert (entry.layers > 0) == (entry.hub is not None and entry.dim > 0) and (entry.hub is None or not entry.file)
+    assert entry.hub is None or (entry.file is None and (entry.layers > 0) == (entry.dim > 0))
     if entry.family == "text":
         twin = REGISTRY[name + "-cls"]
         assert (twin.family, twin.hub, twin.revision, twin.dim) == ("text-cls", entry.hub, entry.revision, entry.dim)

@@ -77,7 +77,7 @@ def make_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         tokenizer = WhisperTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
         tokenizer.add_special_tokens({"additional_special_tokens": names[1:]})
         tokenizer.save_pretrained(folder)
-        token = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
+        token: dict[str, Any] = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
         assert min(token.values()) == token["<|endoftext|>"]
         torch.manual_seed(5)
         end, start = token["<|endoftext|>"], token["<|startoftranscript|>"]
@@ -177,9 +177,9 @@ def test_repetition_is_told_from_speech() -> None:
 
 
 def test_digital_silence() -> None:
-    noise = np.random.default_rng(0).choice([-1, 0, 1], 16_000).astype(np.float32) / 2**15
-    assert is_digital_silence(np.zeros(10, np.float32)) and is_digital_silence(noise + np.float32(0.25))
-    assert not is_digital_silence(4 * noise)
+    dither = np.random.default_rng(0).integers(-1, 2, 16_000).astype(np.float32) * np.float32(2**-15)
+    assert is_digital_silence(np.zeros(10, np.float32)) and is_digital_silence(dither + np.float32(0.25))
+    assert not is_digital_silence(np.float32(2) * dither)
 
 
 # --- word times
@@ -266,6 +266,24 @@ def test_batched_equals_alone(tiny: Transcript, voice: Callable[..., Samples]) -
     assert all(row["raw_text"] for row in together[:2] + together[3:])
 
 
+def test_decoding_is_greedy_whatever_the_checkpoint_asks_for(tiny: Transcript, voice: Callable[..., Samples]) -> None:
+    from transformers.modeling_outputs import BaseModelOutput
+
+    decoder = tiny._decoder
+    states = decoder.states([voice(1.0, seed) for seed in range(3)])
+    languages = ["en", "fr", "zh"]
+    for number, batched in enumerate(decoder.sample(states, languages, "translate")):
+        tokens: list[int] = []
+        while len(tokens) < decoder.max_tokens and decoder._end not in tokens:
+            inputs = torch.tensor([decoder._prompt(languages[number], "translate") + tokens])
+            with torch.no_grad():
+                out = decoder._model(encoder_outputs=BaseModelOutput(states[number, None]), decoder_input_ids=inputs)
+            logits = out.logits[0, -1].clone()
+            logits[decoder._never + (decoder._never_first if not tokens else [])] = -torch.inf
+            tokens.append(int(logits.argmax()))
+        assert batched == tokens
+
+
 def test_languages_and_translation(tiny: Transcript, voice: Callable[..., Samples]) -> None:
     for row in rows(tiny, *(voice(1.0, seed) for seed in range(6))):
         assert row["language"] in ("en", "fr", "zh") and 1 / 3 < row["language_probability"] < 1
@@ -323,6 +341,11 @@ def test_recipe_and_planning(tiny: Transcript, tiny_folder: Path, tmp_path: Path
         tiny.recipe(1)
 
 
+def test_lower_precision_runs(tiny_folder: Path, voice: Callable[..., Samples]) -> None:
+    (row,) = rows(load(tiny_folder, "bf16"), voice(1.0))
+    assert row["raw_text"] and row["language"]
+
+
 def test_without_alignment_heads_the_upper_half_is_used(
     tiny: Transcript, tiny_folder: Path, tmp_path: Path, voice: Callable[..., Samples]
 ) -> None:
@@ -365,7 +388,7 @@ def test_missing_files(files: list[str], message: str, tiny_folder: Path, tmp_pa
 
 
 def test_real_speech(real: Transcript, speech: dict[str, Samples]) -> None:
-    names, audios = list(speech)[:4], list(speech.values())[:4]
+    names, audios = list(speech)[:3], list(speech.values())[:3]
     together = rows(real, *audios)
     for name, row in zip(names, together, strict=True):
         assert plain(row["text"]) == SENTENCES[name.split("-")[4]].split()

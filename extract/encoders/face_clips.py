@@ -1,0 +1,52 @@
+"""What all encoders of faces share: clips one after the other, and pictures in chunks."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import InputFailure, Utterance
+from ..faces import FaceVideo
+from .base import Clip, LayerItems, seconds
+
+CHUNK = 32
+"""The most pictures that go through a network of faces at once; bounds memory on long clips."""
+
+SIZE = 224
+"""Width and height in pixels of the crops that networks of faces take here."""
+
+_FRAMES_A_SECOND = 30.0  # a guess: the manifest does not tell
+
+
+def encode_videos(clips: Sequence[Clip], run: Callable[[FaceVideo], LayerItems]) -> list[LayerItems | InputFailure]:
+    """Encode each clip's video on its own, and say what is wrong with those that cannot be.
+
+    Args:
+        clips: the batch. One after the other, so that no more than a chunk of one clip's pictures is ever in memory.
+        run: encodes one video of at least one frame; an InputFailure it raises is that clip's result.
+    """
+    results: list[LayerItems | InputFailure] = []
+    for clip in clips:
+        try:
+            if clip.video is None:
+                raise InputFailure("no_video", "the utterance has no video")
+            if not len(clip.video.times):
+                raise InputFailure("no_frames", "the video has 0 frames")
+            results.append(run(clip.video))
+        except InputFailure as failure:
+            results.append(failure)
+    return results
+
+
+def images_and_boxes(video: FaceVideo) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
+    """The frames of a video in order, (H, W, 3) RGB, each with its box.
+
+    Raises:
+        ValueError: the video gives more or fewer frames than it has times.
+    """
+    return zip(video.frames(), video.boxes, strict=True)
+
+
+def pictures(utterance: Utterance) -> int:
+    """Video frames the utterance may have, at least 1; for planning only."""
+    return max(1, round(seconds(utterance) * _FRAMES_A_SECOND))
