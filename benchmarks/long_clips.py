@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from transformers import HubertConfig, HubertModel
 
+from emocache.benchmarks.random_weights import write_hubert_base
 from emocache.extract.encoders import Clip, load, wav2vec2
 
 _RATE = 16_000
@@ -78,9 +77,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint
         if checkpoint is None:
-            torch.manual_seed(0)
             checkpoint = Path(folder) / "random-hubert-base"
-            HubertModel(HubertConfig()).save_pretrained(checkpoint)
+            write_hubert_base(checkpoint)
         distances(checkpoint, options.seconds)
         memory(["logmel", str(checkpoint)], options.hours)
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
+from emocache.extract.encoders.inference import quiet
+
 _VGG = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions of each block
 
 
@@ -23,7 +25,15 @@ def write_hubert(folder: Path, small: bool) -> None:
     large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     config = HubertConfig(**(size if small else large), feat_extract_norm="layer", conv_bias=True,
                           do_stable_layer_norm=True)  # fmt: skip
-    HubertModel(config).save_pretrained(folder)
+    with quiet():
+        HubertModel(config).save_pretrained(folder)
+
+
+def write_hubert_base(folder: Path) -> None:
+    """HuBERT-base: 12 layers of 768, a group norm in the first convolution."""
+    torch.manual_seed(0)
+    with quiet():
+        HubertModel(HubertConfig()).save_pretrained(folder)
 
 
 def write_whisper(folder: Path, small: bool) -> None:
@@ -34,7 +44,8 @@ def write_whisper(folder: Path, small: bool) -> None:
     config = WhisperConfig(**(size if small else large), num_mel_bins=128, decoder_layers=1, decoder_ffn_dim=64,
                            decoder_attention_heads=4, vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
                            decoder_start_token_id=3)  # fmt: skip
-    WhisperModel(config).save_pretrained(folder)
+    with quiet():
+        WhisperModel(config).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=128).save_pretrained(folder)  # type: ignore[no-untyped-call]
 
 

@@ -135,7 +135,7 @@ def encode_audio(
         clips: the batch.
         run: takes the sound clips' samples and gives {layer: (T, D) float32} for each.
     """
-    results: list[LayerItems | InputFailure | None] = [_audio_fault(clip.audio) for clip in clips]
+    results: list[LayerItems | InputFailure | None] = [audio_fault(clip.audio) for clip in clips]
     sound = [i for i, fault in enumerate(results) if fault is None]
     audios = [np.ascontiguousarray(clips[i].audio, np.float32) for i in sound]
     for i, frames in zip(sound, run(audios) if audios else [], strict=True):
@@ -156,7 +156,8 @@ def over_whole_clips(
     return timed
 
 
-def _audio_fault(audio: Audio | None) -> InputFailure | None:
+def audio_fault(audio: Audio | None) -> InputFailure | None:
+    """What is wrong with a clip's samples, or None."""
     if audio is None:
         return InputFailure("no_audio", "the utterance has no audio")
     if audio.ndim != 1:

@@ -18,8 +18,17 @@ _TOKENIZER_FILES = (
     "added_tokens.json", "sentencepiece.bpe.model",
 )  # fmt: skip
 _WEIGHTS = "model.safetensors"
+_GENERATION = "generation_config.json"
 _INDEX = "model.safetensors.index.json"
-_DOWNLOADED = ["config.json", "preprocessor_config.json", *_TOKENIZER_FILES, _WEIGHTS, _INDEX, "model-*.safetensors"]
+_DOWNLOADED = [
+    "config.json",
+    "preprocessor_config.json",
+    _GENERATION,
+    *_TOKENIZER_FILES,
+    _WEIGHTS,
+    _INDEX,
+    "model-*.safetensors",
+]
 # A library version and a path say nothing about the numbers, and the recipe may not depend on them.
 _VOLATILE = ("_name_or_path", "transformers_version")
 
@@ -77,12 +86,13 @@ class Checkpoint:
         return files_sha256(self.weight_files())
 
     def config_sha256(self, others: Iterable[str]) -> str:
-        """sha256 over config.json (less paths and library versions) and those of the `others` that exist."""
-        config = {k: v for k, v in self.config.items() if k not in _VOLATILE}
-        parts = [["config.json", hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()]]
+        """sha256 over config.json and those of the `others` that exist, less paths and library versions."""
+        parts = [["config.json", _hash_settings(self.config)]]
         for name in sorted(others):
             file = self.folder / name
-            if file.is_file():
+            if name == _GENERATION and file.is_file():
+                parts.append([name, _hash_settings(read_json(file) or {})])
+            elif file.is_file():
                 parts.append([name, hashlib.sha256(file.read_bytes()).hexdigest()])
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
@@ -230,6 +240,11 @@ def _download(name: str, entry: EncoderEntry, offline: bool) -> Path:
             f"encoder {name!r}: {entry.hub} at {str(entry.revision)[:12]} {where}; {remedy}, or give {local}"
         ) from error
     return Path(folder)
+
+
+def _hash_settings(settings: dict[str, Any]) -> str:
+    lasting = {k: v for k, v in settings.items() if k not in _VOLATILE}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
 def file_sha256(file: Path) -> str:

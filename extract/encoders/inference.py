@@ -85,7 +85,7 @@ class Runtime:
         """
         checkpoint.weight_files()
         try:
-            with _quiet():
+            with quiet():
                 model, report = model_class.from_pretrained(
                     checkpoint.folder, local_files_only=True, use_safetensors=True, trust_remote_code=False,
                     dtype=torch.float32, output_loading_info=True, **options,
@@ -157,7 +157,8 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """No progress bars and no warnings of transformers."""
     from transformers.utils import logging as chatter
 
     level, bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()

@@ -41,6 +41,7 @@ class MarlinNetwork(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 16, 224, 224) to (B, D)."""
         tokens: Tensor = self.patches(pixels).flatten(2).transpose(1, 2) + self.positions
         for block in self.blocks:
             tokens = block(tokens)

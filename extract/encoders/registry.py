@@ -56,6 +56,7 @@ class Variant:
 
 VARIANTS = (
     Variant("", "-cls", "text", "text-cls", "first token's vector"),
+    Variant("", "-padded", "whisper", "whisper-padded", "all 1500 frames of each 30 s"),
     Variant("transcript-", "", "whisper", "transcript", "text, English translation and word times"),
     Variant("align-", "", "wav2vec2", "align", "word times by CTC forced alignment"),
 )
@@ -74,6 +75,7 @@ IMPLEMENTATIONS = {
     "vgg-face": "vgg_face:VggFace",
     "marlin": "marlin:Marlin",
     "whisper": "whisper:Whisper",
+    "whisper-padded": "whisper:PaddedWhisper",
     "wav2vec2": "wav2vec2:Wav2Vec2",
     "text": "text:TokenText",
     "text-cls": "text:ClsText",
@@ -178,7 +180,7 @@ def _variants() -> dict[str, EncoderEntry]:
             if entry.family != variant.of or (variant.family == "align" and name not in _FINE_TUNED):
                 continue
             changed = replace(entry, family=variant.family, description=f"{entry.description}: {variant.title}")
-            if variant.family != "text-cls":
+            if variant.family in ("transcript", "align"):
                 changed = replace(changed, dim=0, layers=0, rate=None)  # tables
             found[f"{variant.prefix}{name}{variant.suffix}"] = changed
     return found

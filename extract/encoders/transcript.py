@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
-from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, _audio_fault, check_layer, samples
+from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, audio_fault, check_layer, samples
 from .checkpoints import Checkpoint
 from .inference import Runtime
 from .transcript_checks import RULES, Passage, clip_flag, is_digital_silence, repeats
@@ -106,7 +106,7 @@ class Transcript:
         """See `Encoder.encode`."""
         for layer in layers:
             check_layer(self.name, layer, self.layers)
-        results: list[LayerItems | InputFailure | None] = [_audio_fault(clip.audio) for clip in clips]
+        results: list[LayerItems | InputFailure | None] = [audio_fault(clip.audio) for clip in clips]
         sound = [i for i, fault in enumerate(results) if fault is None]
         audios = [np.ascontiguousarray(clips[i].audio, np.float32) for i in sound]
         for i, row in zip(sound, self._rows(audios), strict=True):

@@ -73,7 +73,7 @@ def clip_flag(flags: list[str | None]) -> str | None:
     """The flag of a clip, of those of its windows: silence only where all are silent.
 
     Args:
-        flags: one for each window; at least one.
+        flags: one for each window that holds a signal.
     """
     heard = [flag for flag in flags if flag != "silence"]
     return next((flag for flag in ("repetition", "truncated") if flag in heard), None) if heard else "silence"

@@ -35,6 +35,7 @@ class Whisper:
 
     inputs: tuple[str, ...] = ("audio",)
     rate: float | None = 50.0
+    _kept = "valid"  # frames
 
     def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self.name = name
@@ -65,12 +66,13 @@ class Whisper:
             "preprocessing": {
                 "sample_rate": SAMPLE_RATE, "features": "log-mel", "bands": self._bands, "n_fft": _N_FFT, "hop": _HOP,
             },
-            "windowing": {"seconds": 30, "overlap_seconds": 0, "padding": "silence", "frames": "valid"},
+            "windowing": {"seconds": 30, "overlap_seconds": 0, "padding": "silence", "frames": self._kept},
         }  # fmt: skip
 
     def expected_frames(self, utterance: Utterance) -> int:
         """See `Encoder.expected_frames`."""
-        return frames(samples(utterance))
+        whole, rest = divmod(samples(utterance), _WINDOW)
+        return whole * frames(_WINDOW) + (self._frames(rest) if rest else 0)
 
     def cost(self, utterance: Utterance) -> float:
         """See `Encoder.cost`; 30 s for every started window."""
@@ -86,7 +88,18 @@ class Whisper:
                 last = self._model(mel).last_hidden_state
             return {layer: last if number is None else found[number] for layer, number in wanted.items()}
 
-        return encode_audio(clips, lambda audios: encode_windows(audios, _cut(audios), forward))
+        return encode_audio(clips, lambda audios: encode_windows(audios, self._cut(audios), forward))
+
+    def _frames(self, n: int) -> int:
+        return frames(n)
+
+    def _cut(self, audios: Sequence[Audio]) -> list[Window]:
+        windows = []
+        for clip, audio in enumerate(audios):
+            for start in range(0, len(audio), _WINDOW):
+                stop = min(start + _WINDOW, len(audio))
+                windows.append(Window(clip, start, stop, 0, self._frames(stop - start)))
+        return windows
 
     def _log_mel(self, rows: Sequence[Audio]) -> Tensor:
         """(B, bands, 3000) log-mel of up to 30 s each, the numbers of transformers' WhisperFeatureExtractor."""
@@ -102,13 +115,16 @@ class Whisper:
             return (log + 4.0) / 4.0
 
 
-def _cut(audios: Sequence[Audio]) -> list[Window]:
-    windows = []
-    for clip, audio in enumerate(audios):
-        for start in range(0, len(audio), _WINDOW):
-            stop = min(start + _WINDOW, len(audio))
-            windows.append(Window(clip, start, stop, 0, frames(stop - start)))
-    return windows
+class PaddedWhisper(Whisper):
+    """The same with every frame of each 30 s window, those of the silence behind the clip included.
+
+    For systems that were published so (CAMuLeNet's co-attention over 1500 frames); a clip's true length is not stored.
+    """
+
+    _kept = "all"
+
+    def _frames(self, n: int) -> int:
+        return frames(_WINDOW)
 
 
 def _mel_filters(checkpoint: Checkpoint, bands: int) -> npt.NDArray[np.float64]:

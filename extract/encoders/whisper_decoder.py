@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from ...cache import EmocacheError
 from .base import SAMPLE_RATE, Audio
 from .checkpoints import Checkpoint, read_json
-from .inference import Runtime, _quiet
+from .inference import Runtime, quiet
 
 _REMEDY = "copy generation_config.json from the Whisper model that the checkpoint was made from"
 
@@ -117,7 +117,7 @@ class WhisperDecoder:
             task: "transcribe" or "translate".
         """
         prompts = [self._prompt(language, task) for language in languages]
-        with self._runtime.model(), _quiet():
+        with self._runtime.model(), quiet():
             rows = self._model.generate(
                 encoder_outputs=BaseModelOutput(states),
                 decoder_input_ids=torch.tensor(prompts, device=states.device),

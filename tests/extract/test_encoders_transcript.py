@@ -389,12 +389,14 @@ def test_missing_files(files: list[str], message: str, tiny_folder: Path, tmp_pa
 
 def test_real_speech(real: Transcript, speech: dict[str, Samples]) -> None:
     names, audios = list(speech)[:3], list(speech.values())[:3]
-    together = rows(real, *audios)
+    noise = np.random.default_rng(0).normal(0, 0.1, 80_000).astype(np.float32)
+    *together, hiss = rows(real, *audios, noise)
+    assert hiss["flag"] == "silence" and hiss["text"] == hiss["translation"] == "" != hiss["raw_text"]
     for name, row in zip(names, together, strict=True):
         assert plain(row["text"]) == SENTENCES[name.split("-")[4]].split()
         assert row["language"] == "en" and row["translation"] == row["text"] == row["raw_text"]
         assert row["flag"] is None and row["avg_logprob"] > -0.5 and row["no_speech_prob"] < 0.6
-        # The first second or so is silent, and so is the last.
+        # About a second is silent before, and another after.
         assert 0.6 < row["words"][0]["start"] < 1.3 and row["words"][-1]["end"] < len(speech[name]) / 16_000 - 0.5
     assert_close(rows(real, audios[0])[0], together[0])
 

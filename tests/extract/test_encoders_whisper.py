@@ -157,3 +157,15 @@ def test_whisper_base(
     assert isinstance(both, dict)
     np.testing.assert_allclose(both[None].frames, last[:125], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(both[4].frames, hidden[4][:125], rtol=1e-4, atol=1e-4)
+
+
+def test_padded_frames_are_those_of_the_whole_window(tiny_whisper: Path, voice: Callable[..., Samples]) -> None:
+    audio = voice(31.0, 3)
+    valid, padded = (load(f"{tiny_whisper}{suffix}", device="cpu") for suffix in ("", "-padded"))
+    ((few,), (all_,)) = (encoder.encode([Clip("a", audio)], [None]) for encoder in (valid, padded))
+    assert isinstance(few, dict) and isinstance(all_, dict)
+    assert len(few[None].frames) == 1550 and len(all_[None].frames) == 3000 == padded.expected_frames(
+        Utterance("a", duration=31.0)
+    )
+    assert np.array_equal(few[None].frames, all_[None].frames[:1550])
+    assert padded.name == f"{valid.name}-padded" and padded.recipe(None)["windowing"]["frames"] == "all"
