@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..cache import Cache, DamagedError, EmocacheError, InputFailure, Item, Load, Stream, plan_tasks
-from ..cache.projection import Gram, Projection, fit_pca
+from ..cache.projection import MAX_DIM, Projection, fit_frames
 from ..cache.recipe import Recipe
 
 
@@ -41,7 +41,9 @@ def project(
     name = f"{stream.name}.pca{components}"
     recipe, projection = _existing(cache, corpus, name, stream, fit_on, fitted, dtype) or (None, None)
     if recipe is None or projection is None:
-        projection = fit_pca(_moments(stream, fitted), components)
+        if not fitted:
+            raise EmocacheError(f"{corpus}/{stream.name}: no utterance to fit the PCA on; see --fit-on")
+        projection = fit_frames((stream.read(utterance) for utterance in fitted), components)
         recipe = _recipe(stream, projection, fit_on, fitted, dtype)
     data = projection.to_bytes()
     file = f"{recipe['projection']['matrix_sha256']}.safetensors"
@@ -61,15 +63,6 @@ def project(
 def _projected(stream: Stream, utterance: str, projection: Projection) -> Item:
     times = stream.times(utterance) if stream.recipe["times"] is None else None
     return Item(projection.apply(stream.read(utterance)), times, stream.aux(utterance))
-
-
-def _moments(stream: Stream, ids: Sequence[str]) -> Gram:
-    if not ids:
-        raise EmocacheError(f"{stream.corpus}/{stream.name}: no utterance to fit the PCA on; see --fit-on")
-    moments = Gram(stream.read(ids[0]).mean(axis=0, dtype=np.float64))
-    for utterance in ids:
-        moments.add(stream.read(utterance))
-    return moments
 
 
 def _recipe(stream: Stream, projection: Projection, fit_on: str, fitted: Sequence[str], dtype: str) -> Recipe:
@@ -93,6 +86,7 @@ def _fit(stream: Stream, fit_on: str, fitted: Sequence[str]) -> dict[str, Any]:
     known = all(speaker is not None for speaker in speakers)
     return {
         "kind": "pca",
+        **({"solver": "randomized"} if stream.dim > MAX_DIM else {}),
         "fit_on": fit_on,
         "ids_sha256": hashlib.sha256("\n".join(fitted).encode()).hexdigest(),
         "frames_digest": stream.digest(fitted),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import EmocacheError
-from ..cache.projection import Gram, Projection, fit_pca
+from ..cache.projection import Projection, fit_frames
 from .dataset import Dataset, Features
 from .heads.base import FixedPooling
 from .settings import Settings
@@ -74,10 +74,7 @@ def prepare(dataset: Dataset, settings: Settings, fit_rows: Sequence[int] | npt.
         features = average(features, settings.features.average_frames)
     projection = None
     if settings.features.pca is not None:
-        moments = Gram(features.of(seen[0]).mean(axis=0, dtype=np.float64))
-        for row in seen:
-            moments.add(features.of(row))
-        projection = fit_pca(moments, settings.features.pca)
+        projection = fit_frames((features.of(row) for row in seen), settings.features.pca)
         features = Features(project(features.frames, projection), features.offsets, features.times)
     pooling = settings.head.fixed_pooling(settings.per_frame)
     if pooling is not None:

@@ -12,7 +12,7 @@ from emocache.cache import Cache, EmocacheError, Manifest, Media, Track, Utteran
 
 FULL = Utterance(
     "Ses01/ü 語.1",
-    media=(Media("audio", "a/b.wav", "0" * 64), Media("video", "a/b.avi", "1" * 64)),
+    media=(Media("audio", "a/b.wav", "0" * 64), Media("video", "a/b.avi", "1" * 64, 7.0, 8.5, (0.0, 0.25, 0.5, 1.0))),
     start=0.25, end=1.75, duration=9.5, speaker="F1", session="S1", culture="DE", language="de", gender="f",
     split="train", text="Kids, „reden“.", words=(Word("kids", 0.0, 0.5), Word("reden", 0.5, 1.0)),
     words_source="corpus", labels={"emotion": "happy", "arousal": 3.5},
@@ -102,6 +102,12 @@ def twice() -> Utterance:
         ([replace(BARE, labels={"a": 1.0}), replace(FULL, labels={"a": "x"})], "label 'a' holds both text and numbers"),
         ([replace(BARE, start=math.nan)], "start, end or duration is nan"),
         ([replace(BARE, duration=math.inf)], "start, end or duration is inf"),
+        ([replace(BARE, media=(Media("audio", "x.wav", "", math.inf),))], "start, end or duration is inf"),
+        (
+            [replace(BARE, media=(Media("video", "x.avi", "", region=(0.5, 0, 0.5, 1)),))],
+            "is not left, top, right, bottom",
+        ),
+        ([replace(BARE, media=(Media("video", "x.avi", "", region=(0, 0, 320, 240)),))], "each 0 to 1"),
         ([replace(BARE, words=(Word("hm", 0.0, math.nan),))], "word 'hm' has times 0.0 to nan"),
         ([replace(BARE, tracks={"v": Track(np.arange(2.0), np.arange(3.0))})], r"track 'v' has \(2,\) times, \(3,\)"),
         ([replace(BARE, tracks={"v": Track(np.arange(2.0), np.array([0, np.nan]))})], "track 'v' holds NaN"),
@@ -163,7 +169,9 @@ def test_selecting_wrongly(expression: str, complaint: str) -> None:
 def test_item_keys_follow_fingerprint_id_and_declared_inputs() -> None:
     changes = {
         "audio": replace(FULL, media=(Media("audio", "a/b.wav", "9" * 64), FULL.media[1])),
-        "video": replace(FULL, media=(FULL.media[0], Media("video", "a/b.avi", "9" * 64))),
+        "video": replace(FULL, media=(FULL.media[0], replace(FULL.media[1], sha256="9" * 64))),
+        "later": replace(FULL, media=(FULL.media[0], replace(FULL.media[1], start=7.5))),
+        "elsewhere in the picture": replace(FULL, media=(FULL.media[0], replace(FULL.media[1], region=None))),
         "text": replace(FULL, text="other"),
         "words": replace(FULL, words=FULL.words[:1]),
         "moved": replace(FULL, media=tuple(replace(m, path="elsewhere") for m in FULL.media)),
@@ -175,7 +183,25 @@ def test_item_keys_follow_fingerprint_id_and_declared_inputs() -> None:
         assert corpus(FULL).item_keys("e" * 64, inputs)[FULL.id] != key
         assert corpus(replace(FULL, id="other")).item_keys("f" * 64, inputs)["other"] != key
         for name, changed in changes.items():
-            matters = name in inputs or (name == "cut" and {"audio", "video"} & set(inputs))
+            matters = name in inputs or (name == "cut" and "audio" in inputs)  # the video has a span of its own
+            matters |= name in ("later", "elsewhere in the picture") and "video" in inputs
             assert (corpus(changed).item_keys("f" * 64, inputs)[FULL.id] != key) == bool(matters), (inputs, name)
     with pytest.raises(ValueError, match="unknown input 'smell'"):
         FULL.inputs_sha256(["smell"])
+
+
+def test_a_medium_may_have_a_span_of_its_own() -> None:
+    assert FULL.span_of("audio") == (0.25, 1.75) and FULL.span_of("video") == (7.0, 8.5)
+    assert BARE.span_of("audio") == (None, None)
+
+
+def test_keys_through_another_stream_follow_what_that_one_depends_on() -> None:
+    upstream = {"stream": "a" * 64, "inputs": ["audio"]}
+    key = corpus(FULL).item_keys("f" * 64, [upstream])[FULL.id]
+    heard = replace(FULL, media=(replace(FULL.media[0], sha256="9" * 64), FULL.media[1]))
+    for changed, matters in ((heard, True), (replace(FULL, text="other", words=()), False)):
+        assert (corpus(changed).item_keys("f" * 64, [upstream])[FULL.id] != key) == matters
+    for other in ({**upstream, "stream": "b" * 64}, {**upstream, "inputs": ["audio", "text"]}, "audio"):
+        assert corpus(FULL).item_keys("f" * 64, [other])[FULL.id] != key
+    twice = {"stream": "c" * 64, "inputs": [upstream]}
+    assert corpus(heard).item_keys("f" * 64, [twice]) != corpus(FULL).item_keys("f" * 64, [twice])

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from sklearn.decomposition import PCA
 
-from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, Item
-from emocache.cache.projection import MAX_DIM, Gram, Projection, fit_pca
+from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, Item, projection
+from emocache.cache.projection import MAX_DIM, Gram, Projection, Sample, fit_frames, fit_pca
 from emocache.extract.projecting import project
 
 from .conftest import CORPUS, IDS, fill, item, manifest, recipe
@@ -84,8 +84,47 @@ def test_round_trip() -> None:
 def test_impossible_fits(count: int, components: int, complaint: str) -> None:
     with pytest.raises(EmocacheError, match=complaint):
         fit_pca(moments([frames(0.0)[:count]]), components)
-    with pytest.raises(EmocacheError, match=f"at most {MAX_DIM}; choose a narrower layer"):
+    with pytest.raises(ValueError, match=f"at most {MAX_DIM}"):
         Gram(np.zeros(MAX_DIM + 1))
+
+
+def test_frames_in_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = frames(1e4)
+    whole = fit_pca(moments([data]), 5)
+    parts = fit_frames(np.array_split(data, 7), 5)
+    np.testing.assert_allclose(parts.components, whole.components, atol=1e-8)
+    np.testing.assert_allclose(parts.explained_variance, whole.explained_variance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_a_stream_too_wide_for_a_gram_matrix_is_close_to_the_full_pca(
+    offset: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = frames(offset)
+    whole = fit_pca(moments([data]), 5)
+    monkeypatch.setattr(projection, "MAX_DIM", 20)
+    wide = fit_frames(np.array_split(data, 7), 5)  # all frames fit the sample
+    np.testing.assert_allclose(wide.components, whole.components, atol=1e-4)
+    np.testing.assert_allclose(wide.explained_variance, whole.explained_variance, rtol=1e-3)
+    np.testing.assert_allclose(wide.total_variance, whole.total_variance, rtol=1e-3)
+    monkeypatch.setattr(projection, "SAMPLE_BYTES", 1500 * 24 * 4)
+    half = fit_frames(np.array_split(data, 7), 2)
+    cosines = (half.components * whole.components[:2]).sum(axis=1)
+    assert (cosines > 0.99).all() and half.components.shape == (2, 24)
+    with pytest.raises(EmocacheError, match="PCA to 25 components of a 24-dimensional stream: give 1 to 24"):
+        fit_frames([data], 25)
+
+
+def test_a_sample_is_drawn_evenly_and_reproducibly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "SAMPLE_BYTES", 400 * 4)
+    ramp = np.arange(10_000, dtype=np.float32)[:, None]
+    samples = [Sample(1) for _ in range(2)]
+    for sample, pieces in zip(samples, (7, 1000), strict=True):
+        for part in np.array_split(ramp, pieces):
+            sample.add(part)
+    assert np.array_equal(samples[0].frames, samples[1].frames) and samples[0].n == 10_000
+    assert len(np.unique(samples[0].frames)) == 400
+    assert abs(samples[0].frames.mean() - 4999.5) < 3 * 10_000 / np.sqrt(12 * 400)
 
 
 def run(cache: Cache, components: int = 2, fit_on: str = "all", **changes: Any) -> str:
