@@ -24,11 +24,11 @@ def measure(file: Path, detector: str, fps: float | None) -> str:
     frames = partial(decode_video, file, fps=fps)
     finder = load_detector(detector)
     finder.detect(np.zeros((480, 640, 3), np.uint8))  # loads it
-    started = time.perf_counter()
-    pictures = sum(1 for _ in frames())
-    decoding = time.perf_counter() - started
-    started = time.perf_counter()
+    pictures, started = 0, time.perf_counter()
     try:
+        pictures = sum(1 for _ in frames())
+        decoding = time.perf_counter() - started
+        started = time.perf_counter()
         video = track_faces(frames, finder)
     except InputFailure as failure:
         return f"{file.name:<26} {pictures:>9} {'0 %':>9}  {failure}"
@@ -37,13 +37,14 @@ def measure(file: Path, detector: str, fps: float | None) -> str:
     started = time.perf_counter()
     (result,) = encoder.encode([Clip(file.stem, video=video)], [None])
     encoding = time.perf_counter() - started - decoding
-    if isinstance(result, InputFailure) or not isinstance(result[None], Item):
+    item = None if isinstance(result, InputFailure) else result[None]
+    if not isinstance(item, Item):
         return f"{file.name:<26} {result}"
     costs = " ".join(f"{1000 * spent / pictures:9.1f}" for spent in (decoding, searching, encoding))
     found = f"{100 * video.found.mean():.0f} %"
     return (
         f"{file.name:<26} {pictures:>9} {found:>9} {video.times[0, 0]:9.3f} {video.times[-1, 1]:9.3f} {costs}"
-        f" {len(result[None].frames):>9}"
+        f" {len(item.frames):>9}"
     )
 
 

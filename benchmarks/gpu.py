@@ -120,7 +120,7 @@ def on_device(encoder: Any, work: Work, device: str) -> tuple[float, float]:
     handle = model.register_forward_pre_hook(lambda _m, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
     ordered, amount = sorted(work.manifest, key=lambda u: -encoder.cost(u)), 0.0
     while ordered and len(calls) < _REPLAYED:
-        size = max(1, int(budget.cost / encoder.cost(ordered[0])))
+        size = budget.items(encoder.cost(ordered[0]))
         batch, ordered = ordered[:size], ordered[size:]
         encoder.encode([work.decode(u) for u in batch], [None])
         amount += work.amount(batch)
@@ -150,7 +150,7 @@ def matmul_peak(device: str, size: int) -> float:
         for _ in range(4):
             a @ a
         if a.is_cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(a.device)
         fastest = min(fastest, (time.perf_counter() - started) / 4)
     return 2 * size**3 / fastest
 

@@ -74,6 +74,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=75.0)
     parser.add_argument("--hours", type=float, default=1.0)
     options = parser.parse_args()
+    if options.seconds <= wav2vec2._CORE * wav2vec2._HOP / _RATE:
+        parser.error("--seconds: a clip of up to 30 s is one window, without joins")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint
         if checkpoint is None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from . import parquet
 from .errors import EmocacheError
 from .recipe import Input, base_inputs, canonical_json, check_corpus_name, item_key
 
@@ -165,8 +166,7 @@ class Manifest:
     @classmethod
     def from_bytes(cls, corpus: str, data: bytes) -> "Manifest":
         """Read what `to_bytes` wrote."""
-        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
-        return cls(corpus, table, hashlib.sha256(data).hexdigest())
+        return cls(corpus, parquet.read(data), hashlib.sha256(data).hexdigest())
 
     def to_bytes(self) -> bytes:
         """Parquet with page checksums."""

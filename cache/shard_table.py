@@ -8,6 +8,7 @@ import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from . import parquet
 from .errors import EmocacheError
 from .objects import Buffer
 from .recipe import canonical_json
@@ -34,7 +35,7 @@ def build(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Buffer]]:
 def read(data: bytes, what: str) -> list[dict[str, Any]]:
     """Rows in stored order, without `id` and null values. Raises EmocacheError for bytes that are not such a file."""
     try:
-        rows = pq.read_table(io.BytesIO(data), page_checksum_verification=True).to_pylist()
+        rows = parquet.read(data).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise EmocacheError(f"{what}: unreadable Parquet ({error}); run `emocache cache verify --full`") from error
     for row in rows:

@@ -22,7 +22,7 @@ from .objects import Objects
 from .recipe import Recipe
 from .sealed import DamagedError
 
-_OPEN_MAPS = 128
+_OPEN_MAPS, _OPEN_TABLES = 128, 64
 
 
 class Stream:
@@ -59,7 +59,7 @@ class Stream:
         self._shards = found.records
         self._failures = found.failures
         self._maps: OrderedDict[tuple[int, str], npt.NDArray[Any]] = OrderedDict()
-        self._table: tuple[int, list[dict[str, Any]]] = (-1, [])  # the last table shard asked for
+        self._tables: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -154,11 +154,14 @@ class Stream:
         """The row of one utterance in a table stream, without its null values."""
         at = self._position(utterance_id)
         number = int(self._record[at])
-        if self._table[0] != number:
+        if number not in self._tables:
             record = Record.from_bytes(self.objects.get(f"commits/{self._shards[number]}"), self._shards[number])
             what = f"{self.objects.url}/{record.shard}"
-            self._table = number, shard_table.read(self.objects.get(str(record.shard)), what)
-        return self._table[1][int(self._row[at])]
+            self._tables[number] = shard_table.read(self.objects.get(str(record.shard)), what)
+            if len(self._tables) > _OPEN_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(number)
+        return self._tables[number][int(self._row[at])]
 
     def crc32c(self, utterance_id: str) -> int:
         """The committed checksum of one utterance."""

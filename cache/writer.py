@@ -1,6 +1,7 @@
 """Writing one stream: shards first, then the record that makes them count."""
 
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from .sealed import DamagedError
 
 BACKENDS: dict[str, ModuleType] = {"zarr": shard_zarr, "hdf5": shard_hdf5}
 _MAX_FRAME_BYTES = 1 << 24
+_NOT_FINITE = "the encoder's output holds NaN or infinity; try --precision float32"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,8 +77,8 @@ class StreamWriter:
     ) -> Committed:
         """Write one unit's results and make them part of the stream, all or nothing.
 
-        An item whose values do not fit the storage dtype becomes a failure. If another writer has committed some of
-        the utterances meanwhile, only the others are committed; if all, nothing is.
+        An item whose values are not finite, or do not fit the storage dtype, becomes a failure. If another writer has
+        committed some of the utterances meanwhile, only the others are committed; if all, nothing is.
 
         Args:
             unit: key of the unit, hex digits.
@@ -88,7 +90,7 @@ class StreamWriter:
         """
         failed = dict(failures or {})
         table = self.recipe["kind"] == "table"
-        stored: Mapping[str, Any] = items if table else self._stored(items, failed)
+        stored = self._stored(items, failed)
         record = Record(unit, 0, secrets.token_hex(8), datetime.now(UTC).isoformat(timespec="seconds"))
         started = time.monotonic()
         if stored:
@@ -117,11 +119,11 @@ class StreamWriter:
         """Bring the stream's index up to date, so that readers need not go through the records."""
         index.save(self.objects, index.load(self.objects), self.keys, self.manifest.sha256)
 
-    def _stored(self, items: Mapping[str, Any], failed: dict[str, InputFailure]) -> dict[str, Item]:
+    def _stored(self, items: Mapping[str, Any], failed: dict[str, InputFailure]) -> dict[str, Any]:
         stored = {}
         for utterance, item in sorted(items.items()):
             try:
-                stored[utterance] = to_storage(item, self.recipe)
+                stored[utterance] = to_storage(item, self.recipe) if isinstance(item, Item) else _finite(item)
             except InputFailure as failure:
                 failed[utterance] = failure
         return stored
@@ -223,7 +225,7 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         cast = np.ascontiguousarray(frames, np.dtype(recipe["dtype"]).newbyteorder("<"))
     if not _all_finite(cast):
         if not np.isfinite(frames).all():
-            raise InputFailure("not_finite", "the encoder's output holds NaN or infinity; try --precision float32")
+            raise InputFailure("not_finite", _NOT_FINITE)
         top = float(np.abs(frames).max())
         raise InputFailure(
             "overflow", f"a value of {top:.6g} does not fit {recipe['dtype']}; extract with --dtype float32"
@@ -244,6 +246,20 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         if not np.allclose(aux[name], item.aux[name], rtol=1e-2, atol=1e-2, equal_nan=True):
             raise ValueError(f"aux array {name!r} holds values that {declared['dtype']} cannot")
     return Item(cast, times, aux)
+
+
+def _finite(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row of a table itself. Raises InputFailure where a number in it is not finite."""
+    values: list[Any] = [row]
+    while values:
+        value = values.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputFailure("not_finite", _NOT_FINITE)
+        if isinstance(value, Mapping):
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
+    return row
 
 
 def _all_finite(frames: npt.NDArray[Any]) -> bool:

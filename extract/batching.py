@@ -1,44 +1,68 @@
-"""Which clips go through the encoder together, and how many a device can take at once."""
+"""How many clips go through the encoder together: what a device can take at once."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _SHARE = 0.8  # of the memory: the rest is for fragments and for what the estimate misses
 _MOST_TIMES = 8.0  # the first budget that the largest may be, so that the host's copy of a batch stays small too
+_MOST_ITEMS = 256  # in a batch
+_TELLING = 0.25  # of the budget: what a smaller batch takes is mostly what any batch takes
 
 Memory = Callable[[], tuple[int, int]]
 """Bytes that encoding has taken at most since the last call, and bytes it could have taken."""
 
 
 class Budget:
-    """What a batch may cost, from the memory that earlier batches took.
+    """What a batch may cost, from the memory that earlier batches took. Safe to use from several threads.
 
     Args:
         cost: to begin with, see `Encoder.cost`.
         memory: tells of the device's memory; None where there is nothing to go by, and the cost only ever shrinks.
 
     >>> budget = Budget(60.0)
+    >>> budget.items(5.0)
+    12
     >>> budget.shrink(48.0)
-    >>> budget.cost
-    24.0
+    >>> budget.items(5.0), budget.items(100.0)
+    (4, 1)
     """
 
     def __init__(self, cost: float, memory: Memory | None = None) -> None:
         self.cost = cost
         self._most = cost * _MOST_TIMES
         self._memory = memory
-        self._dearest = 0.0  # bytes for one unit of cost
+        self._rate = 0.0  # bytes for one unit of cost, at most
+        self._under_way: list[float] = []  # costs of the batches in an encoder
+        self._dearest = 0.0  # of the batches in an encoder since the memory was last asked for
         self._lock = threading.Lock()
 
-    def learn(self, cost: float) -> None:
-        """A batch of this cost has gone through."""
-        if self._memory is None:
-            return
+    def items(self, dearest: float) -> int:
+        """How many items fit in a batch where the dearest one costs that: all are padded to it. At least 1."""
+        return max(1, min(_MOST_ITEMS, int(self.cost / max(dearest, 1e-9))))
+
+    @contextmanager
+    def spend(self, cost: float) -> Iterator[None]:
+        """A batch of this cost is in an encoder; what it took is learnt when it has gone through.
+
+        Batches overlap, so the most that was taken is put down to the dearest of them. It says nothing where a batch
+        broke off, or where all were small.
+        """
         with self._lock:
-            taken, there = self._memory()
-            self._dearest = max(self._dearest, taken / max(cost, 1e-9))
-            if self._dearest > 0:
-                self.cost = min(self._most, _SHARE * there / self._dearest)
+            self._under_way.append(cost)
+            self._dearest = max(self._dearest, cost)
+        whole = False
+        try:
+            yield
+            whole = True
+        finally:
+            with self._lock:
+                self._under_way.remove(cost)
+                dearest, self._dearest = self._dearest, max(self._under_way, default=0.0)
+                if self._memory is not None:
+                    taken, there = self._memory()
+                    if whole and dearest >= _TELLING * self.cost:
+                        self._learn(taken / dearest, there)
 
     def shrink(self, cost: float) -> None:
         """A batch of this cost did not fit: no later one may cost more than half of it."""
@@ -46,30 +70,7 @@ class Budget:
             self._most = min(self._most, cost / 2)
             self.cost = min(self.cost, self._most)
 
-
-def group_by_cost(costs: Sequence[float], budget: float, most: int = 256) -> list[list[int]]:
-    """Cut items into batches of similar cost, the dearest batch first.
-
-    Everything in a batch is padded to its dearest member, so a batch of n items costs n times that one. The dearest
-    batch comes first, so that a lack of memory shows at once and not after an hour.
-
-    Args:
-        costs: what each item costs alone, such as seconds of audio.
-        budget: what a batch may cost when padded. An item dearer than that is a batch of its own.
-        most: the most items in a batch.
-
-    Returns:
-        Positions in `costs`, each once.
-
-    >>> group_by_cost([1.0, 4.0, 3.9, 9.0, 1.1], budget=8.0)
-    [[3], [1, 2], [4, 0]]
-    """
-    order = sorted(range(len(costs)), key=lambda item: -costs[item])
-    batches: list[list[int]] = []
-    for item in order:
-        batch = batches[-1] if batches else []
-        if batch and len(batch) < most and (len(batch) + 1) * costs[batch[0]] <= budget:
-            batch.append(item)
-        else:
-            batches.append([item])
-    return batches
+    def _learn(self, rate: float, there: int) -> None:
+        self._rate = max(self._rate, rate)
+        if self._rate > 0:
+            self.cost = min(self._most, _SHARE * there / self._rate)

@@ -65,9 +65,10 @@ def extract(
             f"extraction needs {error.name}; install it with: pip install 'emocache[extract]'"
         ) from error
     options = stage.Options(
-        corpus, data, cache, tuple(encoder), layers, checkpoints, pca, fit_on, _mapping(map_), text_from,
-        words_from, fps, detector, backend, dtype, precision, device,
-        workers, _shard(shard), limit, retry_failed, rehash, offline,
+        corpus=corpus, data=data, cache=cache, encoders=tuple(encoder), layers=layers, checkpoints=checkpoints, pca=pca,
+        fit_on=fit_on, mapping=_mapping(map_), text_from=text_from, words_from=words_from, fps=fps, detector=detector,
+        backend=backend, dtype=dtype, precision=precision, device=device, workers=workers, shard=_shard(shard),
+        limit=limit, retry_failed=retry_failed, rehash=rehash, offline=offline,
     )  # fmt: skip
     report = stage.extract(options)
     outcome = report.outcome
@@ -137,7 +138,7 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _shard(text: str) -> tuple[int, int]:
     number, _, of = text.partition("/")
-    if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise typer.BadParameter(f"{text!r} is not I/N with 1 <= I <= N", param_hint="--shard")
     return int(number), int(of)
 

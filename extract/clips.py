@@ -1,7 +1,7 @@
 """What encoders need of an utterance, decoded: the samples, and the face in every picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from .detectors import FaceDetector
 from .encoders.base import Clip
 from .faces import POLICY, FaceVideo, track_faces
 from .media import AUDIO_RECIPE, decode_audio
+from .sources import Sources
 from .video import decode_video, video_recipe
 
 
@@ -23,21 +24,23 @@ class Decoder:
         inputs: what is to be decoded: "audio", "video" or both; texts and words are always there.
         detector: finds faces; needed for "video".
         fps: pictures a second at most; None for all there are.
+        sources: where texts and words come from, and fail.
     """
 
     data: Path
     inputs: frozenset[str]
     detector: FaceDetector | None = None
     fps: float | None = None
+    sources: Sources = field(default_factory=Sources)
 
     def __call__(self, utterance: Utterance) -> Clip:
-        """The utterance as encoders get it; what is wrong with a medium stands in its faults.
+        """The utterance as encoders get it; what is wrong with an input stands in its faults.
 
         Raises:
             EmocacheError: a library is not installed.
             OSError, MemoryError: of the machine.
         """
-        faults: dict[str, InputFailure] = {}
+        faults = self.sources.faults(utterance.id)
         audio = video = None
         try:
             audio = self._hear(utterance) if "audio" in self.inputs else None
@@ -50,13 +53,13 @@ class Decoder:
         return Clip(utterance.id, audio, utterance.text, utterance.words, video, faults)
 
     def recipe(self, inputs: Sequence[str]) -> dict[str, Any]:
-        """What decoding contributes to the numbers of an encoder with these inputs: a part of its recipe."""
+        """What decoding and sources contribute to an encoder with these inputs: a part of its recipe."""
         decoding: dict[str, Any] = {}
         if "audio" in inputs:
             decoding |= AUDIO_RECIPE
         if "video" in inputs and self.detector is not None:
             decoding |= {**video_recipe(self.fps), "detector": self.detector.recipe(), "faces": POLICY}
-        return {"decoding": decoding} if decoding else {}
+        return {**({"decoding": decoding} if decoding else {}), **self.sources.recipe(inputs)}
 
     def _hear(self, utterance: Utterance) -> Any:
         media = utterance.media_of("audio")

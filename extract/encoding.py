@@ -79,6 +79,11 @@ def encode_batch(
     return encoded
 
 
+def one_line(error: Exception) -> str:
+    """The error's message without line breaks: CUDA's messages have several lines."""
+    return " ".join(str(error).split())
+
+
 def _encode(
     encoder: Encoder,
     clips: list[Clip],
@@ -92,17 +97,18 @@ def _encode(
         return []
     cost = len(clips) * max(costs[clip.id] for clip in clips)
     try:
-        results = list(encoder.encode(clips, layers))
+        with budget.spend(cost):
+            results = list(encoder.encode(clips, layers))
         encoded.encoded += len(clips)
-        budget.learn(cost)
         return results  # type: ignore[return-value]
     except EmocacheError:
         raise
     except Exception as error:
         if len(clips) == 1:
-            encoded.unresolved[clips[0].id] = f"encoder {encoder.name}: {type(error).__name__}: {error}"
+            encoded.unresolved[clips[0].id] = f"encoder {encoder.name}: {type(error).__name__}: {one_line(error)}"
             return [None]
-        if "memory" in str(error).lower() or isinstance(error, MemoryError):
+        # Of CUDA's own out-of-memory error, and of the ..._ALLOC_FAILED of cuBLAS and cuDNN.
+        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in ("memory", "alloc")):
             budget.shrink(cost)
     # Outside the except block, where the error would keep the tensors of the failed pass alive.
     halves = clips[: len(clips) // 2], clips[len(clips) // 2 :]

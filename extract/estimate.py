@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..cache import EmocacheError, Load, Task, Utterance
 from .encoders.base import Encoder
+from .encoders.face_clips import FRAMES_A_SECOND
 from .encoding import Target
 
 _BYTES = {"float16": 2, "float32": 4}
@@ -13,29 +14,41 @@ _SPEED = {True: 40.0, False: 2000.0}  # cost units a second, of models and of si
 
 
 def loads(
-    utterances: Iterable[Utterance], encoders: Mapping[Encoder, Sequence[int | None]], dtype: str
+    utterances: Iterable[Utterance], encoders: Mapping[Encoder, Sequence[int | None]], dtype: str, fps: float | None
 ) -> dict[str, Load]:
     """What each utterance is expected to cost, for cutting units: {id: Load}."""
     found = {}
-    models = {e: "precision" in e.recipe(None) or "video" in e.inputs for e in encoders}
+    models = {e: runs_on_device(e) or "video" in e.inputs for e in encoders}
     for utterance in utterances:
         seconds = sum(encoder.cost(utterance) / _SPEED[model] for encoder, model in models.items())
-        size = max(encoder.expected_frames(utterance) * encoder.dim for encoder in encoders) * _BYTES[dtype]
-        found[utterance.id] = Load(seconds, size)
+        size = max(_values(encoder, utterance, fps) for encoder in encoders) * _BYTES[dtype]
+        found[utterance.id] = Load(seconds, round(size))
     return found
 
 
+def runs_on_device(encoder: Encoder) -> bool:
+    """Whether it is a model that `--device` and `--precision` are for, by its recipe; signal transforms are not."""
+    return "precision" in encoder.recipe(None)
+
+
 def total_bytes(
-    tasks: Iterable[Task], targets: Iterable[Target], utterances: Mapping[str, Utterance], dtype: str
+    tasks: Iterable[Task],
+    targets: Iterable[Target],
+    utterances: Mapping[str, Utterance],
+    dtype: str,
+    fps: float | None,
 ) -> int:
     """Bytes of frames that the tasks will write, over the streams that lack them."""
     encoders = {target.writer.name: target.encoder for target in targets}
-    size = 0
-    for task in tasks:
-        for stream in task.units:
-            encoder = encoders[stream]
-            size += sum(encoder.expected_frames(utterances[i]) for i in task.ids) * encoder.dim * _BYTES[dtype]
-    return size
+    values = sum(
+        _values(encoders[stream], utterances[i], fps) for task in tasks for stream in task.units for i in task.ids
+    )
+    return round(values * _BYTES[dtype])
+
+
+def _values(encoder: Encoder, utterance: Utterance, fps: float | None) -> float:
+    share = min(1.0, fps / FRAMES_A_SECOND) if fps is not None and "video" in encoder.inputs else 1.0
+    return share * encoder.expected_frames(utterance) * encoder.dim
 
 
 def check_room(cache: Path | None, needed: int) -> None:

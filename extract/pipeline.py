@@ -6,9 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ..cache import Committed, EmocacheError, InputFailure, Task, Utterance
-from .batching import Budget, group_by_cost
+from .batching import Budget
 from .encoders.base import Clip
-from .encoding import Encoded, Result, Target, encode_batch
+from .encoding import Encoded, Result, Target, encode_batch, one_line
 
 __all__ = ["Decode", "Outcome", "Target", "run"]
 
@@ -82,63 +82,84 @@ def run(
         tell: called with the number of utterances done and, after a commit, with what it committed.
 
     Raises:
-        EmocacheError, OSError: the cache cannot be written.
+        EmocacheError: something the user can mend, in an encoder or in the cache; after committing what was finished.
         KeyboardInterrupt: after committing what was finished.
     """
-    outcome = Outcome()
     streams = {target.writer.name: target for target in targets}
-    writing: deque[Future[Committed]] = deque()
-    encoding: deque[tuple[_Batch, Future[Encoded]]] = deque()
-    open_unit: _Unit | None = None
-
-    def settle(most: int) -> None:
-        while len(writing) > most:
-            done = writing.popleft().result()
-            outcome.committed += len(done.items)
-            outcome.failed += len(done.failures)
-            outcome.bytes += done.bytes
-            tell(0, done)
-
-    def commit(unit: _Unit) -> None:
-        for stream in unit.wanted:
-            items, failures = unit.items.get(stream, {}), unit.failures.get(stream, {})
-            if items or failures:
-                key = unit.task.units[stream]
-                writing.append(writer.submit(streams[stream].writer.commit, key, items, failures))
-        settle(_BEHIND)
-
-    def collect(most: int) -> None:
-        nonlocal open_unit
-        while len(encoding) > most:
-            batch, under_way = encoding.popleft()
-            open_unit = batch.unit
-            _file(under_way.result(), batch.unit, outcome)
-            tell(len(batch.utterances), None)
-            if batch.last:
-                commit(batch.unit)
-                open_unit = None
-
     with (
         ThreadPoolExecutor(workers, "decode") as decoders,
         ThreadPoolExecutor(passes, "encode") as encoders,
         ThreadPoolExecutor(1, "write") as writer,
     ):
+        under_way = _UnderWay(streams, writer, tell)
         try:
             batches = _batches(tasks, streams, utterances, budget, retry_failed)
             for batch in _decoded(batches, decoders, decode):
-                encoding.append((batch, encoders.submit(_encode, batch, streams, budget)))
-                collect(passes - 1)
-            collect(0)
-        except KeyboardInterrupt:
-            if open_unit is not None:
-                commit(open_unit)
-            settle(0)
+                under_way.encoding.append((batch, encoders.submit(_encode, batch, streams, budget)))
+                under_way.collect(passes - 1)
+            under_way.collect(0)
+        except (KeyboardInterrupt, EmocacheError):
+            under_way.commit_open()
             raise
         finally:
             encoders.shutdown(wait=False, cancel_futures=True)
             decoders.shutdown(wait=False, cancel_futures=True)
-        settle(0)
-    return outcome
+        under_way.settle(0)
+    return under_way.outcome
+
+
+class _UnderWay:
+    """What has begun and is not committed yet; lives in the main thread alone.
+
+    Attributes:
+        encoding: batches in the encoder, the oldest first, with what is to come of them.
+        outcome: so far.
+    """
+
+    def __init__(
+        self, streams: Mapping[str, Target], writer: ThreadPoolExecutor, tell: Callable[[int, Committed | None], None]
+    ) -> None:
+        self.encoding: deque[tuple[_Batch, Future[Encoded]]] = deque()
+        self.outcome = Outcome()
+        self._streams = streams
+        self._writer = writer
+        self._writing: deque[Future[Committed]] = deque()
+        self._tell = tell
+        self._open: _Unit | None = None  # some of its batches are through, others are not
+
+    def collect(self, most: int) -> None:
+        """Wait until no more than so many batches are in the encoder, and commit the units that are complete."""
+        while len(self.encoding) > most:
+            batch, coming = self.encoding.popleft()
+            self._open = batch.unit
+            _file(coming.result(), batch.unit, self.outcome)
+            self._tell(len(batch.utterances), None)
+            if batch.last:
+                self._commit(batch.unit)
+                self._open = None
+
+    def settle(self, most: int) -> None:
+        """Wait until no more than so many units are with the writer."""
+        while len(self._writing) > most:
+            done = self._writing.popleft().result()
+            self.outcome.committed += len(done.items)
+            self.outcome.failed += len(done.failures)
+            self.outcome.bytes += done.bytes
+            self._tell(0, done)
+
+    def commit_open(self) -> None:
+        """Commit what there is of the unit that was not completed, and wait for the writer."""
+        if self._open is not None:
+            self._commit(self._open)
+        self.settle(0)
+
+    def _commit(self, unit: _Unit) -> None:
+        for stream in unit.wanted:
+            items, failures = unit.items.get(stream, {}), unit.failures.get(stream, {})
+            if items or failures:
+                key, writer = unit.task.units[stream], self._streams[stream].writer
+                self._writing.append(self._writer.submit(writer.commit, key, items, failures))
+        self.settle(_BEHIND)
 
 
 def _batches(
@@ -148,6 +169,7 @@ def _batches(
     budget: Budget,
     retry_failed: bool,
 ) -> Iterator[_Batch]:
+    """Batches of similar cost, the dearest of a unit first, so that a lack of memory shows at once."""
     for task in tasks:
         # Another worker may have committed some of it since the plan was read.
         wanted = {
@@ -159,9 +181,11 @@ def _batches(
             continue
         encoders = {id(streams[stream].encoder): streams[stream].encoder for stream in wanted}.values()
         costs = {i: max(encoder.cost(utterances[i]) for encoder in encoders) for i in ids}
-        unit, groups = _Unit(task, wanted), group_by_cost(list(costs.values()), budget.cost)
-        for number, group in enumerate(groups, start=1):
-            yield _Batch(unit, [utterances[ids[k]] for k in group], costs, number == len(groups))
+        unit, left = _Unit(task, wanted), sorted(ids, key=lambda i: -costs[i])
+        while left:
+            count = budget.items(costs[left[0]])
+            batch, left = [utterances[i] for i in left[:count]], left[count:]
+            yield _Batch(unit, batch, costs, last=not left)
 
 
 def _decoded(batches: Iterator[_Batch], decoders: ThreadPoolExecutor, decode: Decode) -> Iterator[_Batch]:
@@ -198,7 +222,7 @@ def _encode(batch: _Batch, streams: Mapping[str, Target], budget: Budget) -> Enc
         except EmocacheError:  # such as a missing library: no use in trying the others
             raise
         except Exception as error:
-            unreadable[utterance.id] = f"cannot be read: {error}"
+            unreadable[utterance.id] = f"cannot be read: {one_line(error)}"
         clips.append(Clip(utterance.id, None, utterance.text, utterance.words, faults=faults))
     return encode_batch(clips, unreadable, batch.unit.wanted, streams, batch.costs, budget)
 

@@ -31,5 +31,6 @@ def load_outside(name: str, option: str) -> Any:
             " put its folder on PYTHONPATH"
         ) from error
     if not callable(getattr(found, attribute, None)):
-        raise EmocacheError(f"{option} {name}: {found.__file__} has nothing called {attribute!r} that can be called")
+        where = getattr(found, "__file__", None) or f"module {module!r}"
+        raise EmocacheError(f"{option} {name}: {where} has nothing called {attribute!r} that can be called")
     return getattr(found, attribute)

@@ -1,10 +1,10 @@
 """Texts and words that come from another stream (a transcript, an alignment) instead of from the corpus."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..cache import Cache, EmocacheError, Stream, Utterance, Word
+from ..cache import Cache, EmocacheError, InputFailure, Stream, Utterance, Word
 from ..cache.recipe import Input
 
 _COLUMNS = ("text", "translation")
@@ -25,14 +25,22 @@ class Sources:
     words: Stream | None = None
 
     @classmethod
-    def open(cls, cache: Cache, corpus: str, text_from: str | None, words_from: str | None) -> "Sources":
-        """Open the streams named.
+    def open(
+        cls,
+        cache: Cache,
+        corpus: str,
+        text_from: str | None,
+        words_from: str | None,
+        inputs: Collection[str] = ("text", "words"),
+    ) -> "Sources":
+        """Open the streams named, as far as they are needed: the command that fills one may name it already.
 
         Args:
             cache: the cache.
             corpus: its corpus.
             text_from: `STREAM` or `STREAM:translation`.
             words_from: `STREAM`.
+            inputs: of all encoders.
 
         Raises:
             EmocacheError: no such stream, or one without texts or words.
@@ -40,8 +48,16 @@ class Sources:
         name, _, column = (text_from or "").partition(":")
         if (column or "text") not in _COLUMNS:
             raise EmocacheError(f"--text-from {text_from}: {column!r} is neither of {', '.join(_COLUMNS)}")
-        text = _table(cache, corpus, name, "--text-from") if name else None
-        words = _table(cache, corpus, words_from, "--words-from") if words_from else None
+        text = words = None
+        if name and not {"text", "words"}.isdisjoint(inputs):
+            text = _table(cache, corpus, name, "--text-from", column or "text")
+        if words_from and column == "translation":
+            raise EmocacheError(
+                f"--words-from {words_from}: its words are those that were spoken, not those of --text-from"
+                f" {text_from}; leave one of them out"
+            )
+        if words_from and "words" in inputs:
+            words = _table(cache, corpus, words_from, "--words-from", "words")
         if text is not None and words is None and (column or "text") == "text":
             words = text
         return cls(text, column or "text", words)
@@ -90,6 +106,15 @@ class Sources:
                 )
         return [self._filled(utterance) for utterance in wanted]
 
+    def faults(self, utterance_id: str) -> dict[str, InputFailure]:
+        """{input: why a source has nothing for it} of one utterance."""
+        found = {}
+        for name, stream, reason in (("text", self.text, "no_text"), ("words", self.words, "no_words")):
+            if stream is not None and utterance_id in stream.failures:
+                why = ": ".join(stream.failures[utterance_id])
+                found[name] = InputFailure(reason, f"{stream.name} has failed ({why})")
+        return found
+
     def _filled(self, utterance: Utterance) -> Utterance:
         i = utterance.id
         if self.text is not None:
@@ -102,8 +127,14 @@ class Sources:
         return utterance
 
 
-def _table(cache: Cache, corpus: str, name: str, option: str) -> Stream:
+def _table(cache: Cache, corpus: str, name: str, option: str, column: str) -> Stream:
     stream = cache.stream(corpus, name)
     if stream.recipe["kind"] != "table":
         raise EmocacheError(f"{option} {name}: that is a stream of frames; name a transcript or an alignment")
+    # Rows come without their null values.
+    if stream.ids and not any(column in stream.row(i) for i in stream.ids):
+        raise EmocacheError(
+            f"{option} {name}: no row of it has a {column!r}; a transcript has text and words, and a translation where"
+            " its model was made to translate, an alignment has words alone"
+        )
     return stream

@@ -15,7 +15,7 @@ from .encoders.base import Encoder
 from .progress import Progress
 from .projecting import project
 from .sources import Sources
-from .targets import make_targets, parse_layers
+from .targets import complete_streams, make_targets, parse_layers
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,27 @@ def extract(options: Options) -> Report:
     manifest = _manifest(cache, options)
     loaded, unusable = _load(options, cache, manifest.corpus)
     chosen = {encoder: parse_layers(options.layers, encoder) for encoder in loaded}
-    if options.pca is not None and options.fit_on is not None:
-        manifest.select(options.fit_on)
-        for encoder in chosen:
-            if options.pca > encoder.dim:
-                raise EmocacheError(f"--pca {options.pca}: encoder {encoder.name!r} has {encoder.dim} dimensions")
+    _check_pca(options, manifest, loaded)
     report = Report(manifest.corpus, [], pipeline.Outcome())
     report.notes += _put_manifest(cache, manifest)
-    report.notes += [_without_checkpoint(cache, manifest.corpus, *one) for one in unusable.items()]
     inputs = frozenset(name for encoder in chosen for name in encoder.inputs)
-    decoder = Decoder(options.data, inputs, load_detector(options.detector) if "video" in inputs else None, options.fps)
-    sources = Sources.open(cache, manifest.corpus, options.text_from, options.words_from)
+    read = inputs | {"text", "words"} if unusable else inputs
+    sources = Sources.open(cache, manifest.corpus, options.text_from, options.words_from, read)
+    for name, error in unusable.items():
+        whole = complete_streams(
+            cache, manifest.corpus, Path(name).name, sources, layers=options.layers, dtype=options.dtype,
+            precision=options.precision, pca=options.pca, fit_on=options.fit_on,
+        )  # fmt: skip
+        if not whole:
+            raise error
+        report.streams += whole
+        report.notes.append(f"{error}; nothing is lost: {', '.join(whole)} has every utterance")
+    detector = load_detector(options.detector) if "video" in inputs else None
+    decoder = Decoder(options.data, inputs, detector, options.fps, sources)
     wanted = sources.fill(u for n, u in enumerate(manifest) if options.limit is None or n < options.limit)
     environment = machine.environment(options.device)
     targets = make_targets(
-        cache, manifest.corpus, chosen, decoder, sources,
+        cache, manifest.corpus, chosen, decoder,
         dtype=options.dtype, backend=options.backend, environment=environment,
     )  # fmt: skip
     if targets:
@@ -102,6 +108,16 @@ def extract(options: Options) -> Report:
     for target in targets if options.pca is not None else ():
         _project(cache, target, options, environment, report)
     return report
+
+
+def _check_pca(options: Options, manifest: Manifest, loaded: Sequence[Encoder]) -> None:
+    if options.pca is None or options.fit_on is None:
+        return
+    manifest.select(options.fit_on)
+    for encoder in loaded:
+        if options.pca > encoder.dim:
+            what = f"has {encoder.dim} dimensions" if encoder.dim else "gives a table; extract it without --pca"
+            raise EmocacheError(f"--pca {options.pca}: encoder {encoder.name!r} {what}")
 
 
 def _count(cache: Cache, targets: Sequence[pipeline.Target], ids: set[str], report: Report) -> None:
@@ -177,18 +193,6 @@ def _load(options: Options, cache: Cache, corpus: str) -> tuple[list[Encoder], d
     return loaded, unusable
 
 
-def _without_checkpoint(cache: Cache, corpus: str, name: str, error: EmocacheError) -> str:
-    """A line to tell if streams of the encoder hold the whole corpus already; the error where none does."""
-    complete = [
-        f"{info.name}@{info.fingerprint[:12]}"
-        for info in cache.streams(corpus)
-        if info.recipe["encoder"] == Path(name).name and not cache.open_info(info).missing
-    ]
-    if not complete:
-        raise error
-    return f"{error}; nothing is lost: {', '.join(complete)} has every utterance"
-
-
 def _run(
     options: Options,
     cache: Cache,
@@ -197,7 +201,7 @@ def _run(
     targets: Sequence[pipeline.Target],
     decoder: Decoder,
 ) -> pipeline.Outcome:
-    loads = estimate.loads(wanted, chosen, options.dtype)
+    loads = estimate.loads(wanted, chosen, options.dtype, options.fps)
     writers = [target.writer for target in targets]
     number, of = options.shard
     # Several workers want several units each, so that none waits for the last one.
@@ -205,17 +209,17 @@ def _run(
     tasks = [task for task in tasks if task.number % of == number - 1]
     ids = {utterance for task in tasks for utterance in task.ids}
     left = {utterance.id: utterance for utterance in wanted if utterance.id in ids}
-    needed = estimate.total_bytes(tasks, targets, left, options.dtype)
+    needed = estimate.total_bytes(tasks, targets, left, options.dtype, options.fps)
     folder = cache.objects.local("")
     estimate.check_room(folder, needed)
     if left:
         print(f"{len(left)} of {len(wanted)} utterances to encode, about {needed / 1e6:.1f} MB", file=sys.stderr)
-    passes = 2 if machine.on_gpu(options.device) else 1
-    budget = machine.first_budget(options.device)
+    device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
+    passes = 2 if machine.on_gpu(device) else 1
     with Progress(sum(len(task.ids) for task in tasks)) as progress:
         return pipeline.run(
-            tasks, targets, left, decoder, budget=budget, workers=options.workers, passes=passes,
-            retry_failed=options.retry_failed, tell=progress,
+            tasks, targets, left, decoder, budget=machine.first_budget(device), workers=options.workers,
+            passes=passes, retry_failed=options.retry_failed, tell=progress,
         )  # fmt: skip
 
 

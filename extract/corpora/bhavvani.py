@@ -5,6 +5,7 @@ request; what its files are called stands in the loader of NLP-SBILAB/CAMuLeNet,
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def _rows(source: Path, mapping: Mapping[str, str]) -> dict[str, _Row]:
     for cells in zip(*(columns.get(mapping.get(field, field), nothing) for field in _FIELDS), strict=True):
         file, *rest = (None if cell is None else str(cell).strip() or None for cell in cells)
         row = dict(zip(_FIELDS[1:], rest, strict=True))
-        if file is not None and rows.setdefault(Path(file).stem, row) != row:
+        if file is not None and rows.setdefault(unicodedata.normalize("NFC", Path(file).stem), row) != row:
             raise EmocacheError(f"corpus bhavvani: {source.name} has two different rows of {file}; keep one")
     return rows
 

@@ -113,8 +113,9 @@ def lines(census: Census) -> list[str]:
         *_group("media", {kind: count for kind, count in census.media.items() if count}),
         *_group("given", census.given),
     ]
+    splits = published.splits if published else {}
     for field, counts in census.fields.items():
-        rows += _group(field, counts)
+        rows += _group(field, counts, splits if splits and field == "split" else None)
     classes = published.classes if published else {}
     for label in sorted({*census.labels, *classes}):
         rows += _group(f"label {label}", census.labels.get(label, {}), classes.get(label))

@@ -121,7 +121,12 @@ def _rows(source: Path | None, key: str, wanted: Sequence[str]) -> dict[str, _Ro
                 " take the table of the corpus or remove this one"
             )
     cells = zip(*(columns[name.casefold()] for name in wanted), strict=True)
-    return {name: dict(zip(wanted, row, strict=True)) for name, row in zip(columns[key.casefold()], cells, strict=True)}
+    rows: dict[str, _Row] = {}
+    for name, cell in zip(columns[key.casefold()], cells, strict=True):
+        row = dict(zip(wanted, cell, strict=True))
+        if name is not None and rows.setdefault(name, row) != row:
+            raise EmocacheError(f"corpus cremad: {source} has two different rows of {key} {name}; keep one")
+    return rows
 
 
 def _person(actor: str, row: _Row | None) -> dict[str, str | float | None]:

@@ -30,10 +30,11 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         _render_into(folder)
     try:
         clips = json.loads((folder / "clips.json").read_text(encoding="utf-8"))["clips"]
-    except (OSError, ValueError) as error:
+        probes = hasher.probe(folder / clip["file"] for clip in clips)
+        utterances = [_utterance(root, folder, clip, probes) for clip in clips]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise EmocacheError(f"corpus demo: {folder} is damaged ({error}); {_RENDER_AGAIN}") from error
-    probes = hasher.probe(folder / clip["file"] for clip in clips)
-    return Manifest.from_utterances("demo", [_utterance(root, folder, clip, probes) for clip in clips])
+    return Manifest.from_utterances("demo", utterances)
 
 
 _RENDER_AGAIN = "delete that folder to have it rendered again"

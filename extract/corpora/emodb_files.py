@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ...cache import EmocacheError, Word
+from .files import read_lines
 
 
 def read_judgements(path: Path) -> dict[str, dict[str, float]]:
@@ -16,20 +17,16 @@ def read_judgements(path: Path) -> dict[str, dict[str, float]]:
     Raises:
         EmocacheError: the file cannot be read, or a line has other columns.
     """
-    try:
-        lines = path.read_text(encoding="latin-1").splitlines()
-    except OSError as error:
-        raise EmocacheError(f"corpus emodb: {path} cannot be read: {error.strerror or error}") from error
     judgements = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
+    for number, line in enumerate(read_lines(path)[1:], start=2):
+        if not line:
             continue
         try:
             _, name, recognised, natural = line.replace(",", ".").split()
             judgements[Path(name).stem] = {"recognised": float(recognised), "natural": float(natural)}
         except ValueError as error:
             raise EmocacheError(
-                f"{path}, line {number}: {line.strip()!r} is not a number, a file and two percentages;"
+                f"{path}, line {number}: {line!r} is not a number, a file and two percentages;"
                 " take the erkennung.txt of the corpus or remove it"
             ) from error
     return judgements
@@ -48,10 +45,7 @@ def read_words(path: Path, sentence: str) -> tuple[Word, ...]:
     Raises:
         EmocacheError: the file cannot be read.
     """
-    try:
-        rows = [line.split() for line in path.read_text(encoding="latin-1").splitlines() if line.strip()]
-    except OSError as error:
-        raise EmocacheError(f"corpus emodb: {path} cannot be read: {error.strerror or error}") from error
+    rows = [line.split() for line in read_lines(path) if line]
     try:
         times = [float(row[0]) for row in rows]
     except ValueError:

@@ -3,13 +3,13 @@
 Schuller et al. 2023, "The ACM Multimedia 2023 Computational Paralinguistics Challenge: Emotion Share & Requests".
 """
 
-import math
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...cache import EmocacheError, Manifest, Utterance
 from .files import MediaHasher, Published, media, media_files, one_per_stem
-from .table_file import read_table
+from .table_file import finite_number, read_table
 
 _EMOTIONS = (
     "Anger",
@@ -26,7 +26,8 @@ _SPLITS = {"train": "train", "devel": "valid", "test": "test"}
 PUBLISHED = Published(
     utterances=51_813,
     speakers=None,
-    classes={"split": {"train": 31_745, "valid": 9_925, "test": 10_143}},
+    classes={},
+    splits={"train": 31_745, "valid": 9_925, "test": 10_143},
     source="Schuller et al. 2023: train 31,745, devel 9,925 and test 10,143 clips",
 )
 
@@ -89,17 +90,9 @@ def _rows(source: Path) -> Iterator[tuple[str, dict[str, float | None]]]:
     if absent:
         raise EmocacheError(f"{source} has no column {', '.join(absent)}; it has: {', '.join(columns)}")
     for row, file in enumerate(files):
-        labels = {name.lower(): _share(columns[name][row]) for name in _EMOTIONS}
+        labels = {name.lower(): finite_number(columns[name][row] or "") for name in _EMOTIONS}
         unread = [name for name in _EMOTIONS if labels[name.lower()] is None]
         if unread and source.name != "test.csv":
             cell = columns[unread[0]][row]
             raise EmocacheError(f"{source}, row {row + 1} ({file}): {unread[0]} is {cell!r}, which is not a number")
-        yield Path(file or "").stem, labels
-
-
-def _share(cell: str | None) -> float | None:
-    try:
-        share = float(cell or "nan")
-    except ValueError:
-        return None
-    return share if math.isfinite(share) else None
+        yield unicodedata.normalize("NFC", Path(file or "").stem), labels

@@ -1,13 +1,15 @@
-"""Finding a corpus's media files, and hashing them no more often than needed."""
+"""Finding and reading a corpus's files, and hashing its media no more often than needed."""
 
 import hashlib
 import os
 import sqlite3
+import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...cache import EmocacheError, Media
@@ -32,6 +34,7 @@ class Published:
     speakers: int | None
     classes: Mapping[str, Mapping[str, int]]  # {label: {class: utterances}}
     source: str  # where the numbers stand
+    splits: Mapping[str, int] = field(default_factory=dict)  # {split: utterances}
 
 
 class MediaHasher:
@@ -84,8 +87,10 @@ def _probe(path: Path, known: tuple[_Identity, Probe] | None) -> tuple[Probe, _R
 
 
 def _identity(path: Path) -> _Identity:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
+        raise EmocacheError(f"media file {path} cannot be read: it is no regular file; move it out of the corpus")
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 @contextmanager
@@ -124,29 +129,69 @@ def _remember(memory: sqlite3.Connection | None, rows: list[_Row]) -> None:
     try:
         with memory:
             memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?)", rows)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeEncodeError):  # the latter of a path that is not Unicode, which the manifest refuses
         return
 
 
-def media_files(root: Path, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> list[Path]:
-    """Every file below `root` with one of the suffixes, sorted; hidden names, such as macOS's "._" twins, left out."""
+def find_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
+    """Every file below `root` whose name is wanted, sorted. Links to folders are not followed, links to files are.
+
+    Hidden names, such as macOS's "._" twins, and the lost+found of a disk's root are left out.
+
+    Raises:
+        EmocacheError: a folder cannot be read, so that what is in it would be missing unnoticed.
+    """
     found: list[Path] = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found.extend(
-            Path(folder, name)
-            for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122
-        )
+    folders = [str(root)] if root.is_dir() else []
+    while folders:  # no recursion: folders may lie deeper than Python's stack is high
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith(".") or entry.name == "lost+found":
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif wanted(entry.name) and not entry.is_dir():
+                        found.append(Path(entry.path))
+        except OSError as error:
+            raise EmocacheError(
+                f"folder {folder} cannot be read: {error.strerror or error}; allow it, or move it out of {root}"
+            ) from error
     return sorted(found)
 
 
+def media_files(root: Path, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> list[Path]:
+    """`find_files` with one of the suffixes, in upper or lower case."""
+    return find_files(root, lambda name: os.path.splitext(name)[1].lower() in suffixes)  # noqa: PTH122
+
+
 def one_per_stem(paths: Iterable[Path]) -> dict[str, Path]:
-    """{stem: path}, of several copies the one nearest to the root, for archives that nest a second copy of all."""
+    """{stem: path}, of several copies the one nearest to the root, for archives that nest a second copy of all.
+
+    Stems are composed (NFC): macOS takes accents off their letters in file names, tables and other systems do not.
+    """
     kept: dict[str, Path] = {}
     for path in sorted(paths, key=lambda p: (len(p.parts), str(p))):
-        kept.setdefault(path.stem, path)
+        kept.setdefault(unicodedata.normalize("NFC", path.stem), path)
     return kept
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without what is blank at their ends: UTF-8, or else Latin-1.
+
+    Raises:
+        EmocacheError: the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EmocacheError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:  # typed on whatever machine
+        text = data.decode("latin-1")
+    return [line.rstrip() for line in text.split("\n")]
 
 
 def media(root: Path, path: Path, role: str, probes: Mapping[Path, Probe]) -> Media:

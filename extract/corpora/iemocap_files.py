@@ -1,17 +1,18 @@
 """The three kinds of text file of IEMOCAP: labelled turns, transcriptions, forced alignments."""
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...cache import EmocacheError, Word
+from .files import read_lines
+from .table_file import finite_number
 
 # The letter behind the session is who wears the markers; the one before the number is who speaks.
 _ID = r"(?P<dialogue>Ses0[1-5][FM]_(?:impro|script)\w*)_(?P<speaker>[FM])\d{3}"
 _TURN = re.compile(rf"\[(\d+\.\d+) - (\d+\.\d+)\]\t(?P<id>{_ID})\t([a-z]{{3}})\t\[([^,]*),([^,]*),([^,]*)\]")
 _SPOKEN = re.compile(rf"(?P<id>{_ID}) \[\d+\.\d+-\d+\.\d+\]:(?P<text>.*)")
-_ALIGNED = re.compile(r"\s*(\d+)\s+(\d+)\s+-?\d+\s+(\S+)")
+_ALIGNED = re.compile(r"\s*(\d{1,9})\s+(\d{1,9})\s+-?\d+\s+(\S+)")
 _FRAME = 0.01  # seconds, of the aligner
 _SLACK = 0.1  # seconds that an alignment may reach behind the audio's end, which the aligner's windows overlap
 
@@ -44,7 +45,7 @@ def read_turns(path: Path) -> list[Turn]:
         EmocacheError: a line that begins a block cannot be read.
     """
     turns = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.startswith("["):
             continue
         match = _TURN.fullmatch(line)
@@ -54,14 +55,14 @@ def read_turns(path: Path) -> list[Turn]:
                 " take the file from the release again"
             )
         start, end, id_, dialogue, speaker, code, *ratings = match.groups()
-        valence, activation, dominance = (_rating(text) for text in ratings)
+        valence, activation, dominance = map(finite_number, ratings)
         turns.append(Turn(id_, dialogue, speaker, float(start), float(end), code, (valence, activation, dominance)))
     return turns
 
 
 def read_transcript(path: Path) -> dict[str, str]:
     """{turn: text} of dialog/transcriptions/<dialogue>.txt; lines without a numbered turn (`M: ...`, XX) left out."""
-    matches = filter(None, map(_SPOKEN.fullmatch, _lines(path)))
+    matches = filter(None, map(_SPOKEN.fullmatch, read_lines(path)))
     return {match["id"]: match["text"].strip() for match in matches}
 
 
@@ -78,7 +79,7 @@ def read_alignment(path: Path, duration: float | None) -> tuple[Word, ...]:
     """
     words = []
     before = -1
-    for match in filter(None, map(_ALIGNED.fullmatch, _lines(path))):
+    for match in filter(None, map(_ALIGNED.fullmatch, read_lines(path))):
         first, last, token = int(match[1]), int(match[2]), match[3]
         if first <= before or last < first:
             return ()
@@ -88,23 +89,3 @@ def read_alignment(path: Path, duration: float | None) -> tuple[Word, ...]:
     if duration is not None and words and words[-1].end > duration + _SLACK:
         return ()
     return tuple(words)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EmocacheError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:  # raters' and transcribers' remarks, typed on whatever machine
-        text = data.decode("latin-1")
-    return [line.rstrip() for line in text.split("\n")]
-
-
-def _rating(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

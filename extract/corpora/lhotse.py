@@ -56,7 +56,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
 
 
 def _find(root: Path, name: str | None) -> Path:
-    found = sorted(p for p in root.glob("*cuts*") if p.name.endswith((".jsonl", ".jsonl.gz")))
+    found = sorted(p for p in root.glob("[!.]*") if "cuts" in p.name and p.name.endswith((".jsonl", ".jsonl.gz")))
     listed = ", ".join(p.name for p in found) or "none"
     if name is not None:
         if not (root / name).is_file():

@@ -42,7 +42,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...cache import EmocacheError, Manifest, Track, Utterance
-from .files import MediaHasher, Probe, media
+from .files import MediaHasher, Probe, find_files, media
 from .sewa import clean_track, means, number_in, read_rows
 
 _Column = str | Annotated[int, Field(ge=0)]
@@ -97,9 +97,10 @@ class _Recording:
 def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifest:
     """One utterance for each folder (and episode) with media; its id is the folder's path (and the episode).
 
-    Speakers are named culture-session-subject and sessions culture-session, so that numbers which begin anew in each
-    culture or session stay apart. Folders where no pattern of [media] finds a file are no recordings. Annotations keep
-    their own stamps; the label of a track's name is its mean.
+    Speakers are named culture-session-subject and sessions culture-session, as metadata.ini has them (their own dashes
+    as underscores), so that numbers which begin anew in each culture or session stay apart, even where [values] gives
+    two cultures one name. Folders where no pattern of [media] finds a file are no recordings. Annotations keep their
+    own stamps; the label of a track's name is its mean.
 
     Args:
         root: the corpus folder.
@@ -111,7 +112,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             that finds several files, or archives that are not unpacked.
     """
     plan = _plan(mapping)
-    folders = sorted(path.parent for path in root.rglob("metadata.ini"))
+    folders = [path.parent for path in find_files(root, lambda name: name == "metadata.ini")]
     if not folders:
         raise EmocacheError(
             f"corpus sewa-basic: no metadata.ini below {root}; give the folder that holds SEWA's folders"
@@ -135,14 +136,14 @@ def _plan(mapping: Mapping[str, str]) -> _Plan:
     path = Path(mapping["file"])
     try:
         return _Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EmocacheError(f"mapping file {path} cannot be read: {error}") from error
-    except ValidationError as error:
+    except ValidationError as error:  # a ValueError, too
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise EmocacheError(
             f"mapping file {path}: {place}: {first['msg']}; docs/corpora.md shows such a file"
         ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise EmocacheError(f"mapping file {path} cannot be read: {error}") from error
 
 
 def _recordings(root: Path, folder: Path, plan: _Plan) -> list[_Recording]:
@@ -200,6 +201,8 @@ def _only_match(root: Path, pattern: str, names: Mapping[str, str]) -> Path | No
         return None
     filled = re.sub(r"\{(\w*)\}", lambda match: glob.escape(names[match[1]]), pattern)
     try:
+        if ".." in PurePosixPath(filled).parts:  # from a value in metadata.ini
+            raise ValueError("it leaves the corpus folder")
         found = sorted(path for path in root.glob(filled) if path.is_file() and not path.name.startswith("."))
     except (ValueError, NotImplementedError) as error:
         raise EmocacheError(f"pattern {pattern!r} becomes {filled!r}, which is no relative glob: {error}") from error
@@ -238,13 +241,14 @@ def _utterance(root: Path, one: _Recording, plan: _Plan, probes: Mapping[Path, P
     for name, values in plan.values.items():
         if name in fields:
             fields[name] = values.get(fields[name], fields[name])
-    session = "-".join(fields[name] for name in ("culture", "session") if name in fields)
+    names = {name: value.replace("-", "_") for name, value in one.fields.items()}  # so that the joined ones differ
+    session = "-".join(names[name] for name in ("culture", "session") if name in names)
     first = next(iter(one.media.values()))
     return Utterance(
         id=one.id,
         media=tuple(media(root, path, role, probes) for role, path in one.media.items()),
         duration=probes[first].duration,
-        speaker=f"{session}-{fields['subject']}",
+        speaker=f"{session}-{names['subject']}",
         session=session,
         culture=fields.get("culture"),
         language=fields.get("language"),

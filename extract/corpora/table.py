@@ -1,6 +1,8 @@
 """Any folder of media with one table of utterances beside them: CSV, TSV or Parquet."""
 
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -8,10 +10,11 @@ from typing import Any
 from ...cache import EmocacheError, Manifest, Media, Utterance
 from ..media import VIDEO_SUFFIXES
 from .files import MediaHasher, Probe, media
-from .table_file import find_table, read_table
+from .table_file import find_table, finite_number, read_table
 
 _TEXTS = ("speaker", "session", "culture", "language", "gender", "split", "text")
 _FIELDS = ("id", "file", "start", "end", *_TEXTS)
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")  # of spreadsheets in most of Europe
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "validation", "val", "dev", "devel", "development"), "valid"),
@@ -61,7 +64,7 @@ def utterances(
     ids = _ids(source, cells["id"])
     paths = _paths(source, root, cells["file"])
     probes = hasher.probe(set(paths))
-    values = {name: _label(columns[column]) for name, column in labels.items()}
+    values = {name: _label(source, column, columns[column]) for name, column in labels.items()}
     found = []
     for row, (id_, path) in enumerate(zip(ids, paths, strict=True)):
         start, end = (_seconds(source, row, f, cells[f][row]) if f in cells else None for f in ("start", "end"))
@@ -144,7 +147,7 @@ def _paths(source: Path, root: Path, cells: Sequence[Any]) -> list[Path]:
             raise EmocacheError(
                 f"{source.name}, row {row + 1}: {str(cell)!r} leaves {root}; media paths are relative to that folder"
             )
-        paths.append(root / name)
+        paths.append(_found(root, name))
     missing = [path for path in dict.fromkeys(paths) if not path.is_file()]
     if missing:
         shown = ", ".join(path.relative_to(root).as_posix() for path in missing[:3])
@@ -153,6 +156,12 @@ def _paths(source: Path, root: Path, cells: Sequence[Any]) -> list[Path]:
             " paths are relative to that folder; copy the files there or remove their rows"
         )
     return paths
+
+
+def _found(root: Path, name: PurePosixPath) -> Path:
+    """The file of that name, with its accents on the letters or, as macOS writes them, off."""
+    forms = [name, *(PurePosixPath(unicodedata.normalize(form, str(name))) for form in ("NFC", "NFD"))]
+    return next((root / form for form in forms if (root / form).is_file()), root / name)
 
 
 def _media(root: Path, path: Path, probes: Mapping[Path, Probe]) -> tuple[Media, ...]:
@@ -181,18 +190,10 @@ def _seconds(source: Path, row: int, field: str, cell: Any) -> float | None:
     text = _text(cell)
     if text is None:
         return None
-    seconds = _number(text)
+    seconds = finite_number(text)
     if seconds is None or seconds < 0:
         raise EmocacheError(f"{source.name}, row {row + 1}: {field} {text!r} is not a number of seconds")
     return seconds
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _split(source: Path, row: int, text: str) -> str:
@@ -208,10 +209,16 @@ def _is_plain(cells: Sequence[Any]) -> bool:
     return not any(isinstance(cell, (list, dict, bytes)) for cell in cells)
 
 
-def _label(cells: Sequence[Any]) -> list[str | float | None]:
+def _label(source: Path, column: str, cells: Sequence[Any]) -> list[str | float | None]:
     """Numbers where every cell is one, text otherwise; NaN and empty cells are missing."""
     texts = [_text(cell) for cell in cells]
-    numbers = [None if text is None else _number(text) for text in texts]
-    if any(text is not None and number is None for text, number in zip(texts, numbers, strict=True)):
+    numbers = [None if text is None else finite_number(text) for text in texts]
+    others = [text for text, number in zip(texts, numbers, strict=True) if text is not None and number is None]
+    if others and all(map(_DECIMAL_COMMA.fullmatch, others)):
+        raise EmocacheError(
+            f"{source.name}: label column {column} has a decimal comma in {others[0]!r}; write points, or leave the"
+            " column out by naming the others with --map label=COLUMN"
+        )
+    if others:
         return list(texts)
     return list(numbers)

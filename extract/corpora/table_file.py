@@ -1,5 +1,6 @@
 """Reading a table of any of the kinds the `table` corpus takes."""
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ def find_table(root: Path, name: str | None) -> Path:
     Raises:
         EmocacheError: there is no table, there are several, or the one named is not there.
     """
-    found = sorted(p for p in root.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
+    found = sorted(p for p in root.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file() and p.name[0] != ".")
     listed = ", ".join(p.name for p in found)
     if name is not None:
         source = root / name
@@ -71,3 +72,12 @@ def _read_text(source: Path) -> Any:
         null_values=list(_MISSING),
     )
     return csv.read_csv(source, parse_options=parse, convert_options=convert)
+
+
+def finite_number(text: str) -> float | None:
+    """The number that a cell holds; None where it holds no finite one."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

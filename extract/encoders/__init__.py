@@ -47,11 +47,7 @@ def load(
     entry = REGISTRY.get(name)
     model: Encoder
     if is_outside(name):
-        factory = load_outside(name, "--encoder")
-        wants_runtime = "runtime" in signature(factory).parameters
-        model = factory(runtime=_runtime(device, precision)) if wants_runtime else factory()
-        check_stream_name(model.name)
-        return model
+        return _outside(name, device, precision)
     if entry is not None and entry.hub is None and entry.file is None:
         model = _implementation(entry.family)()
         return model
@@ -65,6 +61,24 @@ def load(
         return model
     short, family, checkpoint = find(name, checkpoints, offline)
     model = _implementation(family)(check_stream_name(short), checkpoint, _runtime(device, precision))
+    return model
+
+
+def _outside(name: str, device: str, precision: str) -> Encoder:
+    factory = load_outside(name, "--encoder")
+    try:
+        call = signature(factory)
+        wants = ["runtime"] if "runtime" in call.parameters else []
+        call.bind(**dict.fromkeys(wants))
+    except (TypeError, ValueError) as error:
+        raise EmocacheError(
+            f"--encoder {name}: cannot be called without arguments, or with `runtime` alone ({error}); see `Encoder`"
+        ) from error
+    model: Encoder = factory(**{key: _runtime(device, precision) for key in wants})
+    lacking = [member for member in vars(Encoder) if not member.startswith("_") and not hasattr(model, member)]
+    if lacking:
+        raise EmocacheError(f"--encoder {name}: {type(model).__name__} is no encoder, it lacks {', '.join(lacking)}")
+    check_stream_name(model.name)
     return model
 
 

@@ -188,8 +188,12 @@ def _read(file: Path, model: AlexNet) -> dict[str, Tensor]:
                     raise EmocacheError(
                         f"{file}: {key} has shape {found}, torchvision's AlexNet {shape}; is this another network?"
                     )
-            return {key: stored.get_tensor(key).float() for key in expected}
+            weights = {key: stored.get_tensor(key).float() for key in expected}
     except FileNotFoundError as error:
         raise EmocacheError(f"{file}: there is no such file; it should hold torchvision's AlexNet") from error
     except (SafetensorError, OSError) as error:
         raise EmocacheError(f"{file} cannot be read as safetensors: {error}; save or copy it again") from error
+    for key, weight in weights.items():
+        if not weight.isfinite().all():  # else each utterance would fail for it
+            raise EmocacheError(f"{file}: {key} holds NaN or infinity; save or copy it again")
+    return weights

@@ -83,6 +83,8 @@ class Encoder(Protocol):
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
         """Encode one batch; each clip's result is what it would be alone.
 
+        On a GPU two threads may call it at once; `Runtime.exact` and `Runtime.model` let one in at a time.
+
         Args:
             clips: any number; those with a fault in their input do not disturb the others.
             layers: the layers wanted, None for the last; all come out of one pass.

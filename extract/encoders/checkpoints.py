@@ -65,7 +65,7 @@ class Checkpoint:
         """The safetensors files, in a fixed order.
 
         Raises:
-            EmocacheError: there are none, or one that the index names is missing.
+            EmocacheError: there are none, one that the index names is missing, or the index is not one.
         """
         if (self.folder / _WEIGHTS).is_file():
             return [self.folder / _WEIGHTS]
@@ -75,7 +75,13 @@ class Checkpoint:
             raise EmocacheError(
                 f"{self.folder}: expected {_WEIGHTS}, found {found}; docs/encoders.md shows how to convert a checkpoint"
             )
-        files = [self.folder / name for name in sorted(set(index.get("weight_map", {}).values()))]
+        names = index.get("weight_map")
+        names = list(names.values()) if isinstance(names, dict) else []
+        if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
+            raise EmocacheError(
+                f"{self.folder / _INDEX}: weight_map does not name files beside it; copy the checkpoint again"
+            )
+        files = [self.folder / name for name in sorted(set(names))]
         for file in files:
             if not file.is_file():
                 raise EmocacheError(f"{file} is missing, though {_INDEX} names it; copy the checkpoint again")

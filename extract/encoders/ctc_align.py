@@ -20,6 +20,7 @@ from .word_times import Scores, best_path
 _FRAME = 0.02  # seconds
 _MAX_CELLS = 1 << 26  # frames times states of the search, 5 bytes each: some three minutes of speech
 _FILES = ("preprocessor_config.json", "vocab.json", "tokenizer_config.json")
+_APOSTROPHES = "\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}"
 Span = tuple[float, float, float | None]
 """First frame, frame after the last, mean probability of the labels over their frames."""
 
@@ -28,9 +29,10 @@ class CtcAlign:
     """The time span of every word of the text: what is said is taken as given, only when is searched.
 
     The text is cut at white space. Of each word the letters that the vocabulary has are kept, in the case it has them,
-    without accents where it lacks the accented letter; between words stands the word delimiter. The best path through
-    the frames' label probabilities (20 ms each) gives each word the frames from its first letter to its last. A word
-    without any known letter (a number, a dash) gets the gap between its neighbours, and no score.
+    without accents where it lacks the accented letter, typographic apostrophes as plain ones; between words stands the
+    word delimiter. The best path through the frames' label probabilities (20 ms each) gives each word the frames from
+    its first letter to its last. A word without any known letter (a number, a dash) gets the gap between its
+    neighbours, and no score.
 
     A row is {"words": [{"word", "start", "end", "score"}], "source": "ctc-<model>"}: the words of `text.split()` in
     order; seconds from the utterance's start, inside the clip; `score` is the mean probability of the word's letters
@@ -146,7 +148,8 @@ def spell(word: str, vocabulary: Mapping[str, int]) -> list[int]:
     labels: list[int] = []
     for letter in unicodedata.normalize("NFC", word):
         plain = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
-        for form in (letter, letter.upper(), letter.lower(), plain, plain.upper(), plain.lower()):
+        straight = "'" if letter in _APOSTROPHES else letter
+        for form in (letter, letter.upper(), letter.lower(), plain, plain.upper(), plain.lower(), straight):
             if all(c in vocabulary for c in form):
                 labels += [vocabulary[c] for c in form]
                 break
@@ -169,17 +172,13 @@ def _label_path(log_probs: Scores, labels: Sequence[int], blank: int) -> npt.NDA
 
 
 def _with_gaps(spans: Mapping[int, Span], count: int, frames: float) -> list[Span]:
-    known = sorted(spans)
     out: list[Span] = []
-    for number in range(count):
-        if number in spans:
-            out.append(spans[number])
-            continue
-        before = max((k for k in known if k < number), default=-1)
-        after = min((k for k in known if k > number), default=count)
+    for before, after in pairwise([-1, *sorted(spans), count]):
         start = spans[before][1] if before >= 0 else 0.0
-        width = ((spans[after][0] if after < count else frames) - start) / (after - before - 1)
-        out.append((start + width * (number - before - 1), start + width * (number - before), None))
+        end = spans[after][0] if after < count else frames
+        width = (end - start) / max(after - before - 1, 1)
+        out += [(start + width * i, start + width * (i + 1), None) for i in range(after - before - 1)]
+        out += [spans[after]] if after < count else []
     return out
 
 

@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import EmocacheError, InputFailure, Item, Utterance
+from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
-from ..detectors import require_dlib
+from ..detectors import Picture, require_dlib
 from ..faces import FaceVideo
 from .base import Clip, LayerItems, Layers, check_layer
 from .checkpoints import file_sha256
-from .face_clips import encode_videos, images_and_boxes, pictures
+from .face_clips import encode_pictures, images_and_boxes, pictures
 
 _PACKAGE = "face_recognition_models"
 _LANDMARKS = "shape_predictor_5_face_landmarks.dat"
@@ -83,17 +82,13 @@ class DlibFace:
         """See `Encoder.encode`."""
         for layer in layers:
             check_layer(self.name, layer, self.layers)
+        return encode_pictures(clips, self._chips, self._describe, _CHUNK)
 
-        def run(video: FaceVideo) -> LayerItems:
-            chips = self._chips(video)
-            chunks = []
-            while chunk := list(islice(chips, _CHUNK)):
-                chunks.append(np.array(self._network.compute_face_descriptor(chunk, 0), np.float32))
-            return {None: Item(np.concatenate(chunks), video.times, {"face_found": video.found})}
+    def _describe(self, chips: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """B chips to (B, 128)."""
+        return np.array(self._network.compute_face_descriptor(list(chips), 0), np.float32)
 
-        return encode_videos(clips, run)
-
-    def _chips(self, video: FaceVideo) -> Iterator[npt.NDArray[np.uint8]]:
+    def _chips(self, video: FaceVideo) -> Iterator[Picture]:
         """The faces, upright, each (150, 150, 3) RGB."""
         for image, box in images_and_boxes(video):
             left, top, right, bottom = (round(float(edge)) for edge in box)

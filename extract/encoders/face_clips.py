@@ -1,13 +1,17 @@
 """What all encoders of faces share: clips one after the other, and pictures in chunks."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import InputFailure, Utterance
+from ...cache import InputFailure, Item, Utterance
+from ..detectors import Picture
 from ..faces import FaceVideo
 from .base import Clip, LayerItems, seconds
+
+Network = Callable[[Sequence[Picture]], npt.NDArray[np.float32]]
 
 CHUNK = 32
 """The most pictures that go through a network of faces at once; bounds memory on long clips."""
@@ -15,7 +19,8 @@ CHUNK = 32
 SIZE = 224
 """Width and height in pixels of the crops that networks of faces take here."""
 
-_FRAMES_A_SECOND = 30.0  # a guess: the manifest does not tell
+FRAMES_A_SECOND = 30.0
+"""Of a video, where all pictures are taken; a guess, since the manifest does not tell."""
 
 
 def encode_videos(clips: Sequence[Clip], run: Callable[[FaceVideo], LayerItems]) -> list[LayerItems | InputFailure]:
@@ -38,7 +43,29 @@ def encode_videos(clips: Sequence[Clip], run: Callable[[FaceVideo], LayerItems])
     return results
 
 
-def images_and_boxes(video: FaceVideo) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
+def encode_pictures(
+    clips: Sequence[Clip], crops: Callable[[FaceVideo], Iterator[Picture]], network: Network, size: int
+) -> list[LayerItems | InputFailure]:
+    """Encode each picture on its own: a vector a frame, at the frame's times, and `face_found`.
+
+    Args:
+        clips: the batch.
+        crops: gives the face of each frame of a video, cut out, one by one.
+        network: takes at most `size` of these and gives a float32 vector for each, (B, D).
+        size: bounds memory.
+    """
+
+    def run(video: FaceVideo) -> LayerItems:
+        faces = crops(video)
+        vectors = []
+        while chunk := list(islice(faces, size)):
+            vectors.append(network(chunk))
+        return {None: Item(np.concatenate(vectors), video.times, {"face_found": video.found})}
+
+    return encode_videos(clips, run)
+
+
+def images_and_boxes(video: FaceVideo) -> Iterator[tuple[Picture, npt.NDArray[np.float32]]]:
     """The frames of a video in order, (H, W, 3) RGB, each with its box.
 
     Raises:
@@ -49,4 +76,4 @@ def images_and_boxes(video: FaceVideo) -> Iterator[tuple[npt.NDArray[np.uint8], 
 
 def pictures(utterance: Utterance) -> int:
     """Video frames the utterance may have, at least 1; for planning only."""
-    return max(1, round(seconds(utterance) * _FRAMES_A_SECOND))
+    return max(1, round(seconds(utterance) * FRAMES_A_SECOND))

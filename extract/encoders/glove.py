@@ -1,6 +1,7 @@
 """Word vectors from a text file (GloVe, word2vec, fastText): one frame per word."""
 
 import hashlib
+import re
 import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
@@ -162,7 +163,7 @@ class VectorFile:
         with self._file.open("rb") as file:
             first = file.readline(_MAX_LINE)
         parts = first.rstrip().split(b" ")
-        if len(parts) == 2 and parts[0].isdigit() and parts[1].isdigit() and int(parts[1]):
+        if len(parts) == 2 and all(re.fullmatch(rb"\d{1,9}", part) for part in parts) and int(parts[1]):
             return int(parts[1]), int(parts[0])
         dim = len(parts) - 1
         if dim < 1:

@@ -4,8 +4,8 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from .checkpoints import Checkpoint
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Weights that inference never touches, which some checkpoints therefore lack.
 _UNUSED = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
+# Passes overlap on the device, but are launched one at a time: hooks and masked norms belong to the model, the flags of
+# `_full_precision` to the process, and it is while it is launched that a pass takes its memory.
+_LAUNCHING = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,6 @@ class Runtime:
 
     device: torch.device
     precision: str  # "float32", "bf16" or "fp16"
-    # Hooks and masked norms belong to the model, so passes may overlap on the device but not while they are launched.
-    launching: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @classmethod
     def create(cls, device: str, precision: str) -> "Runtime":
@@ -49,6 +50,11 @@ class Runtime:
             raise EmocacheError(f"device {device!r}: torch sees {count} CUDA devices; use --device cpu")
         return cls(chosen, precision)
 
+    @property
+    def few(self) -> int:
+        """Windows of one long clip that go through the model together: what keeps the device busy in little memory."""
+        return 8 if self.device.type == "cuda" else 2
+
     def send(self, batch: Tensor) -> Tensor:
         """Copy to the device, from pinned memory if that is a GPU, without waiting."""
         if self.device.type == "cuda":
@@ -57,22 +63,18 @@ class Runtime:
 
     @contextmanager
     def exact(self) -> Iterator[None]:
-        """No gradients, no autocast, no TF32 in convolutions, deterministic kernels: for front ends."""
-        with (
-            torch.inference_mode(),
-            # By default cuDNN runs float32 convolutions in TF32, which keeps 10 bits of the mantissa.
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
+        """No gradients, no autocast, no TF32, deterministic kernels, one thread at a time: for front ends.
+
+        Waiting for the device, as `.cpu()` does, belongs outside, or no other thread can go on meanwhile.
+        """
+        with _LAUNCHING, torch.inference_mode(), _full_precision():
             yield
 
     @contextmanager
     def model(self) -> Iterator[None]:
-        """Like `exact`, and autocast to the precision asked for, one thread at a time: for the model itself."""
-        with ExitStack() as stack:
-            stack.enter_context(self.launching)
-            stack.enter_context(self.exact())
-            if self.precision in _AUTOCAST:
-                stack.enter_context(torch.autocast(self.device.type, _AUTOCAST[self.precision]))
+        """Like `exact`, and autocast to the precision asked for: for the model itself."""
+        reduced = _AUTOCAST.get(self.precision)
+        with self.exact(), torch.autocast(self.device.type, reduced) if reduced else nullcontext():
             yield
 
     def load(self, model_class: Any, checkpoint: Checkpoint, **options: Any) -> Any:
@@ -90,7 +92,8 @@ class Runtime:
                     checkpoint.folder, local_files_only=True, use_safetensors=True, trust_remote_code=False,
                     dtype=torch.float32, output_loading_info=True, **options,
                 )  # fmt: skip
-        except Exception as error:  # safetensors, json, shape and version errors share no base class
+                model = model.eval().requires_grad_(False).to(self.device)
+        except Exception as error:  # safetensors, json, shape, version and memory errors share no base class
             line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise EmocacheError(f"{checkpoint.folder}: the checkpoint cannot be loaded: {line}") from error
         missing = sorted(key for key in report["missing_keys"] if not _UNUSED.search(key))
@@ -99,12 +102,19 @@ class Runtime:
                 f"{checkpoint.folder}: {len(missing)} weights of a {checkpoint.model_type} model are missing, such as"
                 f" {missing[0]}; is this a complete checkpoint of that kind?"
             )
-        return model.eval().requires_grad_(False).to(self.device)
+        return model
 
 
 def device_memory(device: str) -> Callable[[], tuple[int, int]]:
-    """Function that tells how many bytes passes took at most since its last call, and how many they could take."""
+    """Function that tells how many bytes passes took at most since its last call, and how many they could take.
+
+    What the device holds when this is called, the weights, is not counted.
+
+    Args:
+        device: "auto", "cuda" or "cuda:1", and there is one.
+    """
     chosen = torch.device("cuda" if device == "auto" else device)
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     weights = torch.cuda.memory_allocated(chosen)
     torch.cuda.reset_peak_memory_stats(chosen)
 
@@ -154,6 +164,18 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32, which keeps 10 bits of the mantissa: cuDNN's default, and in some containers that of matrix products."""
+    usual = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(usual)
 
 
 @contextmanager

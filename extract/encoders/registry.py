@@ -57,6 +57,7 @@ class Variant:
 VARIANTS = (
     Variant("", "-cls", "text", "text-cls", "first token's vector"),
     Variant("", "-padded", "whisper", "whisper-padded", "all 1500 frames of each 30 s"),
+    Variant("", "-overlap", "whisper", "whisper-overlap", "windows of 30 s every 20 s"),
     Variant("transcript-", "", "whisper", "transcript", "text, English translation and word times"),
     Variant("align-", "", "wav2vec2", "align", "word times by CTC forced alignment"),
 )
@@ -76,6 +77,7 @@ IMPLEMENTATIONS = {
     "marlin": "marlin:Marlin",
     "whisper": "whisper:Whisper",
     "whisper-padded": "whisper:PaddedWhisper",
+    "whisper-overlap": "whisper:OverlappingWhisper",
     "wav2vec2": "wav2vec2:Wav2Vec2",
     "text": "text:TokenText",
     "text-cls": "text:ClsText",

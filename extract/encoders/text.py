@@ -1,6 +1,7 @@
 """BERT and its relatives: the last hidden states of a text's tokens, or the first token's alone."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance, Word
 from ...cache.recipe import Recipe
+from ...cache.segments import is_special
 from .base import Clip, LayerItems, Layers, check_layer, seconds
 from .checkpoints import Checkpoint
 from .inference import Runtime, captured
@@ -23,9 +25,9 @@ class TokenText:
 
     `aux["word"]` is the index of the whitespace-separated word a token belongs to, -1 for special tokens and blanks. A
     token's times are those of its word, if the utterance's words are known and are the words of its text (letter case
-    and punctuation aside); they are NaN otherwise, and where the token has no word. Texts longer than the model can
-    take are cut at the recipe's `max_length` tokens. The text reaches the tokenizer as it is: the checkpoint decides
-    about case.
+    and punctuation aside); they are NaN otherwise, and where the token has no word or one without letters and digits.
+    Texts longer than the model can take are cut at the recipe's `max_length` tokens. The text reaches the tokenizer as
+    it is: the checkpoint decides about case.
     """
 
     inputs: tuple[str, ...] = ("text", "words")
@@ -138,16 +140,21 @@ def token_words(text: str, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int
 
 
 def token_times(word: npt.NDArray[np.int32], text: str, words: Sequence[Word]) -> npt.NDArray[np.float64]:
-    """(T, 2) seconds: the span of each token's word; NaN where it has none or `words` are not those of the text."""
-    times = np.full((len(word), 2), np.nan)
-    if words and [_plain(w) for w in text.split()] == [_plain(w.word) for w in words]:
-        spans = np.asarray([(w.start, w.end) for w in words], np.float64)
-        times[word >= 0] = spans[word[word >= 0]]
-    return times
+    """(T, 2) seconds: the span of each token's word; NaN where it has none or `words` are not those of the text.
+
+    Words are compared by their letters and digits. Those without any, such as a dash, and what stands for a noise, such
+    as [LAUGHTER], have no times, and need not be the same in both.
+    """
+    written = [_plain(word) for word in text.split()]
+    said = [w for w in words if _plain(w.word)]
+    spans = np.full((len(written) + 1, 2), np.nan)  # the last stands for no word, -1
+    if list(filter(None, written)) == [_plain(w.word) for w in said]:
+        spans[[i for i, plain in enumerate(written) if plain]] = np.reshape([(w.start, w.end) for w in said], (-1, 2))
+    return spans[word]
 
 
 def _plain(word: str) -> str:
-    return re.sub(r"\W", "", word).casefold()
+    return "" if is_special(word) else re.sub(r"\W", "", unicodedata.normalize("NFKC", word)).casefold()
 
 
 def _text_fault(text: str | None) -> InputFailure | None:

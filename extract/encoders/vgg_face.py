@@ -1,6 +1,6 @@
 """VGG-Face (Parkhi, Vedaldi and Zisserman 2015, Deep Face Recognition): its convolutions, over every face of a clip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ...cache import InputFailure, Item, Utterance
+from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
+from ..detectors import Picture
 from ..faces import FaceVideo, crop_face
 from .base import Clip, LayerItems, Layers, check_layer
 from .checkpoints import file_sha256
-from .face_clips import CHUNK, SIZE, encode_videos, images_and_boxes, pictures
+from .face_clips import CHUNK, SIZE, encode_pictures, images_and_boxes, pictures
 from .inference import Runtime
 from .keras_file import Weights, read_convolutions
 
@@ -89,23 +90,19 @@ class VggFace:
         """See `Encoder.encode`."""
         for layer in layers:
             check_layer(self.name, layer, self.layers)
+        return encode_pictures(clips, _crops, self._forward, CHUNK)
 
-        def run(video: FaceVideo) -> LayerItems:
-            crops = (crop_face(image, box, SIZE, _MARGIN) for image, box in images_and_boxes(video))
-            chunks = []
-            while chunk := list(islice(crops, CHUNK)):
-                chunks.append(self._forward(np.stack(chunk)))
-            return {None: Item(np.concatenate(chunks), video.times, {"face_found": video.found})}
-
-        return encode_videos(clips, run)
-
-    def _forward(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(B, 224, 224, 3) RGB to (B, 512)."""
+    def _forward(self, crops: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """B pictures (224, 224, 3) RGB to (B, 512)."""
         with self._runtime.exact():
-            bgr = self._runtime.send(torch.from_numpy(crops)).flip(-1).float() - self._means
+            bgr = self._runtime.send(torch.from_numpy(np.stack(crops))).flip(-1).float() - self._means
         with self._runtime.model():
             pool5: Tensor = self._model(bgr.permute(0, 3, 1, 2))
         return pool5.amax(dim=(2, 3)).float().cpu().numpy()
+
+
+def _crops(video: FaceVideo) -> Iterator[Picture]:
+    return (crop_face(image, box, SIZE, _MARGIN) for image, box in images_and_boxes(video))
 
 
 def _kernels() -> dict[str, tuple[int, ...]]:

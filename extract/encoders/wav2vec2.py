@@ -95,13 +95,15 @@ class Wav2Vec2:
                 _LOG.warning("utterance %s: %d samples, filled up with zeros to %d", clip.id, clip.audio.size, _FIELD)
 
         def forward(rows: list[Audio]) -> Mapping[int | None, Tensor]:
+            lengths = [len(row) for row in rows]
+            values, mask = self._padded(rows)
             with self._runtime.model(), captured(self._model.encoder.layers, list(wanted.values())) as found:
-                last = self._forward(rows)
+                last = self._forward(values, mask, lengths)
             return {layer: last if number is None else found[number] for layer, number in wanted.items()}
 
         def run(audios: list[Audio]) -> list[Mapping[int | None, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
             ready = [self._prepare(audio) for audio in audios]
-            return encode_windows(ready, _cut(ready), forward)
+            return encode_windows(ready, _cut(ready), forward, self._runtime.few)
 
         return encode_audio(clips, run)
 
@@ -111,17 +113,20 @@ class Wav2Vec2:
             audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
         return np.pad(audio, (0, max(0, _FIELD - len(audio))))
 
-    def _forward(self, rows: Sequence[Audio]) -> Tensor:
-        lengths = [len(row) for row in rows]
-        padded = np.zeros((len(rows), max(lengths)), np.float32)
+    def _padded(self, rows: Sequence[Audio]) -> tuple[Tensor, Tensor]:
+        """Samples, (B, n) float32, and which of them are of the clip, (B, n) bool, on the device."""
+        lengths = torch.tensor([len(row) for row in rows])
+        padded = np.zeros((len(rows), int(lengths.max())), np.float32)
         for target, row in zip(padded, rows, strict=True):
             target[: len(row)] = row
+        valid = torch.arange(padded.shape[1]) < lengths[:, None]
+        return self._runtime.send(torch.from_numpy(padded)), self._runtime.send(valid)
+
+    def _forward(self, values: Tensor, mask: Tensor, lengths: Sequence[int]) -> Tensor:
         if self._group_norm is not None:
             self._group_norm.lengths = [(n - _KERNELS[0]) // _STRIDES[0] + 1 for n in lengths]
         if self._batch_norm is not None:
             self._batch_norm.lengths = [frames(n) for n in lengths]
-        valid = torch.arange(padded.shape[1]) < torch.tensor(lengths)[:, None]
-        values, mask = self._runtime.send(torch.from_numpy(padded)), self._runtime.send(valid.long())
         hidden: Tensor = self._model(values, attention_mask=mask).last_hidden_state
         return hidden
 

@@ -18,6 +18,7 @@ from .windows import Window, encode_windows
 
 _HOP, _N_FFT = 160, 400
 _WINDOW = 30 * SAMPLE_RATE
+_CONTEXT = 5 * SAMPLE_RATE  # of windows that overlap, on either side
 
 
 def frames(n: int) -> int:
@@ -36,6 +37,7 @@ class Whisper:
     inputs: tuple[str, ...] = ("audio",)
     rate: float | None = 50.0
     _kept = "valid"  # frames
+    _overlap = 0  # seconds
 
     def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self.name = name
@@ -66,7 +68,9 @@ class Whisper:
             "preprocessing": {
                 "sample_rate": SAMPLE_RATE, "features": "log-mel", "bands": self._bands, "n_fft": _N_FFT, "hop": _HOP,
             },
-            "windowing": {"seconds": 30, "overlap_seconds": 0, "padding": "silence", "frames": self._kept},
+            "windowing": {
+                "seconds": 30, "overlap_seconds": self._overlap, "padding": "silence", "frames": self._kept,
+            },
         }  # fmt: skip
 
     def expected_frames(self, utterance: Utterance) -> int:
@@ -88,7 +92,8 @@ class Whisper:
                 last = self._model(mel).last_hidden_state
             return {layer: last if number is None else found[number] for layer, number in wanted.items()}
 
-        return encode_audio(clips, lambda audios: encode_windows(audios, self._cut(audios), forward))
+        few = self._runtime.few
+        return encode_audio(clips, lambda audios: encode_windows(audios, self._cut(audios), forward, few))
 
     def _frames(self, n: int) -> int:
         return frames(n)
@@ -125,6 +130,35 @@ class PaddedWhisper(Whisper):
 
     def _frames(self, n: int) -> int:
         return frames(_WINDOW)
+
+
+class OverlappingWhisper(Whisper):
+    """The same with windows of 30 s every 20 s: away from its ends, every frame has at least 5 s on either side.
+
+    Clips of up to 30 s are what they are without overlap.
+    """
+
+    _overlap = 10
+
+    def cost(self, utterance: Utterance) -> float:
+        """See `Encoder.cost`."""
+        return 30.0 * len(_overlapping(samples(utterance)))
+
+    def _cut(self, audios: Sequence[Audio]) -> list[Window]:
+        windows = []
+        for clip, audio in enumerate(audios):
+            starts = _overlapping(len(audio))
+            for start, following in zip(starts, [*starts[1:], None], strict=True):
+                stop = min(start + _WINDOW, len(audio))
+                skip = frames(_CONTEXT) if start else 0
+                end = frames(stop - start) if following is None else frames(following + _CONTEXT - start)
+                windows.append(Window(clip, start, stop, skip, end - skip))
+        return windows
+
+
+def _overlapping(n: int) -> list[int]:
+    """First samples of the windows; the last window holds the end."""
+    return [0, *range(_WINDOW - 2 * _CONTEXT, n - 2 * _CONTEXT, _WINDOW - 2 * _CONTEXT)]
 
 
 def _mel_filters(checkpoint: Checkpoint, bands: int) -> npt.NDArray[np.float64]:

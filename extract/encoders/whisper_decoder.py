@@ -88,9 +88,9 @@ class WhisperDecoder:
 
     def states(self, rows: Sequence[Audio]) -> Tensor:
         """(B, 1500, D) output of the encoder for windows of up to 30 s, filled up with silence."""
-        with self._runtime.exact():
-            mel = self._front_end(list(rows), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
-            mel = self._runtime.send(mel)
+        # On the CPU and without a lock: another thread may run the model meanwhile.
+        mel = self._front_end(list(rows), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+        mel = self._runtime.send(mel)
         with self._runtime.model():
             states: Tensor = self._model.get_encoder()(mel).last_hidden_state
         return states

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .base import Audio
 
-_FEW = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -28,31 +26,45 @@ def encode_windows(
     audios: Sequence[Audio],
     windows: Sequence[Window],
     forward: Callable[[list[Audio]], Mapping[int | None, Tensor]],
+    few: int = 2,
 ) -> list[Mapping[int | None, npt.NDArray[np.float32]]]:
     """Run all windows and join the kept frames of each clip.
 
-    A pass holds as many windows as there are clips, or a few, so that one long clip does not become a huge batch.
+    A pass holds as many windows as there are clips, so that one long clip does not become a huge batch.
 
     Args:
         audios: the clips' samples.
         windows: in the order of the clips and of time.
         forward: takes the windows' samples and gives {layer: (B, T, D)} on any device.
+        few: windows that a pass may hold however few the clips are, see `Runtime.few`.
 
     Returns:
         {layer: (T, D) float32} for each clip.
     """
-    width = max(len(audios), _FEW)
+    width = max(len(audios), few)
     order = sorted(range(len(windows)), key=lambda w: windows[w].start - windows[w].stop)
-    kept: list[dict[int | None, npt.NDArray[np.float32]]] = [{} for _ in windows]
+    kept: dict[int, dict[int | None, npt.NDArray[np.float32]]] = {}
     for first in range(0, len(order), width):
-        chosen = order[first : first + width]
-        hidden = forward([audios[windows[w].clip][windows[w].start : windows[w].stop] for w in chosen])
-        bounds = np.cumsum([windows[w].keep for w in chosen])[:-1]
-        for layer, states in hidden.items():
-            valid = [states[b, windows[w].skip : windows[w].skip + windows[w].keep] for b, w in enumerate(chosen)]
-            # Packed on the device: padding is never copied back.
-            packed = torch.cat(valid).float().cpu().numpy()
-            for w, frames in zip(chosen, np.split(packed, bounds), strict=True):
-                kept[w][layer] = frames
-    parts = [[kept[w] for w, window in enumerate(windows) if window.clip == clip] for clip in range(len(audios))]
+        numbers = order[first : first + width]
+        chosen = [windows[w] for w in numbers]
+        rows = [audios[window.clip][window.start : window.stop] for window in chosen]
+        kept.update(zip(numbers, _kept(forward(rows), chosen), strict=True))
+    parts: list[list[dict[int | None, npt.NDArray[np.float32]]]] = [[] for _ in audios]
+    for w, window in enumerate(windows):
+        parts[window.clip].append(kept[w])
     return [{layer: np.concatenate([part[layer] for part in clip]) for layer in clip[0]} for clip in parts]
+
+
+def _kept(
+    hidden: Mapping[int | None, Tensor], windows: Sequence[Window]
+) -> list[dict[int | None, npt.NDArray[np.float32]]]:
+    """The kept frames of each window on the host. Nothing of a pass stays on the device while the next one runs."""
+    kept: list[dict[int | None, npt.NDArray[np.float32]]] = [{} for _ in windows]
+    bounds = np.cumsum([window.keep for window in windows])[:-1]
+    for layer, states in hidden.items():
+        valid = [states[b, window.skip : window.skip + window.keep] for b, window in enumerate(windows)]
+        # Packed on the device: padding is never copied back.
+        packed = torch.cat(valid).float().cpu().numpy()
+        for frames, found in zip(np.split(packed, bounds), kept, strict=True):
+            found[layer] = frames
+    return kept

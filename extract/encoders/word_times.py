@@ -44,7 +44,7 @@ def best_path(scores: Scores, skip: npt.NDArray[np.bool_], ends: int) -> npt.NDA
     path = np.empty(len(scores), np.int64)
     for t in range(len(scores) - 1, -1, -1):
         path[t] = state
-        state -= moves[t, state]
+        state -= int(moves[t, state])  # of an int8, which would make the state one
     return path
 
 

@@ -1,6 +1,8 @@
 """The manifest: what goes in comes out, what cannot be is refused, and item keys follow the declared inputs."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,3 +207,19 @@ def test_keys_through_another_stream_follow_what_that_one_depends_on() -> None:
         assert corpus(FULL).item_keys("f" * 64, [other])[FULL.id] != key
     twice = {"stream": "c" * 64, "inputs": [upstream]}
     assert corpus(heard).item_keys("f" * 64, [twice]) != corpus(FULL).item_keys("f" * 64, [twice])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux lists a process's threads")
+def test_reading_leaves_no_thread_that_could_outlive_the_interpreter(tmp_path: Path) -> None:
+    """Such a thread aborts the process at exit, now and then; a table shard is read by the same function."""
+    (tmp_path / "manifest").write_bytes(corpus(FULL, BARE).to_bytes())
+    script = (
+        "import os, pathlib, sys, pyarrow\n"
+        "from emocache.cache import Manifest\n"
+        "data = pathlib.Path(sys.argv[1]).read_bytes()\n"
+        "pyarrow.array([1])\n"  # starts the allocator's own thread
+        "before = os.listdir('/proc/self/task')\n"
+        "Manifest.from_bytes('toy', data)\n"
+        "assert os.listdir('/proc/self/task') == before"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "manifest")], check=True)

@@ -87,6 +87,19 @@ def test_what_is_published_is_for_load(actors: Path, monkeypatch: pytest.MonkeyP
     assert take("ravdess-again", actors).published is None
 
 
+def test_published_splits_stand_beside_the_splits(tmp_path: Path) -> None:
+    emotions = "Anger,Boredom,Calmness,Concentration,Determination,Excitement,Interest,Sadness,Tiredness"
+    write_wav(tmp_path / "wav" / "a.wav", 0.1)
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "train.csv").write_text(f"filename,{emotions}\na.wav{',0' * 9}\n")
+    report = lines(take("emotionshare", tmp_path))
+    start = report.index("split")
+    assert [line.split() for line in report[start + 1 : start + 4]] == [
+        ["train", "1", "31745", "-31744"], ["valid", "0", "9925", "-9925"], ["test", "0", "10143", "-10143"],
+    ]  # fmt: skip
+    assert "label split" not in report
+
+
 def test_nothing_is_decoded(actors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("decoded")

@@ -142,6 +142,11 @@ def test_column_names_are_found_in_any_case(tmp_path: Path) -> None:
             "NEU_XX: VoiceVote 'Q' with VoiceLevel '69.1'",
         ),
         ("summaryTable", [SUMMARY[0], SUMMARY[1].replace("69.1", "high")], "VoiceVote 'N' with VoiceLevel 'high'"),
+        (
+            "VideoDemographics",
+            [*DEMOGRAPHICS, DEMOGRAPHICS[1].replace("51", "52")],
+            "two different rows of ActorID 1001; keep one",
+        ),
         ("VideoDemographics", [DEMOGRAPHICS[0], DEMOGRAPHICS[1].replace("51", "old")], "actor 1001: age 'old' is not"),
     ],
 )

@@ -172,9 +172,10 @@ def test_a_changed_clip_or_list_names_the_remedy(root: Path, tmp_path: Path) -> 
     clip.write_bytes(clip.read_bytes()[:-2])
     with pytest.raises(EmocacheError, match=r"de-02-happy-1\.wav is not what was rendered; delete that folder"):
         load(tmp_path)
-    (folder / "clips.json").write_text("{")
-    with pytest.raises(EmocacheError, match=r"is damaged .*; delete that folder"):
-        load(tmp_path)
+    for text in ("{", "{}", "[]", '{"clips": [{}]}', '{"clips": 1}'):
+        (folder / "clips.json").write_text(text)
+        with pytest.raises(EmocacheError, match=r"is damaged .*; delete that folder"):
+            load(tmp_path)
 
 
 def test_words_that_espeak_runs_together_share_their_time() -> None:

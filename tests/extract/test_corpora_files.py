@@ -1,11 +1,16 @@
 """The registry of corpora, finding media, and hashing them no more often than needed."""
 
+import errno
 import hashlib
 import importlib
+import inspect
 import os
+import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,7 +44,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_an_unknown_corpus_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(EmocacheError, match=r"unknown corpus 'ravdes'; there are: .*, ravdess, "):
+    with pytest.raises(EmocacheError, match=r"corpus 'ravdes'; did you mean ravdess\? there are: .*, ravdess, "):
         corpora.load("ravdes", tmp_path, mapping={}, hasher=MediaHasher())
 
 
@@ -82,6 +87,95 @@ def test_one_per_stem_keeps_the_copy_nearest_to_the_root(tmp_path: Path) -> None
     paths = [tmp_path / name for name in ("all/A/1.wav", "A/1.wav", "A/2.wav", "all/A/3.wav")]
     kept = files.one_per_stem(paths)
     assert kept == {"1": paths[1], "2": paths[2], "3": paths[3]}
+
+
+def test_stems_are_composed(tmp_path: Path) -> None:
+    assert list(files.one_per_stem([tmp_path / "train_cafe\u0301.wav", tmp_path / "all" / "train_caf\u00e9.wav"])) == [
+        "train_caf\u00e9"
+    ]
+
+
+def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path) -> None:
+    write_settled(tmp_path / "objects" / "1f", b"x")
+    (tmp_path / "corpus" / "round").mkdir(parents=True)
+    (tmp_path / "corpus" / "a.wav").symlink_to(tmp_path / "objects" / "1f")  # as git-annex and DVC keep media
+    (tmp_path / "corpus" / "gone.wav").symlink_to(tmp_path / "objects" / "2e")
+    (tmp_path / "corpus" / "round" / "b.wav").symlink_to(tmp_path / "corpus")
+    found = files.media_files(tmp_path / "corpus")
+    assert [path.name for path in found] == ["a.wav", "gone.wav"]
+    with pytest.raises(EmocacheError, match=r"media file .*gone\.wav cannot be read: No such file"):
+        MediaHasher().probe(found)
+
+
+def test_folders_deeper_than_the_stack(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d"] * 300, "deep.wav")
+    deep.parent.mkdir(parents=True)
+    deep.touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        assert files.media_files(tmp_path) == [deep]
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def refuse(folder: str) -> object:
+        if folder.endswith("Actor_02"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scan(folder)
+
+    for actor in ("01", "02"):
+        write_settled(tmp_path / f"Actor_{actor}" / f"03-01-01-01-01-01-{actor}.wav", b"x")
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(EmocacheError, match=r"folder .*Actor_02 cannot be read: Permission denied; allow it"):
+        corpora.load("ravdess", tmp_path, mapping={}, hasher=MediaHasher())
+
+
+def test_the_order_of_folders_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for copy in ("", "all/", "more/"):
+        for number in range(12):
+            name = f"{copy}Actor_{number + 1:02}/03-01-01-01-01-01-{number + 1:02}.wav"
+            write_settled(tmp_path / name, bytes(number) + copy.encode())
+    scan, generator = os.scandir, random.Random(0)
+
+    @contextmanager
+    def shuffled(folder: str) -> Iterator[object]:
+        with scan(folder) as entries:
+            found = list(entries)
+        generator.shuffle(found)
+        yield iter(found)
+
+    monkeypatch.setattr(os, "scandir", shuffled)
+    made = {corpora.load("ravdess", tmp_path, mapping={}, hasher=MediaHasher()).to_bytes() for _ in range(4)}
+    assert len(made) == 1
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(EmocacheError, match=r"a\.wav cannot be read: it is no regular file"):
+        MediaHasher().probe(files.media_files(tmp_path))
+
+
+def test_a_path_that_is_not_unicode_is_named(tmp_path: Path) -> None:
+    """Unpacking CaFE may leave the bytes of another code page in its folders' names."""
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/Col\x8are")
+    try:
+        write_settled(Path(folder) / "01-C-1-1.wav", b"x")
+    except OSError:
+        pytest.skip("this file system takes Unicode only")
+    with pytest.raises(EmocacheError, match=r"Col\\udc8are/01-C-1-1\.wav' is not valid Unicode; rename it"):
+        corpora.load("cafe", tmp_path, mapping={}, hasher=MediaHasher(tmp_path / "media.sqlite"))
+
+
+def test_lines_of_text_whatever_the_encoding(tmp_path: Path) -> None:
+    for encoding, end in (("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("latin-1", "\r\n")):
+        (tmp_path / "a.txt").write_bytes(f"Größe \t{end}{end}zwei".encode(encoding))
+        assert files.read_lines(tmp_path / "a.txt") == ["Größe", "", "zwei"]
+    with pytest.raises(EmocacheError, match=r"b\.txt cannot be read: No such file"):
+        files.read_lines(tmp_path / "b.txt")
 
 
 def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, reads: list[str]) -> None:

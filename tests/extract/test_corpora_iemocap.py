@@ -171,6 +171,7 @@ def test_a_turn_without_its_files_stays(root: Path) -> None:
         "    0    44    -1 EXCUSE\n  100    90    -1 ME\n",  # ends before it starts
         "    0    44    -1 EXCUSE\n   45   210    -1 ME\n",  # 2.11 s in 1.946 s of audio
         "\t SFrm  EFrm    SegAScr Word\n Total score: 0\n",  # no rows
+        f"    0 {'9' * 5000}    -1 ME\n",  # no number of frames
     ],
 )
 def test_a_broken_alignment_gives_no_words(root: Path, broken: str) -> None:
@@ -184,7 +185,7 @@ def test_an_alignment_may_reach_a_little_behind_the_end(root: Path) -> None:
     assert turn(root, "F000").words == (Word("me", 0.0, 2.0),)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
 def test_line_ends_and_encodings(root: Path, encoding: str) -> None:
     dialog = root / "Session1/dialog"
     before = load(root)

@@ -363,6 +363,12 @@ def test_lhotse_cuts(root: Path, name: str) -> None:
     assert c0.media[0].path == "audio/bb.wav"
 
 
+def test_lhotse_leaves_hidden_files_out(root: Path) -> None:
+    write_cuts(root, a_cut())
+    (root / "._cuts.jsonl").write_bytes(b"\x00\x05\x16\x07")  # as macOS leaves them beside each file
+    assert load_lhotse(root).ids == ["c1"]
+
+
 def test_lhotse_fields_are_mapped(root: Path) -> None:
     write_cuts(root, a_cut(), name="my_cuts.jsonl")
     write_cuts(root, name="other_cuts.jsonl")

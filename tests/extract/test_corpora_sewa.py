@@ -190,7 +190,7 @@ def test_basic_follows_the_mapping_file(basic: Path) -> None:
     manifest = load_basic(basic)
     assert manifest.corpus == "sewa-basic"
     one, two = manifest
-    assert (one.id, one.speaker, one.session) == ("C3/Chat", "German-012-1", "German-012")
+    assert (one.id, one.speaker, one.session) == ("C3/Chat", "C3-012-1", "C3-012")
     assert (two.id, two.speaker, two.session) == ("C4/Chat", "C4-012-1", "C4-012")
     assert (one.culture, two.culture, one.gender, two.gender) == ("German", "C4", "female", "male")
     assert [(m.role, m.path) for m in one.media] == [("audio", "C3/Chat/talk.wav"), ("video", "C3/Chat/talk.avi")]
@@ -199,6 +199,29 @@ def test_basic_follows_the_mapping_file(basic: Path) -> None:
     np.testing.assert_allclose(one.tracks["valence"].times, [0.0, 0.02])
     np.testing.assert_array_equal(one.tracks["arousal"].values, [0.5, 0.25])
     assert set(two.tracks) == {"valence"}
+
+
+def test_basic_one_name_for_two_cultures_merges_no_people(basic: Path) -> None:
+    manifest = load_basic(basic, PLAN.replace('C3 = "German"', 'C3 = "west"\nC4 = "west"'))
+    assert manifest.column("culture") == ["west", "west"]
+    assert manifest.column("speaker") == ["C3-012-1", "C4-012-1"]
+    for culture, session, subject in (("C3", "1-2", "3"), ("C4", "1", "2-3")):
+        text = METADATA.format(culture="C3", subject=subject, sex="f").replace("012", session)
+        write(basic / culture / "Chat/metadata.ini", text)
+    assert load_basic(basic).column("speaker") == ["C3-1_2-3", "C3-1-2_3"]
+
+
+@pytest.mark.parametrize(("pattern", "subject"), [("{subject}/a.csv", "../.."), ("C3/{subject}./a.csv", ".")])
+def test_basic_metadata_do_not_lead_out_of_the_corpus(basic: Path, pattern: str, subject: str) -> None:
+    write(basic / "C3/Chat/metadata.ini", METADATA.format(culture="C3", subject=subject, sex="f"))
+    with pytest.raises(EmocacheError, match=r"becomes '.*', which is no relative glob: it leaves the corpus folder"):
+        load_basic(basic, PLAN.replace("{folder}/arousal.csv", pattern))
+
+
+def test_basic_hidden_folders_are_left_out(basic: Path) -> None:
+    write(basic / ".Trash/Chat/metadata.ini", METADATA.format(culture="C5", subject=1, sex="f"))
+    write_wav(basic / ".Trash/Chat/talk.wav")
+    assert load_basic(basic).ids == ["C3/Chat", "C4/Chat"]
 
 
 def test_basic_folders_with_several_recordings(basic: Path) -> None:
@@ -277,6 +300,9 @@ def test_basic_says_where_to_put_what(basic: Path, tmp_path: Path) -> None:
             sewa_basic.load(basic, mapping, MediaHasher())
     with pytest.raises(EmocacheError, match=r"mapping file .*none\.toml cannot be read"):
         sewa_basic.load(basic, {"file": str(tmp_path / "none.toml")}, MediaHasher())
+    for text in ("x = " + "[" * 5000, "x = \xff"):
+        with pytest.raises(EmocacheError, match=r"mapping file .*sewa\.toml cannot be read"):
+            load_basic(basic, text)
     with pytest.raises(EmocacheError, match=r"3 folders below .*, but \[media\] of .* finds no file in any; the first"):
         load_basic(basic, PLAN.replace("*.wav", "*.flac").replace("*.avi", "*.mp4"))
     (tmp_path / "empty").mkdir()

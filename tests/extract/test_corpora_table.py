@@ -105,6 +105,27 @@ def test_files_of_spreadsheet_programs(root: Path) -> None:
     assert load(root)["1"].text == "one; two\r\nthree"
 
 
+def test_a_name_is_found_whichever_way_its_accents_are_written(root: Path) -> None:
+    """macOS writes "e\u0301" for what a table calls "\u00e9"; copied elsewhere, the names stay as they are."""
+    forms = ("wav/caf\u00e9.wav", "wav/cafe\u0301.wav")
+    for there, named in (forms, forms[::-1]):
+        moved = (root / "wav/a.wav").rename(root / there)
+        write(root, f"id,file\na,{named}\n")
+        assert load(root)["a"].media[0].path in forms
+        moved.rename(root / "wav/a.wav")
+
+
+def test_commas_that_are_no_decimal_commas_stay(root: Path) -> None:
+    write(root, "id;file;v\n1;wav/a.wav;0,5\n2;wav/b.wav;sad, angry\n")
+    assert load(root).column("v") == ["0,5", "sad, angry"]
+
+
+def test_a_folder_named_like_a_table_is_none(root: Path) -> None:
+    write(root, "id,file\n1,wav/a.wav\n")
+    (root / "old.parquet").mkdir()
+    assert load(root).ids == ["1"]
+
+
 def test_one_of_several_tables(root: Path) -> None:
     write(root, "id,file\n1,wav/a.wav\n", "one.csv")
     write(root, "id,file\n2,wav/b.wav\n", "two.csv")
@@ -146,6 +167,11 @@ def test_one_of_several_tables(root: Path) -> None:
         ("id,file,start\n1,wav/a.wav,-1\n", {}, r"row 1: start '-1' is not"),
         ("id,file,start,end\n1,wav/a.wav,2,1\n", {}, r"row 1: end 1 s is not after start 2 s"),
         ("id,file,split\n1,wav/a.wav,fold1\n", {}, r"split 'fold1' is none of train, valid, test"),
+        (
+            "id;file;v\n1;wav/a.wav;0,5\n2;wav/b.wav;1\n",
+            {},
+            r"column v has a decimal comma in '0,5'; write points",
+        ),
         ("id,file\n1,wav/a.wav\n", {"corpus": "My Corpus"}, r"corpus name 'My Corpus'"),
     ],
 )

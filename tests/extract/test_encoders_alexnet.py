@@ -197,6 +197,8 @@ def test_other_weights_are_refused(weights: Weights, tmp_path: Path) -> None:
     refused(r"other.safetensors cannot be read as safetensors: .*; save or copy it again")
     save_file({k: v for k, v in weights.items() if "features.6" not in k}, path)
     refused(r"no features.6.bias, which torchvision's AlexNet has; missing are 2 of 10 weights")
+    save_file(weights | {"features.0.bias": torch.full((64,), torch.nan)}, path)
+    refused(r"features.0.bias holds NaN or infinity; save or copy it again")
     save_file(weights | {"features.0.weight": torch.zeros(64, 1, 11, 11)}, path)
     refused(r"features.0.weight has shape \[64, 1, 11, 11\], torchvision's AlexNet \[64, 3, 11, 11\]")
 

@@ -85,6 +85,13 @@ def test_alignment_of_a_known_matrix() -> None:
     assert unsaid[2] is not None and unsaid[2] < 0.01
 
 
+def test_more_letters_than_a_byte_counts() -> None:
+    words = ["he", "-"] * 120
+    spans = align(frames_of("-H-E-|" * 120), [spell(word, VOCABULARY) for word in words], BLANK, DELIMITER)
+    assert [span[:2] for span in spans[::2]] == [(6 * i + 1, 6 * i + 4) for i in range(120)]
+    assert [span[:2] for span in spans[1::2]] == [*((6 * i + 4, 6 * i + 7) for i in range(119)), (718, 720)]
+
+
 def test_words_without_letters_get_the_gaps() -> None:
     words = ["42", "he", "-", "7", "lo", "!"]
     spans = align(frames_of("----HE----|---LO--"), [spell(word, VOCABULARY) for word in words], BLANK, DELIMITER)
@@ -109,6 +116,7 @@ def test_spelling() -> None:
         return "".join(letters[label] for label in spell(word, vocabulary))
 
     assert spelled("Don't!", *"DONT'") == "DON'T" and spelled("Don't!", *"dont") == "dont"
+    assert spelled("Don\u2019t", *"DONT'") == "DON'T" and spelled("Don\u2019t", *"dont\u2019'") == "don\u2019t"
     assert spelled("é", *"eé") == "é" and spelled("e\u0301", *"eé") == "é" and spelled("É", *"E") == "E"
     assert spelled("Straße", *"STRAE") == "STRASSE" and spelled("Straße", *"ß") == "ß"
     assert spelled("你好", "好") == "好" and spelled("...", *"ABC") == ""

@@ -91,6 +91,31 @@ def test_words_by_hand() -> None:
     assert np.isnan(token_times(word, "abc de   f", words)[4]).all()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don\u2019t you?", ["DON'T", "YOU"]),
+        ("cafe\u0301 \ufb01ne", ["CAF\u00c9", "fine"]),  # accents off their letters; a ligature
+        ("Stra\u00dfe 42", ["STRASSE", "42."]),
+        ("\u0915\u094d\u092f\u093e \u0939\u0948", ["\u0915\u094d\u092f\u093e,", "\u0939\u0948"]),
+    ],
+)
+def test_words_are_the_same_however_they_are_written(text: str, words: list[str]) -> None:
+    times = token_times(np.asarray([-1, 0, 1], np.int32), text, [Word(w, i, i + 0.5) for i, w in enumerate(words)])
+    np.testing.assert_array_equal(times, [[np.nan] * 2, [0, 0.5], [1, 1.5]])
+
+
+@pytest.mark.parametrize("unsaid", ["\u2013", "[LAUGHTER]"])
+def test_what_is_no_word_need_not_be_among_the_words(unsaid: str) -> None:
+    text, word = f"Well {unsaid} no!", np.asarray([0, 1, 2], np.int32)
+    well, noise, no = Word("well", 0, 1), Word("++LAUGHTER++", 1, 2), Word("no", 2, 3)
+    for words in ([well, no], [well, noise, no]):
+        np.testing.assert_array_equal(token_times(word, text, words), [[0, 1], [np.nan] * 2, [2, 3]])
+    for words in ([well], [no, well], [well, no, no], [noise], []):
+        assert np.isnan(token_times(word, text, words)).all()
+    assert np.isnan(token_times(word[:1], unsaid, [noise])).all()
+
+
 def test_long_texts_are_cut_at_the_models_length(folder: Path, frames_of: Callable[..., Samples]) -> None:
     encoder = load(str(folder), device="cpu")
     length = encoder.recipe(None)["preprocessing"]["max_length"]

@@ -206,6 +206,12 @@ def test_best_path_against_all_paths() -> None:
         best_path(np.zeros((2, 4)), np.zeros(4, bool), 1)
 
 
+def test_best_path_through_more_states_than_a_byte_counts() -> None:
+    scores = np.full((600, 300), -1.0)
+    scores[np.arange(600), np.arange(600) // 2] = 0
+    assert best_path(scores, np.zeros(300, bool), 1).tolist() == [t // 2 for t in range(600)]
+
+
 def test_tokens_start_where_attention_goes() -> None:
     attention = np.full((3, 6, 50), 0.01)
     for row, (start, stop) in enumerate([(0, 2), (0, 2), (0, 12), (12, 25), (25, 40), (40, 50)]):

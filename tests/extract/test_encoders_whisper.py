@@ -169,3 +169,29 @@ def test_padded_frames_are_those_of_the_whole_window(tiny_whisper: Path, voice: 
     )
     assert np.array_equal(few[None].frames, all_[None].frames[:1550])
     assert padded.name == f"{valid.name}-padded" and padded.recipe(None)["windowing"]["frames"] == "all"
+
+
+@pytest.mark.parametrize("length", [29.9, 30.0, 30.01, 31.0, 50.0, 50.02, 71.3])
+def test_overlapping_windows_keep_the_middle_of_each(
+    length: float, tiny_whisper: Path, voice: Callable[..., Samples]
+) -> None:
+    audio = voice(length, 3)
+    encoder = load(f"{tiny_whisper}-overlap", device="cpu")
+    (result,) = encoder.encode([Clip("a", audio)], [None])
+    assert isinstance(result, dict)
+    found = result[None].frames
+    assert len(found) == frames(len(audio)) == encoder.expected_frames(Utterance("a", duration=length))
+    plain = load(str(tiny_whisper), device="cpu")
+    starts = [0]
+    while starts[-1] + 30 < length:
+        starts.append(starts[-1] + 20)
+    for start in starts:  # frame by frame, each from the window where it has most on either side
+        (alone,) = plain.encode([Clip("w", audio[start * 16_000 : (start + 30) * 16_000])], [None])
+        assert isinstance(alone, dict)
+        low = 0 if start == 0 else 250
+        high = len(alone[None].frames) if start == starts[-1] else 1250
+        np.testing.assert_allclose(
+            found[start * 50 + low : start * 50 + high], alone[None].frames[low:high], rtol=1e-4, atol=1e-5
+        )
+    assert encoder.recipe(None)["windowing"]["overlap_seconds"] == 10
+    assert encoder.cost(Utterance("a", duration=length)) == 30.0 * len(starts)

@@ -1,5 +1,6 @@
 """The pages on adding an encoder and a corpus, followed to the letter: under 40 lines each, the package untouched."""
 
+import json
 import re
 import sys
 import wave
@@ -69,6 +70,10 @@ def test_what_is_wrong_with_it_is_told_in_a_line(elsewhere: Path) -> None:
         ("broken_module:Thing", r"cannot be imported \(ZeroDivisionError: division by zero\)"),
         ("my_encoder:Thing", r"my_encoder.py has nothing called 'Thing' that can be called"),
         ("my_encoder:HOP", r"has nothing called 'HOP' that can be called"),
+        ("sys:nothing", r"--encoder sys:nothing: module 'sys' has nothing called 'nothing' that can be called"),
+        ("fractions:gcd", r"fractions.py has nothing called 'gcd' that can be called"),
+        ("json:dumps", r"--encoder json:dumps: cannot be called without arguments, or .*missing .* argument: 'obj'"),
+        ("fractions:Fraction", r"--encoder fractions:Fraction: Fraction is no encoder, it lacks name, inputs, layers,"),
     ):
         with pytest.raises(EmocacheError, match=complaint):
             encoders.load(name)
@@ -76,3 +81,14 @@ def test_what_is_wrong_with_it_is_told_in_a_line(elsewhere: Path) -> None:
         corpora.load("nowhere:load", elsewhere, mapping={}, hasher=MediaHasher())
     with pytest.raises(EmocacheError, match=r"mycorpus: no file named like anna_happy_01.wav below"):
         corpora.load("my_corpus:load", elsewhere, mapping={}, hasher=MediaHasher())
+
+
+@pytest.mark.parametrize("names", [{"a": "../model.safetensors"}, {"a": 5}, ["model.safetensors"], {}, None])
+def test_an_index_of_weights_names_nothing_outside_its_checkpoint(tmp_path: Path, names: object) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "hubert"}')
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(EmocacheError, match=r"index.json: weight_map does not name files beside it; copy"):
+        encoders.load(str(folder), device="cpu")

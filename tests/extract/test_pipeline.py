@@ -4,6 +4,7 @@ import errno
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from emocache.cache import Cache, EmocacheError, InputFailure, Load, Utterance, plan_tasks
+from emocache.cache.recipe import Recipe
 from emocache.extract import pipeline
 from emocache.extract.batching import Budget
 from emocache.extract.encoders.base import Clip, LayerItems, Layers
@@ -38,6 +40,18 @@ def test_batches_and_units_change_nothing(tmp_path: Path, budget: float, units: 
     assert outcome.bytes > 0
     assert stream_of(tmp_path / "a") == reference(tmp_path)
     assert budget > 1 or all(len(ids) == 1 for ids, _ in encoder.passes)
+
+
+@pytest.mark.parametrize("budget", [1.0, 9.0, 1e9])
+def test_batches_are_affordable_and_of_similar_cost(tmp_path: Path, budget: float) -> None:
+    encoder, of = LightEncoder(), manifest(IDS)
+    extract(tmp_path, of, [encoder], budget=budget, units=1)
+    costs = [[encoder.cost(of[i]) for i in ids] for ids, _ in encoder.passes]
+    assert all(len(batch) == 1 or len(batch) * max(batch) <= budget for batch in costs)
+    flat = [cost for batch in costs for cost in batch]
+    assert len(flat) == 10 and flat == sorted(flat, reverse=True)
+    for batch, after in pairwise(costs):
+        assert (len(batch) + 1) * max(batch) > budget, after
 
 
 def test_two_passes_overlap_and_change_nothing(tmp_path: Path) -> None:
@@ -82,6 +96,25 @@ def test_causes_in_the_input_are_committed(tmp_path: Path) -> None:
     assert found["failures"] == {**whole["failures"], "clip3": ["undecodable", "clip3.wav is a text file"]}
     del whole["items"]["clip3"]
     assert found["items"] == whole["items"]
+
+
+def test_a_row_that_is_not_finite_fails_alone(tmp_path: Path) -> None:
+    """Half precision may overflow in a transcript's probabilities as it may in frames."""
+
+    class Table(LightEncoder):
+        def recipe(self, layer: int | None) -> Recipe:
+            return {"kind": "table", "encoder": self.name, "layer": None, "inputs": ["audio"]}
+
+        def one(self, clip: Clip, layers: Layers) -> LayerItems | InputFailure:
+            word = {"word": clip.text, "start": float("inf") if clip.id == "clip2" else 0.0}
+            return {None: {"logprob": float("nan") if clip.id == "clip1" else -0.5, "words": [word]}}
+
+    outcome = extract(tmp_path, manifest(IDS), [Table()], units=1)
+    assert (outcome.committed, outcome.failed) == (8, 2)
+    stream = Cache(tmp_path).stream(CORPUS, "light")
+    why = ("not_finite", "the encoder's output holds NaN or infinity; try --precision float32")
+    assert stream.failures == {"clip1": why, "clip2": why}
+    assert stream.row("clip3") == {"logprob": -0.5, "words": [{"word": "clip3", "start": 0.0}]}
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "bad disk"), MemoryError("no room"), RuntimeError("bug")])
@@ -130,13 +163,22 @@ class Fragile(LightEncoder):
 
 
 def test_after_a_lack_of_memory_batches_stay_small(tmp_path: Path) -> None:
-    encoder = Fragile()
-    encoder.most = 2
-    budget = Budget(1e9)
-    extract(tmp_path, manifest(IDS), [encoder], budget=budget, units=4)
-    assert budget.cost < 1e9
-    tries = sum(1 for ids, _ in encoder.passes)
-    assert tries >= 5 and all(len(ids) <= 2 for ids, _ in encoder.passes)
+    """In the same unit too, but for the batches that were being decoded already."""
+
+    class Counting(Fragile):
+        misfits = 0
+
+        def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
+            self.misfits += len(clips) > self.most
+            return super().encode(clips, layers)
+
+    encoder, budget = Counting(), Budget(100.0)
+    encoder.most = 4
+    ids = [f"clip{n:03d}" for n in range(300)]
+    outcome = extract(tmp_path, manifest(ids), [encoder], budget=budget, units=1)
+    assert outcome.encoded == 300 and not outcome.unresolved and budget.cost < 100
+    tries = [len(ids) for ids, _ in encoder.passes]
+    assert max(tries) == 4 and encoder.misfits < len(tries) / 2
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
@@ -158,16 +200,32 @@ def test_a_clip_that_breaks_the_encoder_is_alone_in_that(tmp_path: Path) -> None
     assert stream.ids == [i for i in IDS if i != "clip6"] and stream.missing == ["clip6"]
 
 
-def test_what_the_user_can_mend_stops_the_run(tmp_path: Path) -> None:
+def test_a_cause_of_several_lines_is_told_in_one(tmp_path: Path) -> None:
+    class Broken(LightEncoder):
+        def one(self, clip: Clip, layers: Layers) -> LayerItems | InputFailure:
+            raise RuntimeError("CUDA error: launch failure\nKernel errors might be\n  asynchronous.\n")
+
+    outcome = extract(tmp_path, manifest(IDS[:1]), [Broken()])
+    told = "encoder light: RuntimeError: CUDA error: launch failure Kernel errors might be asynchronous."
+    assert outcome.unresolved == {"clip0": told}
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_what_the_user_can_mend_stops_the_run_once_the_finished_is_committed(tmp_path: Path, passes: int) -> None:
     class Refusing(LightEncoder):
         def one(self, clip: Clip, layers: Layers) -> LayerItems | InputFailure:
-            if clip.id == "clip7":
+            if clip.id == last:
                 raise EmocacheError("install the codec")
             return super().one(clip, layers)
 
+    of = manifest(IDS)
+    last = max(IDS, key=lambda i: (-LightEncoder().cost(of[i]), i))
     with pytest.raises(EmocacheError, match="install the codec"):
-        extract(tmp_path / "a", manifest(IDS), [Refusing()], units=5, budget=3.0)
-    extract(tmp_path / "a", manifest(IDS), [LightEncoder()])
+        extract(tmp_path / "a", of, [Refusing()], units=1, budget=1.0, passes=passes)
+    assert len(Cache(tmp_path / "a").stream(CORPUS, "light").ids) >= 8
+    rest = LightEncoder()
+    extract(tmp_path / "a", of, [rest])
+    assert last in rest.calls and len(rest.calls) <= 2
     assert stream_of(tmp_path / "a") == reference(tmp_path)
 
 

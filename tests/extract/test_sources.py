@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from emocache.cache import Cache, EmocacheError, InputFailure, Manifest, Media, Utterance, Word
+from emocache.extract.clips import Decoder
 from emocache.extract.sources import Sources
 
 TRANSCRIPT = {"kind": "table", "encoder": "transcript-tiny", "layer": None, "inputs": ["audio"]}
@@ -46,6 +47,16 @@ def test_the_text_and_words_of_a_transcript(cache: Cache) -> None:
     assert (a.text, [w.word for w in a.words], a.words_source) == ("Guten Tag", ["Guten"], "transcript-tiny")
     assert (b.text, b.words) == ("", ()) and (c.text, c.words) == (None, ())
     assert heard.tag(("text",)) == ".from-tiny" and heard.tag(("audio",)) == ""
+
+
+def test_a_source_that_failed_is_a_fault_of_the_input(cache: Cache, tmp_path: Path) -> None:
+    heard = Sources.open(cache, "toy", "transcript-tiny", None)
+    assert {i: {n: f.reason for n, f in heard.faults(i).items()} for i in "abc"} == {
+        "a": {}, "b": {}, "c": {"text": "no_text", "words": "no_words"}
+    }  # fmt: skip
+    assert heard.faults("c")["text"].detail == "transcript-tiny has failed (undecodable: noise)"
+    clip = Decoder(tmp_path, frozenset(), sources=heard)(heard.fill(UTTERANCES)[2])
+    assert list(clip.faults) == ["text", "words"] and clip.text is None
 
 
 def test_a_translation_has_no_words_of_its_own(cache: Cache) -> None:
@@ -92,6 +103,28 @@ def test_a_stream_over_a_transcript_is_served_and_goes_stale(cache: Cache) -> No
     assert cache.stream("toy", "reader.from-tiny").ids == ["b", "c"]
 
 
+def test_a_source_must_have_what_is_wanted_of_it(tmp_path: Path) -> None:
+    """Else every utterance would fail for want of a text."""
+    fill(tmp_path, ALIGNMENT, {i: {"words": []} for i in "abc"})
+    cache = fill(tmp_path, TRANSCRIPT, {i: {**SPOKEN, "translation": None} for i in "abc"})
+    for text, words, complaint in (
+        ("align-tiny", None, r"--text-from align-tiny: no row of it has a 'text'; .* an alignment has words alone"),
+        ("transcript-tiny:translation", None, r"no row of it has a 'translation'; .* made to translate"),
+    ):
+        with pytest.raises(EmocacheError, match=complaint):
+            Sources.open(cache, "toy", text, words)
+    fill(tmp_path, {**TRANSCRIPT, "encoder": "numbers"}, {"a": {"length": 3}})
+    with pytest.raises(EmocacheError, match="--words-from numbers: no row of it has a 'words'"):
+        Sources.open(cache, "toy", None, "numbers")
+    assert Sources.open(cache, "toy", None, "align-tiny").words is not None
+
+
+def test_the_command_that_fills_a_source_may_name_it(cache: Cache) -> None:
+    assert Sources.open(cache, "toy", "not-there-yet", "nor-this", ("audio",)) == Sources()
+    aligning = Sources.open(cache, "toy", "transcript-tiny", "not-there-yet", ("audio", "text"))
+    assert aligning.text is not None and aligning.recipe(("audio", "text"))["inputs"][0] == "audio"
+
+
 def test_errors_say_what_to_do(tmp_path: Path) -> None:
     cache = fill(tmp_path, TRANSCRIPT, {"a": SPOKEN})
     frames: dict[str, Any] = {
@@ -107,5 +140,7 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         Sources.open(cache, "toy", None, "e")
     with pytest.raises(EmocacheError, match="--text-from transcript-tiny:french: 'french' is neither of text, transl"):
         Sources.open(cache, "toy", "transcript-tiny:french", None)
+    with pytest.raises(EmocacheError, match="--words-from e: its words are those that were spoken, not those of --te"):
+        Sources.open(cache, "toy", "transcript-tiny:translation", "e")
     with pytest.raises(EmocacheError, match="has no stream 'nothing'"):
         Sources.open(cache, "toy", "nothing", None)

@@ -94,6 +94,35 @@ def test_without_its_checkpoint_a_stream_is_what_it_was(corpus: Path, checkpoint
     assert "Traceback" not in incomplete.output
 
 
+def test_what_is_not_there_is_not_told_to_be_there(corpus: Path, checkpoints: Path) -> None:
+    """Only one layer of one encoder was stored before its weights went."""
+
+    def run(*more: object) -> Any:
+        words = ["extract", "table", "--data", corpus, "--cache", corpus.parent / "store", "--checkpoints", checkpoints]
+        return CliRunner().invoke(app, [str(w) for w in (*words, "--device", "cpu", "--encoder", "tiny-speech", *more)])
+
+    pca = ("--pca", 4, "--fit-on", "all")
+    assert run("--layers", "1,last", *pca).exit_code == 0
+    (checkpoints / "tiny-speech" / "model.safetensors").unlink()
+    for there in (("--layers", "1"), ("--layers", "last,1"), pca, ("--layers", "last", *pca)):
+        found = run(*there)
+        assert found.exit_code == 0 and "nothing is lost: tiny-speech" in found.stderr, found.output
+        assert found.stdout.startswith("table: tiny-speech") and "nothing to extract" in found.stdout
+    for gone in (
+        ("--layers", "2"), ("--layers", "1,2"), ("--layers", "all"), ("--dtype", "float32"), ("--precision", "bf16"),
+        ("--pca", 5, "--fit-on", "all"),
+    ):  # fmt: skip
+        failed = run(*gone)
+        assert failed.exit_code == 1 and "expected model.safetensors" in failed.stderr, (gone, failed.output)
+        assert "Traceback" not in failed.output and "nothing is lost" not in failed.output
+
+
+def test_signal_transforms_need_no_device(corpus: Path) -> None:
+    options = ["--data", corpus, "--cache", corpus.parent / "store", "--encoder", "logmel", "--device", "cuda:7"]
+    done = CliRunner().invoke(app, [str(word) for word in ("extract", "table", *options)])
+    assert done.exit_code == 0 and "5 utterances encoded" in done.stdout, done.output
+
+
 def test_special_tokens_have_no_place_in_time(corpus: Path, checkpoints: Path) -> None:
     extract(corpus, checkpoints)
     text = streams(corpus)["tiny-bert"]
