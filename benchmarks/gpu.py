@@ -29,6 +29,7 @@ from emocache.extract.encoders import Clip, Encoder, load
 from emocache.extract.faces import FaceVideo
 
 _REPLAYED = 6  # batches
+_WRITERS = {"hubert-large": write_hubert, "whisper-large-v3": write_whisper, "vgg-face": write_vgg_face}
 
 
 class Row(NamedTuple):
@@ -184,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny shapes and little data")
+    parser.add_argument("--encoder", choices=_WRITERS, help="only this row")
     options = parser.parse_args(arguments)
     if machine.on_gpu(options.device) and not torch.cuda.is_available():
         print("bench-gpu: torch sees no CUDA device, so there is nothing to measure", file=sys.stderr)
@@ -196,16 +198,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
           f"{'bf16 err':>9}")  # fmt: skip
     with tempfile.TemporaryDirectory() as there:
         folder = Path(there)
-        write_hubert(folder / "checkpoints" / "hubert-large", small)
-        write_whisper(folder / "checkpoints" / "whisper-large-v3", small)
-        write_vgg_face(folder / "checkpoints" / "vgg-face.h5")
         spoken, seen = speech(folder / "speech", 6 if small else 2000), faces(2 if small else 200, 4 if small else 250)
-        for encoder, work, loop in (
-            ("hubert-large", spoken, 4 if small else 100),
-            ("whisper-large-v3", spoken, 4 if small else 100),
-            ("vgg-face", seen, 1 if small else 4),
-        ):
-            print(measure(encoder, work, folder, options.device, loop, peak).line(), flush=True)
+        for encoder, write in _WRITERS.items():
+            if options.encoder in (None, encoder):
+                write(folder / "checkpoints" / encoder, small)
+                work, loop = (seen, 1 if small else 4) if encoder == "vgg-face" else (spoken, 4 if small else 100)
+                print(measure(encoder, work, folder, options.device, loop, peak).line(), flush=True)
     print("ratio: to the loop; busy: device time of the batches alone over the whole; peak: share of the matmul's rate")
 
 

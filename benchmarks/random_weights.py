@@ -21,6 +21,7 @@ def write_hubert(folder: Path, small: bool) -> None:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 128,
+        "conv_dim": (32,) * 7,
     }
     large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     config = HubertConfig(**(size if small else large), feat_extract_norm="layer", conv_bias=True,
@@ -49,11 +50,12 @@ def write_whisper(folder: Path, small: bool) -> None:
     WhisperFeatureExtractor(feature_size=128).save_pretrained(folder)  # type: ignore[no-untyped-call]
 
 
-def write_vgg_face(file: Path) -> None:
-    """The convolutions of VGG16, laid out as keras-vggface's file."""
+def write_vgg_face(folder: Path, small: bool) -> None:
+    """The convolutions of VGG16, laid out as keras-vggface's file; they come in one size."""
+    del small
     rng = np.random.default_rng(0)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(file, "w") as h5:
+    folder.mkdir(parents=True)
+    with h5py.File(folder / "vgg-face.h5", "w") as h5:
         names, channels = [], 3
         for block, (width, count) in enumerate(_VGG, start=1):
             for n in range(1, count + 1):
