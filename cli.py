@@ -27,6 +27,8 @@ class Root(TyperGroup):
         except KeyboardInterrupt:
             print("stopped; what was finished is stored, and the same command goes on from there", file=sys.stderr)
             raise typer.Exit(130) from None
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough; click ends quietly
+            raise
         except OSError as error:
             line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"error: {line}", file=sys.stderr)

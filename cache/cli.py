@@ -37,9 +37,13 @@ def info(
         return
     for row in rows:
         print(f"{row['corpus']}/{row['name']}@{row['fingerprint'][:12]}")
-        for key, value in row.items():
-            if key not in ("corpus", "name", "fingerprint"):
-                print(f"  {key:<11} {json.dumps(value, ensure_ascii=False) if key == 'recipe' else value}")
+        for key, value in sorted(row.items(), key=lambda pair: isinstance(pair[1], dict)):  # numbers first
+            if isinstance(value, dict):
+                print(f"  {key}")
+                for inner, cell in value.items():
+                    print(f"    {inner:<18} {cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)}")
+            elif value is not None and key not in ("corpus", "name", "fingerprint"):
+                print(f"  {key:<20} {value}")
 
 
 @app.command()
@@ -48,7 +52,7 @@ def verify(
     what: Annotated[str, typer.Argument(metavar="CORPUS", help="Only this corpus.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Recompute every checksum.")] = False,
 ) -> None:
-    """Check the cache; exit with 1 and list "stream utterance object reason" if anything is wrong."""
+    """Check the cache. Exits with 1 and lists "stream utterance object reason" if anything is wrong."""
     from .verify import verify as run
 
     found = False
@@ -102,7 +106,7 @@ def gc(
     grace_hours: Annotated[float, typer.Option(help="Keep what is younger; a writer may be about to use it.")] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
 ) -> None:
-    """Remove what no record refers to: shards of killed writers, temporary files, superseded records."""
+    """Remove what no record refers to. That is shards of killed writers, temporary files, superseded records."""
     from .gc import collect
 
     paths, size = collect(_open(root), grace_hours * 3600, dry_run=dry_run)
@@ -129,7 +133,7 @@ def describe(cache: "Cache", info: "StreamInfo") -> dict[str, Any]:
         "failures": len(stream.failures),
         "missing": len(stream.missing),
         "stale": stream.stale,
-        "frames": stream.frames,
+        "frames": stream.frames if frames else None,
         "bytes": size,
         "created": info.created,
         "environment": stream.environment,

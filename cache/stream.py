@@ -70,17 +70,18 @@ class Stream:
     @property
     def dim(self) -> int:
         """Numbers per frame."""
-        return int(self.recipe["dim"])
+        return int(self._of_frames("dim"))
 
     @property
     def rate(self) -> float | None:
         """Frames per second; None where every frame has a time of its own."""
-        return self.recipe["times"] and float(self.recipe["times"]["rate"])
+        times = self._of_frames("times")
+        return times and float(times["rate"])
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Storage dtype."""
-        return np.dtype(self.recipe["dtype"])
+        return np.dtype(str(self._of_frames("dtype")))
 
     @cached_property
     def failures(self) -> dict[str, tuple[str, str]]:
@@ -108,10 +109,10 @@ class Stream:
         """Frames of one utterance, (T, D) in the storage dtype; a read-only view of the map where the cache is local.
 
         Raises:
-            EmocacheError: the stream does not serve this id; the message says why.
+            EmocacheError: the stream does not serve this id, or is a table; the message says why.
         """
-        at = self._position(utterance_id)
-        return self._read(at, "frames")
+        self._of_frames("dtype")
+        return self._read(self._position(utterance_id), "frames")
 
     def read_many(self, ids: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """Frames of several utterances, in the order asked for.
@@ -139,7 +140,7 @@ class Stream:
     def times(self, utterance_id: str) -> npt.NDArray[np.float64]:
         """Start and end of every frame in seconds from the utterance's start, (T, 2) float64."""
         at = self._position(utterance_id)
-        regular = self.recipe["times"]
+        regular = self._of_frames("times")
         if regular is None:
             return self._read(at, "times")
         start = regular["first_start"] + np.arange(self._length[at]) / regular["rate"]
@@ -148,7 +149,7 @@ class Stream:
     def aux(self, utterance_id: str) -> dict[str, npt.NDArray[Any]]:
         """The auxiliary arrays the recipe declares, each (T, ...)."""
         at = self._position(utterance_id)
-        return {name: self._read(at, f"aux/{name}") for name in self.recipe["aux"]}
+        return {name: self._read(at, f"aux/{name}") for name in self._of_frames("aux")}
 
     def row(self, utterance_id: str) -> dict[str, Any]:
         """The row of one utterance in a table stream, without its null values."""
@@ -180,6 +181,12 @@ class Stream:
         arrays = self._arrays[int(self._record[at])]
         crc = stored_crc32c(self.objects, arrays, int(self._row[at]), int(self._length[at]))
         return crc == self.crc32c(utterance_id)
+
+    def _of_frames(self, key: str) -> Any:
+        """What the recipe of a stream of frames says; raises EmocacheError for a table."""
+        if self.recipe["kind"] == "table":
+            raise EmocacheError(f"{self.corpus}/{self.name} is a table and has no frames; read it with row(id)")
+        return self.recipe[key]
 
     def _position(self, utterance_id: str) -> int:
         at = bisect_left(self.ids, utterance_id)

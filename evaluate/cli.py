@@ -17,7 +17,7 @@ def evaluate(
         typer.Option("--compare", metavar="A B", help="Also print experiment A minus experiment B, paired."),
     ] = None,
 ) -> None:
-    """Score stored predictions: tables, confusion matrices, and their numbers as CSV and JSON."""
+    """Score stored predictions. Writes tables and confusion matrices, and their numbers as CSV and JSON."""
     from .documents import document, to_json
     from .report import compare_runs, evaluate_runs, tables_as_text, write_report
 

@@ -19,7 +19,9 @@ def extract(
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
     encoder: Annotated[list[str], typer.Option(metavar="NAME", help="One of `emocache encoders`; may be repeated.")],
     layers: Annotated[str, typer.Option(metavar="LIST", help="last, all, or numbers as in 6,9,12.")] = "last",
-    checkpoints: Annotated[Path | None, typer.Option(metavar="DIR", help="Local weights, a folder per name.")] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Local weights: a folder or a file per name.")
+    ] = None,
     pca: Annotated[int | None, typer.Option(metavar="N", min=1, help="Store a projection on N components too.")] = None,
     fit_on: Annotated[
         str | None, typer.Option(metavar="EXPR", help="What the PCA may see: all, or column=value[|value],...")
@@ -32,7 +34,9 @@ def extract(
         str | None, typer.Option(metavar="STREAM", help="Texts from a transcript; STREAM:translation for English ones.")
     ] = None,
     words_from: Annotated[str | None, typer.Option(metavar="STREAM", help="Word times from an alignment.")] = None,
-    fps: Annotated[float | None, typer.Option(metavar="N", min=0.01, help="At most N pictures a second.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="N", min=0.01, max=1000, help="At most N pictures a second.")
+    ] = None,
     detector: Annotated[
         str, typer.Option(metavar="dlib|FILE", help="What finds faces: dlib, or YuNet's .onnx file.")
     ] = "dlib",
@@ -48,7 +52,7 @@ def extract(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an utterance failed.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
 ) -> None:
-    """Encode a corpus once, into streams of the cache; what is there is never encoded again."""
+    """Encode a corpus once, into streams of the cache. What is there is never encoded again."""
     _one_of("--backend", backend, ("zarr", "hdf5"))
     _one_of("--dtype", dtype, ("float16", "float32"))
     _one_of("--precision", precision, ("float32", "bf16", "fp16"))
@@ -60,24 +64,25 @@ def extract(
         raise typer.BadParameter("--pca and --fit-on belong together", param_hint="--pca")
     try:
         from . import stage
+
+        options = stage.Options(
+            corpus=corpus, data=data, cache=cache, encoders=tuple(encoder), layers=layers, checkpoints=checkpoints,
+            pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from, words_from=words_from, fps=fps,
+            detector=detector, backend=backend, dtype=dtype, precision=precision, device=device, workers=workers,
+            shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash, offline=offline,
+        )  # fmt: skip
+        report = stage.extract(options)
     except ModuleNotFoundError as error:
         raise EmocacheError(
             f"extraction needs {error.name}; install it with: pip install 'emocache[extract]'"
         ) from error
-    options = stage.Options(
-        corpus=corpus, data=data, cache=cache, encoders=tuple(encoder), layers=layers, checkpoints=checkpoints, pca=pca,
-        fit_on=fit_on, mapping=_mapping(map_), text_from=text_from, words_from=words_from, fps=fps, detector=detector,
-        backend=backend, dtype=dtype, precision=precision, device=device, workers=workers, shard=_shard(shard),
-        limit=limit, retry_failed=retry_failed, rehash=rehash, offline=offline,
-    )  # fmt: skip
-    report = stage.extract(options)
     outcome = report.outcome
     wrong = stage.unresolved_lines(report)
     for line in (*wrong, *report.notes):
         print(line, file=sys.stderr)
     print(
-        f"{report.corpus}: {', '.join(report.streams)}: {outcome.encoded} utterances encoded, {outcome.committed} items"
-        f" committed ({outcome.bytes / 1e6:.1f} MB), {report.already} were there, {len(wrong)} failed"
+        f"{report.corpus}: {', '.join(report.streams)}: {outcome.committed} items committed"
+        f" ({outcome.bytes / 1e6:.1f} MB), {report.already} were there, {len(wrong)} failed"
     )
     if not outcome.encoded and not report.missing:
         print("nothing to extract: everything is in the cache")
@@ -88,18 +93,23 @@ def extract(
 
 
 def encoders() -> None:
-    """List the encoders, with dimensions, frame rates and gigabytes per hour of float16 frames."""
-    from .encoders.registry import REGISTRY
+    """List the encoders: dimensions, layers, frame rates, float16 gigabytes per hour."""
+    from .encoders.registry import REGISTRY, VARIANTS
 
-    print(f"{'name':<27} {'dim':>5} {'layers':>6} {'Hz':>6} {'GB/h':>6}  what it is; where its weights are from")
-    for name, entry in REGISTRY.items():
+    variants = {variant.family for variant in VARIANTS}
+    entries = {name: entry for name, entry in REGISTRY.items() if entry.family not in variants}
+    width = max(map(len, entries))
+    print(f"{'name':<{width}} {'dim':>5} {'layers':>6} {'Hz':>6} {'GB/h':>6}  what it is; where its weights are from")
+    for name, entry in entries.items():
         gigabytes = entry.gigabytes_per_hour()
         numbers = (
             entry.dim or "-", entry.layers or "-", f"{entry.rate:g}" if entry.rate else "-",
             "-" if gigabytes is None else f"{gigabytes:.2f}",
         )  # fmt: skip
         dim, layers, rate, size = map(str, numbers)
-        print(f"{name:<27} {dim:>5} {layers:>6} {rate:>6} {size:>6}  {entry.description}{_weights(entry)}")
+        print(f"{name:<{width}} {dim:>5} {layers:>6} {rate:>6} {size:>6}  {entry.description}{_weights(entry)}")
+    for variant in VARIANTS:
+        print(f"{f'{variant.prefix}NAME{variant.suffix}':<{width}} of a {variant.of} checkpoint NAME: {variant.title}")
     print("a checkpoint folder of one of these types, by its path or its name below --checkpoints, works as well")
 
 
@@ -108,7 +118,7 @@ def corpora(
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the corpus.")] = None,
     map_: Annotated[str, typer.Option("--map", metavar="K=VALUE,...", help="As in extract.")] = "",
 ) -> None:
-    """List the corpora; or say what a folder holds of one, beside what is published, without extracting."""
+    """List the corpora, or count what a folder holds of one. Published counts stand beside; nothing is extracted."""
     from .corpora import REGISTRY, MediaHasher
 
     if (corpus is None) != (data is None):

@@ -53,8 +53,10 @@ def load_detector(name: str) -> FaceDetector:
     if name == "dlib":
         return DlibDetector()
     path = Path(name)
-    if path.suffix.lower() != ".onnx" or not path.is_file():
+    if path.suffix.lower() != ".onnx":
         raise EmocacheError(f"face detector {name!r} is neither 'dlib' nor an .onnx file with a YuNet model")
+    if not path.is_file():
+        raise EmocacheError(f"face detector {name}: there is no such file; give the path of a YuNet model, or 'dlib'")
     return YuNetDetector(path)
 
 

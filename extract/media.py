@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cache import InputFailure
+from ..cache import EmocacheError, InputFailure
 from .decoders import DEMUXERS, Doubtful, Samples, Source, decode_container, decode_soundfile, require
 
 _Decoder = Callable[[Source, str, float | None, float | None], tuple[Samples, int]]
@@ -67,7 +67,11 @@ def decode_audio(
 
 
 def media_duration(path: Path | str) -> float | None:
-    """Seconds according to the header, or None where that cannot be read. For planning only."""
+    """Seconds according to the header, or None where that cannot be read. For planning only.
+
+    Raises:
+        EmocacheError: the library for this format is not installed.
+    """
     path = Path(path)
     try:
         if path.suffix.lower() in SOUNDFILE_SUFFIXES:
@@ -76,6 +80,8 @@ def media_duration(path: Path | str) -> float | None:
         else:
             with require("av").open(str(path), container_options={"format_whitelist": DEMUXERS}) as container:
                 seconds = container.duration / 1e6
+    except EmocacheError:
+        raise
     except Exception:  # whatever is wrong with the file is told when it is decoded, and only for this utterance
         return None
     return seconds if 0 <= seconds <= 1e6 else None

@@ -17,7 +17,7 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.done = 0
+        self.done = self._shown = 0
         self._started = self._told = time.monotonic()
         terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, unit="utt", file=sys.stderr, dynamic_ncols=True) if terminal else None
@@ -38,8 +38,8 @@ class Progress:
             self._bar.update(utterances)
             return
         now = time.monotonic()
-        if committed is not None or now - self._told > _SECONDS_BETWEEN_LINES:
-            self._told = now
+        if self.done > self._shown and (committed is not None or now - self._told > _SECONDS_BETWEEN_LINES):
+            self._told, self._shown = now, self.done
             spent = now - self._started
             left = spent * (self.total - self.done) / self.done if self.done else None
             line = {

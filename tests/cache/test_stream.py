@@ -199,6 +199,9 @@ def test_rows_of_a_table(cache: Cache) -> None:
     assert stream.failures == {IDS[4]: ("no_text", "none given")} and stream.missing == [IDS[5]]
     with pytest.raises(EmocacheError, match="no_text: none given"):
         stream.row(IDS[4])
+    for frames in (stream.read, stream.times, stream.aux, lambda i: stream.read_many([i]), lambda _: stream.dim):
+        with pytest.raises(EmocacheError, match=r"words is a table and has no frames; read it with row\(id\)"):
+            frames(IDS[0])
 
 
 def test_a_shard_that_is_gone_or_short(tmp_path: Path, backend: str) -> None:

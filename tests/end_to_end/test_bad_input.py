@@ -1,6 +1,7 @@
 """Whatever a corpus holds: one line that names the thing and the remedy, never a traceback, and nothing else lost."""
 
 import csv
+import importlib
 import json
 import struct
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 
 from emocache.cache import Cache
+from emocache.extract import stage
 
 from .conftest import Run
 
@@ -196,3 +198,22 @@ def test_table_without_the_column(emocache_: Run, corpus: Path, tmp_path: Path) 
     status, _, err = emocache_("extract", "table", "--data", corpus, "--cache", tmp_path / "s", "--encoder", "logmel",
                                "--map", "id=file,label=feeling")  # fmt: skip
     assert status == 1 and "feeling" in one_line_error(err) and "emotion" in err
+
+
+def test_a_library_that_is_not_installed(
+    emocache_: Run, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def importing(_: object) -> None:
+        importlib.import_module("emocache_needs_this")
+
+    monkeypatch.setattr(stage, "extract", importing)
+    status, _, err = extract(emocache_, corpus, tmp_path / "store")
+    assert status == 1 and one_line_error(err).endswith(
+        "emocache_needs_this; install it with: pip install 'emocache[extract]'"
+    )
+
+
+@pytest.mark.parametrize("option", [("--fps", "inf"), ("--fps", "0"), ("--limit", "0"), ("--shard", "3/2")])
+def test_options_out_of_range(emocache_: Run, corpus: Path, tmp_path: Path, option: tuple[str, str]) -> None:
+    status, _, err = extract(emocache_, corpus, tmp_path / "store", *option)
+    assert status == 2 and option[0] in err and "Traceback" not in err

@@ -53,6 +53,15 @@ def test_help_is_light() -> None:
     assert done.stdout.split() == []
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`emocache encoders | head -1`."""
+    command = [sys.executable, "-P", "-c", "from emocache.cli import main; main()", "encoders"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == ""
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_extract_without_data_prints_the_line_to_type(tmp_path: Path) -> None:
     command = [

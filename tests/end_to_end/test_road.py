@@ -120,7 +120,7 @@ def test_ctrl_c_commits_what_is_finished(
     assert 0 < len(first) < SPEAKERS * CLIPS
     monkeypatch.setattr(LogMel, "encode", encode)
     resumed = extract(emocache_, corpus, tmp_path / "store")
-    assert resumed[0] == 0 and f"{SPEAKERS * CLIPS - len(first)} utterances encoded" in resumed[1]
+    assert resumed[0] == 0 and f"{SPEAKERS * CLIPS - len(first)} items committed" in resumed[1]
 
 
 def test_incomplete_stream_and_leaking_pca_are_refused(emocache_: Run, corpus: Path, tmp_path: Path) -> None:

@@ -295,9 +295,9 @@ def test_a_missing_library_names_the_remedy(
 ) -> None:
     (tmp_path / name).write_bytes(riff(1))
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(EmocacheError, match=rf"decoding media needs {module}.*pip install 'emocache\[extract\]'"):
-        decode_audio(tmp_path / name)
-    assert media_duration(tmp_path / name) is None
+    for read in (decode_audio, media_duration):
+        with pytest.raises(EmocacheError, match=rf"decoding media needs {module}.*pip install 'emocache\[extract\]'"):
+            read(tmp_path / name)
 
 
 def test_damage_anywhere_gives_samples_or_a_failure(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_an_encoder_and_a_corpus_of_the_users_own(elsewhere: Path) -> None:
     assert census.exit_code == 0 and "anna" not in census.stderr and "happy" in census.stdout, census.output
     command = ["extract", "my_corpus:load", "--data", str(data), "--cache", str(store)]
     done = CliRunner().invoke(app, [*command, "--encoder", "my_encoder:Loudness"])
-    assert done.exit_code == 0 and "2 utterances encoded" in done.stdout, done.output
+    assert done.exit_code == 0 and "2 items committed" in done.stdout, done.output
     stream = Cache(store).stream("mycorpus", "loudness")
     assert stream.ids == ["anna_happy_01", "ben_sad_01"] and stream.dim == 1
     assert (
