@@ -14,6 +14,8 @@ from .evaluate.cli import evaluate
 from .extract.cli import corpora, encoders, extract
 from .train.cli import train
 
+_STOPPED = 130  # exit status after Ctrl-C
+
 
 class Root(TyperGroup):
     """Turns every foreseen error into one line on standard error and an exit status."""
@@ -26,7 +28,7 @@ class Root(TyperGroup):
             line = " ".join(str(error).split())
         except KeyboardInterrupt:
             print("stopped; what was finished is stored, and the same command goes on from there", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(_STOPPED) from None
         except BrokenPipeError:  # the reader, such as `head`, has seen enough; click ends quietly
             raise
         except OSError as error:
@@ -63,4 +65,12 @@ def main() -> None:
     # torch's threads otherwise spin while they wait, which makes small heads many times slower on a machine that is
     # busy with anything else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app(prog_name="emocache")
+    try:
+        app(prog_name="emocache")
+    except SystemExit as stop:
+        if stop.code == _STOPPED:
+            # Python would wait for threads in the middle of a clip; what was finished is stored.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(_STOPPED)
+        raise

@@ -53,10 +53,13 @@ def verify(
     full: Annotated[bool, typer.Option("--full", help="Recompute every checksum.")] = False,
 ) -> None:
     """Check the cache. Exits with 1 and lists "stream utterance object reason" if anything is wrong."""
+    from .errors import EmocacheError
     from .verify import verify as run
 
-    found = False
-    for problem in run(_open(root), what or None, full=full):
+    found, cache = False, _open(root)
+    if what and what not in cache.objects.names(""):
+        raise EmocacheError(f"cache {root} has no corpus {what!r}; it has: {', '.join(cache.corpora())}")
+    for problem in run(cache, what or None, full=full):
         found = True
         print(problem)
     if found:

@@ -31,6 +31,14 @@ def first_budget(device: str) -> Budget:
     return Budget(_FIRST["cuda"], device_memory(device))
 
 
+def _device_name(device: str) -> str:
+    if not on_gpu(device):
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name(None if device == "auto" else device)
+
+
 def environment(device: str) -> dict[str, Any]:
     """What the recipe leaves out: library versions and the machine."""
     packages = {}
@@ -39,5 +47,5 @@ def environment(device: str) -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {"packages": packages, "python": platform.python_version(), "device": device,
+    return {"packages": packages, "python": platform.python_version(), "device": _device_name(device),
             "machine": f"{platform.system()} {platform.machine()}"}  # fmt: skip

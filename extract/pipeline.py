@@ -86,11 +86,8 @@ def run(
         KeyboardInterrupt: after committing what was finished.
     """
     streams = {target.writer.name: target for target in targets}
-    with (
-        ThreadPoolExecutor(workers, "decode") as decoders,
-        ThreadPoolExecutor(passes, "encode") as encoders,
-        ThreadPoolExecutor(1, "write") as writer,
-    ):
+    decoders, encoders = ThreadPoolExecutor(workers, "decode"), ThreadPoolExecutor(passes, "encode")
+    with ThreadPoolExecutor(1, "write") as writer:
         under_way = _UnderWay(streams, writer, tell)
         try:
             batches = _batches(tasks, streams, utterances, budget, retry_failed)
@@ -102,6 +99,7 @@ def run(
             under_way.commit_open()
             raise
         finally:
+            # Nobody waits for them: a long video may be half way through.
             encoders.shutdown(wait=False, cancel_futures=True)
             decoders.shutdown(wait=False, cancel_futures=True)
         under_way.settle(0)

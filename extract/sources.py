@@ -128,6 +128,8 @@ class Sources:
 
 
 def _table(cache: Cache, corpus: str, name: str, option: str, column: str) -> Stream:
+    if name.partition("@")[0] not in {info.name for info in cache.streams(corpus)}:
+        raise EmocacheError(f"{option} {name}: there is no such stream; first run extract with --encoder {name} alone")
     stream = cache.stream(corpus, name)
     if stream.recipe["kind"] != "table":
         raise EmocacheError(f"{option} {name}: that is a stream of frames; name a transcript or an alignment")

@@ -97,13 +97,14 @@ def extract(options: Options) -> Report:
     detector = load_detector(options.detector) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources)
     wanted = sources.fill(u for n, u in enumerate(manifest) if options.limit is None or n < options.limit)
-    environment = machine.environment(options.device)
+    device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
+    environment = machine.environment(device)
     targets = make_targets(
         cache, manifest.corpus, chosen, decoder,
         dtype=options.dtype, backend=options.backend, environment=environment,
     )  # fmt: skip
     if targets:
-        report.outcome = _run(options, cache, wanted, chosen, targets, decoder)
+        report.outcome = _run(options, cache, wanted, chosen, targets, decoder, device)
     _count(cache, targets, {utterance.id for utterance in wanted}, report)
     for target in targets if options.pca is not None else ():
         _project(cache, target, options, environment, report)
@@ -200,6 +201,7 @@ def _run(
     chosen: Mapping[Encoder, Sequence[int | None]],
     targets: Sequence[pipeline.Target],
     decoder: Decoder,
+    device: str,
 ) -> pipeline.Outcome:
     loads = estimate.loads(wanted, chosen, options.dtype, options.fps)
     writers = [target.writer for target in targets]
@@ -214,7 +216,6 @@ def _run(
     estimate.check_room(folder, needed)
     if left:
         print(f"{len(left)} of {len(wanted)} utterances to encode, about {needed / 1e6:.1f} MB", file=sys.stderr)
-    device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
     passes = 2 if machine.on_gpu(device) else 1
     with Progress(sum(len(task.ids) for task in tasks)) as progress:
         return pipeline.run(

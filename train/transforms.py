@@ -104,7 +104,7 @@ def join(dataset: Dataset, streams: Sequence[str]) -> Features:
             raise EmocacheError(
                 f"streams {streams[0]!r} and {name!r} have {parts[0].lengths[row]} and {part.lengths[row]} frames in"
                 f" {dataset.examples[row].key!r} ({len(differ)} of {len(present)} utterances differ); this head joins"
-                " streams frame by frame and needs equal rates: resampling by time stamps comes with the fusion heads"
+                " streams frame by frame and needs equal rates; train on one of them"
             )
     return Features(np.concatenate([part.frames for part in parts], axis=1), parts[0].offsets, parts[0].times)
 

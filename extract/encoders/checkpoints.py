@@ -19,6 +19,7 @@ _TOKENIZER_FILES = (
 )  # fmt: skip
 _WEIGHTS = "model.safetensors"
 _GENERATION = "generation_config.json"
+_PICKLED = frozenset((".pt", ".pth", ".bin"))
 _INDEX = "model.safetensors.index.json"
 _DOWNLOADED = [
     "config.json",
@@ -156,7 +157,10 @@ def find_file(name: str, suffix: str, checkpoints: Path | None) -> Path:
     inside = sorted((checkpoints / name).glob(f"*{suffix}"))
     if alone.is_file() or len(inside) == 1:
         return alone if alone.is_file() else inside[0]
+    pickles = sorted(p.name for p in (*checkpoints.glob("*"), *(checkpoints / name).glob("*")) if p.suffix in _PICKLED)
     found = f"{len(inside)} files in {checkpoints / name}" if inside else "none"
+    if pickles and not inside:
+        found = f"{pickles[0]}, a pickle, which is never loaded (docs/encoders.md shows how to convert it)"
     raise EmocacheError(
         f"encoder {name!r}: expected one weights file, {alone} or {checkpoints / name}/*{suffix}; found {found}"
     )

@@ -26,6 +26,7 @@ def emocache_(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["emocache", *map(str, arguments)])
+        monkeypatch.setattr(cli.os, "_exit", sys.exit)  # after Ctrl-C, which would end the tests as well
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             cli.main()

@@ -142,5 +142,5 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         Sources.open(cache, "toy", "transcript-tiny:french", None)
     with pytest.raises(EmocacheError, match="--words-from e: its words are those that were spoken, not those of --te"):
         Sources.open(cache, "toy", "transcript-tiny:translation", "e")
-    with pytest.raises(EmocacheError, match="has no stream 'nothing'"):
+    with pytest.raises(EmocacheError, match=r"--text-from nothing: there is no such stream; first .* nothing alone"):
         Sources.open(cache, "toy", "nothing", None)

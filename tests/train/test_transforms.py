@@ -89,7 +89,7 @@ def test_equal_streams_are_joined_and_others_refused(toy: "Toy") -> None:
     settings = toy.settings("streams=['toy', 'slow']")
     dataset, folds = toy.load(settings, cache)
     with pytest.raises(
-        EmocacheError, match=r"streams 'toy' and 'slow' have \d+ and \d+ frames in 'toys/spk1_0'.*fusion"
+        EmocacheError, match=r"streams 'toy' and 'slow' have \d+ and \d+ frames in 'toys/spk1_0'.*train on one of them"
     ):
         prepare(dataset, settings, folds[0].train)
 
