@@ -1,11 +1,12 @@
 """The feature store: what extract writes and train reads. Imports no other stage and never torch."""
 
 from .errors import EmocacheError, InputFailure
-from .manifest import Manifest, Media, Track, Utterance, Word
+from .manifest import Manifest
 from .plan import Load, Task, plan_tasks
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
 from .stream import Stream
+from .utterance import Media, Track, Utterance, Word
 from .writer import Committed, Item, StreamWriter
 
 __all__ = [

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .manifest import Word
+from .utterance import Word
 
 _SPECIAL = re.compile(r"<.*>|\+\+.*\+\+|\[.*\]", re.DOTALL)
 

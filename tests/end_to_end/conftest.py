@@ -1,5 +1,6 @@
 """Running the command line inside the test process."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,7 +27,7 @@ def emocache_(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["emocache", *map(str, arguments)])
-        monkeypatch.setattr(cli.os, "_exit", sys.exit)  # after Ctrl-C, which would end the tests as well
+        monkeypatch.setattr(os, "_exit", sys.exit)  # after Ctrl-C, which would end the tests as well
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             cli.main()
