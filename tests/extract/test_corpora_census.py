@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import emocache
 from emocache.cache import EmocacheError
 from emocache.extract.corpora import REGISTRY, CorpusEntry, MediaHasher, census, ravdess
 from emocache.extract.corpora.census import Census, lines, take_census
@@ -153,3 +154,10 @@ def test_the_real_corpora(shared: Callable[[str], Path]) -> None:
     assert found.unused == []
     assert sum(found.labels["emotion"].values()) == found.utterances == 60 * found.speakers
     assert census.MAX_CLASSES > len(found.labels["emotion"]) == 8
+
+
+@pytest.mark.parametrize("name", ["ravdess", "emodb", "cremad"])
+def test_the_page_on_corpora_shows_what_is_printed(name: str, shared: Callable[[str], Path]) -> None:
+    page = (Path(emocache.__file__).parent / "docs" / "corpora.md").read_text()
+    heading, *rest = lines(take(name, shared(f"data/{name}")))
+    assert heading.startswith(f"corpus {name} in ") and "\n".join(rest) in page
