@@ -1,6 +1,7 @@
 """`emocache cache ...`: look at, check, copy and clean a cache."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,11 +39,11 @@ def info(
     for row in rows:
         print(f"{row['corpus']}/{row['name']}@{row['fingerprint'][:12]}")
         for key, value in sorted(row.items(), key=lambda pair: isinstance(pair[1], dict)):  # numbers first
-            if isinstance(value, dict):
+            if isinstance(value, dict) and value:
                 print(f"  {key}")
                 for inner, cell in value.items():
                     print(f"    {inner:<18} {cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)}")
-            elif value is not None and key not in ("corpus", "name", "fingerprint"):
+            elif value not in (None, {}) and key not in ("corpus", "name", "fingerprint"):
                 print(f"  {key:<20} {value}")
 
 
@@ -134,6 +135,7 @@ def describe(cache: "Cache", info: "StreamInfo") -> dict[str, Any]:
         "dtype": stream.dtype.name if frames else None,
         "utterances": len(stream),
         "failures": len(stream.failures),
+        "failure_reasons": dict(Counter(reason for reason, _ in stream.failures.values())),
         "missing": len(stream.missing),
         "stale": stream.stale,
         "frames": stream.frames if frames else None,

@@ -142,7 +142,10 @@ def _convert(file: Path) -> str:
         "import sys, torch, safetensors.torch as s; w = torch.load(sys.argv[1], map_location='cpu', weights_only=True);"
         " s.save_file({k: v.contiguous() for k, v in w.get('state_dict', w).items()}, sys.argv[2])"
     )
+    converted = file.with_suffix(".safetensors")
+    if converted == file:
+        converted = file.with_name(f"{file.stem}.converted.safetensors")
     return (
         f"{file}: this is a pickle, which can run code when it is opened, and is never read; convert it once with:"
-        f' python -c "{code}" {shlex.quote(str(file))} {shlex.quote(str(file.with_suffix(".safetensors")))}'
+        f' python -c "{code}" {shlex.quote(str(file))} {shlex.quote(str(converted))}'
     )
