@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,10 @@ def _run(
     estimate.check_room(folder, needed)
     if left:
         print(f"{len(left)} of {len(wanted)} utterances to encode, about {needed / 1e6:.1f} MB", file=sys.stderr)
+    # What is there already is not decoded again: finding faces costs more than most encoders of sound.
+    streams = {target.writer.name: target.encoder for target in targets}
+    missing = frozenset(name for task in tasks for stream in task.units for name in streams[stream].inputs)
+    decoder = replace(decoder, inputs=missing)
     passes = 2 if machine.on_gpu(device) else 1
     with Progress(sum(len(task.ids) for task in tasks)) as progress:
         return pipeline.run(

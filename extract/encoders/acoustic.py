@@ -1,6 +1,6 @@
 """Signal transforms without a model: mel spectrograms and the cepstral coefficients taken from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import scipy.fft
 
 from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
-from .base import Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
+from .base import Audio, Clip, LayerItems, Layers, check_layer, encode_each, samples, seconds
 from .spectrogram import MelSpectrogram
 
 
@@ -62,13 +62,7 @@ class LogMel:
 
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
         """See `Encoder.encode`."""
-        for layer in layers:
-            check_layer(self.name, layer, self.layers)
-
-        def run(audios: list[Audio]) -> list[Mapping[int | None, npt.NDArray[np.float32]]]:
-            return [{None: self._transform(audio)} for audio in audios]
-
-        return encode_audio(clips, run)
+        return encode_each(self, clips, layers, self._transform)
 
     def _preprocessing(self) -> dict[str, Any]:
         return self.spectrogram.describe()

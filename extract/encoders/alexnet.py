@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
 from .acoustic import Spectrogram
-from .base import Audio, Clip, LayerItems, Layers, check_layer, encode_audio, over_whole_clips, seconds
+from .base import Audio, Clip, LayerItems, Layers, check_layer, encode_each, over_whole_clips, seconds
 from .checkpoints import file_sha256
 from .inference import Runtime
 
@@ -126,14 +126,8 @@ class SpectrogramAlexNet:
 
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
         """See `Encoder.encode`."""
-        for layer in layers:
-            check_layer(self.name, layer, self.layers)
-
-        def run(audios: list[Audio]) -> list[Mapping[int | None, npt.NDArray[np.float32]]]:
-            # One at a time: pictures differ in width, and padding them would reach into the pooling.
-            return [{None: self._vector(audio)} for audio in audios]
-
-        return over_whole_clips(encode_audio(clips, run), clips)
+        # One at a time: pictures differ in width, and padding them would reach into the pooling.
+        return over_whole_clips(encode_each(self, clips, layers, self._vector), clips)
 
     def _vector(self, audio: Audio) -> npt.NDArray[np.float32]:
         """(n,) samples to (1, 9216)."""

@@ -145,6 +145,21 @@ def encode_audio(
     return [result for result in results if result is not None]
 
 
+def encode_each(
+    encoder: Encoder, clips: Sequence[Clip], layers: Layers, transform: Callable[[Audio], npt.NDArray[np.float32]]
+) -> list[LayerItems | InputFailure]:
+    """Encode one clip after the other, for encoders of audio without layers.
+
+    Args:
+        encoder: asked for nothing but its name and layers.
+        clips, layers: as `Encoder.encode` takes them.
+        transform: (n,) samples to (T, D) float32.
+    """
+    for layer in layers:
+        check_layer(encoder.name, layer, encoder.layers)
+    return encode_audio(clips, lambda audios: [{None: transform(audio)} for audio in audios])
+
+
 def over_whole_clips(
     results: Sequence[LayerItems | InputFailure], clips: Sequence[Clip]
 ) -> list[LayerItems | InputFailure]:

@@ -1,6 +1,6 @@
 """The extended Geneva minimalistic acoustic parameter set (Eyben et al. 2016), computed by openSMILE."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from .base import (
     LayerItems,
     Layers,
     check_layer,
-    encode_audio,
+    encode_each,
     over_whole_clips,
     samples,
     seconds,
@@ -84,13 +84,7 @@ class Egemaps:
 
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
         """See `Encoder.encode`."""
-        for layer in layers:
-            check_layer(self.name, layer, self.layers)
-
-        def run(audios: list[Audio]) -> list[Mapping[int | None, npt.NDArray[np.float32]]]:
-            return [{None: self._describe(audio)} for audio in audios]
-
-        results = encode_audio(clips, run)
+        results = encode_each(self, clips, layers, self._describe)
         return [_too_short(clip) if _is_empty(result) else result for result, clip in zip(results, clips, strict=True)]
 
     def _describe(self, audio: Audio) -> npt.NDArray[np.float32]:

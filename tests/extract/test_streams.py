@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from emocache.cache import Cache, Stream
 from emocache.cli import app
+from emocache.extract import clips
 
 TEXTS = ("kids are talking", "by the door", "the door", "kids", "talking by the door")
 STREAMS = ("logmel", "mfcc", "tiny-whisper", "tiny-speech", "tiny-bert")
@@ -128,3 +129,21 @@ def test_special_tokens_have_no_place_in_time(corpus: Path, checkpoints: Path) -
     text = streams(corpus)["tiny-bert"]
     assert np.isnan(text.times("clip0")).all() and text.aux("clip0")["word"].tolist()[0] == -1
     assert text.check("clip0")
+
+
+def test_only_what_a_missing_stream_needs_is_decoded(
+    corpus: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Path] = []
+    decode = clips.decode_audio
+
+    def counting(path: Path, *span: float | None) -> Any:
+        decoded.append(path)
+        return decode(path, *span)
+
+    monkeypatch.setattr(clips, "decode_audio", counting)
+    extract(corpus, checkpoints)
+    assert len(decoded) == 5  # once for the four streams of sound
+    table = corpus / "table.csv"
+    table.write_text(table.read_text().replace("kids are talking", "kids"))
+    assert " 1 items committed" in extract(corpus, checkpoints).stdout and len(decoded) == 5
