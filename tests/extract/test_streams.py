@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from emocache.cache import Cache, Stream
 from emocache.cli import app
 from emocache.extract import clips
+from emocache.extract.media import decode_audio
 
 TEXTS = ("kids are talking", "by the door", "the door", "kids", "talking by the door")
 STREAMS = ("logmel", "mfcc", "tiny-whisper", "tiny-speech", "tiny-bert")
@@ -135,11 +136,10 @@ def test_only_what_a_missing_stream_needs_is_decoded(
     corpus: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Path] = []
-    decode = clips.decode_audio
 
-    def counting(path: Path, *span: float | None) -> Any:
+    def counting(path: Path, start: float | None, end: float | None) -> Any:
         decoded.append(path)
-        return decode(path, *span)
+        return decode_audio(path, start, end)
 
     monkeypatch.setattr(clips, "decode_audio", counting)
     extract(corpus, checkpoints)
