@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 
 from emocache.cache import Cache, Item, Load, Manifest, Utterance, plan_tasks
-from emocache.train.batches import Batch, Batches
+from emocache.train.batch import Batch
+from emocache.train.batches import Batches
 from emocache.train.dataset import load_dataset
-from emocache.train.heads import Head, build_head
-from emocache.train.losses import Loss, make_loss
+from emocache.train.heads import Head, Shape, build_head
+from emocache.train.losses import Loss, batch_loss, make_loss
 from emocache.train.reading import load_settings
 from emocache.train.transforms import prepare
 
@@ -43,15 +44,15 @@ def bench_epoch(root: Path, frames: Mapping[str, npt.NDArray[Any]], pairs: int) 
     dataset = load_dataset(cache, ["bench"], settings)
     rows = np.arange(len(dataset.examples))
     batches = Batches(dataset, settings, prepare(dataset, settings, rows), torch.device("cpu"))
-    head = build_head(settings.head, batches.dim, len(dataset.classes), per_frame=False)
+    head = build_head(settings.head, Shape(batches.dims, len(dataset.classes)))
     head.eval()  # no dropout, so that both ways must give the same losses
     loss = make_loss(settings.loss, torch.full((4,), _CLIPS // 4))
     ratios = []
     for pair in range(pairs + 1):  # the first one warms up
-        held = list(batches.epoch(rows, 32, np.random.default_rng(pair), pooled_loss=False))
+        held = list(batches.epoch(rows, 32, np.random.default_rng(pair)))
         sources = {
             "list": iter(held),
-            "cache": batches.epoch(rows, 32, np.random.default_rng(pair), pooled_loss=False),
+            "cache": batches.epoch(rows, 32, np.random.default_rng(pair)),
         }
         seconds, losses = dict.fromkeys(sources, 0.0), dict.fromkeys(sources, 0.0)
         # In turn, step by step: whatever else the machine does then hits both alike.
@@ -69,6 +70,6 @@ def bench_epoch(root: Path, frames: Mapping[str, npt.NDArray[Any]], pairs: int) 
 def _step(head: Head, batch: Batch, loss: Loss) -> float:
     """Forward and backward; the loss. Weights stay, so that both ways must give the same."""
     head.zero_grad()
-    value = loss(head(batch.frames, batch.mask), batch.targets, batch.target_mask)
+    value = batch_loss(loss, head(*batch.inputs), batch)
     value.backward()  # type: ignore[no-untyped-call]
     return float(value.detach())

@@ -141,16 +141,27 @@ class Manifest:
             EmocacheError: a malformed term, an unknown column, or nothing selected.
         """
         chosen = set(self.ids)
-        for term in [] if expression.strip() == "all" else expression.split(","):
-            column, equals, values = term.partition("=")
-            if not equals or not column.strip():
-                raise EmocacheError(f"expression {expression!r}: {term!r} is not column=value[|value]; or say 'all'")
-            wanted = {value.strip() for value in values.split("|")}
-            cells = self.column(column.strip())
+        for column, wanted in parse_expression(expression):
+            cells = self.column(column)
             chosen &= {i for i, cell in zip(self.ids, cells, strict=True) if cell is not None and str(cell) in wanted}
         if not chosen:
             raise EmocacheError(f"expression {expression!r} selects no utterance of corpus {self.corpus!r}")
         return sorted(chosen)
+
+
+def parse_expression(expression: str) -> list[tuple[str, set[str]]]:
+    """What `all`, or `column=value[|value]` terms joined by commas, ask for: (column, the values it may have).
+
+    Raises:
+        EmocacheError: a malformed term.
+    """
+    terms = []
+    for term in [] if expression.strip() == "all" else expression.split(","):
+        column, equals, values = term.partition("=")
+        if not equals or not column.strip():
+            raise EmocacheError(f"expression {expression!r}: {term!r} is not column=value[|value]; or say 'all'")
+        terms.append((column.strip(), {value.strip() for value in values.split("|")}))
+    return terms
 
 
 def position(ids: Sequence[str], utterance_id: str) -> int | None:

@@ -1,67 +1,108 @@
 """Masked batches, gathered from frames that lie in memory once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from .augment import augment
+from .batch import Batch
 from .dataset import Dataset
+from .heads.base import Frames
 from .references import Stamps, on_grid
+from .sampling import draw
 from .settings import Settings
-from .transforms import Prepared
+from .transforms import Prepared, PreparedInput
 
 _WINDOW = 50  # batches within which utterances are sorted by length
 _MIN_CCC_CLIPS = 8  # fewer in a step give no estimate of a pooled CCC
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """B utterances, padded to the longest.
+class _Gatherer:
+    """Gathers one input. Frames stay in their storage dtype, on the device if they fit there."""
 
-    Attributes:
-        frames: (B, T, D) float32, normalised; padding is zero. mask: (B, T) bool, the valid frames.
-        targets: (B,) int64 classes; (B, K) float32 values; or (B, T, K) float32 frame-wise values.
-        target_mask: bool, of the shape of `targets`: what counts in the loss.
-        rows: (B,) row numbers of the examples.
-    """
+    def __init__(self, one: PreparedInput, device: torch.device, unmasked: bool) -> None:
+        self.device = device
+        features = one.features
+        frames = torch.from_numpy(features.frames)
+        if device.type == "cuda" and 2 * frames.nbytes < torch.cuda.mem_get_info(device)[0]:
+            frames = frames.to(device)
+        self._frames = frames
+        self.offsets, self.lengths = features.offsets, features.lengths
+        self._valid = None if features.valid is None else torch.from_numpy(features.valid)
+        self._widths = torch.tensor(features.widths)
+        self._pieces = one.pieces
+        self._words = None if one.vocabulary is None else torch.from_numpy(one.vocabulary.words)
+        self._normaliser = one.normaliser
+        self._pooled = one.pooled
+        self._padded_to = int(self.lengths.max()) if unmasked else 0
+        if one.normaliser is not None:
+            self._mean = torch.from_numpy(one.normaliser.mean).to(device)
+            self._std = torch.from_numpy(one.normaliser.std).to(device)
 
-    frames: torch.Tensor
-    mask: torch.Tensor
-    targets: torch.Tensor
-    target_mask: torch.Tensor
-    rows: npt.NDArray[np.int64]
+    def gather(self, rows: npt.NDArray[np.int64], extra_padding: int) -> tuple[Frames, torch.Tensor]:
+        """The input of some rows, and where each of its frames lies in `frames`: (B, T) int64, 0 for padding."""
+        lengths = torch.from_numpy(self.lengths[rows])
+        longest = max(int(lengths.max()), self._padded_to, 1) + (0 if self._pooled else extra_padding)
+        steps = torch.arange(longest)
+        mask = steps < lengths.unsqueeze(1)
+        where = torch.where(mask, torch.from_numpy(self.offsets[rows]).unsqueeze(1) + steps, 0)
+        flat = where.flatten()
+        values = self._frames.index_select(0, flat.to(self._frames.device)).to(self.device).float()
+        values = values.view(*where.shape, values.shape[-1])
+        on_device = mask.to(self.device)
+        if self._normaliser is not None:
+            group = torch.from_numpy(self._normaliser.group_of[rows]).to(self.device)
+            values = (values - self._mean[group].unsqueeze(1)).div_(self._std[group].unsqueeze(1))
+        if self._valid is not None:
+            there = self._valid.index_select(0, flat).repeat_interleave(self._widths, dim=1)
+            values.masked_fill_(~there.view(values.shape).to(self.device), 0.0)
+        values.masked_fill_(~on_device.unsqueeze(-1), 0.0)
+        words = None
+        if self._words is not None:
+            words = torch.where(mask, self._words[where], -1).to(self.device)
+        if self._padded_to:
+            on_device = torch.ones_like(on_device)
+        return Frames(values, on_device, self._segments(rows), words), where
+
+    def _segments(self, rows: npt.NDArray[np.int64]) -> torch.Tensor | None:
+        if self._pieces is None:
+            return None
+        own = [self._pieces.bounds[self._pieces.offsets[row] : self._pieces.offsets[row + 1]] for row in rows]
+        held = torch.zeros(len(rows), max(1, *(len(bounds) for bounds in own)), 2, dtype=torch.int64)
+        for at, bounds in enumerate(own):
+            held[at, : len(bounds)] = torch.from_numpy(bounds)
+        return held.to(self.device)
 
 
 class Batches:
-    """Gathers batches of any rows. Frames stay in their storage dtype, on the device if they fit there.
+    """Gathers batches of any rows.
 
     Args:
         dataset: examples and their references.
-        settings: task and label delay.
-        prepared: features and normaliser.
+        settings: task, masking, augmentation, sampling and label delay.
+        prepared: the inputs.
         device: where batches go.
     """
 
     def __init__(self, dataset: Dataset, settings: Settings, prepared: Prepared, device: torch.device) -> None:
         self.device = device
-        features = prepared.features
-        frames = torch.from_numpy(features.frames)
-        if device.type == "cuda" and 2 * frames.nbytes < torch.cuda.mem_get_info(device)[0]:
-            frames = frames.to(device)
-        self._frames = frames
-        self.dim = int(frames.shape[1])
-        self.offsets = features.offsets
-        self.lengths = features.lengths
-        times = features.times
-        self._centres = None if times is None else (times[:, 0] + times[:, 1]) / 2
+        self.settings = settings
+        self.dims = {role: one.dim for role, one in prepared.inputs.items()}
+        unmasked = settings.masking == "none"
+        self._inputs = [_Gatherer(one, device, unmasked) for one in prepared.inputs.values()]
+        first = next(iter(prepared.inputs.values())).features
+        self.offsets, self.lengths = first.offsets, first.lengths
+        self._longest = np.max([one.lengths for one in self._inputs], axis=0)
+        self._centres = first.times.mean(axis=1)
         self._per_frame = settings.per_frame
         self._targets, self._target_mask = self._make_targets(dataset, settings)
-        self._normaliser = prepared.normaliser
-        if prepared.normaliser is not None:
-            self._mean = torch.from_numpy(prepared.normaliser.mean).to(device)
-            self._std = torch.from_numpy(prepared.normaliser.std).to(device)
+        self._classes = self._targets.numpy() if settings.task == "classification" else None
+        self._auxiliary = None
+        if settings.auxiliary:
+            known = [-1 if example.auxiliary is None else example.auxiliary for example in dataset.examples]
+            self._auxiliary = torch.tensor(known)
 
     def gather(self, rows: npt.NDArray[np.int64], extra_padding: int = 0) -> Batch:
         """One batch.
@@ -70,71 +111,70 @@ class Batches:
             rows: (B,) utterances with features.
             extra_padding: further padded frames; changes no result, which tests hold.
         """
-        lengths = torch.from_numpy(self.lengths[rows])
-        steps = torch.arange(int(lengths.max()) + extra_padding)
-        mask = steps < lengths.unsqueeze(1)
-        where = torch.where(mask, torch.from_numpy(self.offsets[rows]).unsqueeze(1) + steps, 0)
-        flat = where.flatten().to(self._frames.device)
-        frames = self._frames.index_select(0, flat).to(self.device).float().view(*where.shape, self.dim)
-        mask = mask.to(self.device)
-        if self._normaliser is not None:
-            group = torch.from_numpy(self._normaliser.group_of[rows]).to(self.device)
-            frames = (frames - self._mean[group].unsqueeze(1)).div_(self._std[group].unsqueeze(1))
-        frames.masked_fill_(~mask.unsqueeze(-1), 0.0)
-        chosen = where if self._per_frame else torch.from_numpy(rows)
+        gathered = [one.gather(rows, extra_padding) for one in self._inputs]
+        inputs = tuple(frames for frames, _ in gathered)
+        chosen = gathered[0][1] if self._per_frame else torch.from_numpy(rows)
         targets = self._targets[chosen].to(self.device)
         target_mask = self._target_mask[chosen].to(self.device)
         if self._per_frame:
-            target_mask &= mask.unsqueeze(-1)
-        return Batch(frames, mask, targets, target_mask, rows)
+            # Without masks padding counts, with the value zero.
+            real = torch.arange(targets.shape[1]) < torch.from_numpy(self.lengths[rows]).unsqueeze(1)
+            real = real.to(self.device).unsqueeze(-1)
+            targets = targets.masked_fill(~real, 0.0)
+            target_mask = target_mask & real if self.settings.masking == "proper" else target_mask | ~real
+        auxiliary = None if self._auxiliary is None else self._auxiliary[torch.from_numpy(rows)].to(self.device)
+        return Batch(inputs, targets, target_mask, rows, auxiliary)
 
-    def epoch(
-        self, rows: npt.NDArray[np.int64], size: int, generator: np.random.Generator, pooled_loss: bool
-    ) -> Iterator[Batch]:
-        """Shuffled batches that cover the rows once.
+    def epoch(self, rows: npt.NDArray[np.int64], size: int, generator: np.random.Generator) -> Iterator[Batch]:
+        """Shuffled batches: all rows once, or those that `training.sampling` draws; augmented as `[augment]` says.
 
         Similar lengths go together: shuffle, sort within windows of 50 batches, shuffle the batches. Not so for a
         loss that is pooled over the step (CCC), which a batch of equal lengths would bias: those batches are drawn
         at random and hold at least 8 clips.
 
         Args:
-            rows: the training part. size: utterances a batch. generator: decides the order.
-            pooled_loss: the loss is not a mean over utterances.
+            rows: the training part. size: utterances a batch. generator: decides everything that is random.
         """
-        order = rows[generator.permutation(len(rows))]
-        if pooled_loss:
+        order = draw(rows, self._classes, self.settings.training, generator)
+        for chosen in self._cuts(order, size, generator):
+            batch = self.gather(chosen)
+            yield augment(batch, self.settings.augment, generator) if self.settings.augment.active else batch
+
+    def _cuts(
+        self, order: npt.NDArray[np.int64], size: int, generator: np.random.Generator
+    ) -> Iterator[npt.NDArray[np.int64]]:
+        if self.settings.loss.kind in ("ccc", "mse_ccc"):
             cuts = list(range(0, len(order), size))
             if len(cuts) > 1 and len(order) - cuts[-1] < _MIN_CCC_CLIPS:
                 cuts.pop()  # the last clips join the batch before
             for start, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
-                yield self.gather(order[start:end])
+                yield order[start:end]
             return
         window = _WINDOW * size
-        order = np.concatenate([_by_length(order[s : s + window], self.lengths) for s in range(0, len(order), window)])
+        order = np.concatenate([_by_length(order[s : s + window], self._longest) for s in range(0, len(order), window)])
         for start in size * generator.permutation(-(-len(order) // size)):
-            yield self.gather(order[start : start + size])
+            yield order[start : start + size]
 
     def in_order(self, rows: npt.NDArray[np.int64], size: int) -> Iterator[Batch]:
         """Batches for evaluation, sorted by length, longest first."""
-        order = _by_length(rows, self.lengths)[::-1]
+        order = _by_length(rows, self._longest)[::-1]
         for start in range(0, len(order), size):
             yield self.gather(order[start : start + size].copy())
 
-    def targets(self, rows: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Targets and what counts of them, on the CPU: one row an utterance, or one a frame, in the order of rows."""
+    def targets(self, rows: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Targets, what counts of them, and the second target, on the CPU: one row an utterance, or one a frame."""
         if not self._per_frame:
-            return self._targets[rows], self._target_mask[rows]
+            second = None if self._auxiliary is None else self._auxiliary[torch.from_numpy(rows)]
+            return self._targets[rows], self._target_mask[rows], second
         own = torch.cat([torch.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
-        return self._targets[own], self._target_mask[own]
+        return self._targets[own], self._target_mask[own], None
 
     def centres_of(self, row: int) -> npt.NDArray[np.float64]:
         """(T,) centres of one utterance's frames in seconds."""
-        if self._centres is None:
-            raise ValueError("frame-wise targets need the frames' times")
-        return self._centres[self.offsets[row] : self.offsets[row + 1]]
+        return np.asarray(self._centres[self.offsets[row] : self.offsets[row + 1]])
 
     def _make_targets(self, dataset: Dataset, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
-        """Per utterance, or in frame-wise tasks per frame, in the order of `frames`."""
+        """Per utterance, or in frame-wise tasks per frame of the first input, in the order of its frames."""
         if not self._per_frame:
             targets = torch.tensor(np.array([example.reference for example in dataset.examples]))
             targets = targets if targets.dtype == torch.int64 else targets.float()

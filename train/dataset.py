@@ -1,7 +1,6 @@
 """What one experiment reads: the protocol's utterances, their references, and the frames of its streams in memory."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -10,34 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache import Cache, EmocacheError, Manifest, Stream
+from ..cache import Cache, EmocacheError, Stream
 from ..cache.recipe import canonical_json
+from .examples import Example, make_examples
 from .reading import search_points
-from .references import Reference, references
 from .settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One utterance of the protocol, with features or without."""
-
-    corpus: str
-    id: str
-    speaker: str | None
-    session: str | None
-    gender: str | None
-    split: str | None
-    reference: Reference
-
-    @property
-    def group(self) -> str:
-        """What a bootstrap draws: the speaker, else the session, else the utterance."""
-        return self.speaker or self.session or self.id
-
-    @property
-    def key(self) -> str:
-        """Unique over corpora."""
-        return f"{self.corpus}/{self.id}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +22,14 @@ class Features:
 
     Attributes:
         frames: (N, D), storage dtype. offsets: (U + 1,) int64.
-        times: (N, 2) float64 seconds, or None where no target needs them.
+        times: (N, 2) float64 seconds, start and end; NaN for frames without a place in time.
+        used: (N,) bool, the stored mask that `features.where` names; None where the stream has none.
     """
 
     frames: npt.NDArray[Any]
     offsets: npt.NDArray[np.int64]
-    times: npt.NDArray[np.float64] | None = None
+    times: npt.NDArray[np.float64]
+    used: npt.NDArray[np.bool_] | None = None
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -61,6 +39,10 @@ class Features:
     def of(self, row: int | np.integer[Any]) -> npt.NDArray[Any]:
         """(T, D) frames of one utterance."""
         return self.frames[self.offsets[row] : self.offsets[row + 1]]
+
+    def times_of(self, row: int | np.integer[Any]) -> npt.NDArray[np.float64]:
+        """(T, 2) seconds of one utterance."""
+        return self.times[self.offsets[row] : self.offsets[row + 1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +60,13 @@ class Dataset:
     """Everything that training reads.
 
     Attributes:
-        examples: U utterances, in the order of corpora and ids. classes: sorted; empty for a regression.
-        features: {stream as named in the settings: Features}, each read when it is first asked for.
-        present: (U,) bool, has features in all streams.
+        examples: U utterances, in the order of corpora and ids. classes: of the target, sorted; empty for a
+            regression. auxiliary: classes of the second target.
+        features: {stream: Features}, each read when it is first asked for.
+        present: (U,) bool, has the features it needs: of all streams, or of any where `modalities` says so.
         incomplete: some utterances are not extracted yet, and that was allowed.
         dropped: {label: utterances} left out by the label map. unlabelled: utterances without a reference.
+        shaped: what `shaping` made of the features last, shared by folds.
     """
 
     examples: list[Example]
@@ -95,6 +79,8 @@ class Dataset:
     incomplete: bool = False
     dropped: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
+    auxiliary: tuple[str, ...] = ()
+    shaped: dict[str, Any] = field(default_factory=dict)
 
 
 def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow_incomplete: bool = False) -> Dataset:
@@ -106,60 +92,58 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
             that do not fit into memory.
     """
     manifests = [cache.manifest(corpus) for corpus in corpora]
-    examples, classes, dropped, unlabelled = _examples(manifests, settings)
-    names = list(dict.fromkeys(name for _, point in search_points(settings) for name in point.streams))
-    rows = {m.corpus: [r for r, e in enumerate(examples) if e.corpus == m.corpus] for m in manifests}
+    examples = make_examples(manifests, settings)
+    points = [point for _, point in search_points(settings)]
+    names = list(dict.fromkeys(name for point in points for name in point.stream_names))
     streams = {name: [cache.stream(corpus, name) for corpus in corpora] for name in names}
     for group in streams.values():
         _check_recipes(group)
-    present = np.zeros(len(examples), bool)
+    keys = [(example.corpus, example.id) for example in examples.rows]
     incomplete = False
-    for corpus in corpora:
-        ids = [examples[row].id for row in rows[corpus]]
-        own = [stream for group in streams.values() for stream in group if stream.corpus == corpus]
-        incomplete |= bool(sum(_lacks(stream, ids, allow_incomplete) for stream in own))
-        served = set.intersection(*(set(stream.ids) for stream in own))
-        present[rows[corpus]] = [i in served for i in ids]
-    keep = {c: [examples[row].id for row in rows[c] if present[row]] for c in corpora}
-    _check_memory([(stream, keep[stream.corpus]) for group in streams.values() for stream in group])
-    digests = [[s.corpus, n, s.digest(keep[s.corpus])] for n, group in streams.items() for s in group]
+    served: dict[str, npt.NDArray[np.bool_]] = {}
+    for name, group in streams.items():
+        own = {stream.corpus: [id_ for corpus, id_ in keys if corpus == stream.corpus] for stream in group}
+        incomplete |= bool(sum(_lacks(stream, own[stream.corpus], allow_incomplete) for stream in group))
+        there = {(stream.corpus, id_) for stream in group for id_ in stream.ids}
+        served[name] = np.array([key in there for key in keys])
+    for name in {n for p in points for role, ns in p.streams.items() if p.features.of(role).words for n in ns}:
+        served[name] &= _has_words(streams[name], keys, served[name])
+    combine = np.logical_and if settings.modalities == "all" else np.logical_or
+    present = combine.reduce(list(served.values()))
+    if settings.modalities == "all":
+        served = {name: present for name in served}  # noqa: C420
+    keep = {
+        name: {s.corpus: [i for (c, i), kept in zip(keys, served[name], strict=True) if kept and c == s.corpus]
+               for s in group}
+        for name, group in streams.items()
+    }  # fmt: skip
+    _check_memory([(stream, keep[name][stream.corpus]) for name, group in streams.items() for stream in group])
+    digests = [[s.corpus, name, s.digest(keep[name][s.corpus])] for name, group in streams.items() for s in group]
+    wheres = {name: p.features.of(role).where for p in points for role, ns in p.streams.items() for name in ns}
     return Dataset(
-        examples,
-        classes,
-        _Lazy(streams, keep, present, settings.per_frame),
+        examples.rows,
+        examples.classes,
+        _Lazy(streams, keep, served, wheres),
         present,
         [Source(s.corpus, s.name, s.fingerprint, s.recipe.get("projection")) for g in streams.values() for s in g],
         {m.corpus: m.sha256 for m in manifests},
         sha256(canonical_json(digests)).hexdigest(),
         incomplete,
-        dropped,
-        unlabelled,
+        examples.dropped,
+        examples.unlabelled,
+        examples.auxiliary,
     )
 
 
-def _examples(
-    manifests: Sequence[Manifest], settings: Settings
-) -> tuple[list[Example], tuple[str, ...], dict[str, int], int]:
-    examples: list[Example] = []
-    dropped: Counter[str] = Counter()
-    unlabelled = 0
-    found = [references(manifest, settings, dropped) for manifest in manifests]
-    labels = sorted({ref for refs in found for ref in refs if isinstance(ref, str)})
-    classes = tuple(sorted(settings.labels)) if settings.labels else tuple(labels)
-    for manifest, refs in zip(manifests, found, strict=True):
-        columns = (manifest.column(name) for name in ("speaker", "session", "gender", "split"))
-        for id_, ref, speaker, session, gender, split in zip(manifest.ids, refs, *columns, strict=True):
-            if ref is None:
-                unlabelled += 1
-            elif settings.protocol.name != "official" or split in ("train", "valid", "test"):
-                known = classes.index(ref) if isinstance(ref, str) else ref
-                examples.append(Example(manifest.corpus, id_, speaker, session, gender, split, known))
-    unlabelled -= sum(dropped.values())
-    if not examples:
-        where = " + ".join(m.corpus for m in manifests)
-        reason = f"; the label map drops {dict(dropped)}" if dropped else ""
-        raise EmocacheError(f"no utterance of {where} has {' and '.join(settings.targets)}{reason}")
-    return examples, classes, dict(sorted(dropped.items())), unlabelled
+def _has_words(
+    group: Sequence[Stream], keys: Sequence[tuple[str, str]], served: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """(U,) whether any frame has a place in time: an utterance without words cannot be cut into them."""
+    streams = {stream.corpus: stream for stream in group}
+    return np.array([
+        bool(there) and bool(np.isfinite(streams[corpus].times(id_)).any())
+        for (corpus, id_), there in zip(keys, served, strict=True)
+    ])  # fmt: skip
 
 
 def _lacks(stream: Stream, ids: Sequence[str], allowed: bool) -> bool:
@@ -176,23 +160,25 @@ def _lacks(stream: Stream, ids: Sequence[str], allowed: bool) -> bool:
     return bool(missing)
 
 
+_Keep = Mapping[str, Sequence[str]]  # corpus -> ids
+
+
 class _Lazy(Mapping[str, Features]):
     """Reads a stream when it is first asked for: when every run is stored already, nothing is read."""
 
     def __init__(
         self,
         streams: Mapping[str, Sequence[Stream]],
-        keep: Mapping[str, Sequence[str]],
-        present: npt.NDArray[np.bool_],
-        with_times: bool,
+        keep: Mapping[str, _Keep],
+        served: Mapping[str, npt.NDArray[np.bool_]],
+        wheres: Mapping[str, str | None],
     ) -> None:
-        self._streams = streams
-        self._arguments = (keep, present, with_times)
+        self._streams, self._keep, self._served, self._wheres = streams, keep, served, wheres
         self._read: dict[str, Features] = {}
 
     def __getitem__(self, name: str) -> Features:
         if name not in self._read:
-            self._read[name] = _read(self._streams[name], *self._arguments)
+            self._read[name] = _read(self._streams[name], self._keep[name], self._served[name], self._wheres[name])
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -208,19 +194,18 @@ def _check_recipes(group: Sequence[Stream]) -> None:
         raise EmocacheError(f"the corpora's streams have different recipes: {told}; extract them with the same one")
 
 
-def _read(
-    group: Sequence[Stream], keep: Mapping[str, Sequence[str]], present: npt.NDArray[np.bool_], with_times: bool
-) -> Features:
-    """One stream over all corpora; rows that are not `present` get no frames."""
+def _read(group: Sequence[Stream], keep: _Keep, served: npt.NDArray[np.bool_], where: str | None) -> Features:
+    """One stream over all corpora; rows that are not `served` get no frames."""
     parts = [stream.read_many(keep[stream.corpus]) for stream in group]
-    lengths = np.zeros(len(present), np.int64)
-    lengths[present] = np.concatenate([np.diff(offsets) for _, offsets in parts])
+    lengths = np.zeros(len(served), np.int64)
+    lengths[served] = np.concatenate([np.diff(offsets) for _, offsets in parts])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     frames = parts[0][0] if len(parts) == 1 else np.concatenate([frames for frames, _ in parts])
-    times = None
-    if with_times:
-        times = np.concatenate([np.zeros((0, 2)), *(s.times(i) for s in group for i in keep[s.corpus])])
-    return Features(frames, offsets, times)
+    times = np.concatenate([np.zeros((0, 2)), *(s.times(i) for s in group for i in keep[s.corpus])])
+    used = None
+    if where is not None and all(where in s.recipe.get("aux", {}) for s in group):
+        used = np.concatenate([np.zeros(0, bool), *(s.aux(i)[where] for s in group for i in keep[s.corpus])])
+    return Features(frames, offsets, times, used)
 
 
 def _check_memory(reads: Sequence[tuple[Stream, Sequence[str]]]) -> None:

@@ -32,6 +32,8 @@ def summary(plan: Plan) -> Iterator[str]:
         yield "INCOMPLETE: the streams lack utterances that were never extracted; the runs are marked"
     if plan.transductive:
         yield "TRANSDUCTIVE: something fitted sees test features; the runs are marked"
+    for mark in plan.marks:
+        yield f"MARKED: {mark}"
     yield f"shared between train, valid and test: {_shared(plan)}"
 
 
@@ -83,7 +85,7 @@ def _test(plan: Plan, fold: Fold) -> str:
     examples = [plan.dataset.examples[row] for row in fold.test]
     speakers = sorted({example.speaker for example in examples if example.speaker is not None})
     who = f" of {', '.join(speakers[:4])}{', ...' if len(speakers) > 4 else ''}" if speakers else ""
-    if plan.settings.task != "classification":
+    if plan.settings.task != "classification" or plan.settings.threshold:
         return who
     counts = Counter(plan.dataset.classes[int(example.reference)] for example in examples)
     return f"{who}: " + ", ".join(f"{counts[name]} {name}" for name in plan.dataset.classes)

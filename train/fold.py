@@ -3,9 +3,9 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,13 @@ from ..cache import EmocacheError
 from .batches import Batches
 from .dataset import Dataset
 from .folds import Fold, Rows
-from .heads import Head, build_head
+from .heads import Head, Learned, Shape, build_head
 from .loop import Trained, train_head
 from .losses import Loss, make_loss
-from .predictions import prediction_table, prior, validation_score
+from .predicting import Predicted, predict, validation_score
+from .predictions import kept_table, prediction_table, prior
 from .reading import search_points
+from .references import Stamps, binarise
 from .settings import Settings
 from .transforms import Prepared, prepare
 
@@ -34,11 +36,13 @@ class FoldResult:
     Attributes:
         record: the part of run.json that training decides.
         predictions: see `predictions.prediction_table`; validation rows, then test rows.
+        kept: see `predictions.kept_table`; None where nothing is kept.
         weights, transforms: for safetensors. history: a line an epoch.
     """
 
     record: dict[str, Any]
     predictions: pa.Table
+    kept: pa.Table | None
     weights: dict[str, torch.Tensor]
     transforms: dict[str, npt.NDArray[np.floating]]
     history: list[dict[str, Any]]
@@ -54,6 +58,27 @@ def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
         EmocacheError: see `transforms.prepare`, `loop.train_head` and `predictions.prediction_table`.
     """
     started = time.perf_counter()
+    if settings.targets_apart and len(settings.targets) > 1:
+        targets = range(len(settings.targets))
+        parts = [_train_one(*_only(dataset, settings, k), fold, seed, device) for k in targets]
+        result = _side_by_side(parts, settings.targets)
+    else:
+        result = _train_one(with_classes(dataset, settings, fold), settings, fold, seed, device)
+    result.record["seconds"] = round(time.perf_counter() - started, 3)
+    return result
+
+
+def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> Dataset:
+    """The dataset with numbers turned into the classes low and high, by a threshold that the training part decides."""
+    if settings.threshold is None:
+        return dataset
+    values = np.array([np.asarray(example.reference)[0] for example in dataset.examples])
+    classes = binarise(values, fold.train, settings.threshold)
+    examples = [replace(e, reference=int(c)) for e, c in zip(dataset.examples, classes, strict=True)]
+    return replace(dataset, examples=examples, classes=("low", "high"))
+
+
+def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device) -> FoldResult:
     train, valid = (rows[dataset.present[rows]] for rows in (fold.train, fold.valid))
     for name, rows in (("training", train), ("validation", valid)):
         if not len(rows):
@@ -63,17 +88,16 @@ def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
     metric = settings.selection.metric
     best_epoch, best_value = trained.epoch, trained.score.value(metric)
-    validated = prior(dataset, point, fold.train)
-    tables = [prediction_table("valid", trained.head, run.batches(point, train), dataset, point, fold.valid, validated)]
+    tables = [run.tables("valid", trained, point, train, fold.valid, prior(dataset, point, fold.train))]
     history: list[dict[str, Any]] = [{"phase": "search", **line} for line in trained.history]
-    fitted = train
+    fitted, known_rows = train, fold.train
     if settings.selection.refit:
         rates = [line["learning_rate"] for line in trained.history[: trained.epoch]]
-        fitted = np.union1d(train, valid)
+        fitted, known_rows = np.union1d(train, valid), np.union1d(fold.train, fold.valid)
         trained = run.train(point, fitted, None, rates)
         history += [{"phase": "refit", **line} for line in trained.history]
-    known = prior(dataset, point, np.union1d(fold.train, fold.valid) if settings.selection.refit else fold.train)
-    tables.append(prediction_table("test", trained.head, run.batches(point, fitted), dataset, point, fold.test, known))
+    known = prior(dataset, point, known_rows)
+    tables.append(run.tables("test", trained, point, fitted, fold.test, known))
     absent = [dataset.examples[row].key for row in fold.test if not dataset.present[row]]
     record = {
         "coverage": {"test": len(fold.test), "predicted": len(fold.test) - len(absent), "missing": absent},
@@ -88,10 +112,11 @@ def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
             "tried": [{"settings": c, "epoch": t.epoch, "value": t.score.value(metric)} for c, _, t in candidates],
         },
         "parameters": sum(p.numel() for p in trained.head.parameters()),
-        "seconds": round(time.perf_counter() - started, 3),
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.head.state_dict().items()}
-    return FoldResult(record, pa.concat_tables(tables), weights, run.prepared(point, fitted).tensors(), history)
+    kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
+    predictions = pa.concat_tables([p for p, _ in tables])
+    return FoldResult(record, predictions, kept, weights, run.prepared(point, fitted).tensors(), history)
 
 
 class _Run:
@@ -101,15 +126,17 @@ class _Run:
         self.dataset = dataset
         self.seed = seed
         self.device = device
-        self._last: tuple[str, Prepared, Batches] | None = None
+        self._last: tuple[str, Prepared] | None = None
+        self._batches: tuple[str, Batches] | None = None
 
     def train(self, point: Settings, rows: Rows, valid: Rows | None, rates: list[float] | None = None) -> Trained:
         """Train one head; its score comes from `valid`."""
-        batches = self.batches(point, rows)
+        prepared, batches = self.prepared(point, rows), self.batches(point, rows)
         loss = self._loss(point, rows)
         with _seeded(self.seed, self.device):
             outputs = len(self.dataset.classes) or len(point.targets)
-            head = build_head(point.head, batches.dim, outputs, point.per_frame).to(self.device)
+            shape = Shape(batches.dims, outputs, point.per_frame, len(self.dataset.auxiliary))
+            head = build_head(point.head, shape, learned(prepared, point)).to(self.device)
             validate: Callable[[Head], Any] | None = None
             if valid is not None:
                 validate = partial(
@@ -117,28 +144,89 @@ class _Run:
                 )
             return train_head(head, batches, rows, point, loss, self.seed, validate, rates)
 
+    def tables(
+        self, part: str, trained: Trained, point: Settings, fitted: Rows, rows: Rows, known: dict[str, float]
+    ) -> tuple[pa.Table, pa.Table]:
+        """What one part adds to predictions.parquet and to kept.parquet."""
+        batches = self.batches(point, fitted)
+        predicted: Predicted = predict(trained.head, batches, rows[self.dataset.present[rows]])
+        table = prediction_table(part, predicted, batches, self.dataset, point, rows, known)
+        return table, kept_table(part, predicted, self.dataset, point, rows) if point.keep else pa.table({})
+
     def prepared(self, point: Settings, rows: Rows) -> Prepared:
         """Features with everything fitted on the rows."""
-        return self._both(point, rows)[0]
+        poolings = [point.head.fixed_pooling(role, point.per_frame) for role in point.streams]
+        features = point.features.model_dump()
+        key = json.dumps([point.streams, features, poolings, point.head.segments(), rows.tolist()])
+        if self._last is None or self._last[0] != key:
+            self._last = self._batches = None  # frees the old ones before the new ones are made
+            self._last = (key, prepare(self.dataset, point, rows))
+        return self._last[1]
 
     def batches(self, point: Settings, rows: Rows) -> Batches:
         """Batches of those features."""
-        return self._both(point, rows)[1]
-
-    def _both(self, point: Settings, rows: Rows) -> tuple[Prepared, Batches]:
-        pooling = point.head.fixed_pooling(point.per_frame)
-        key = json.dumps([point.streams, point.features.model_dump(), pooling, rows.tolist()])
-        if self._last is None or self._last[0] != key:
-            self._last = None  # frees the old ones before the new ones are made
-            prepared = prepare(self.dataset, point, rows)
-            self._last = (key, prepared, Batches(self.dataset, point, prepared, self.device))
-        return self._last[1:]
+        prepared = self.prepared(point, rows)
+        key = json.dumps([point.loss.kind, point.training.model_dump(), point.augment.model_dump()])
+        if self._batches is None or self._batches[0] != key:
+            self._batches = (key, Batches(self.dataset, point, prepared, self.device))
+        return self._batches[1]
 
     def _loss(self, point: Settings, rows: Rows) -> Loss:
         if point.task != "classification":
             return make_loss(point.loss, None)
         labels = np.array([self.dataset.examples[row].reference for row in rows])
         return make_loss(point.loss, torch.from_numpy(np.bincount(labels, minlength=len(self.dataset.classes))))
+
+
+def learned(prepared: Prepared, settings: Settings) -> dict[str, Learned]:
+    """What is learned at each input."""
+    return {
+        role: Learned(
+            one.layers,
+            None if one.vocabulary is None else torch.from_numpy(one.vocabulary.vectors),
+            settings.features.of(role).trainable_words == "unk",
+        )
+        for role, one in prepared.inputs.items()
+    }
+
+
+def _only(dataset: Dataset, settings: Settings, k: int) -> tuple[Dataset, Settings]:
+    """The experiment with its k-th target only."""
+    examples = []
+    for example in dataset.examples:
+        ref = example.reference
+        one = Stamps(ref.times, ref.values[:, k : k + 1]) if isinstance(ref, Stamps) else np.asarray(ref)[k : k + 1]
+        examples.append(replace(example, reference=one))
+    return replace(dataset, examples=examples), settings.model_copy(update={"targets": (settings.targets[k],)})
+
+
+def _side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldResult:
+    """Results of single targets as one: what is of one target is named after it."""
+    table = parts[0].predictions
+    for part in parts[1:]:
+        for name in part.predictions.column_names:
+            if name not in table.column_names:
+                table = table.append_column(name, part.predictions[name])
+    records = [part.record for part in parts]
+    values = [record["selection"]["value"] for record in records]
+    record = {
+        **records[0],
+        "prior": {k: v for record in records for k, v in record["prior"].items()},
+        "selection": {
+            **records[0]["selection"],
+            "value": float(np.mean(values)),
+            "by_target": {t: record["selection"] for t, record in zip(targets, records, strict=True)},
+        },
+        "parameters": sum(record["parameters"] for record in records),
+    }
+    return FoldResult(
+        record,
+        table,
+        None,
+        {f"{t}.{name}": w for t, part in zip(targets, parts, strict=True) for name, w in part.weights.items()},
+        {f"{t}.{name}": w for t, part in zip(targets, parts, strict=True) for name, w in part.transforms.items()},
+        [{"target": t, **line} for t, part in zip(targets, parts, strict=True) for line in part.history],
+    )
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from ..cache import EmocacheError
 from ..cache.recipe import canonical_json
-from .dataset import Example
-from .settings import Protocol
+from .examples import Example
+from .tables import Protocol
 
 Rows = npt.NDArray[np.int64]
 
@@ -70,7 +70,7 @@ def _rotating(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
     else:
         members = [_known_group(example, protocol) for example in examples]
         names = sorted(set(members), key=natural)
-        count = len(names) if protocol.name == "leave_one_speaker_out" else protocol.folds or 0
+        count = len(names) if protocol.name == "leave_one_out" else protocol.folds or 0
         needed = max(count, 3 if protocol.validation == "next" else 2)
         if len(names) < needed:
             raise EmocacheError(f"{protocol.name} needs at least {needed} {protocol.group}s, there are {len(names)}")
@@ -148,8 +148,8 @@ def _known_group(example: Example, protocol: Protocol) -> str:
 
 
 def _group(example: Example, kind: str) -> str | None:
-    name = example.session if kind == "session" else example.speaker
-    return None if name is None else f"{example.corpus}/{name}"
+    name = example.column(kind)
+    return None if name is None else name if kind == "corpus" else f"{example.corpus}/{name}"
 
 
 def _check_overlap(examples: Sequence[Example], fold: Fold, number: int, kind: str, protocol: str) -> None:
@@ -157,7 +157,7 @@ def _check_overlap(examples: Sequence[Example], fold: Fold, number: int, kind: s
         if shared:
             raise EmocacheError(
                 f"{protocol}: {parts} of fold {number} share {len(shared)} {kind}s, such as {shared[0]!r}; use"
-                " protocol.name = 'speaker_folds', or declare it with protocol.overlap = true"
+                " protocol.name = 'group_folds', or declare it with protocol.overlap = true"
             )
 
 

@@ -12,11 +12,13 @@ import numpy.typing as npt
 import torch
 
 from ..cache import EmocacheError
+from .batch import Batch
 from .batches import Batches
 from .heads import Head
-from .losses import Loss
+from .losses import Loss, batch_loss
 from .selection import Score
-from .settings import Settings, Training
+from .settings import Settings
+from .tables import Training
 
 _LBFGS_ITERATIONS = 20  # of each epoch
 
@@ -68,27 +70,15 @@ def train_head(
     size = len(rows) if training.optimiser == "lbfgs" else training.batch_size
     best: tuple[int, Score, dict[str, torch.Tensor]] | None = None
     history: list[dict[str, float]] = []
+    stalled = 0  # epochs without getting better
+    watched: Score | float | None = None
     for epoch in range(1, (len(learning_rates) if learning_rates else training.epochs) + 1):
         started = time.perf_counter()
-        since_best = epoch - 1 - (best[0] if best else 0)
-        rate = learning_rates[epoch - 1] if learning_rates else learning_rate(training, epoch, since_best, history)
+        rate = learning_rates[epoch - 1] if learning_rates else learning_rate(training, epoch, stalled, history)
         for group in optimiser.param_groups:
             group["lr"] = rate
         head.train()
-        losses = []
-        for batch in batches.epoch(rows, size, generator, pooled_loss=settings.loss.kind == "ccc"):
-
-            def closure() -> Any:
-                optimiser.zero_grad()
-                value = loss(head(batch.frames, batch.mask), batch.targets, batch.target_mask)  # noqa: B023
-                if training.optimiser == "lbfgs" and training.weight_decay:
-                    value = value + training.weight_decay / 2 * sum((w**2).sum() for w in _matrices(head))
-                value.backward()  # type: ignore[no-untyped-call]
-                if training.clip_norm is not None:
-                    torch.nn.utils.clip_grad_norm_(head.parameters(), training.clip_norm)
-                return value
-
-            losses.append(torch.as_tensor(optimiser.step(closure)).detach())
+        losses = [_step(head, batch, loss, optimiser, training) for batch in batches.epoch(rows, size, generator)]
         train_loss = float(torch.stack(losses).mean())
         if not math.isfinite(train_loss):
             raise EmocacheError(f"the training loss is {train_loss} in epoch {epoch} (learning rate {rate:g}); lower"
@@ -100,8 +90,11 @@ def train_head(
             line |= {"valid_loss": -score.negative_loss, f"valid_{metric}": score.value(metric)}
             if best is None or score > best[1]:
                 best = (epoch, score, copy.deepcopy(head.state_dict()))
+            now = score if training.stop_on == "score" else score.negative_loss
+            better = watched is None or now > watched  # type: ignore[operator]
+            watched, stalled = (now, 0) if better else (watched, stalled + 1)
         history.append({**line, "seconds": time.perf_counter() - started})
-        if best is not None and epoch - best[0] >= training.patience:
+        if validate is not None and stalled >= training.patience:
             break
     if best is None:
         return Trained(head, len(history), Score(math.nan, math.nan), history)
@@ -109,17 +102,37 @@ def train_head(
     return Trained(head, best[0], best[1], history)
 
 
-def learning_rate(training: Training, epoch: int, since_best: int, history: Sequence[dict[str, float]]) -> float:
+def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer, training: Training) -> torch.Tensor:
+    """One step of the optimiser; the loss before it."""
+    teacher = {} if head.teacher == "never" else {"teacher": batch.targets}
+
+    def closure() -> Any:
+        optimiser.zero_grad()
+        value = batch_loss(loss, head(*batch.inputs, **teacher), batch)
+        if training.optimiser == "lbfgs" and training.weight_decay:
+            value = value + training.weight_decay / 2 * sum((w**2).sum() for w in _matrices(head))
+        value.backward()  # type: ignore[no-untyped-call]
+        if training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(head.parameters(), training.clip_norm)
+        if training.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(head.parameters(), training.clip_value)
+        return value
+
+    return torch.as_tensor(optimiser.step(closure)).detach()
+
+
+def learning_rate(training: Training, epoch: int, stalled: int, history: Sequence[dict[str, float]]) -> float:
     """The rate of one epoch, counted from 1.
 
-    "plateau" halves the last rate after every patience / 3 epochs without a better score; "cosine" falls from the
-    full rate towards zero over `epochs`.
+    "plateau" multiplies the last rate by `plateau_factor` after every `plateau_patience` epochs that were no better;
+    "cosine" falls from the full rate towards zero over `epochs`.
     """
     if training.schedule == "cosine":
         return training.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / training.epochs))
     if training.schedule == "plateau" and history:
-        stalled = since_best > 0 and since_best % max(1, training.patience // 3) == 0
-        return history[-1]["learning_rate"] * (0.5 if stalled else 1.0)
+        wait = training.plateau_patience or max(1, training.patience // 3)
+        lowered = stalled > 0 and stalled % wait == 0
+        return history[-1]["learning_rate"] * (training.plateau_factor if lowered else 1.0)
     return training.learning_rate
 
 

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import torch
 
-from .settings import LossSettings
+from .batch import Batch
+from .heads.base import Outputs, as_outputs
+from .tables import LossSettings
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(outputs, targets, mask) -> scalar. The shapes are those of the functions below."""
@@ -63,6 +65,17 @@ def concordance_loss(outputs: torch.Tensor, targets: torch.Tensor, mask: torch.T
     return (1 - 2 * covariance / spread.clamp(min=1e-8)).mean()
 
 
+def sigmoid_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of every class on its own, against one-hot (B,) int64 targets; mean over all B x C."""
+    one_hot = torch.nn.functional.one_hot(targets, logits.shape[-1]).to(logits.dtype)
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, one_hot)
+
+
+def soft_cross_entropy(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """- sum_c share_c log softmax_c, averaged over utterances; (B, C) logits and (B, C) shares that sum to 1."""
+    return -(shares * torch.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+
+
 def make_loss(settings: LossSettings, class_counts: torch.Tensor | None) -> Loss:
     """The loss of an experiment.
 
@@ -74,6 +87,12 @@ def make_loss(settings: LossSettings, class_counts: torch.Tensor | None) -> Loss
         return mean_squared_error
     if settings.kind == "ccc":
         return concordance_loss
+    if settings.kind == "mse_ccc":
+        return lambda p, y, mask: mean_squared_error(p, y, mask) + concordance_loss(p, y, mask)
+    if settings.kind == "sigmoid":
+        return lambda logits, targets, mask: sigmoid_cross_entropy(logits, targets)
+    if settings.kind == "soft_cross_entropy":
+        return lambda logits, shares, mask: soft_cross_entropy(logits, shares)
     weights = None
     if settings.class_weights == "balanced" and class_counts is not None:
         counts = class_counts.float()
@@ -86,3 +105,34 @@ def make_loss(settings: LossSettings, class_counts: torch.Tensor | None) -> Loss
         return cross_entropy(outputs, targets, on_device, smoothing)
 
     return loss
+
+
+def total_loss(
+    loss: Loss, outputs: Outputs, targets: torch.Tensor, mask: torch.Tensor, auxiliary: torch.Tensor | None
+) -> torch.Tensor:
+    """What is minimised: every term of a head by its weight.
+
+    Args:
+        loss: of the target.
+        outputs: of a head.
+        targets, mask: see the loss.
+        auxiliary: (B,) int64 classes of the second target, -1 where unknown; those utterances do not count in it.
+    """
+    total = torch.as_tensor(outputs.constant, device=outputs.prediction.device)
+    for term in outputs.terms:
+        if term.target == "main":
+            total = total + term.weight * loss(term.output, targets, mask)
+        elif auxiliary is not None and bool((auxiliary >= 0).any()):
+            known = auxiliary >= 0
+            total = total + term.weight * cross_entropy(term.output[known], auxiliary[known])
+    return total
+
+
+def batch_loss(loss: Loss, outputs: torch.Tensor | Outputs, batch: Batch) -> torch.Tensor:
+    """`total_loss` of a batch, whose targets may be mixed."""
+    made = as_outputs(outputs)
+    value = total_loss(loss, made, batch.targets, batch.target_mask, batch.auxiliary)
+    if batch.mixed is None:
+        return value
+    targets, share = batch.mixed
+    return (1 - share) * value + share * total_loss(loss, made, targets, batch.target_mask, batch.auxiliary)

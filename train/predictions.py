@@ -1,4 +1,4 @@
-"""From a trained head to outputs, to validation scores, and to the rows of predictions.parquet."""
+"""From outputs to the rows of predictions.parquet, and of kept.parquet."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,48 +6,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 
 from ..cache import EmocacheError
 from .batches import Batches
-from .dataset import Dataset, Example
+from .dataset import Dataset
+from .examples import Example
 from .folds import Rows
-from .heads import Head
-from .losses import Loss
-from .references import Stamps, on_stamps
-from .selection import Score, score
+from .predicting import Predicted, at_stamps, softmax, stamps_of
+from .references import Stamps
 from .settings import Settings
-
-_EVALUATION_BATCH = 64
-
-
-@torch.no_grad()
-def predict(head: Head, batches: Batches, rows: Rows) -> list[npt.NDArray[np.float32]]:
-    """Outputs of each utterance in the order of `rows`: (outputs,), or (T, outputs) of frame-wise heads."""
-    head.eval()
-    found: dict[int, npt.NDArray[np.float32]] = {}
-    for batch in batches.in_order(rows, _EVALUATION_BATCH):
-        outputs = head(batch.frames, batch.mask).float().cpu().numpy()
-        for row, output, length in zip(batch.rows, outputs, batches.lengths[batch.rows], strict=True):
-            found[int(row)] = output[:length].copy() if head.per_frame else output
-    return [found[int(row)] for row in rows]
-
-
-def validation_score(
-    head: Head, batches: Batches, dataset: Dataset, settings: Settings, loss: Loss, rows: Rows
-) -> Score:
-    """The declared metric on rows with features; frame-wise values are compared at the native label stamps."""
-    outputs = predict(head, batches, rows)
-    targets, mask = batches.targets(rows)
-    stacked = torch.from_numpy(np.concatenate(outputs) if settings.per_frame else np.stack(outputs))
-    value = float(loss(stacked, targets, mask))
-    if settings.task == "classification":
-        return score(settings.selection.metric, targets.numpy(), stacked.argmax(dim=1).numpy(), value)
-    if settings.task == "regression":
-        return score(settings.selection.metric, targets.numpy(), stacked.numpy(), value)
-    predicted = _at_stamps(outputs, batches, dataset, settings, rows)
-    stamps = [_stamps(dataset.examples[row]).values for row in rows]
-    return score(settings.selection.metric, np.concatenate(stamps), np.concatenate(predicted), value)
 
 
 def prior(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, float]:
@@ -61,12 +28,25 @@ def prior(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, float]:
 
 
 def prediction_table(
-    part: str, head: Head, batches: Batches, dataset: Dataset, settings: Settings, rows: Rows, prior: dict[str, float]
+    part: str,
+    predicted: Predicted,
+    batches: Batches,
+    dataset: Dataset,
+    settings: Settings,
+    rows: Rows,
+    prior: dict[str, float],
 ) -> pa.Table:
     """Rows of predictions.parquet for one part.
 
     Utterances without features score as the prior in the test part, under the policy "prior"; elsewhere they are
     left out.
+
+    Args:
+        part: "valid" or "test".
+        predicted: of those `rows` that have features, in their order.
+        batches, dataset, settings: of the run.
+        rows: of the part.
+        prior: see `prior`.
 
     Raises:
         EmocacheError: the policy is "error" and a test utterance has no features.
@@ -78,29 +58,71 @@ def prediction_table(
                             f" {dataset.examples[absent[0]].key!r}; missing = 'error' forbids that")  # fmt: skip
     if settings.missing == "intersect":
         absent = absent[:0]
-    outputs: Sequence[npt.NDArray[Any]] = predict(head, batches, present)
+    outputs: Sequence[npt.NDArray[Any]] = predicted.outputs
     constant = np.array(list(prior.values()))
-    if settings.task == "classification":
-        logits = np.reshape(outputs, (len(outputs), len(constant))).astype(np.float64)
-        outputs = [*torch.softmax(torch.from_numpy(logits), dim=1).numpy(), *([constant] * len(absent))]
+    if settings.task in ("classification", "distribution"):
+        logits = np.reshape(outputs, (len(outputs), len(constant)))
+        outputs = [*softmax(logits), *([constant] * len(absent))]
     elif settings.task == "regression":
         outputs = [*outputs, *([constant] * len(absent))]
     else:
-        held = [np.tile(constant, (len(_stamps(dataset.examples[row]).times), 1)) for row in absent]
-        outputs = [*_at_stamps(outputs, batches, dataset, settings, present), *held]
+        held = [np.tile(constant, (len(stamps_of(dataset.examples[row]).times), 1)) for row in absent]
+        outputs = [*at_stamps(outputs, batches, dataset, settings, present), *held]
     order = np.concatenate([present, absent])
     examples = [dataset.examples[row] for row in order]
-    return pa.table(
+    table = pa.table(
         {
             "part": pa.array([part] * len(examples), pa.string()),
             **{
                 name: pa.array([getattr(example, name) for example in examples], pa.string())
-                for name in ("corpus", "id", "speaker", "session", "group")
+                for name in ("corpus", "id", "speaker", "session", "culture", "gender", "group")
             },
             "missing": pa.array([False] * len(present) + [True] * len(absent), pa.bool_()),
             **_values(dataset, settings, examples, outputs),
+            **_auxiliary(dataset, settings, examples, predicted.auxiliary),
         }
     )
+    return vote(table, [example.column(settings.vote) for example in examples]) if settings.vote else table
+
+
+def vote(table: pa.Table, units: Sequence[str | None]) -> pa.Table:
+    """Rows that are parts of one unit as one row, named after it: their mean probabilities, and the first row's rest.
+
+    Args:
+        table: of a classification. units: the unit of each row; None: the row is one of its own.
+    """
+    names = [unit if unit is not None else id_ for unit, id_ in zip(units, table["id"].to_pylist(), strict=True)]
+    first: dict[str, int] = {}
+    number = np.array([first.setdefault(name, len(first)) for name in names])
+    at = np.unique(number, return_index=True)[1] if len(names) else np.zeros(0, np.int64)
+    probabilities = [name for name in table.column_names if name.startswith("prob.")]
+    values = np.stack([table[name].to_numpy() for name in probabilities], axis=1)
+    means = np.zeros((len(first), len(probabilities)))
+    np.add.at(means, number, values)
+    means /= np.bincount(number, minlength=len(first))[:, None]
+    merged = table.take(pa.array(at))
+    new = {"id": pa.array(list(first), pa.string())}
+    new["prediction"] = pa.array([probabilities[best][5:] for best in means.argmax(axis=1)], pa.string())
+    new |= {name: pa.array(column) for name, column in zip(probabilities, means.T, strict=True)}
+    for name, column in new.items():
+        merged = merged.set_column(merged.column_names.index(name), name, column)
+    return merged
+
+
+def _auxiliary(
+    dataset: Dataset, settings: Settings, examples: Sequence[Example], logits: npt.NDArray[np.float32] | None
+) -> dict[str, pa.Array]:
+    """Reference and prediction of the second target; null where unknown, or where there are no features."""
+    if logits is None:
+        return {}
+    names = dataset.auxiliary
+    guessed: list[str | None] = [names[best] for best in logits.argmax(axis=1)]
+    guessed += [None] * (len(examples) - len(guessed))
+    known = [None if example.auxiliary is None else names[example.auxiliary] for example in examples]
+    return {
+        f"auxiliary.reference.{settings.auxiliary}": pa.array(known, pa.string()),
+        f"auxiliary.prediction.{settings.auxiliary}": pa.array(guessed, pa.string()),
+    }
 
 
 def _values(
@@ -118,7 +140,7 @@ def _values(
     kind: pa.DataType = pa.float64()
     if settings.per_frame:
         kind = pa.list_(pa.float64())
-        columns["times"] = pa.array([_stamps(e).times for e in examples], kind)
+        columns["times"] = pa.array([stamps_of(e).times for e in examples], kind)
     for k, target in enumerate(settings.targets):
         references = [e.reference.values if isinstance(e.reference, Stamps) else e.reference for e in examples]
         columns[f"reference.{target}"] = pa.array([np.asarray(r).T[k] for r in references], kind)
@@ -126,16 +148,21 @@ def _values(
     return columns
 
 
-def _at_stamps(
-    outputs: Sequence[npt.NDArray[Any]], batches: Batches, dataset: Dataset, settings: Settings, rows: Rows
-) -> list[npt.NDArray[np.float64]]:
-    return [
-        on_stamps(output, batches.centres_of(row), _stamps(dataset.examples[row]), settings.label_delay_s)
-        for output, row in zip(outputs, rows, strict=True)
-    ]
+def kept_table(part: str, predicted: Predicted, dataset: Dataset, settings: Settings, rows: Rows) -> pa.Table:
+    """Rows of kept.parquet: what `keep` names of every utterance with features, flattened, and its shape.
 
-
-def _stamps(example: Example) -> Stamps:
-    if not isinstance(example.reference, Stamps):
-        raise TypeError(f"{example.key} has no time-stamped reference")
-    return example.reference
+    Raises:
+        EmocacheError: the head gives no such thing.
+    """
+    if absent := [name for name in settings.keep if name not in predicted.kept]:
+        given = ", ".join(predicted.kept) or "nothing of the kind"
+        raise EmocacheError(f"keep: head {settings.head.kind!r} has no {absent[0]!r}; it gives: {given}")
+    examples = [dataset.examples[row] for row in rows[dataset.present[rows]]]
+    columns: dict[str, pa.Array] = {"part": pa.array([part] * len(examples), pa.string())}
+    for name in ("corpus", "id", "culture"):
+        columns[name] = pa.array([getattr(example, name) for example in examples], pa.string())
+    for name in settings.keep:
+        values = predicted.kept[name]
+        columns[name] = pa.array([value.ravel() for value in values], pa.list_(pa.float32()))
+        columns[f"{name}.shape"] = pa.array([value.shape for value in values], pa.list_(pa.int32()))
+    return pa.table(columns)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..cache import EmocacheError
 from .heads import head_entry
-from .settings import Settings
+from .settings import LOSSES, Settings
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 
@@ -26,7 +26,7 @@ def load_settings(experiment: str, overrides: Sequence[str] = ()) -> tuple[str, 
         overrides: `dotted.key=value`, the value as in TOML; what is no TOML value is taken as text.
 
     Returns:
-        The experiment's name (the file's stem), and its settings.
+        The experiment's name (its path under train/experiments, or the file's stem), and its settings.
 
     Raises:
         EmocacheError: no such experiment, a file that is no TOML, a setting that does not exist (the nearest one is
@@ -42,11 +42,11 @@ def load_settings(experiment: str, overrides: Sequence[str] = ()) -> tuple[str, 
         fixed.add(key.strip())
         value = _toml_value(text.strip())
         raw = {**raw, "search": value} if key.strip() == "search" else _merge(raw, _nested(key.strip(), value))
-    settings = _parse(raw, f"experiment {path.stem!r}")
+    settings = _parse(raw, f"experiment {_name(path)!r}")
     # A setting given by hand is not searched.
     settings = settings.model_copy(update={"search": {k: v for k, v in settings.search.items() if k not in fixed}})
     list(search_points(settings))
-    return path.stem, settings
+    return _name(path), settings
 
 
 def search_points(settings: Settings) -> Iterator[tuple[dict[str, Any], Settings]]:
@@ -64,8 +64,18 @@ def search_points(settings: Settings) -> Iterator[tuple[dict[str, Any], Settings
         yield chosen, _parse(point, "[search]")
 
 
+def experiment_names() -> list[str]:
+    """Every experiment under train/experiments, such as `probe` and `paper4/camulenet`."""
+    return sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.toml"))
+
+
+def _name(path: Path) -> str:
+    inside = path.is_relative_to(EXPERIMENTS)
+    return path.relative_to(EXPERIMENTS).with_suffix("").as_posix() if inside else path.stem
+
+
 def _find(experiment: str) -> Path:
-    shipped = sorted(p.stem for p in EXPERIMENTS.glob("*.toml"))
+    shipped = experiment_names()
     if experiment in shipped:
         return EXPERIMENTS / f"{experiment}.toml"
     if experiment.endswith(".toml"):
@@ -144,10 +154,10 @@ def _parse(raw: Mapping[str, Any], where: str) -> Settings:
     except EmocacheError as error:
         raise EmocacheError(f"{where}: {error}") from None
     raw["head"] = _validate(head_settings, head, where, "head.")
-    classification = raw.get("task", "classification") == "classification"
+    task = raw.get("task", "classification")
     for table, key, default in (
-        ("loss", "kind", "cross_entropy" if classification else "mse"),
-        ("selection", "metric", "accuracy" if classification else "ccc"),
+        ("loss", "kind", LOSSES.get(task, ("",))[0]),
+        ("selection", "metric", {"classification": "accuracy", "distribution": "loss"}.get(task, "ccc")),
     ):
         if isinstance(raw.get(table, {}), Mapping):
             raw[table] = {key: default, **raw.get(table, {})}

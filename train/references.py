@@ -45,17 +45,32 @@ def references(
         EmocacheError: a target that the manifest lacks, text where numbers are needed or the reverse, or tracks of
             several targets with different times.
     """
-    if settings.task == "classification":
+    if settings.task == "classification" and settings.threshold is None:
         return [_class(manifest, label, settings, dropped) for label in manifest.column(settings.targets[0])]
-    if settings.task == "regression":
-        columns = [_numbers(manifest, target) for target in settings.targets]
+    if settings.task != "frame_regression":
+        columns = [_numbers(manifest, target, settings) for target in settings.targets]
         rows = zip(*columns, strict=True)
-        return [None if any(value is None for value in row) else np.array(row, np.float64) for row in rows]
+        values = [None if any(value is None for value in row) else np.array(row, np.float64) for row in rows]
+        return [_shares(row) for row in values] if settings.task == "distribution" else values
     absent = [target for target in settings.targets if target not in manifest.track_names]
     if absent:
         known = ", ".join(manifest.track_names) or "none"
         raise EmocacheError(f"corpus {manifest.corpus!r} has no track {absent[0]!r}; it has: {known}")
-    return [_stamps(f"{manifest.corpus}/{u.id}", [u.tracks.get(t) for t in settings.targets]) for u in manifest]
+    crop = settings.features.crop_s
+    return [_stamps(f"{manifest.corpus}/{u.id}", [u.tracks.get(t) for t in settings.targets], crop) for u in manifest]
+
+
+def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> npt.NDArray[np.int64]:
+    """Numbers as the classes low (0) and high (1): high where they exceed the median or mean of what may be seen.
+
+    Args:
+        values: (U,). seen: rows of the training part. threshold: "median", "mean" or "zero".
+    """
+    if threshold == "zero":
+        limit = 0.0
+    else:
+        limit = float(np.median(values[seen]) if threshold == "median" else np.mean(values[seen]))
+    return (values > limit).astype(np.int64)
 
 
 def _class(manifest: Manifest, label: object, settings: Settings, dropped: Counter[str]) -> str | None:
@@ -77,15 +92,36 @@ def _class(manifest: Manifest, label: object, settings: Settings, dropped: Count
     return None
 
 
-def _numbers(manifest: Manifest, target: str) -> list[float | None]:
+def _numbers(manifest: Manifest, target: str, settings: Settings) -> list[float | None]:
+    """One target's numbers; of a track its mean, over the part that is used where frames are cropped."""
+    crop = settings.features.crop_s
+    if target in manifest.track_names and (crop is not None or target not in manifest.label_names):
+        tracks = [_cropped(u.tracks.get(target), crop) for u in manifest]
+        return [None if track is None else float(np.mean(track.values)) for track in tracks]
     column = manifest.column(target)
     if any(isinstance(value, str) for value in column):
-        raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} holds text; regression needs numbers")
+        raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} holds text; {settings.task} of it needs"
+                            " numbers")  # fmt: skip
     return column
 
 
-def _stamps(where: str, tracks: Sequence[Track | None]) -> Stamps | None:
-    found = [track for track in tracks if track is not None and len(track.times)]
+def _shares(row: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+    """Votes as shares; None where nobody voted."""
+    if row is None or row.sum() <= 0:
+        return None
+    return np.asarray(row / row.sum())
+
+
+def _cropped(track: Track | None, crop: float | None) -> Track | None:
+    """The stamps before `crop` seconds; None where there are none."""
+    if track is None:
+        return None
+    inside = track.times < (np.inf if crop is None else crop)
+    return Track(track.times[inside], track.values[inside]) if inside.any() else None
+
+
+def _stamps(where: str, tracks: Sequence[Track | None], crop: float | None) -> Stamps | None:
+    found = [kept for track in tracks if (kept := _cropped(track, crop)) is not None]
     if len(found) < len(tracks):
         return None
     if any(not np.array_equal(track.times, found[0].times) for track in found):

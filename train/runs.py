@@ -52,11 +52,10 @@ def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> No
     Raises:
         EmocacheError: the folder cannot be written.
     """
-    sink = pa.BufferOutputStream()
-    pq.write_table(result.predictions, sink, compression="zstd", write_page_checksum=True)
     document = {"format": FORMAT, **record, **result.record, "versions": versions()}
     files = {
-        "predictions.parquet": sink.getvalue().to_pybytes(),
+        "predictions.parquet": _parquet(result.predictions),
+        **({} if result.kept is None else {"kept.parquet": _parquet(result.kept)}),
         "weights.safetensors": save_tensors(result.weights),
         "transforms.safetensors": save_arrays(result.transforms),
         "history.jsonl": "".join(json.dumps(line) + "\n" for line in result.history).encode(),
@@ -67,6 +66,12 @@ def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> No
     except OSError as error:
         if not folder.is_dir():
             raise EmocacheError(f"run {folder} cannot be written: {error.strerror or error}") from error
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def versions() -> dict[str, str]:

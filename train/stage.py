@@ -13,6 +13,7 @@ from .fold import train_fold
 from .folds import Fold, make_folds, split_sha256
 from .runs import run_folder, setting_hash, write_run
 from .settings import Settings
+from .tables import FeatureSettings
 
 Report = Callable[[str], None]
 
@@ -47,9 +48,17 @@ class Plan:
     @property
     def transductive(self) -> bool:
         """Whether anything fitted sees test features."""
-        features = self.settings.features
-        fitted = features.pca is not None or features.normalise != "none"
-        return self.leaks or features.normalise == "per_speaker" or (features.fit_scope == "all" and fitted)
+        return self.leaks or any(_sees_test(self.settings.features.of(role)) for role in self.settings.streams)
+
+    @property
+    def marks(self) -> list[str]:
+        """What every table must say beside the numbers, further to incomplete and transductive."""
+        told = {
+            "unmasked": self.settings.masking == "none",
+            "validated on test": self.settings.protocol.validation == "test",
+            self.settings.head.diagnostic(): self.settings.head.diagnostic() is not None,
+        }
+        return [mark for mark, holds in told.items() if holds and mark is not None]
 
     def train(self, fold: int, seed: int) -> str:
         """Train and store one run; returns a line that tells of it."""
@@ -71,7 +80,7 @@ class Plan:
                         for source in self.dataset.sources],
             "task": s.task,
             "targets": list(s.targets),
-            "classes": list(self.dataset.classes) or None,
+            "classes": list(self.dataset.classes) or (["low", "high"] if s.threshold else None),
             "protocol": {**s.protocol.model_dump(mode="json"), "folds": len(self.folds),
                          "transductive": self.transductive},
             "fold": fold,
@@ -84,6 +93,8 @@ class Plan:
             "split_sha256": self.split,
             "incomplete": self.dataset.incomplete,
             "transductive": self.transductive,
+            "marks": self.marks,
+            "auxiliary": s.auxiliary,
             "missing_policy": s.missing,
             "dropped_classes": self.dataset.dropped,
             "unlabelled": self.dataset.unlabelled,
@@ -112,7 +123,8 @@ def make_plan(
     dataset = load_dataset(cache, corpora, settings, allow_incomplete)
     folds = make_folds(dataset.examples, settings.protocol)
     leak = find_leak(dataset, folds)
-    if leak and settings.features.fit_scope != "all":
+    scopes = {settings.features.of(role).fit_scope for role in settings.streams}
+    if leak and scopes != {"all"}:
         raise EmocacheError(f"{leak}; project it on training utterances only (--fit-on), use features.pca, which is"
                             " fitted in each fold, or ask for it with features.fit_scope = 'all'")  # fmt: skip
     split = split_sha256(dataset.examples, folds)
@@ -120,6 +132,11 @@ def make_plan(
     return Plan(
         experiment, tuple(corpora), runs, settings, dataset, folds, split, setting, device, leak is not None
     )  # fmt: skip
+
+
+def _sees_test(features: FeatureSettings) -> bool:
+    fitted = features.pca is not None or features.normalise == "train"
+    return features.normalise == "per_speaker" or (features.fit_scope == "all" and fitted)
 
 
 def find_leak(dataset: Dataset, folds: Sequence[Fold]) -> str | None:

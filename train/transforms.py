@@ -1,11 +1,7 @@
-"""What happens to frames before the head: streams joined, averaged, projected, pooled, normalised.
+"""What is fitted to the frames of each role, on the training part of a fold, and applied to all of them."""
 
-Everything fitted here is fitted on the rows it is given, the training part of a fold.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +11,10 @@ from ..cache.projection import Projection, fit_frames
 from .dataset import Dataset, Features
 from .heads.base import FixedPooling
 from .settings import Settings
+from .shaping import Joined, Pieces, clips_of, cut, shape
+from .tables import FeatureSettings
+
+Rows = Sequence[int] | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,29 +33,63 @@ class Normaliser:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """Features ready for batches, and what was fitted to make them so.
+class Vocabulary:
+    """The distinct frames of the training part: vectors (V, D) float32; words (N,) int64, -1 for one that is not."""
+
+    vectors: npt.NDArray[np.float32]
+    words: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedInput:
+    """One role, ready for batches, and what was fitted to make it so.
 
     Attributes:
-        features: joined, averaged, projected and, for heads that take vectors, pooled; normalised in the batches.
-        projection, normaliser: fitted; None where the settings ask for none.
+        features: shaped, projected and, for heads that take vectors, pooled; normalised by utterance where that is
+            asked for, else in the batches.
+        projection, normaliser, vocabulary: fitted; None where the settings ask for none.
+        pieces: what the head takes it in, if any.
+        layers: streams that a learned weight is given to; 1: none.
+        pooled: one vector an utterance, which is never padded.
     """
 
-    features: Features
-    projection: Projection | None
-    normaliser: Normaliser | None
+    features: Joined
+    projection: Projection | None = None
+    normaliser: Normaliser | None = None
+    vocabulary: Vocabulary | None = None
+    pieces: Pieces | None = None
+    layers: int = 1
+    pooled: bool = False
+
+    @property
+    def dim(self) -> int:
+        """D of the frames that the head is given."""
+        return int(self.features.frames.shape[1]) // self.layers
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """{role: its input}, in the order of the head's roles."""
+
+    inputs: Mapping[str, PreparedInput]
 
     def tensors(self) -> dict[str, npt.NDArray[np.floating]]:
-        """What transforms.safetensors stores."""
+        """What transforms.safetensors stores, as `<role>.<name>`."""
         stored: dict[str, npt.NDArray[np.floating]] = {}
-        if self.projection is not None:
-            stored |= {"pca.mean": self.projection.mean, "pca.components": self.projection.components}
-        if self.normaliser is not None:
-            stored |= {"normalise.mean": self.normaliser.mean, "normalise.std": self.normaliser.std}
+        for role, one in self.inputs.items():
+            if one.projection is not None:
+                stored |= {
+                    f"{role}.pca.mean": one.projection.mean,
+                    f"{role}.pca.components": one.projection.components,
+                }
+            if one.normaliser is not None:
+                stored |= {f"{role}.normalise.mean": one.normaliser.mean, f"{role}.normalise.std": one.normaliser.std}
+            if one.vocabulary is not None:
+                stored[f"{role}.vocabulary"] = one.vocabulary.vectors
         return {name: np.ascontiguousarray(value) for name, value in stored.items()}
 
 
-def prepare(dataset: Dataset, settings: Settings, fit_rows: Sequence[int] | npt.NDArray[np.int64]) -> Prepared:
+def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows) -> Prepared:
     """Fit on the given rows, and transform every utterance.
 
     Args:
@@ -64,69 +98,68 @@ def prepare(dataset: Dataset, settings: Settings, fit_rows: Sequence[int] | npt.
         fit_rows: rows whose features may be seen; those without features are passed over.
 
     Raises:
-        EmocacheError: streams of different lengths, an impossible PCA, or an utterance without a speaker where
-            statistics are per speaker.
+        EmocacheError: see `shaping.shape`; an impossible PCA, layers of different widths, or an utterance without a
+            speaker where statistics are per speaker.
     """
-    everyone = np.flatnonzero(dataset.present)
-    seen = everyone if settings.features.fit_scope == "all" else np.asarray(fit_rows)[dataset.present[fit_rows]]
-    features = join(dataset, settings.streams)
-    if settings.features.average_frames > 1:
-        features = average(features, settings.features.average_frames)
+    roles = settings.head.roles()
+    shaped = {role: shape(dataset, settings, role) for role in roles}
+    inputs = {role: _prepare_input(dataset, settings, role, shaped[role], fit_rows) for role in roles}
+    segments = settings.head.segments()
+    if segments is not None:
+        pieces = cut(shaped[segments.by], shaped[segments.role], segments)
+        inputs[segments.role] = replace(inputs[segments.role], pieces=pieces)
+    return Prepared(inputs)
+
+
+def _prepare_input(dataset: Dataset, settings: Settings, role: str, features: Joined, fit_rows: Rows) -> PreparedInput:
+    how = settings.features.of(role)
+    everyone = np.flatnonzero(features.lengths)
+    rows = np.asarray(fit_rows)
+    seen = everyone if how.fit_scope == "all" else rows[features.lengths[rows] > 0]
+    if not len(seen):
+        raise EmocacheError(f"no training utterance of a fold has the streams {', '.join(settings.streams[role])};"
+                            " extract them, or leave them out")  # fmt: skip
+    vocabulary = find_words(features, seen) if how.trainable_words != "none" else None
     projection = None
-    if settings.features.pca is not None:
-        projection = fit_frames((features.of(row) for row in seen), settings.features.pca)
-        features = Features(project(features.frames, projection), features.offsets, features.times)
-    pooling = settings.head.fixed_pooling(settings.per_frame)
+    if how.pca is not None:
+        projection = fit_frames((features.of(row) for row in seen), how.pca)
+        features = replace(features, frames=project(features.frames, projection), widths=(how.pca,), valid=None)
+    pooling = settings.head.fixed_pooling(role, settings.per_frame)
     if pooling is not None:
         features = pool(features, pooling)
     normaliser = None
-    if settings.features.normalise == "train":
+    if how.normalise == "train":
         normaliser = fit_normaliser(features, [""] * len(dataset.examples), seen)
-    elif settings.features.normalise == "per_speaker":
+    elif how.normalise == "per_speaker":
         normaliser = fit_normaliser(features, _speakers(dataset), everyone)
-    return Prepared(features, projection, normaliser)
+    elif how.normalise != "none":
+        features = replace(features, frames=normalise_utterances(features, how.normalise == "l2_over_time"))
+    return PreparedInput(
+        features, projection, normaliser, vocabulary, None, _layers(features, how, role), pooling is not None
+    )
 
 
-def join(dataset: Dataset, streams: Sequence[str]) -> Features:
-    """Several streams as one, side by side in each frame.
-
-    Raises:
-        EmocacheError: an utterance has more frames in one stream than in another.
-    """
-    parts = [dataset.features[name] for name in streams]
-    if len(parts) == 1:
-        return parts[0]
-    present = np.flatnonzero(dataset.present)
-    for name, part in zip(streams[1:], parts[1:], strict=True):
-        differ = np.flatnonzero(part.lengths != parts[0].lengths)
-        if len(differ):
-            row = differ[0]
-            raise EmocacheError(
-                f"streams {streams[0]!r} and {name!r} have {parts[0].lengths[row]} and {part.lengths[row]} frames in"
-                f" {dataset.examples[row].key!r} ({len(differ)} of {len(present)} utterances differ); this head joins"
-                " streams frame by frame and needs equal rates; train on one of them"
-            )
-    return Features(np.concatenate([part.frames for part in parts], axis=1), parts[0].offsets, parts[0].times)
+def _layers(features: Joined, how: FeatureSettings, role: str) -> int:
+    if how.combine == "concatenate" or len(features.widths) < 2:
+        return 1
+    if len(set(features.widths)) > 1 or how.pca is not None:
+        raise EmocacheError(f"features.combine = 'weighted' adds the streams of {role!r} up, which have"
+                            f" {', '.join(str(width) for width in features.widths)} channels; name layers of one"
+                            " model, without features.pca")  # fmt: skip
+    return len(features.widths)
 
 
-def average(features: Features, count: int) -> Features:
-    """Means over blocks of `count` frames, the last block of an utterance over what is left."""
-    lengths = -(-features.lengths // count)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    frames = np.empty((offsets[-1], features.frames.shape[1]), features.frames.dtype)
-    times = None if features.times is None else np.empty((offsets[-1], 2))
-    for row, (start, end) in enumerate(pairwise(offsets)):
-        if start == end:
-            continue
-        clip = features.of(row)
-        blocks = np.arange(0, len(clip), count)
-        sums = np.add.reduceat(clip.astype(np.float32), blocks, axis=0)
-        frames[start:end] = sums / np.diff([*blocks, len(clip)])[:, None]
-        if times is not None and features.times is not None:
-            own = features.times[features.offsets[row] : features.offsets[row + 1]]
-            times[start:end, 0] = own[blocks, 0]
-            times[start:end, 1] = own[np.append(blocks[1:], len(own)) - 1, 1]
-    return Features(frames, offsets, times)
+def find_words(features: Features, rows: Rows) -> Vocabulary:
+    """The distinct frames of the rows, in the order in which they are first seen."""
+    packed = np.ascontiguousarray(features.frames.astype(np.float32))
+    number: dict[bytes, int] = {}
+    first: list[int] = []
+    for row in rows:
+        for at in range(features.offsets[row], features.offsets[row + 1]):
+            if number.setdefault(packed[at].tobytes(), len(number)) == len(first):
+                first.append(at)
+    words = np.array([number.get(vector.tobytes(), -1) for vector in packed], np.int64)
+    return Vocabulary(packed[first], words)
 
 
 def project(frames: npt.NDArray[np.floating], projection: Projection, block: int = 1 << 16) -> npt.NDArray[np.float32]:
@@ -137,20 +170,38 @@ def project(frames: npt.NDArray[np.floating], projection: Projection, block: int
     return out
 
 
-def pool(features: Features, pooling: FixedPooling) -> Features:
-    """One vector an utterance: the mean of its frames, and for "mean_std" their standard deviation (divisor n)."""
+def pool(features: Joined, pooling: FixedPooling) -> Joined:
+    """One vector an utterance: of each stream the mean, and for "mean_std" the standard deviation (divisor n)."""
     width = features.frames.shape[1] * (2 if pooling == "mean_std" else 1)
     present = np.flatnonzero(features.lengths)
     vectors = np.empty((len(present), width), np.float32)
+    times = np.empty((len(present), 2))
+    edges = np.cumsum(features.widths)[:-1]
     for out, row in enumerate(present):
         clip = features.of(row).astype(np.float64)
-        vectors[out] = np.concatenate([clip.mean(axis=0), *([clip.std(axis=0)] if pooling == "mean_std" else [])])
-    return Features(vectors, np.concatenate([[0], np.cumsum(features.lengths > 0)]))
+        streams = np.split(clip, edges, axis=1)
+        moments = [(s.mean(axis=0), s.std(axis=0)) if pooling == "mean_std" else (s.mean(axis=0),) for s in streams]
+        vectors[out] = np.concatenate([moment for stream in moments for moment in stream])
+        own = features.times_of(row)
+        times[out] = own[0, 0], own[-1, 1]
+    widths = tuple(w * (2 if pooling == "mean_std" else 1) for w in features.widths)
+    return Joined(vectors, np.concatenate([[0], np.cumsum(features.lengths > 0)]), times, None, widths)
 
 
-def fit_normaliser(
-    features: Features, groups: Sequence[str], rows: Sequence[int] | npt.NDArray[np.int64]
-) -> Normaliser:
+def normalise_utterances(features: Joined, l2: bool) -> npt.NDArray[np.float32]:
+    """Each utterance by itself: channels of mean 0 and variance 1 (CMVN), or, with `l2`, of norm 1 over time."""
+    out = np.empty(features.frames.shape, np.float32)
+    for start, end in clips_of(features):
+        clip = features.frames[start:end].astype(np.float64)
+        if l2:
+            out[start:end] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
+            continue
+        std = clip.std(axis=0)
+        out[start:end] = (clip - clip.mean(axis=0)) / np.where(std > 1e-8, std, 1.0)
+    return out
+
+
+def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Normaliser:
     """Mean and standard deviation per group and channel over all frames of the rows, in float64.
 
     Args:
@@ -161,13 +212,19 @@ def fit_normaliser(
     names = sorted(set(groups))
     number = {name: k for k, name in enumerate(names)}
     group_of = np.array([number[group] for group in groups], np.int64)
+    valid = features.valid if isinstance(features, Joined) else None
+    widths = features.widths if isinstance(features, Joined) else ()
     pilot = features.of(rows[0]).mean(axis=0, dtype=np.float64)
-    n = np.zeros((len(names), 1))
     total = np.zeros((len(names), features.frames.shape[1]))
-    squares = np.zeros_like(total)
+    n, squares = np.zeros_like(total), np.zeros_like(total)
     for row in rows:
         centred = features.of(row).astype(np.float64) - pilot
-        n[group_of[row]] += len(centred)
+        if valid is None:
+            n[group_of[row]] += len(centred)
+        else:
+            there = np.repeat(valid[features.offsets[row] : features.offsets[row + 1]], widths, axis=1)
+            centred *= there
+            n[group_of[row]] += there.sum(axis=0)
         total[group_of[row]] += centred.sum(axis=0)
         squares[group_of[row]] += (centred**2).sum(axis=0)
     n = np.maximum(n, 1)

@@ -14,7 +14,7 @@ from emocache.train.batches import Batches
 from emocache.train.dataset import Dataset, load_dataset
 from emocache.train.fold import train_fold
 from emocache.train.folds import Fold, make_folds
-from emocache.train.heads import build_head
+from emocache.train.heads import Shape, build_head
 from emocache.train.loop import train_head
 from emocache.train.losses import make_loss
 from emocache.train.reading import load_settings
@@ -80,7 +80,7 @@ def test_overfits_sixteen_utterances(cache: Cache, name: str) -> None:
     rows = fold.train[:: max(1, len(fold.train) // 16)][:16]
     batches = Batches(dataset, settings, prepare(dataset, settings, rows), CPU)
     torch.manual_seed(0)
-    head = build_head(settings.head, batches.dim, len(dataset.classes), settings.per_frame)
+    head = build_head(settings.head, Shape(batches.dims, len(dataset.classes)))
     rates = [1.0] * 30 if name.startswith("probe") else [0.01] * 120
     history = train_head(head, batches, rows, settings, make_loss(settings.loss, None), 0, None, rates).history
     assert history[-1]["train_loss"] < 0.05 * history[0]["train_loss"]

@@ -46,7 +46,7 @@ def _record(rows: Rows, fold: int, seed: int) -> dict[str, Any]:
         "task": "classification",
         "targets": ["emotion"],
         "classes": ["angry", "happy", "sad"],
-        "protocol": {"name": "speaker_folds", "folds": 2, "validation": "next", "transductive": False},
+        "protocol": {"name": "group_folds", "folds": 2, "validation": "next", "transductive": False},
         "fold": fold,
         "folds": 2,
         "seed": seed,

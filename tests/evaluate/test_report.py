@@ -52,7 +52,7 @@ def test_the_keys_of_the_document(tmp_path: Path, grid: Any) -> None:
     result = found["results"][1]
     assert list(result) == RESULT_KEYS
     assert (result["experiment"], result["corpus"], result["streams"]) == ("probe", "demo", ["logmel"])
-    assert (result["protocol"], result["seeds"], result["folds"]) == ("speaker_folds", [0, 1], 2)
+    assert (result["protocol"], result["seeds"], result["folds"]) == ("group_folds", [0, 1], 2)
     assert result["coverage"] == {"test": 12, "predicted": 12, "missing": []}
     assert list(result["metrics"]) == ["accuracy", "balanced_accuracy", "weighted_f1", "macro_f1"]
     assert list(result["metrics"]["accuracy"]) == METRIC_KEYS
@@ -180,7 +180,7 @@ def test_the_command_prints_tables_and_where_they_are(tmp_path: Path, grid: Any,
     out = tmp_path / "elsewhere"
     done = CliRunner().invoke(app, [str(tmp_path / "runs"), "--out", str(out), "--compare", "bigru", "probe"])
     assert done.exit_code == 0
-    assert "demo, speaker_folds, emotion" in done.stdout and "bigru (logmel) minus probe (logmel)" in done.stdout
+    assert "demo, group_folds, emotion" in done.stdout and "bigru (logmel) minus probe (logmel)" in done.stdout
     assert f"written to {out}" in done.stdout and not (tmp_path / "runs" / "evaluation").exists()
 
 

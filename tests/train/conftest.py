@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ EXPERIMENT = """
 streams = ["toy"]
 targets = ["emotion"]
 [protocol]
-name = "speaker_folds"
+name = "group_folds"
 folds = 3
 [head]
 kind = "probe"
@@ -36,7 +36,7 @@ streams = ["toy"]
 task = "frame_regression"
 targets = ["valence"]
 [protocol]
-name = "speaker_folds"
+name = "group_folds"
 folds = 3
 [head]
 kind = "probe"
@@ -45,6 +45,10 @@ learning_rate = 0.02
 batch_size = 8
 epochs = 15
 """
+
+
+if TYPE_CHECKING:
+    from .cases import Case
 
 
 @dataclass
@@ -122,6 +126,58 @@ class Toy:
         lost = {id_: InputFailure("undecodable", "not audio") for id_ in failures}
         writer.commit("ab" * 8, {id_: Item(f) for id_, f in frames.items() if id_ not in lost}, lost)
         writer.finish()
+
+    def streams(self, cache: Cache, corpus: Corpus, absent: Sequence[str] = ()) -> None:
+        """Four streams beside "toy", made of the same frames; those in `absent` fail in every third utterance."""
+        random = np.random.default_rng(1)
+        wide = random.normal(size=(8, 24)).astype(np.float32)
+        lost = list(corpus.frames)[1::3]
+
+        def failures(name: str) -> list[str]:
+            return lost if name in absent else []
+
+        slow = {i: f[::2, :5] for i, f in corpus.frames.items()}
+        self.commit(cache, "toys", "slow", slow, failures("slow"), self.recipe("slow", 5, RATE / 2))
+        picture = {i: f @ wide for i, f in corpus.frames.items()}
+        self.commit(cache, "toys", "picture", picture, failures("picture"), self.recipe("picture", 24))
+        vector = {
+            i: Item(f.mean(axis=0, keepdims=True)[:, :6], np.full((1, 2), np.nan)) for i, f in corpus.frames.items()
+        }
+        words = {}
+        for i, f in corpus.frames.items():
+            count = min(4, len(f))
+            edges = np.linspace(0, len(f) / RATE, count + 1)
+            # The second word is the same in all utterances, and so is a special token without a place in time.
+            said = np.stack([part.mean(axis=0)[:4] for part in np.array_split(f, count)])
+            said[1:2] = 1.0
+            times = np.stack([edges[:-1], edges[1:]], axis=1)
+            words[i] = Item(
+                np.concatenate([np.zeros((1, 4), np.float32), said]).astype(np.float32),
+                np.concatenate([np.full((1, 2), np.nan), times]),
+            )
+        for name, items in {"vector": vector, "words": words}.items():
+            recipe = {**self.recipe(name, items[next(iter(items))].frames.shape[1]), "times": None}
+            writer = cache.create_stream("toys", name, recipe)
+            gone = {i: InputFailure("undecodable", "not audio") for i in failures(name)}
+            writer.commit("ab" * 8, {i: item for i, item in items.items() if i not in gone}, gone)
+            writer.finish()
+
+    def case_settings(self, case: "Case", *more: str) -> Settings:
+        """The settings of a case of `cases`."""
+        task = {"emotion": "classification", "valence": "frame_regression"}.get(case.target, "regression")
+        streams = ", ".join(f'{role} = "{stream}"' for role, stream in case.streams.items())
+        words = [f"features.{role}.words=true" for role, stream in case.streams.items() if stream == "words"]
+        changes = [f"streams={{{streams}}}", f"task={task}", f"targets={case.target}", *words]
+        text = EXPERIMENT.replace('kind = "probe"', f'kind = "{case.changes[0].removeprefix("head.kind=")}"')
+        return load_settings(self.experiment(text, "case"), [*changes, *case.changes, *more])[1]
+
+    def case_dataset(self, case: "Case", settings: Settings, longest: int, absent: Sequence[str] = ()) -> Dataset:
+        """18 clips of 3 to `longest` frames; the streams of the roles in `absent` lack a third of them."""
+        corpus = self.corpus(speakers=3, longest=longest)
+        lacking = [case.streams[role] for role in absent]
+        cache = self.cache(corpus, failures=list(corpus.frames)[1::3] if "toy" in lacking else ())
+        self.streams(cache, corpus, lacking)
+        return load_dataset(cache, ["toys"], settings)
 
     def experiment(self, text: str = EXPERIMENT, name: str = "small") -> str:
         """The path of an experiment file."""

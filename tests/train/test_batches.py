@@ -21,12 +21,13 @@ def test_a_batch_is_what_a_loop_gathers(toy: "Toy") -> None:
     dataset, folds = toy.load(settings)
     prepared = prepare(dataset, settings, folds[0].train)
     batch = Batches(dataset, settings, prepared, CPU).gather(np.array([5, 0, 20]))
-    assert prepared.normaliser is not None
+    (frames,), normaliser = batch.inputs, prepared.inputs["frames"].normaliser
+    assert normaliser is not None
     for at, row in enumerate((5, 0, 20)):
         clip = dataset.features["toy"].of(row)
-        naive = (clip - prepared.normaliser.mean[0]) / prepared.normaliser.std[0]
-        assert np.allclose(batch.frames[at, : len(clip)], naive, atol=1e-5)
-        assert (batch.frames[at, len(clip) :] == 0).all() and int(batch.mask[at].sum()) == len(clip)
+        naive = (clip - normaliser.mean[0]) / normaliser.std[0]
+        assert np.allclose(frames.values[at, : len(clip)], naive, atol=1e-5)
+        assert (frames.values[at, len(clip) :] == 0).all() and int(frames.mask[at].sum()) == len(clip)
         assert int(batch.targets[at]) == dataset.examples[row].reference
 
 
@@ -44,17 +45,18 @@ def test_frame_targets_follow_the_grid_and_the_mask(toy: "Toy") -> None:
 
 
 def test_an_epoch_covers_every_row_once_and_groups_lengths(toy: "Toy") -> None:
-    settings = toy.settings(*NO_PROBE)
-    dataset, folds = toy.load(settings, toy.cache(toy.corpus(speakers=12, clips=9, longest=60)))
-    batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
-    rows = folds[0].train
+    cache = toy.cache(toy.corpus(speakers=12, clips=9, longest=60))
     padded = {}
     for pooled in (False, True):
-        found = [list(batches.epoch(rows, 8, np.random.default_rng(seed), pooled)) for seed in (0, 1)]
+        settings = toy.frame_settings("loss.kind=ccc") if pooled else toy.settings(*NO_PROBE)
+        dataset, folds = toy.load(settings, cache)
+        batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
+        rows = folds[0].train
+        found = [list(batches.epoch(rows, 8, np.random.default_rng(seed))) for seed in (0, 1)]
         for epoch in found:
             assert np.array_equal(np.sort(np.concatenate([batch.rows for batch in epoch])), rows)
         assert [b.rows.tolist() for b in found[0]] != [b.rows.tolist() for b in found[1]]
-        padded[pooled] = sum(float((~batch.mask).sum()) for batch in found[0])
+        padded[pooled] = sum(float((~batch.inputs[0].mask).sum()) for batch in found[0])
         smallest = min(len(batch.rows) for batch in found[0])
         assert not pooled or smallest >= 8
     # Batches of the pooled loss are drawn at random: they hold long and short clips together.
@@ -62,8 +64,8 @@ def test_an_epoch_covers_every_row_once_and_groups_lengths(toy: "Toy") -> None:
 
 
 def test_pooled_losses_never_see_a_small_batch(toy: "Toy") -> None:
-    settings = toy.frame_settings()
+    settings = toy.frame_settings("loss.kind=ccc")
     dataset, folds = toy.load(settings)
     batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
-    sizes = [len(b.rows) for b in batches.epoch(np.arange(21), 8, np.random.default_rng(0), pooled_loss=True)]
+    sizes = [len(b.rows) for b in batches.epoch(np.arange(21), 8, np.random.default_rng(0))]
     assert sizes == [8, 13]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.dataset import Example
+from emocache.train.examples import Example
 from emocache.train.folds import Fold, make_folds, natural, overlap, split_sha256
-from emocache.train.settings import Protocol
+from emocache.train.tables import Protocol
 
 
 def examples(speakers: int = 12, clips: int = 3, pad: bool = False) -> list[Example]:
@@ -37,10 +37,10 @@ def check(found: Sequence[Example], folds: Sequence[Fold], by_speaker: bool = Tr
 PROTOCOLS = [
     Protocol(),
     Protocol(validation="fraction"),
-    Protocol(name="speaker_folds", folds=6),
-    Protocol(name="speaker_folds", folds=5, assignment="balanced"),
-    Protocol(name="speaker_folds", folds=2, validation="fraction", validation_fraction=0.4),
-    Protocol(name="speaker_folds", folds=3, group="session"),
+    Protocol(name="group_folds", folds=6),
+    Protocol(name="group_folds", folds=5, assignment="balanced"),
+    Protocol(name="group_folds", folds=2, validation="fraction", validation_fraction=0.4),
+    Protocol(name="group_folds", folds=3, group="session"),
 ]
 
 
@@ -54,7 +54,7 @@ def test_folds_are_disjoint_by_speaker_and_cover(protocol: Protocol) -> None:
 def test_sorted_assignment_gives_pairs_of_actors() -> None:
     for pad in (False, True):  # 10 comes after 9 however it is written
         found = examples(12, pad=pad)
-        folds = make_folds(found, Protocol(name="speaker_folds", folds=6))
+        folds = make_folds(found, Protocol(name="group_folds", folds=6))
         for k, fold in enumerate(folds):
             pair = [f"{s:02}" if pad else str(s) for s in (2 * k + 1, 2 * k + 2)]
             assert speakers_of(found, fold.test) == pair
@@ -63,7 +63,7 @@ def test_sorted_assignment_gives_pairs_of_actors() -> None:
 
 def test_balanced_assignment_spreads_gender_and_size() -> None:
     found = examples(20)
-    for fold in make_folds(found, Protocol(name="speaker_folds", folds=5, assignment="balanced")):
+    for fold in make_folds(found, Protocol(name="group_folds", folds=5, assignment="balanced")):
         genders = [found[row].gender for row in fold.test]
         assert len(fold.test) == 12 and genders.count("f") == genders.count("m")
 
@@ -104,7 +104,7 @@ def test_leaking_official_split_is_refused(part: str) -> None:
         make_folds(found, Protocol(name="official", seed=0))
     assert str(caught.value) == (
         f"official: {part} and test of fold 0 share 1 speakers, such as 'toys/b'; use protocol.name ="
-        " 'speaker_folds', or declare it with protocol.overlap = true"
+        " 'group_folds', or declare it with protocol.overlap = true"
     )
     assert make_folds(found, Protocol(name="official", overlap=True))
 
@@ -112,17 +112,17 @@ def test_leaking_official_split_is_refused(part: str) -> None:
 def test_sessions_that_share_speakers_are_refused() -> None:
     found = [Example("toys", f"{s}-{c}", s, f"D{c}", None, None, 0) for s in "abc" for c in range(4)]
     with pytest.raises(EmocacheError, match="share 3 speakers"):
-        make_folds(found, Protocol(name="speaker_folds", folds=4, group="session"))
+        make_folds(found, Protocol(name="group_folds", folds=4, group="session"))
 
 
 def test_too_few_groups_and_absent_ones_are_told() -> None:
-    with pytest.raises(EmocacheError, match="leave_one_speaker_out needs at least 3 speakers, there are 2"):
+    with pytest.raises(EmocacheError, match="leave_one_out needs at least 3 speakers, there are 2"):
         make_folds(examples(2), Protocol())
-    with pytest.raises(EmocacheError, match="speaker_folds needs at least 6 speakers, there are 4"):
-        make_folds(examples(4), Protocol(name="speaker_folds", folds=6))
+    with pytest.raises(EmocacheError, match="group_folds needs at least 6 speakers, there are 4"):
+        make_folds(examples(4), Protocol(name="group_folds", folds=6))
     with pytest.raises(EmocacheError, match="2 folds leave nothing to train on"):
-        make_folds(examples(4), Protocol(name="speaker_folds", folds=2))
-    with pytest.raises(EmocacheError, match="utterance 'toys/x' has no speaker, which leave_one_speaker_out needs"):
+        make_folds(examples(4), Protocol(name="group_folds", folds=2))
+    with pytest.raises(EmocacheError, match="utterance 'toys/x' has no speaker, which leave_one_out needs"):
         make_folds([*examples(4), Example("toys", "x", None, None, None, None, 0)], Protocol())
     with pytest.raises(EmocacheError, match="the official split has no train utterance"):
         make_folds(examples(4), Protocol(name="official"))

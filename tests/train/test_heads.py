@@ -1,5 +1,6 @@
-"""What every head promises: batches and padding change nothing, and it can learn."""
+"""What every head promises: batches and padding change nothing, an absent input counts as zeros, and it can learn."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,125 +9,140 @@ import torch
 
 from emocache.train.batches import Batches
 from emocache.train.dataset import Dataset
-from emocache.train.heads import HEADS, Head, build_head
+from emocache.train.fold import learned
+from emocache.train.heads import HEADS, Frames, Head, Shape, build_head
+from emocache.train.heads.base import as_outputs
 from emocache.train.loop import train_head
-from emocache.train.losses import make_loss
-from emocache.train.predictions import predict
+from emocache.train.losses import batch_loss, make_loss
+from emocache.train.predicting import predict
 from emocache.train.settings import Settings
-from emocache.train.transforms import prepare
+from emocache.train.transforms import Prepared, prepare
+
+from . import cases
 
 if TYPE_CHECKING:
+    from .cases import Case
     from .conftest import Toy
 
 CPU = torch.device("cpu")
-UTTERANCE_HEADS = [
-    ("head.kind=probe", "head.pooling=mean"),
-    ("head.kind=probe", "head.pooling=mean_std"),
-    *[
-        (
-            "head.kind=recurrent",
-            f"head.cell={cell}",
-            f"head.bidirectional={both}",
-            "head.hidden=6",
-            f"head.pooling={pooling}",
-        )
-        for cell, both, pooling in [
-            ("rnn", "false", "last"),
-            ("rnn", "true", "mean"),
-            ("lstm", "false", "attention"),
-            ("lstm", "true", "last"),
-            ("gru", "false", "mean_std"),
-            ("gru", "true", "attention"),
-        ]
-    ],
-    ("head.kind=recurrent", "head.hidden=6", "head.layers=2"),
-    *[
-        ("head.kind=transformer", "head.width=8", "head.heads=2", "head.dropout=0.0", f"head.pooling={pooling}")
-        for pooling in ("mean", "last", "attention")
-    ],
-]
-FRAME_HEADS = [("head.kind=probe",), UTTERANCE_HEADS[3][:4], UTTERANCE_HEADS[7][:4], UTTERANCE_HEADS[-1][:4]]
-HEADS_AND_TASKS = [("emotion", h) for h in UTTERANCE_HEADS] + [("valence", h) for h in FRAME_HEADS]
-each_head = pytest.mark.parametrize(("target", "head"), HEADS_AND_TASKS, ids=lambda v: "-".join(v) if len(v) < 6 else v)
+CASES = [case for table in (cases.BASIC,) for case in table]
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-def set_up(
-    toy: "Toy", target: str, head: tuple[str, ...], *more: str, longest: int = 40
-) -> tuple[Dataset, Settings, Batches]:
-    """A dataset of 18 clips of 3 to 40 frames, and its batches."""
-    settings = toy.settings(*head, *more) if target == "emotion" else toy.frame_settings(*head, *more)
-    dataset, _ = toy.load(settings, toy.cache(toy.corpus(speakers=3, longest=longest)))
-    prepared = prepare(dataset, settings, range(len(dataset.examples)))
-    return dataset, settings, Batches(dataset, settings, prepared, CPU)
+class Ready:
+    """A case's data, prepared, and its head with weights that are neither zero nor small."""
 
+    def __init__(self, toy: "Toy", case: "Case", *more: str, longest: int = 40, absent: tuple[str, ...] = ()) -> None:
+        self.settings: Settings = toy.case_settings(case, *more)
+        self.dataset: Dataset = toy.case_dataset(case, self.settings, longest, absent)
+        self.prepared: Prepared = prepare(self.dataset, self.settings, range(len(self.dataset.examples)))
+        self.batches = Batches(self.dataset, self.settings, self.prepared, CPU)
+        self.rows = np.arange(len(self.dataset.examples))
 
-def built(settings: Settings, batches: Batches, dataset: Dataset) -> Head:
-    torch.manual_seed(1)
-    head = build_head(settings.head, batches.dim, len(dataset.classes) or len(settings.targets), settings.per_frame)
-    for parameter in head.parameters():  # the probe starts at zero, where everything is equal
-        torch.nn.init.normal_(parameter, std=0.3)
-    return head
+    def head(self, std: float | None = 0.3) -> Head:
+        torch.manual_seed(1)
+        outputs = len(self.dataset.classes) or len(self.settings.targets)
+        shape = Shape(self.batches.dims, outputs, self.settings.per_frame, len(self.dataset.auxiliary))
+        head = build_head(self.settings.head, shape, learned(self.prepared, self.settings))
+        for parameter in head.parameters() if std else ():  # the probe starts at zero, where everything is equal
+            torch.nn.init.normal_(parameter, std=std)  # type: ignore[arg-type]
+        return head
 
 
 def test_every_head_is_tested() -> None:
-    assert {head[0].removeprefix("head.kind=") for _, head in HEADS_AND_TASKS} == set(HEADS)
+    assert {case.changes[0].removeprefix("head.kind=") for case in CASES} == set(HEADS)
 
 
-@each_head
-def test_an_output_does_not_depend_on_its_batch(toy: "Toy", target: str, head: tuple[str, ...]) -> None:
-    dataset, settings, batches = set_up(toy, target, head)
-    module = built(settings, batches, dataset)
-    rows = np.arange(len(dataset.examples))
-    together = predict(module, batches, rows)
-    for row in rows:
-        (alone,) = predict(module, batches, rows[row : row + 1])
-        assert (
-            alone.shape
-            == together[row].shape
-            == ((batches.lengths[row],) if settings.per_frame else ()) + alone.shape[-1:]
-        )
-        assert np.abs(alone - together[row]).max() < 1e-5
+@each_case
+def test_an_output_does_not_depend_on_its_batch(toy: "Toy", case: "Case") -> None:
+    ready = Ready(toy, case)
+    module = ready.head()
+    together = predict(module, ready.batches, ready.rows).outputs
+    for row in ready.rows:
+        (alone,) = predict(module, ready.batches, ready.rows[row : row + 1]).outputs
+        frames = (ready.batches.lengths[row],) if ready.settings.per_frame else ()
+        assert alone.shape == together[row].shape == frames + alone.shape[-1:]
+        assert np.isfinite(alone).all() and np.abs(alone - together[row]).max() < 1e-5
 
 
-@each_head
-def test_padding_changes_neither_output_nor_loss_nor_gradients(toy: "Toy", target: str, head: tuple[str, ...]) -> None:
-    dataset, settings, batches = set_up(toy, target, head)
-    counts = torch.bincount(torch.tensor([0, 1, 2])) if target == "emotion" else None
-    loss = make_loss(settings.loss, counts)
-    module = built(settings, batches, dataset).train()
+@each_case
+def test_padding_changes_neither_output_nor_loss_nor_gradients_nor_statistics(toy: "Toy", case: "Case") -> None:
+    ready = Ready(toy, case)
+    loss = make_loss(ready.settings.loss, None)
     found = []
     for padding in (0, 9):
-        module.zero_grad()
-        batch = batches.gather(np.arange(10), extra_padding=padding)
-        frames = batch.frames.masked_fill(~batch.mask.unsqueeze(-1), 0.0 if not padding else 5.0)
-        outputs = module(frames, batch.mask)
-        value = loss(outputs, batch.targets, batch.target_mask)
+        module = ready.head().train()
+        for dropout in (m for m in module.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)):
+            dropout.p = 0.0
+        batch = ready.batches.gather(np.arange(10), extra_padding=padding)
+        inputs = tuple(_with_padding_of(frames, 5.0 if padding else 0.0) for frames in batch.inputs)
+        teacher = {} if module.teacher == "never" else {"teacher": batch.targets}
+        outputs = as_outputs(module(*inputs, **teacher))
+        value = batch_loss(loss, outputs, batch)
         value.backward()  # type: ignore[no-untyped-call]
-        valid = outputs[batch.mask] if settings.per_frame else outputs
+        valid = outputs.prediction[batch.inputs[0].mask] if ready.settings.per_frame else outputs.prediction
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        found.append([valid.detach(), value.detach(), *gradients])
-        if settings.head.fixed_pooling(settings.per_frame):
-            return  # vectors are never padded
+        statistics = [b.float() for b in module.buffers()]
+        found.append([valid.detach(), value.detach(), *gradients, *statistics])
     for plain, padded in zip(*found, strict=True):
         assert torch.allclose(plain, padded, atol=1e-5)
 
 
-@each_head
-def test_every_head_overfits_sixteen_utterances(toy: "Toy", target: str, head: tuple[str, ...]) -> None:
-    more = ("training.batch_size=16", "training.learning_rate=0.02", "features.normalise=train")
-    dataset, settings, batches = set_up(toy, target, head, *more, longest=8)
-    rows = np.arange(16)
-    if target == "valence":  # frames that tell their value
-        assert settings.loss.kind == "mse"
-    torch.manual_seed(0)
-    module = build_head(settings.head, batches.dim, len(dataset.classes) or 1, settings.per_frame)
-    loss = make_loss(settings.loss, None)
-    history = train_head(module, batches, rows, settings, loss, 0, None, [0.03] * 100).history
+def _with_padding_of(frames: Frames, value: float) -> Frames:
+    return replace(frames, values=frames.values.masked_fill(~frames.mask.unsqueeze(-1), value))
+
+
+@each_case
+def test_one_frame_and_very_many_are_no_trouble(toy: "Toy", case: "Case") -> None:
+    ready = Ready(toy, case, longest=600)
+    module = ready.head(std=0.05)
+    shortest, longest = np.argmin(ready.batches.lengths), np.argmax(ready.batches.lengths)
+    for row in (shortest, longest):
+        batch = ready.batches.gather(np.array([row]))
+        one = tuple(_first(frames, 1) for frames in batch.inputs) if row == shortest else batch.inputs
+        module.eval()
+        teacher = {"teacher": batch.targets[:, :1]} if module.teacher == "always" else {}
+        with torch.no_grad():
+            assert torch.isfinite(as_outputs(module(*one, **teacher)).prediction).all()
+
+
+def _first(frames: Frames, count: int) -> Frames:
+    segments = None if frames.segments is None else frames.segments[:, :1].clamp(max=1)
+    words = None if frames.words is None else frames.words[:, :count]
+    return Frames(frames.values[:, :count], frames.mask[:, :count], segments, words)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if len(c.streams) > 1], ids=lambda case: case.name)
+def test_an_absent_input_counts_as_zeros(toy: "Toy", case: "Case") -> None:
+    """Beside others or alone, whatever lies under a mask that is false, the output is finite and the same."""
+    for role in case.streams:
+        ready = Ready(toy, case, 'modalities="any"', absent=(role,))
+        module = ready.head().eval()
+        lengths = {name: one.features.lengths for name, one in ready.prepared.inputs.items()}
+        row = int(np.flatnonzero(lengths[role] == 0)[0])
+        (alone,) = predict(module, ready.batches, np.array([row])).outputs
+        together = predict(module, ready.batches, ready.rows).outputs[row]
+        assert np.isfinite(alone).all() and np.abs(alone - together).max() < 1e-5
+        batch = ready.batches.gather(np.array([row]))
+        filled = tuple(_with_padding_of(frames, 5.0) for frames in batch.inputs)
+        with torch.no_grad():
+            assert np.abs(as_outputs(module(*filled)).prediction.numpy()[0] - alone).max() < 1e-5
+
+
+@each_case
+def test_every_head_overfits_sixteen_utterances(toy: "Toy", case: "Case") -> None:
+    ready = Ready(toy, case, "training.batch_size=16", "augment={}", longest=8)
+    module = ready.head(std=None)
+    for dropout in (m for m in module.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)):
+        dropout.p = 0.0
+    loss = make_loss(ready.settings.loss, None)
+    history = train_head(module, ready.batches, ready.rows[:16], ready.settings, loss, 0, None, [0.03] * 100).history
     assert min(line["train_loss"] for line in history) < 0.05 * history[0]["train_loss"]
 
 
 def test_order_matters_to_the_transformer(toy: "Toy") -> None:
-    dataset, settings, batches = set_up(toy, "emotion", UTTERANCE_HEADS[-3])
-    module = built(settings, batches, dataset).eval()
-    frames, mask = torch.randn(2, 9, 8), torch.ones(2, 9, dtype=torch.bool)
-    assert (module(frames, mask) - module(frames.flip(1), mask)).abs().max() > 1e-3
+    ready = Ready(toy, next(case for case in CASES if case.name == "transformer-mean"))
+    module = ready.head().eval()
+    values, mask = torch.randn(2, 9, 8), torch.ones(2, 9, dtype=torch.bool)
+    one, other = (module(Frames(v, mask)) for v in (values, values.flip(1)))
+    assert (one - other).abs().max() > 1e-3

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emocache.train import losses, pooling
-from emocache.train.settings import LossSettings
+from emocache.train.tables import LossSettings
 
 B, T, D = 5, 7, 3
 LENGTHS = [7, 1, 4, 2, 6]

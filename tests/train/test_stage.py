@@ -62,7 +62,7 @@ def test_a_run_folder_holds_what_later_stages_need(toy: "Toy") -> None:
     assert record["classes"] == ["angry", "happy", "sad"] and record["targets"] == ["emotion"]
     assert (record["fold"], record["folds"], record["seed"], record["setting"]) == (2, 3, 7, plan.setting)
     assert record["streams"][0]["name"] == "toy" and len(record["streams"][0]["fingerprint"]) == 64
-    assert record["protocol"]["name"] == "speaker_folds" and record["protocol"]["transductive"] is False
+    assert record["protocol"]["name"] == "group_folds" and record["protocol"]["transductive"] is False
     assert record["coverage"] == {"test": 12, "predicted": 12, "missing": []}
     assert record["manifests"] == {"toys": Cache(toy.root).manifest("toys").sha256}
     assert record["config"]["head"]["hidden"] == 4 and record["selection"]["metric"] == "accuracy"
@@ -79,7 +79,7 @@ def test_a_run_folder_holds_what_later_stages_need(toy: "Toy") -> None:
         shares = [row[f"prob.{name}"] for name in record["classes"]]
         assert sum(shares) == pytest.approx(1) and record["classes"][int(np.argmax(shares))] == row["prediction"]
     assert weights["output.weight"].shape == (3, 8)
-    assert set(load_file(folder / "transforms.safetensors")) == {"normalise.mean", "normalise.std"}
+    assert set(load_file(folder / "transforms.safetensors")) == {"frames.normalise.mean", "frames.normalise.std"}
 
 
 def test_complete_runs_are_kept_and_others_are_trained(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_wrong_tracks_are_told(toy: "Toy") -> None:
     with pytest.raises(EmocacheError, match="corpus 'toys' has no track 'arousal'; it has: valence"):
         make_plan(cache, ["toys"], toy.folder, "framewise", toy.frame_settings("targets=arousal"))
     settings = toy.settings("task=regression", "targets=emotion")
-    with pytest.raises(EmocacheError, match="target 'emotion' holds text; regression needs numbers"):
+    with pytest.raises(EmocacheError, match="target 'emotion' holds text; regression of it needs numbers"):
         make_plan(cache, ["toys"], toy.folder, "small", settings)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.dataset import Features
-from emocache.train.transforms import average, fit_normaliser, pool, prepare
+from emocache.train.shaping import Joined, average
+from emocache.train.transforms import fit_normaliser, pool, prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -16,7 +16,7 @@ RANDOM = np.random.default_rng(0)
 LENGTHS = [4, 0, 7, 1]
 FRAMES = (RANDOM.normal(size=(12, 3)) * [1, 100, 0.01] + [0, 5000, 0]).astype(np.float32)
 TIMES = np.stack([np.arange(12) * 0.1, np.arange(12) * 0.1 + 0.1], axis=1)
-FEATURES = Features(FRAMES, np.concatenate([[0], np.cumsum(LENGTHS)]), TIMES)
+FEATURES = Joined(FRAMES, np.concatenate([[0], np.cumsum(LENGTHS)]), TIMES, widths=(3,))
 
 
 def test_average_is_the_mean_of_blocks_with_their_times() -> None:
@@ -26,7 +26,6 @@ def test_average_is_the_mean_of_blocks_with_their_times() -> None:
         clip = FEATURES.of(row)
         naive = [clip[at : at + 3].mean(axis=0) for at in range(0, len(clip), 3)]
         assert np.allclose(found.of(row), naive, rtol=1e-5)
-    assert found.times is not None
     assert np.allclose(found.times[:2], [[0.0, 0.3], [0.3, 0.4]])
 
 
@@ -47,14 +46,14 @@ def test_normaliser_is_that_of_the_rows_it_is_given() -> None:
 
 
 def test_constant_channels_are_left_alone() -> None:
-    constant = Features(np.full((5, 2), 3.3, np.float16), np.array([0, 5]))
+    constant = Joined(np.full((5, 2), 3.3, np.float16), np.array([0, 5]), np.zeros((5, 2)), widths=(2,))
     assert fit_normaliser(constant, [""], [0]).std.tolist() == [[1.0, 1.0]]
 
 
 def test_per_speaker_statistics_are_those_of_each_speaker(toy: "Toy") -> None:
     settings = toy.settings("features.normalise=per_speaker", "head.kind=recurrent")
     dataset, folds = toy.load(settings)
-    found = prepare(dataset, settings, folds[0].train).normaliser
+    found = prepare(dataset, settings, folds[0].train).inputs["frames"].normaliser
     assert found is not None and found.groups == tuple(f"toys/S{n}" for n in range(1, 7))
     for number, speaker in enumerate(found.groups):
         rows = [row for row, e in enumerate(dataset.examples) if f"toys/{e.speaker}" == speaker]
@@ -70,10 +69,11 @@ def test_per_fold_pca_is_a_plain_one_of_the_training_part(toy: "Toy") -> None:
     seen = np.concatenate([dataset.features["toy"].of(row) for row in folds[0].train]).astype(np.float64)
     centred = seen - seen.mean(axis=0)
     values, vectors = np.linalg.eigh(centred.T @ centred)
-    assert prepared.projection is not None and values[-1] > values[-2]
+    one = prepared.inputs["frames"]
+    assert one.projection is not None and values[-1] > values[-2]
     naive = np.abs((dataset.features["toy"].of(5) - seen.mean(axis=0)) @ vectors[:, ::-1][:, :2])
-    assert np.allclose(np.abs(prepared.features.of(5)), naive, atol=1e-4)
-    assert set(prepared.tensors()) == {"pca.mean", "pca.components"}
+    assert np.allclose(np.abs(one.features.of(5)), naive, atol=1e-4)
+    assert set(prepared.tensors()) == {"frames.pca.mean", "frames.pca.components"}
 
 
 def test_equal_streams_are_joined_and_others_refused(toy: "Toy") -> None:
@@ -83,13 +83,13 @@ def test_equal_streams_are_joined_and_others_refused(toy: "Toy") -> None:
     toy.commit(cache, "toys", "slow", {i: f[::2] for i, f in corpus.frames.items()})
     settings = toy.settings("streams=['toy', 'twin']", "head.kind=recurrent")
     dataset, folds = toy.load(settings, cache)
-    joined = prepare(dataset, settings, folds[0].train).features
+    joined = prepare(dataset, settings, folds[0].train).inputs["frames"].features
     clip = corpus.frames[dataset.examples[7].id]
     assert np.array_equal(joined.of(7), np.concatenate([clip, clip[:, :3] * 2], axis=1))
     settings = toy.settings("streams=['toy', 'slow']")
     dataset, folds = toy.load(settings, cache)
     with pytest.raises(
-        EmocacheError, match=r"streams 'toy' and 'slow' have \d+ and \d+ frames in 'toys/spk1_0'.*train on one of them"
+        EmocacheError, match=r"'toys/spk1_0' \(toy \d+, slow \d+; 36 utterances differ\); set features.grid_hz"
     ):
         prepare(dataset, settings, folds[0].train)
 

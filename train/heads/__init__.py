@@ -1,9 +1,11 @@
 """The heads: one file each, one entry each in `HEADS`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...cache import EmocacheError
-from .base import Head, HeadSettings
+from .base import Frames, Head, HeadSettings, Outputs, Shape
+from .frontend import Frontend, Learned
 from .probe import Probe, ProbeSettings
 from .recurrent import Recurrent, RecurrentSettings
 from .transformer import Transformer, TransformerSettings
@@ -11,13 +13,24 @@ from .transformer import Transformer, TransformerSettings
 
 @dataclass(frozen=True)
 class HeadEntry:
-    """A head's typed settings and its module, built as `module(settings, input_dim, outputs, per_frame)`."""
+    """A head's typed settings and its module, built as `module(settings, shape)`."""
 
     settings: type[HeadSettings]
     module: type[Head]
 
 
-__all__ = ["HEADS", "Head", "HeadEntry", "HeadSettings", "build_head", "head_entry"]
+__all__ = [
+    "HEADS",
+    "Frames",
+    "Head",
+    "HeadEntry",
+    "HeadSettings",
+    "Learned",
+    "Outputs",
+    "Shape",
+    "build_head",
+    "head_entry",
+]
 
 
 HEADS: dict[str, HeadEntry] = {
@@ -38,13 +51,14 @@ def head_entry(kind: object) -> HeadEntry:
     return HEADS[str(kind)]
 
 
-def build_head(settings: HeadSettings, input_dim: int, outputs: int, per_frame: bool) -> Head:
+def build_head(settings: HeadSettings, shape: Shape, learned: Mapping[str, Learned] | None = None) -> Head:
     """A freshly initialised head; torch's global generator decides the weights.
 
     Args:
         settings: the `[head]` table.
-        input_dim: D of the (B, T, D) frames it will be given.
-        outputs: number of classes, or of regression targets.
-        per_frame: (B, T, outputs) instead of (B, outputs).
+        shape: what it is built for.
+        learned: what is learned at its inputs, if anything.
     """
-    return head_entry(settings.kind).module(settings, input_dim, outputs, per_frame)
+    head = head_entry(settings.kind).module(settings, shape)
+    used = {role: one for role, one in (learned or {}).items() if one.layers > 1 or one.vectors is not None}
+    return Frontend(head, used) if used else head

@@ -1,11 +1,82 @@
-"""What every head is."""
+"""What every head is, what it is given and what it gives."""
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 FixedPooling = Literal["mean", "mean_std"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """One input of a batch: B utterances, padded to the longest.
+
+    Attributes:
+        values: (B, T, D) float32; zero where the mask is false.
+        mask: (B, T) bool, the valid frames: a prefix of each row, which is empty where the utterance lacks this input.
+        segments: (B, L, 2) int64, where each piece of the utterance starts and stops in `values`; 0, 0 past the last
+            piece. Only for heads whose settings ask for it.
+        words: (B, T) int64, the number of each frame's word, -1 for one that training never saw. Only for inputs
+            whose word vectors are learned.
+    """
+
+    values: torch.Tensor
+    mask: torch.Tensor
+    segments: torch.Tensor | None = None
+    words: torch.Tensor | None = None
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(B,) int64, valid frames."""
+        return self.mask.sum(dim=1)
+
+
+class Term(NamedTuple):
+    """One addend of a head's loss."""
+
+    weight: float
+    output: torch.Tensor  # of the shape of the head's prediction; (B, C') logits where the target is "auxiliary"
+    target: Literal["main", "auxiliary"] = "main"
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a head gives that learns from more than its prediction, or shows how it came to it.
+
+    Attributes:
+        prediction: (B, outputs) logits or values, or (B, T, outputs): what is scored.
+        terms: what the loss adds up; empty: the prediction alone.
+        kept: (B, ...) by name, what `keep` may store of each utterance. (B, T, ...) is cut to the frames of the first
+            input that are valid.
+        constant: added to the loss; changes nothing but the numbers that are logged.
+    """
+
+    prediction: torch.Tensor
+    terms: tuple[Term, ...] = ()
+    kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    constant: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            object.__setattr__(self, "terms", (Term(1.0, self.prediction),))
+
+
+def as_outputs(outputs: torch.Tensor | Outputs) -> Outputs:
+    """A bare prediction as `Outputs`."""
+    return outputs if isinstance(outputs, Outputs) else Outputs(outputs)
+
+
+class Segments(NamedTuple):
+    """How an input is cut into pieces, see `cache.segments`."""
+
+    role: str  # the input that is cut
+    by: str  # the input whose frames are the words
+    kind: Literal["words", "equal"]  # one piece a word, or as many equal ones
+    overlap: float  # share of a piece's length by which it grows
+    max_frames: int  # longer pieces lose their end
 
 
 class HeadSettings(BaseModel):
@@ -15,9 +86,75 @@ class HeadSettings(BaseModel):
 
     kind: str
 
-    def fixed_pooling(self, per_frame: bool) -> FixedPooling | None:
-        """The parameterless pooling that may be applied to the frames once, before training; None: give it frames."""
+    def roles(self) -> tuple[str, ...]:
+        """The inputs, in the order in which `forward` takes them."""
+        return ("frames",)
+
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks the head is for."""
+        return ("classification", "regression", "frame_regression", "distribution")
+
+    def multitask(self) -> bool:
+        """Whether the head has a second output, trained towards the label column `auxiliary`."""
+        return False
+
+    def fixed_pooling(self, role: str, per_frame: bool) -> FixedPooling | None:
+        """The parameterless pooling that may be applied to an input once, before training; None: give it frames."""
         return None
+
+    def segments(self) -> Segments | None:
+        """The input that the head takes in pieces, if any."""
+        return None
+
+    def diagnostic(self) -> str | None:
+        """Why what the head gives is no prediction, such as decoding from true labels; None: it is one."""
+        return None
+
+
+class Shape(NamedTuple):
+    """What a head is built for.
+
+    Attributes:
+        dims: {role: D}. outputs: number of classes, or of targets. per_frame: (B, T, outputs) instead of (B, outputs).
+        auxiliary: number of classes of the second output; 0 without one.
+    """
+
+    dims: Mapping[str, int]
+    outputs: int
+    per_frame: bool = False
+    auxiliary: int = 0
+
+    @property
+    def dim(self) -> int:
+        """D of the only input."""
+        (dim,) = self.dims.values()
+        return dim
+
+
+class Head(torch.nn.Module):
+    """A module from masked frames to logits or values, built as `Head(settings, shape)`.
+
+    `forward` takes a `Frames` for every role, in the order of `settings.roles()`, and gives (B, outputs), or
+    (B, T, outputs) where `shape.per_frame`, as a tensor or in `Outputs`. An utterance's valid outputs depend neither
+    on the batch it is in nor on its padding. An input that an utterance lacks counts as zeros after pooling or
+    attention.
+    """
+
+    teacher: Literal["never", "training", "always"] = "never"
+    """When `forward` is given the true values as well, as `teacher=` (B, T, outputs)."""
+
+    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    @property
+    def per_frame(self) -> bool:
+        """Whether outputs are (B, T, outputs)."""
+        return self.shape.per_frame
+
+    def forward(self, *inputs: Frames, teacher: torch.Tensor | None = None) -> torch.Tensor | Outputs:
+        """See the class."""
+        raise NotImplementedError
 
 
 class ChannelDropout(torch.nn.Module):
@@ -31,22 +168,3 @@ class ChannelDropout(torch.nn.Module):
         """(B, T, D) to (B, T, D)."""
         dropped: torch.Tensor = self.dropout(frames.transpose(1, 2))
         return dropped.transpose(1, 2)
-
-
-class Head(torch.nn.Module):
-    """A module from masked frames to logits or values.
-
-    `forward(frames, mask)` takes (B, T, D) float32 frames and a (B, T) bool mask of the valid ones, a prefix of each
-    row and never empty, and gives (B, outputs), or (B, T, outputs) where `per_frame`. An utterance's valid outputs
-    depend neither on the batch it is in nor on its padding.
-    """
-
-    def __init__(self, settings: HeadSettings, input_dim: int, outputs: int, per_frame: bool) -> None:
-        super().__init__()
-        self.input_dim = input_dim
-        self.outputs = outputs
-        self.per_frame = per_frame
-
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """See the class."""
-        raise NotImplementedError

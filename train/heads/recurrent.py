@@ -7,7 +7,7 @@ from pydantic import Field
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..pooling import Pooling, PoolingName
-from .base import ChannelDropout, Head, HeadSettings
+from .base import ChannelDropout, Frames, Head, HeadSettings, Shape
 
 _CELLS = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
@@ -28,12 +28,12 @@ class RecurrentSettings(HeadSettings):
 class Recurrent(Head):
     """Recurrent layers, pooling, one linear output. Packed, so that padding is never read in either direction."""
 
-    def __init__(self, settings: HeadSettings, input_dim: int, outputs: int, per_frame: bool) -> None:
-        super().__init__(settings, input_dim, outputs, per_frame)
+    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+        super().__init__(settings, shape)
         self.settings = s = cast(RecurrentSettings, settings)
         self.input_dropout = ChannelDropout(s.input_dropout)
         self.cell = _CELLS[s.cell](
-            input_dim,
+            shape.dim,
             s.hidden,
             num_layers=s.layers,
             batch_first=True,
@@ -41,19 +41,19 @@ class Recurrent(Head):
             dropout=s.dropout if s.layers > 1 else 0.0,
         )
         width = s.hidden * (2 if s.bidirectional else 1)
-        self.pooling = None if per_frame else Pooling(s.pooling, width)
+        self.pooling = None if shape.per_frame else Pooling(s.pooling, width)
         self.dropout = torch.nn.Dropout(s.dropout)
-        self.output = torch.nn.Linear(self.pooling.dim if self.pooling else width, outputs)
+        self.output = torch.nn.Linear(self.pooling.dim if self.pooling else width, shape.outputs)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) and (B, T) to (B, outputs) or (B, T, outputs)."""
+    def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
+        """(B, T, D) to (B, outputs) or (B, T, outputs)."""
         packed = pack_padded_sequence(
-            self.input_dropout(frames), mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
+            self.input_dropout(frames.values), frames.lengths.cpu(), batch_first=True, enforce_sorted=False
         )
-        states, _ = pad_packed_sequence(self.cell(packed)[0], batch_first=True, total_length=frames.shape[1])
+        states, _ = pad_packed_sequence(self.cell(packed)[0], batch_first=True, total_length=frames.mask.shape[1])
         if self.pooling is None:
             return cast(torch.Tensor, self.output(self.dropout(states)))
-        pooled = self.pooling(states, mask)
+        pooled = self.pooling(states, frames.mask)
         if self.settings.pooling == "last" and self.settings.bidirectional:
             # The backward direction ends at the first frame.
             pooled = torch.cat([pooled[:, : self.settings.hidden], states[:, 0, self.settings.hidden :]], dim=-1)

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 
 from ..pooling import Pooling, PoolingName
-from .base import ChannelDropout, Head, HeadSettings
+from .base import ChannelDropout, Frames, Head, HeadSettings, Shape
 
 
 class TransformerSettings(HeadSettings):
@@ -35,25 +35,25 @@ class Transformer(Head):
     Source: Vaswani et al. 2017, sections 3.1 and 3.5, with the normalisation in front of each block.
     """
 
-    def __init__(self, settings: HeadSettings, input_dim: int, outputs: int, per_frame: bool) -> None:
-        super().__init__(settings, input_dim, outputs, per_frame)
+    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+        super().__init__(settings, shape)
         self.settings = s = cast(TransformerSettings, settings)
-        self.input = torch.nn.Sequential(ChannelDropout(s.input_dropout), torch.nn.Linear(input_dim, s.width))
+        self.input = torch.nn.Sequential(ChannelDropout(s.input_dropout), torch.nn.Linear(shape.dim, s.width))
         layer = torch.nn.TransformerEncoderLayer(
             s.width, s.heads, s.feedforward, s.dropout, batch_first=True, norm_first=True
         )
         self.encoder = torch.nn.TransformerEncoder(
             layer, s.layers, norm=torch.nn.LayerNorm(s.width), enable_nested_tensor=False
         )
-        self.pooling = None if per_frame else Pooling(s.pooling, s.width)
+        self.pooling = None if shape.per_frame else Pooling(s.pooling, s.width)
         self.dropout = torch.nn.Dropout(s.dropout)
-        self.output = torch.nn.Linear(self.pooling.dim if self.pooling else s.width, outputs)
+        self.output = torch.nn.Linear(self.pooling.dim if self.pooling else s.width, shape.outputs)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) and (B, T) to (B, outputs) or (B, T, outputs)."""
-        embedded = self.input(frames) + sinusoids(frames.shape[1], self.settings.width).to(frames)
-        states = self.encoder(embedded, src_key_padding_mask=~mask)
-        pooled = states if self.pooling is None else self.pooling(states, mask)
+    def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
+        """(B, T, D) to (B, outputs) or (B, T, outputs)."""
+        embedded = self.input(frames.values) + sinusoids(frames.mask.shape[1], self.settings.width).to(frames.values)
+        states = self.encoder(embedded, src_key_padding_mask=~frames.mask)
+        pooled = states if self.pooling is None else self.pooling(states, frames.mask)
         return cast(torch.Tensor, self.output(self.dropout(pooled)))
 
 

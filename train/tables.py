@@ -1,0 +1,165 @@
+"""The tables of an experiment's TOML file, each typed and frozen. `settings` puts them together."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Table(BaseModel):
+    """A table: unknown keys, NaN and infinities are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Protocol(Table):
+    """`[protocol]`: which utterances train, choose and score."""
+
+    name: Literal["leave_one_out", "group_folds", "random_folds", "official", "transfer"] = "leave_one_out"
+    folds: Annotated[int, Field(ge=2)] | None = None  # of group_folds and random_folds
+    group: str = "speaker"  # what may not be on two sides of a fold: a column of the manifest, or "corpus"
+    assignment: Literal["sorted", "balanced"] = "sorted"  # contiguous in sorted order, or by size and gender
+    stratify: bool = False  # random_folds: every class in the same shares in every fold
+    train_on: str | None = None  # transfer: column=value[|value],...; "corpus" is a column too
+    test_on: str | None = None  # transfer
+    codes: dict[str, Names] = Field(default_factory=dict)  # short names for values, such as C1 = "zh"
+    # The next fold; whole groups or single utterances of the training part; half of the held-out fold; or the test
+    # part itself, which is a diagnostic and marks the runs.
+    validation: Literal["next", "fraction", "random_utterance", "half", "test"] = "next"
+    validation_fraction: Share = 0.2
+    validation_group: str | None = None  # what "fraction" keeps together; None: `group`
+    overlap: bool = False  # declares that groups may be shared; random_folds declares it by its name
+    seed: Annotated[int, Field(ge=0)] = 0  # of random folds and of a drawn validation part
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        counted = self.name in ("group_folds", "random_folds")
+        if counted and self.folds is None:
+            raise ValueError(f"{self.name} needs folds, the number of folds")
+        if not counted and self.folds is not None:
+            raise ValueError(f"{self.name} decides the number of folds itself; leave folds out")
+        selects = self.train_on is not None or self.test_on is not None
+        if self.name == "transfer" and (self.train_on is None or self.test_on is None):
+            raise ValueError('transfer needs train_on and test_on, such as train_on = "culture=C1|C4"')
+        if self.name != "transfer" and selects:
+            raise ValueError(f"train_on and test_on belong to transfer, not to {self.name}")
+        if self.stratify and self.name != "random_folds":
+            raise ValueError(f"stratify belongs to random_folds, not to {self.name}")
+        return self
+
+
+class FeatureSettings(Table):
+    """`[features]`: what happens to the frames before the head. What is fitted is fitted on the training part only.
+
+    In the order in which it is done. `[features.<role>]` sets the same for one input of a head with several.
+    """
+
+    where: str | None = None  # use only frames where this stored mask is true, such as face_found
+    words: bool = False  # frames of one word become one, their mean; frames without a place in time are dropped
+    crop_s: Annotated[float, Field(gt=0)] | None = None  # seconds from the utterance's start that are used
+    max_frames: Annotated[int, Field(ge=1)] | None = None  # the first ones
+    grid_hz: Annotated[float, Field(gt=0)] | None = None  # bring all streams to this rate by their times
+    align: Literal["time", "index"] = "time"  # index: frame i beside frame i whatever their times, cut to the shortest
+    average_frames: Annotated[int, Field(ge=1)] = 1  # mean over blocks of this many frames; divides the rate by it
+    combine: Literal["concatenate", "weighted"] = "concatenate"  # weighted: a learned weight a stream (SUPERB)
+    trainable_words: Literal["none", "vector", "unk"] = "none"  # learn each training word's vector; for words unseen in
+    #   training: their own vector, or one learned for all of them
+    pca: Annotated[int, Field(ge=1)] | None = None  # components
+    # per_utterance: mean and variance of each utterance (CMVN); l2_over_time: each channel of an utterance has norm 1;
+    # per_speaker reads test features: transductive
+    normalise: Literal["none", "train", "per_speaker", "per_utterance", "l2_over_time"] = "train"
+    fit_scope: Literal["train", "all"] = "train"  # "all" lets fitted things see test features: transductive
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.align == "index" and self.grid_hz is not None:
+            raise ValueError("align = 'index' joins frames by their number; leave grid_hz out")
+        if self.trainable_words != "none" and (self.pca is not None or self.combine == "weighted"):
+            raise ValueError("trainable_words takes the vectors as they are; leave pca and combine out")
+        return self
+
+
+class AllFeatures(FeatureSettings):
+    """The `[features]` table with what it sets for single roles."""
+
+    roles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_roles(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        roles = {name: dict(values) for name, values in raw.get("roles", {}).items()}
+        plain: dict[str, Any] = {}
+        for key, value in raw.items():
+            if key != "roles" and isinstance(value, Mapping):
+                roles[key] = {**roles.get(key, {}), **value}
+            else:
+                plain[key] = value
+        for name, own in roles.items():
+            try:
+                FeatureSettings.model_validate({**{k: v for k, v in plain.items() if k != "roles"}, **own})
+            except ValidationError as error:
+                first = error.errors()[0]
+                text = first["msg"].removeprefix("Value error, ")
+                raise ValueError(f"{'.'.join([name, *map(str, first['loc'])])}: {text}") from None
+        return {**plain, "roles": roles}
+
+    def of(self, role: str) -> FeatureSettings:
+        """What holds for one role."""
+        common = self.model_dump(exclude={"roles"})
+        return FeatureSettings.model_validate({**common, **self.roles.get(role, {})})
+
+
+class LossSettings(Table):
+    """`[loss]`."""
+
+    # mse_ccc: their sum; sigmoid: element-wise on one-hot classes (MDRE); soft_cross_entropy: of a distribution
+    kind: Literal["cross_entropy", "sigmoid", "soft_cross_entropy", "mse", "ccc", "mse_ccc"]
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Training(Table):
+    """`[training]`: the optimisation."""
+
+    optimiser: Literal["adamw", "lbfgs"] = "adamw"  # adamw without weight decay is Adam; lbfgs: one batch
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # adamw: decoupled; lbfgs: adds weight_decay / 2 ||W||^2
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    epochs: Annotated[int, Field(ge=1)] = 100
+    patience: Annotated[int, Field(ge=1)] = 10  # epochs without a better validation score
+    stop_on: Literal["score", "loss"] = "score"  # what patience and plateau look at; the score chooses the epoch
+    schedule: Literal["none", "plateau", "cosine"] = "none"
+    plateau_factor: Share = 0.5  # plateau: the rate times this, ...
+    plateau_patience: Annotated[int, Field(ge=1)] | None = None  # ... after so many epochs; None: patience / 3
+    clip_norm: Annotated[float, Field(gt=0)] | None = None  # of all gradients together
+    clip_value: Annotated[float, Field(gt=0)] | None = None  # of each element of a gradient
+    sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"  # balanced: every class as often, drawn anew
+    epoch_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the training part in one epoch
+
+
+class Augmentation(Table):
+    """`[augment]`: changes to the frames of training batches, after normalisation; never in evaluation."""
+
+    time_masks: Annotated[int, Field(ge=0)] = 0  # stretches of an utterance set to zero
+    time_mask_share: Share = 0.1  # of the utterance, the longest of them
+    channel_masks: Annotated[int, Field(ge=0)] = 0  # stretches of channels set to zero
+    channel_mask_share: Share = 0.1
+    noise: Annotated[float, Field(ge=0)] = 0.0  # standard deviation of Gaussian noise
+    mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of Beta(alpha, alpha); 0: none
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is changed at all."""
+        return bool(self.time_masks or self.channel_masks or self.noise or self.mixup)
+
+
+class Selection(Table):
+    """`[selection]`: how the epoch and the searched settings are chosen, on validation, in each fold and seed."""
+
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ccc", "spearman", "rmse", "loss"]
+    refit: bool = False  # train again on training + validation with what was chosen, for as many epochs
