@@ -66,7 +66,8 @@ def search_points(settings: Settings) -> Iterator[tuple[dict[str, Any], Settings
 
 def experiment_names() -> list[str]:
     """Every experiment under train/experiments, such as `probe` and `paper4/camulenet`."""
-    return sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("*.toml"))
+    files = (path for path in EXPERIMENTS.rglob("*.toml") if not path.name.startswith("_"))
+    return sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in files)
 
 
 def _name(path: Path) -> str:
@@ -94,16 +95,22 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EmocacheError(f"{path}: not a TOML file: {error}") from error
-    base = raw.pop("extends", None)
-    if base is None:
-        return raw
-    if not isinstance(base, str):
-        raise EmocacheError(f"{path}: extends is {base!r}; give the name of one experiment")
-    sibling = path.parent / f"{base}.toml"
-    inherited = _read(sibling if sibling.is_file() else _find(base), (*below, path))
-    for table in {"labels", "search"} & set(raw):
-        inherited.pop(table, None)
-    return _merge(inherited, raw)
+    bases = raw.pop("extends", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise EmocacheError(f"{path}: extends is {bases!r}; give the name of an experiment, or a list of names")
+    inherited: dict[str, Any] = {}
+    for part in [*(_read(_base(path, base), (*below, path)) for base in bases), raw]:
+        for table in {"labels", "search"} & set(part):
+            inherited.pop(table, None)
+        inherited = _merge(inherited, part)
+    return inherited
+
+
+def _base(path: Path, name: str) -> Path:
+    """The file that `path` extends: beside it, or a shipped one. Names with an underscore are parts, no experiments."""
+    candidates = (path.parent / f"{name}.toml", EXPERIMENTS / f"{name}.toml")
+    return next((candidate for candidate in candidates if candidate.is_file()), None) or _find(name)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,14 +18,15 @@ from emocache.train.predicting import predict
 from emocache.train.settings import Settings
 from emocache.train.transforms import Prepared, prepare
 
-from . import cases
+from . import cases, cases_paper1, cases_paper2, cases_paper3, cases_paper4, cases_paper5
 
 if TYPE_CHECKING:
     from .cases import Case
     from .conftest import Toy
 
 CPU = torch.device("cpu")
-CASES = [case for table in (cases.BASIC,) for case in table]
+PAPERS = (cases_paper1, cases_paper2, cases_paper3, cases_paper4, cases_paper5)
+CASES = [*cases.BASIC, *(case for paper in PAPERS for case in paper.CASES)]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
