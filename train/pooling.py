@@ -4,6 +4,8 @@ from typing import Literal
 
 import torch
 
+from .attention import masked_softmax
+
 PoolingName = Literal["mean", "mean_std", "attention", "last"]
 
 
@@ -12,13 +14,13 @@ def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
     Args:
         frames: (B, T, D) float32.
-        mask: (B, T) bool; at least one valid frame a row.
+        mask: (B, T) bool.
 
     Returns:
-        (B, D) float32.
+        (B, D) float32; zeros where a row has no valid frame.
     """
-    weights = mask.unsqueeze(-1).to(frames.dtype)
-    return (frames * weights).sum(dim=1) / weights.sum(dim=1)
+    kept = frames.masked_fill(~mask.unsqueeze(-1), 0.0)
+    return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def masked_mean_std(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -31,7 +33,7 @@ def masked_mean_std(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def last_valid(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The last valid frame: (B, D)."""
-    last = mask.sum(dim=1) - 1
+    last = (mask.sum(dim=1) - 1).clamp(min=0)
     return frames[torch.arange(len(frames), device=frames.device), last]
 
 
@@ -46,7 +48,7 @@ class AttentionPooling(torch.nn.Module):
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, T, D) and (B, T) to (B, D)."""
         scores = self.score(torch.tanh(self.hidden(frames))).squeeze(-1)
-        weights = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=1)
+        weights = masked_softmax(scores, mask)
         return torch.einsum("bt,btd->bd", weights, frames)
 
 
