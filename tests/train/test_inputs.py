@@ -1,0 +1,275 @@
+"""Heads with several inputs, learned layer weights and word vectors, second targets, targets apart, what is kept."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import pytest
+import torch
+
+from emocache.cache import EmocacheError
+from emocache.train.batches import Batches
+from emocache.train.dataset import Dataset, load_dataset
+from emocache.train.fold import FoldResult, learned, train_fold
+from emocache.train.folds import Fold
+from emocache.train.heads import HEADS, Frames, Head, HeadEntry, HeadSettings, Outputs, Shape, build_head
+from emocache.train.heads.base import Segments, Term
+from emocache.train.pooling import masked_mean
+from emocache.train.predicting import predict
+from emocache.train.settings import Settings
+from emocache.train.transforms import find_words, prepare
+
+if TYPE_CHECKING:
+    from .conftest import Toy
+
+CPU = torch.device("cpu")
+
+
+class PairSettings(HeadSettings):
+    """A head of two inputs for these tests."""
+
+    kind: Literal["pair"] = "pair"
+    second: bool = False
+    pieces: bool = False
+
+    def roles(self) -> tuple[str, ...]:
+        return ("left", "right")
+
+    def multitask(self) -> bool:
+        return self.second
+
+    def segments(self) -> Segments | None:
+        return Segments("right", "left", "words", 0.0, 300) if self.pieces else None
+
+
+class Pair(Head):
+    """Means of both inputs, one linear map for each output."""
+
+    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+        super().__init__(settings, shape)
+        width = sum(shape.dims.values())
+        self.main = torch.nn.Linear(width, shape.outputs)
+        self.second = torch.nn.Linear(width, shape.auxiliary) if cast(PairSettings, settings).second else None
+
+    def forward(self, left: Frames, right: Frames) -> torch.Tensor | Outputs:  # type: ignore[override]
+        both = torch.cat([masked_mean(left.values, left.mask), masked_mean(right.values, right.mask)], dim=1)
+        main = cast(torch.Tensor, self.main(both))
+        terms: tuple[Term, ...] = (Term(0.5, main),)
+        if self.second is not None:
+            terms += (Term(0.25, self.second(both), "auxiliary"),)
+        return Outputs(main, terms, {"means": both, "frames": left.values[..., :1]}, constant=0.125)
+
+
+@pytest.fixture(autouse=True)
+def pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HEADS, "pair", HeadEntry(PairSettings, Pair))
+
+
+def pair_settings(toy: "Toy", *changes: str) -> Settings:
+    text = """
+streams = { left = "toy", right = "slow" }
+targets = "emotion"
+head = { kind = "pair" }
+protocol = { name = "group_folds", folds = 3 }
+training = { epochs = 3 }
+"""
+    from emocache.train.reading import load_settings
+
+    return load_settings(toy.experiment(text, "pair"), changes)[1]
+
+
+def loaded(toy: "Toy", settings: Settings, absent: tuple[str, ...] = ()) -> Dataset:
+    corpus = toy.corpus(speakers=3)
+    cache = toy.cache(corpus)
+    toy.streams(cache, corpus, absent)
+    return load_dataset(cache, ["toys"], settings)
+
+
+def thirds(dataset: Dataset) -> Fold:
+    rows = np.arange(len(dataset.examples))
+    return Fold(rows[:6], rows[6:12], rows[12:])
+
+
+def run(dataset: Dataset, settings: Settings) -> FoldResult:
+    return train_fold(dataset, settings, thirds(dataset), 0, CPU)
+
+
+def test_each_role_has_its_own_frames_and_settings(toy: "Toy") -> None:
+    settings = pair_settings(toy, "features.right.normalise=none", "features.left.average_frames=2")
+    dataset = loaded(toy, settings)
+    prepared = prepare(dataset, settings, range(18))
+    batch = Batches(dataset, settings, prepared, CPU).gather(np.array([4, 7]))
+    left, right = batch.inputs
+    for at, row in enumerate((4, 7)):
+        raw = dataset.features["slow"].of(row)
+        assert np.array_equal(right.values[at, : len(raw)], raw) and int(right.lengths[at]) == len(raw)
+        assert int(left.lengths[at]) == -(-len(dataset.features["toy"].of(row)) // 2)
+    assert prepared.inputs["right"].normaliser is None and prepared.inputs["left"].normaliser is not None
+
+
+def test_an_absent_stream_leaves_an_empty_mask_where_any_will_do(toy: "Toy") -> None:
+    strict = pair_settings(toy)
+    assert loaded(toy, strict, ("slow",)).present.sum() == 12
+
+
+def test_an_absent_stream_is_allowed_by_name(toy: "Toy") -> None:
+    settings = pair_settings(toy, "modalities=any")
+    dataset = loaded(toy, settings, ("slow",))
+    assert dataset.present.all()
+    left, right = Batches(dataset, settings, prepare(dataset, settings, range(18)), CPU).gather(np.array([0, 1])).inputs
+    assert right.mask[0].any() and not right.mask[1].any() and left.mask.any(dim=1).all()
+    assert (right.values[1] == 0).all()
+
+
+def test_pieces_are_the_frames_of_each_word(toy: "Toy") -> None:
+    settings = pair_settings(
+        toy, "streams.left=words", "streams.right=toy", "features.left.words=true", "head.pieces=true"
+    )
+    dataset = loaded(toy, settings)
+    _, right = Batches(dataset, settings, prepare(dataset, settings, range(18)), CPU).gather(np.arange(18)).inputs
+    assert right.segments is not None
+    for row in range(18):
+        length = len(dataset.features["toy"].of(row))
+        bounds = [(a, b) for a, b in right.segments[row].tolist() if b > a]
+        # The words tile the utterance, so the pieces tile its frames; words shorter than a frame share the nearest.
+        assert {i for a, b in bounds for i in range(a, b)} == set(range(length))
+        assert len(bounds) == min(4, length)
+
+
+def test_a_second_target_counts_by_its_weight_where_it_is_known(toy: "Toy") -> None:
+    settings = pair_settings(toy, "head.second=true", "auxiliary=gender")
+    dataset = loaded(toy, settings)
+    assert dataset.auxiliary == ("female", "male")
+    unknown = replace(dataset.examples[0], auxiliary=None)
+    dataset = replace(dataset, examples=[unknown, *dataset.examples[1:]])
+    batches = Batches(dataset, settings, prepare(dataset, settings, range(18)), CPU)
+    head = build_head(settings.head, Shape(batches.dims, 3, False, 2)).eval()
+    from emocache.train.losses import make_loss
+
+    rows = np.arange(18)
+    found = predict(head, batches, rows, make_loss(settings.loss, None))
+    assert found.auxiliary is not None
+    main, second = torch.tensor(np.stack(found.outputs)), torch.tensor(found.auxiliary)
+    emotion = [-torch.log_softmax(main[row], 0)[batches.targets(rows)[0][row]] for row in rows]
+    gender = [-torch.log_softmax(second[row], 0)[dataset.examples[row].auxiliary or 0] for row in rows[1:]]
+    naive = 0.125 + 0.5 * float(np.mean(emotion)) + 0.25 * float(np.mean(gender))
+    assert found.loss == pytest.approx(naive, abs=1e-5)
+    table = run(dataset, settings).predictions
+    assert set(table["auxiliary.prediction.gender"].to_pylist()) <= {"female", "male"}
+    assert "auxiliary.reference.gender" in table.column_names
+
+
+def test_what_is_kept_is_what_the_head_gave_each_utterance(toy: "Toy") -> None:
+    settings = pair_settings(toy, 'keep=["means", "frames"]')
+    dataset = loaded(toy, settings)
+    kept = run(dataset, settings).kept
+    assert kept is not None and kept.num_rows == 12 and set(kept["part"].to_pylist()) == {"valid", "test"}
+    for name, shape, id_ in zip(kept["frames"], kept["frames.shape"], kept["id"].to_pylist(), strict=True):
+        row = next(r for r, e in enumerate(dataset.examples) if e.id == id_)
+        assert shape.as_py() == [len(dataset.features["toy"].of(row)), 1] and len(name.as_py()) == shape.as_py()[0]
+    with pytest.raises(EmocacheError, match="keep: head 'pair' has no 'gate'; it gives: means, frames"):
+        run(dataset, pair_settings(toy, "keep=gate"))
+
+
+def test_roles_that_do_not_fit_are_told(toy: "Toy") -> None:
+    with pytest.raises(
+        EmocacheError, match=r"head 'pair' takes left, right; the streams are for frames; set \[streams\]"
+    ):
+        pair_settings(toy, 'streams="toy"')
+    with pytest.raises(EmocacheError, match=r"features.middle is neither a setting .* nor an input of head 'pair'"):
+        pair_settings(toy, "features.middle.pca=2")
+    with pytest.raises(EmocacheError, match="head 'pair': set auxiliary to a label column"):
+        pair_settings(toy, "head.second=true")
+    with pytest.raises(EmocacheError, match="head 'pair': leave auxiliary out"):
+        pair_settings(toy, "auxiliary=gender")
+
+
+def test_targets_apart_are_the_experiments_of_single_targets(toy: "Toy") -> None:
+    common = ("task=regression", "head.kind=recurrent", "head.hidden=4", "training.epochs=3")
+    both = toy.settings(*common, 'targets=["intensity", "loudness"]', "targets_apart=true")
+    corpus = toy.corpus(speakers=3)
+    corpus.rows = [replace(r, labels={**r.labels, "loudness": float(i % 5)}) for i, r in enumerate(corpus.rows)]
+    cache = toy.cache(corpus)
+    dataset = load_dataset(cache, ["toys"], both)
+    joint = run(dataset, both)
+    for target in both.targets:
+        alone = toy.settings(*common, f"targets={target}")
+        single = run(load_dataset(cache, ["toys"], alone), alone)
+        assert joint.predictions[f"prediction.{target}"].equals(single.predictions[f"prediction.{target}"])
+        assert all(torch.equal(joint.weights[f"{target}.{name}"], w) for name, w in single.weights.items())
+
+
+def test_learned_layer_weights_are_a_weighted_sum(toy: "Toy") -> None:
+    settings = toy.settings('streams=["toy", "twin"]', "features.combine=weighted", "features.normalise=none",
+                            "head.kind=recurrent")  # fmt: skip
+    corpus = toy.corpus(speakers=3)
+    cache = toy.cache(corpus)
+    toy.commit(cache, "toys", "twin", {i: f * 2 - 1 for i, f in corpus.frames.items()})
+    dataset = load_dataset(cache, ["toys"], settings)
+    prepared = prepare(dataset, settings, range(18))
+    batches = Batches(dataset, settings, prepared, CPU)
+    assert batches.dims == {"frames": 8} and prepared.inputs["frames"].layers == 2
+    head = build_head(settings.head, Shape(batches.dims, 3), learned(prepared, settings)).eval()
+    weights = dict(head.named_parameters())["layers.frames.scores"]
+    with torch.no_grad():
+        weights.copy_(torch.tensor([0.0, 1.0]))
+    (frames,) = batches.gather(np.array([3])).inputs
+    a, b = np.exp([0.0, 1.0]) / np.exp([0.0, 1.0]).sum()
+    raw = corpus.frames[dataset.examples[3].id]
+    naive = torch.from_numpy((a * raw + b * (raw * 2 - 1)).astype(np.float32))[None]
+    inner: Any = cast(Any, head).head
+    assert torch.allclose(cast(torch.Tensor, head(frames)), inner(Frames(naive, frames.mask)), atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["vector", "unk"])
+def test_word_vectors_are_learned_and_unknown_words_are_told_apart(toy: "Toy", how: str) -> None:
+    settings = toy.settings("streams=words", "features.words=true", f"features.trainable_words={how}",
+                            "features.normalise=none", "head.kind=recurrent")  # fmt: skip
+    dataset = loaded(toy, settings)
+    seen = np.arange(6)
+    prepared = prepare(dataset, settings, seen)
+    one = prepared.inputs["frames"]
+    assert one.vocabulary is not None
+    words, vectors = one.vocabulary.words, one.vocabulary.vectors
+    for row in range(18):
+        for at in range(one.features.offsets[row], one.features.offsets[row + 1]):
+            if words[at] >= 0:
+                assert np.array_equal(vectors[words[at]], one.features.frames[at])
+            else:
+                assert row not in seen and not (vectors == one.features.frames[at]).all(axis=1).any()
+    # The second word is the same everywhere, so it is known everywhere.
+    assert (words[one.features.offsets[:-1] + 1] == words[one.features.offsets[0] + 1]).all()
+    head = build_head(settings.head, Shape({"frames": 4}, 3), learned(prepared, settings)).eval()
+    batch = Batches(dataset, settings, prepared, CPU).gather(np.array([17]))
+    (frames,) = batch.inputs
+    assert frames.words is not None and (frames.words < 0).any()
+    values = head.words["frames"](frames.values, frames.words)  # type: ignore[index, operator]
+    expected = frames.values if how == "vector" else torch.where(frames.words[..., None] >= 0, frames.values, 0.0)
+    assert torch.equal(values, expected)
+    assert len(find_words(one.features, seen).vectors) == len(np.unique(vectors, axis=0))
+
+
+@pytest.mark.parametrize("kind", ["per_utterance", "l2_over_time"])
+def test_utterances_normalised_by_themselves(toy: "Toy", kind: str) -> None:
+    settings = toy.settings(f"features.normalise={kind}", "head.kind=recurrent")
+    dataset = loaded(toy, settings)
+    features = prepare(dataset, settings, range(6)).inputs["frames"].features
+    for row in (0, 9, 17):
+        raw = dataset.features["toy"].of(row).astype(np.float64)
+        mean, std = raw.mean(axis=0), raw.std(axis=0)
+        naive = (raw - mean) / std if kind == "per_utterance" else raw / np.sqrt((raw**2).sum(axis=0))
+        assert np.allclose(features.of(row), naive, atol=1e-5)
+
+
+def test_without_masks_padding_counts_but_the_batch_does_not(toy: "Toy") -> None:
+    settings = toy.frame_settings("masking=none", "head.kind=recurrent")
+    dataset = loaded(toy, settings)
+    batches = Batches(dataset, settings, prepare(dataset, settings, range(18)), CPU)
+    batch = batches.gather(np.array([0, 5]))
+    longest = int(batches.lengths.max())
+    assert batch.inputs[0].mask.all() and batch.inputs[0].values.shape[1] == longest
+    for at, row in enumerate((0, 5)):
+        assert (
+            batch.target_mask[at, batches.lengths[row] :].all()
+            and (batch.targets[at, batches.lengths[row] :] == 0).all()
+        )
