@@ -54,9 +54,9 @@ extract: $(EXTRACT_READY) $(if $(filter demo,$(DATASET)),$(VENV)/.demo)
 	  --layers $(LAYERS) --device $(DEVICE) $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS)
 endif
 
-train: $(VENV)/.base ## EXPERIMENT= DATASET= CACHE= RUNS= JOBS=: train heads from the cache
-	$(EMOCACHE) train $(EXPERIMENT) $(foreach d,$(DATASET),--corpus $(d)) --cache "$(CACHE)" --runs "$(RUNS)" \
-	  --jobs $(JOBS) --device $(DEVICE) $(ARGS)
+train: $(VENV)/.base ## EXPERIMENT="a b"|all DATASET= CACHE= RUNS= JOBS=: train heads from the cache
+	$(EMOCACHE) train $(if $(filter all,$(EXPERIMENT)),--all,$(EXPERIMENT)) $(foreach d,$(DATASET),--corpus $(d)) \
+	  --cache "$(CACHE)" --runs "$(RUNS)" --jobs $(JOBS) --device $(DEVICE) $(ARGS)
 
 evaluate: $(VENV)/.base ## RUNS=: tables and figures of the runs
 	$(EMOCACHE) evaluate "$(RUNS)" $(ARGS)

@@ -17,7 +17,7 @@ def evaluate(
         typer.Option("--compare", metavar="A B", help="Also print experiment A minus experiment B, paired."),
     ] = None,
 ) -> None:
-    """Score stored predictions. Writes tables and confusion matrices, and their numbers as CSV and JSON."""
+    """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
     from .documents import document, to_json
     from .report import compare_runs, evaluate_runs, tables_as_text, write_report
 
@@ -29,4 +29,4 @@ def evaluate(
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
     else:
         typer.echo(tables_as_text(evaluations, comparisons))
-        typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json and the confusion matrices")
+        typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json and the figures")

@@ -106,8 +106,9 @@ def _only(name: str, results: Sequence[Result]) -> Result:
 def _paired(a: Result, b: Result) -> Comparison:
     if (a.first.task, a.first.targets) != (b.first.task, b.first.targets):
         raise EmocacheError(f"{a.first.experiment} and {b.first.experiment} differ in task or targets")
-    task, classes = a.first.task, list(dict.fromkeys([*a.classes, *b.classes]))
-    grids = [{cell: read_predictions(run, classes) for cell, run in sorted(r.runs.items())} for r in (a, b)]
+    classes = list(dict.fromkeys([*a.classes, *b.classes]))
+    by_session = a.by_session or b.by_session
+    grids = [{cell: read_predictions(run, classes, by_session) for cell, run in sorted(r.runs.items())} for r in (a, b)]
     seeds = [pool_folds(grid) for grid in grids]
     parts = [part for by_seed in seeds for part in by_seed.values()]
     common = functools.reduce(np.intersect1d, [part.utterances for part in parts])
@@ -116,7 +117,7 @@ def _paired(a: Result, b: Result) -> Comparison:
     kept = [[part.keep(np.isin(part.utterances, common)) for part in by_seed.values()] for by_seed in seeds]
     _check_paired(a, kept[0][0], b, kept[1][0])
     names = np.unique(np.concatenate([part.groups for part in kept[0]]))
-    metrics = _differences(kept, grids, names, task, len(classes))
+    metrics = _differences(kept, grids, names)
     return Comparison(a, b, len(common), len(names), kept[0][0].unit, metrics)
 
 
@@ -124,15 +125,13 @@ def _differences(
     kept: Sequence[Sequence[Predictions]],
     grids: Sequence[Mapping[Cell, Predictions]],
     names: NDArray[np.str_],
-    task: str,
-    classes: int,
 ) -> dict[str, Difference]:
-    scores = [[scores_of(part, task) for part in parts] for parts in kept]
+    scores = [[scores_of(part) for part in parts] for parts in kept]
     weights = draw(len(names))
-    resampled = [resample([statistics_of(p, names, task, classes) for p in parts], weights) for parts in kept]
-    folds = _fold_scores(grids, task)
+    resampled = [resample([statistics_of(p, names) for p in parts], weights) for parts in kept]
+    folds = _fold_scores(grids)
     differences = {}
-    for name in scores[0][0]:
+    for name in (metric for metric in scores[0][0] if metric in scores[1][0]):  # one may lack a second target
         sides = [[part[name] for part in side] for side in scores]
         size = min(len(side[name]) for side in resampled) if len(names) > 1 else 0
         found = _difference(sides, resampled[0][name][:size] - resampled[1][name][:size])
@@ -155,7 +154,7 @@ def _difference(sides: Sequence[Sequence[Score]], resampled: NDArray[np.float64]
     return Difference(means[0] - means[1], ci95, np.nan, np.nan, {"ci95": reason} if reason else {}, notes)
 
 
-def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]], task: str) -> dict[str, list[list[float]]]:
+def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]]) -> dict[str, list[list[float]]]:
     """Each metric's scores by fold, seeds averaged, of both results; empty if their folds test other utterances."""
     tested = [{fold: frozenset(part.utterances) for (fold, _), part in grid.items()} for grid in grids]
     if tested[0] != tested[1]:
@@ -163,7 +162,7 @@ def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]], task: str) -> dict
     collected: dict[str, list[list[float]]] = {}
     for side, grid in enumerate(grids):
         for fold in sorted(tested[0]):
-            seeds = [scores_of(part, task) for cell, part in grid.items() if cell[0] == fold]
+            seeds = [scores_of(part) for cell, part in grid.items() if cell[0] == fold]
             for name in seeds[0]:
                 mean = np.mean([0.0 if s[name].reason == DEAD_OUTPUT else s[name].value for s in seeds])
                 collected.setdefault(name, [[], []])[side].append(float(mean))
@@ -173,7 +172,7 @@ def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]], task: str) -> dict
 def _check_paired(a: Result, first: Predictions, b: Result, second: Predictions) -> None:
     """The same utterances must have the same references and groups, or a difference would mean nothing."""
     names = f"{a.first.experiment} and {b.first.experiment}"
-    for target in first.samples:
+    for target in a.targets:
         (ids, mine), (other_ids, theirs) = (_mean_reference(part, target) for part in (first, second))
         if not np.array_equal(ids, other_ids) or not np.allclose(mine, theirs, rtol=0, atol=1e-9):
             raise EmocacheError(

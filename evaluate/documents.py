@@ -11,7 +11,8 @@ import numpy as np
 from .comparison import Comparison
 from .metrics import row_normalised
 from .results import Result, flatten
-from .scoring import Evaluation
+from .sanity import DIAGNOSTIC
+from .scoring import Evaluation, Part, Scored
 from .statistics import Summary
 
 
@@ -37,19 +38,19 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
         **_identity(result),
         "task": record.task,
         "targets": list(record.targets),
+        "auxiliary": record.auxiliary,
         "protocol": record.protocol.name,
         "seeds": result.seeds,
         "folds": record.folds,
+        "trials": result.trials,
+        "selection": result.selection,
         "coverage": result.coverage.model_dump(mode="json"),
         "incomplete": result.incomplete,
         "transductive": result.transductive,
         "missing_runs": [{"fold": fold, "seed": seed} for fold, seed in result.missing_runs],
-        "n_groups": evaluation.groups,
-        "group_unit": evaluation.unit,
-        "approximate": evaluation.approximate,
-        "metrics": _summaries(evaluation.metrics),
-        "sanity": {name: _summaries(metrics) for name, metrics in evaluation.sanity.items()},
-        "confusion": _confusion(evaluation),
+        **_scored(evaluation, result),
+        "diagnostics": [name for name in evaluation.sanity if name in DIAGNOSTIC],
+        "breakdown": [_part(part, result) for part in evaluation.breakdown],
         "fingerprints": {f"{s.corpus}/{s.name}": s.fingerprint for s in record.streams},
         "config": {key: value for key, value in flatten(record.config).items() if key != "seeds"},
     }
@@ -62,6 +63,23 @@ def _identity(result: Result) -> dict[str, Any]:
         "streams": result.streams,
         "setting": result.first.setting,
         "difference": result.difference,
+        "marks": result.marks,
+    }
+
+
+def _part(part: Part, result: Result) -> dict[str, Any]:
+    counts = {"utterances": part.utterances, "predicted": part.predicted}
+    return {"column": part.column, "value": part.value, **counts, **_scored(part, result)}
+
+
+def _scored(scored: Scored, result: Result) -> dict[str, Any]:
+    return {
+        "n_groups": scored.groups,
+        "group_unit": scored.unit,
+        "approximate": scored.approximate,
+        "metrics": _summaries(scored.metrics),
+        "sanity": {name: _summaries(metrics) for name, metrics in scored.sanity.items()},
+        "confusion": _confusion(scored, result),
     }
 
 
@@ -69,12 +87,12 @@ def _summaries(metrics: dict[str, Summary]) -> dict[str, Any]:
     return {name: asdict(summary) for name, summary in metrics.items()}
 
 
-def _confusion(evaluation: Evaluation) -> dict[str, Any] | None:
-    counts = evaluation.confusion
+def _confusion(scored: Scored, result: Result) -> dict[str, Any] | None:
+    counts = scored.confusion
     if counts is None:
         return None
     normalised = row_normalised(counts).tolist()
-    return {"classes": evaluation.result.classes, "counts": counts.tolist(), "row_normalised": normalised}
+    return {"classes": result.classes, "counts": counts.tolist(), "row_normalised": normalised}
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

@@ -11,22 +11,25 @@ from typing import NamedTuple
 import audmetric
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score, root_mean_squared_error
 
-from .predictions import Samples, Values
+from .predictions import Kind, Samples, Values
 
 DEAD_OUTPUT = "dead_output: the prediction is constant"
 CONSTANT_REFERENCE = "the reference is constant"
 BOTH_CONSTANT = "reference and prediction are constant and equal"
 NO_SAMPLES = "no test samples"
+ALL_TIED = "the most voted class is tied in every utterance"
 
 
 class Score(NamedTuple):
-    """A metric's value; where it is NaN, why."""
+    """A metric's value; where it is NaN, why; and what was left out to get it."""
 
     value: float
     reason: str = ""
+    note: str = ""
 
 
 def accuracy(reference: Values, prediction: Values) -> Score:
@@ -115,6 +118,37 @@ def ccc_per_clip(samples: Samples) -> Score:
     return Score(float(defined.mean())) if len(defined) else Score(np.nan, f"{BOTH_CONSTANT} in every clip")
 
 
+def kl_divergence(reference: Values, prediction: Values) -> Score:
+    """Mean over utterances of KL(reference || prediction) in nats, 0 ln 0 = 0. Shares, (N, K) float64 each."""
+    score = _of_values(lambda: rel_entr(reference, prediction).sum(axis=1).mean(), reference, prediction)
+    if np.isinf(score.value):
+        wrong = np.count_nonzero(np.isinf(rel_entr(reference, prediction)).any(axis=1))
+        return Score(
+            np.nan, f"infinite in {wrong} of {len(reference)} utterances: a class with votes is predicted as 0"
+        )
+    return score
+
+
+def most_voted_hits(samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The samples without a tie for the most voted class, (n,) their numbers, and whether it is predicted, (n,)."""
+    votes = samples.reference
+    clear = np.flatnonzero((votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1)
+    return clear, votes[clear].argmax(axis=1) == samples.prediction[clear].argmax(axis=1)
+
+
+def most_voted_accuracy(samples: Samples) -> Score:
+    """Share of utterances whose most voted class has the largest predicted share; ties in the votes are left out."""
+    score = _of_values(lambda: np.nan, samples.reference, samples.prediction)
+    if score.reason:
+        return score
+    clear, hits = most_voted_hits(samples)
+    tied = len(samples.reference) - len(clear)
+    if not len(clear):
+        return Score(np.nan, ALL_TIED)
+    note = f"{tied} of {len(samples.reference)} utterances left out: their most voted class is tied" if tied else ""
+    return Score(float(hits.mean()), note=note)
+
+
 def _of_classes(value: Callable[[], float], reference: Values) -> Score:
     return Score(float(value())) if len(reference) else Score(np.nan, NO_SAMPLES)
 
@@ -123,7 +157,7 @@ def _of_values(value: Callable[[], float], reference: Values, prediction: Values
     if not len(reference):
         return Score(np.nan, NO_SAMPLES)
     for name, values in (("prediction", prediction), ("reference", reference)):
-        if wrong := int(np.count_nonzero(~np.isfinite(values))):
+        if wrong := len(np.unique(np.argwhere(~np.isfinite(values))[:, 0])):
             return Score(np.nan, f"the {name} is not finite in {wrong} of {len(values)} samples")
     return Score(float(value()))
 
@@ -151,15 +185,17 @@ class Metric:
 
     title: str  # the column's heading
     score: Callable[[Samples], Score]
-    tasks: tuple[str, ...]
+    kinds: tuple[Kind, ...]  # of the samples it is for
 
 
 def _plain(function: Callable[[Values, Values], Score]) -> Callable[[Samples], Score]:
     return lambda samples: function(samples.reference, samples.prediction)
 
 
-_CLASSES = ("classification",)
-_VALUES = ("regression", "frame_regression")
+_CLASSES: tuple[Kind, ...] = ("classification",)
+_VALUES: tuple[Kind, ...] = ("regression", "frame_regression")
+_SHARES: tuple[Kind, ...] = ("distribution",)
+_SECOND: tuple[Kind, ...] = ("auxiliary",)
 
 METRICS = {
     "accuracy": Metric("accuracy (WA)", _plain(accuracy), _CLASSES),
@@ -172,10 +208,19 @@ METRICS = {
     "spearman": Metric("spearman", _plain(spearman), _VALUES),
     "rmse": Metric("rmse", _plain(rmse), _VALUES),
     "reference_std": Metric("reference_std", _plain(reference_std), _VALUES),
+    "kl_divergence": Metric("kl_divergence", _plain(kl_divergence), _SHARES),
+    "most_voted_accuracy": Metric("most_voted_accuracy", most_voted_accuracy, _SHARES),
+    "auxiliary_accuracy": Metric("auxiliary_accuracy", _plain(accuracy), _SECOND),
+    "auxiliary_balanced_accuracy": Metric("auxiliary_balanced_accuracy", _plain(balanced_accuracy), _SECOND),
 }
-"""Every metric by its name in results.json; for a regression the target follows, as in `ccc.valence`."""
+"""Every metric by its name in results.json; where targets have names the target follows, as in `ccc.valence`."""
 
 
-def metrics_of(task: str) -> dict[str, Metric]:
-    """The metrics of a task, in the order of tables."""
-    return {name: metric for name, metric in METRICS.items() if task in metric.tasks}
+def metrics_of(kind: Kind) -> dict[str, Metric]:
+    """The metrics of a kind of samples, in the order of tables."""
+    return {name: metric for name, metric in METRICS.items() if kind in metric.kinds}
+
+
+def metric_name(metric: str, target: str) -> str:
+    """`metric`, or `metric.target` where the target has a name."""
+    return f"{metric}.{target}" if target else metric

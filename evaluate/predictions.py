@@ -1,8 +1,8 @@
 """Reading a run's stored predictions of its test part."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,21 +13,30 @@ from numpy.typing import NDArray
 from ..cache import EmocacheError
 from .runs import Run
 
+Kind = Literal["classification", "regression", "frame_regression", "distribution", "auxiliary"]
+"""What samples are of: classes, values, values of frames, a distribution's shares, or a second target's classes."""
+
 Values = NDArray[Any]
-"""References or predictions, (N,): class numbers int64, or values float64."""
+"""References or predictions, (N,): class numbers int64, a second target's names, or values float64; shares (N, K)."""
+
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Samples:
     """What one target's metrics are computed from, N samples.
 
-    A sample is an utterance (classification, regression) or a native label stamp of one (frame regression). Samples
-    without a reference are not here.
+    A sample is an utterance, or of values of frames a native label stamp. Samples without a reference are not here.
     """
 
-    reference: Values  # (N,)
-    prediction: Values  # (N,)
+    reference: Values  # (N,), or (N, K) shares
+    prediction: Values  # the same
     row: NDArray[np.int64]  # (N,) the utterance each belongs to, ascending
+    kind: Kind
+
+    def take(self, inside: NDArray[Any]) -> "Samples":
+        """The samples that a mask or their numbers name."""
+        return replace(self, reference=self.reference[inside], prediction=self.prediction[inside], row=self.row[inside])
 
 
 @dataclass(frozen=True)
@@ -37,89 +46,136 @@ class Predictions:
     utterances: NDArray[np.str_]  # (n,) "corpus/id"
     groups: NDArray[np.str_]  # (n,) "corpus/group": what the bootstrap draws
     unit: str  # what a group is: "speaker", "session", "utterance", or "group" where they are mixed
-    samples: dict[str, Samples]  # target -> samples; the one target of a classification is ""
+    samples: dict[str, Samples]  # target -> samples; "" is the one of a classification, or all shares together
+    auxiliary: Samples | None = None  # of a second target
+    columns: dict[str, NDArray[Any]] = field(default_factory=dict)  # (n,) each: "corpus", "culture", "missing" (bool)
+
+    def scored(self) -> list[tuple[str, Samples]]:
+        """All samples with their target, which is "" for a second target."""
+        return [*self.samples.items(), *([("", self.auxiliary)] if self.auxiliary else [])]
 
     def map(self, predict: Callable[[str, Samples], Samples]) -> "Predictions":
-        """The same utterances with other samples."""
-        return replace(self, samples={target: predict(target, s) for target, s in self.samples.items()})
+        """The same utterances with other samples, and without a second target."""
+        samples = {target: predict(target, samples) for target, samples in self.samples.items()}
+        return replace(self, samples=samples, auxiliary=None)
 
     def keep(self, mask: NDArray[np.bool_]) -> "Predictions":
         """The utterances, and their samples, where the (n,) mask is true."""
         number = np.cumsum(mask) - 1
 
-        def kept(_: str, samples: Samples) -> Samples:
-            inside = mask[samples.row]
-            row = number[samples.row[inside]]
-            return Samples(samples.reference[inside], samples.prediction[inside], row)
+        def kept(samples: Samples) -> Samples:
+            inside = samples.take(mask[samples.row])
+            return replace(inside, row=number[inside.row])
 
-        return replace(self.map(kept), utterances=self.utterances[mask], groups=self.groups[mask])
+        return replace(
+            self,
+            utterances=self.utterances[mask],
+            groups=self.groups[mask],
+            samples={target: kept(samples) for target, samples in self.samples.items()},
+            auxiliary=kept(self.auxiliary) if self.auxiliary else None,
+            columns={name: values[mask] for name, values in self.columns.items()},
+        )
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
     """The parts, one after another, as one."""
     first_row = np.cumsum([0, *(len(part.utterances) for part in parts)])
-    samples = {}
-    for target in parts[0].samples:
-        own = [part.samples[target] for part in parts]
-        samples[target] = Samples(
+
+    def joined(own: Sequence[Samples]) -> Samples:
+        return Samples(
             np.concatenate([s.reference for s in own]),
             np.concatenate([s.prediction for s in own]),
             np.concatenate([s.row + start for s, start in zip(own, first_row, strict=False)]),
+            own[0].kind,
         )
+
+    second = [part.auxiliary for part in parts if part.auxiliary is not None]
     units = {part.unit for part in parts if len(part.utterances)}
     return Predictions(
         np.concatenate([part.utterances for part in parts]),
         np.concatenate([part.groups for part in parts]),
         units.pop() if len(units) == 1 else "group",
-        samples,
+        {target: joined([part.samples[target] for part in parts]) for target in parts[0].samples},
+        joined(second) if len(second) == len(parts) else None,
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
     )
 
 
-def read_predictions(run: Run, classes: Sequence[str]) -> Predictions:
+def read_predictions(run: Run, classes: Sequence[str], by_session: bool = False) -> Predictions:
     """The predictions of a run's test part.
 
     Args:
         run: the run.
-        classes: the names that class numbers stand for; ignored for a regression.
+        classes: the names that class numbers stand for; ignored where the task has none.
+        by_session: sessions are the groups, wherever they are known, instead of what training stored.
 
     Raises:
         EmocacheError: a file that is absent, damaged, or lacks a column or a value; a class that is not in `classes`.
     """
-    classification = run.record.task == "classification"
-    columns = {target: (f"reference.{target}", f"prediction.{target}") for target in run.record.targets}
-    if classification:
+    record = run.record
+    columns = {target: (f"reference.{target}", f"prediction.{target}") for target in record.targets}
+    if record.task == "classification":
         columns = {"": ("reference", "prediction")}
-    names = [name for pair in columns.values() for name in pair]
-    table = _read_test_part(run, ["corpus", "id", "speaker", "session", "group", *names])
+    second = (
+        [f"auxiliary.{kind}.{record.auxiliary}" for kind in ("reference", "prediction")] if record.auxiliary else []
+    )
+    own = ["corpus", "id", "speaker", "session", "group", "missing"]
+    table = _read_test_part(run, [*own, *(name for pair in columns.values() for name in pair), *second], ["culture"])
     try:
-        samples = {}
-        for target, pair in columns.items():
-            reference, prediction = (table[name] for name in pair)
-            if classification:
-                samples[target] = _class_samples(reference, prediction, classes)
-            elif run.record.task == "regression":
-                samples[target] = _samples(_floats(reference), _floats(prediction), np.arange(len(table)))
-            else:
-                samples[target] = _frame_samples(reference, prediction)
+        samples = {t: _samples_of(record.task, table[r], table[p], classes) for t, (r, p) in columns.items()}
+        if record.task == "distribution":
+            samples[""] = _together(list(samples.values()))
+        auxiliary = _auxiliary_samples(table[second[0]], table[second[1]]) if second else None
         corpus, name, group = (_strings(table[column]) for column in ("corpus", "id", "group"))
     except (pa.ArrowException, ValueError) as error:
         raise EmocacheError(f"{run.predictions}: {error}; delete the run's folder and train it again") from error
-    utterances, groups = _joined(corpus, name), _joined(corpus, group)
-    return Predictions(utterances, groups, _unit(table, group, name), samples)
+    if by_session:
+        group = [session or known for session, known in zip(table["session"].to_pylist(), group, strict=True)]
+    told = {
+        "corpus": np.array(corpus, np.str_),
+        "culture": cultures(table, record.protocol.codes),
+        "missing": np.array(table["missing"].to_pylist(), np.bool_),
+    }
+    unit = _unit(table, group, name, ("session", "speaker") if by_session else ("speaker", "session"))
+    return Predictions(_joined(corpus, name), _joined(corpus, group), unit, samples, auxiliary, told)
 
 
-def _read_test_part(run: Run, columns: list[str]) -> pa.Table:
+def cultures(table: pa.Table, codes: dict[str, tuple[str, ...]]) -> NDArray[np.str_]:
+    """The culture of every row, (n,), by the short name that the protocol gives it; `UNKNOWN` where there is none."""
+    if "culture" not in table.column_names:
+        return np.full(len(table), UNKNOWN)
+    short = {value: code for code, values in codes.items() for value in values}
+    return np.array([short.get(name, name) if name else UNKNOWN for name in table["culture"].to_pylist()], np.str_)
+
+
+def _read_test_part(run: Run, columns: list[str], newer: list[str]) -> pa.Table:
+    """Those columns, and those of the `newer` ones that the file has: older runs lack them."""
     path = run.predictions
     remedy = "delete the run's folder and train it again"
     try:
-        absent = sorted({"part", *columns} - set(pq.read_schema(path).names))
-        if absent:
+        stored = set(pq.read_schema(path).names)
+        if absent := sorted({"part", *columns} - stored):
             raise EmocacheError(f"{path}: no column {', '.join(absent)}; {remedy}")
+        columns = [*columns, *(name for name in newer if name in stored)]
         return pq.read_table(path, columns=columns, filters=pc.field("part") == "test").combine_chunks()
     except FileNotFoundError as error:
         raise EmocacheError(f"{path} does not exist; {remedy}") from error
     except (OSError, pa.ArrowException) as error:
         raise EmocacheError(f"{path}: not a readable Parquet file: {error}; {remedy}") from error
+
+
+def _samples_of(task: Kind, reference: pa.ChunkedArray, prediction: pa.ChunkedArray, classes: Sequence[str]) -> Samples:
+    if task == "classification":
+        return _class_samples(reference, prediction, classes)
+    if task == "frame_regression":
+        return _frame_samples(reference, prediction)
+    return _labelled(_floats(reference), _floats(prediction), np.arange(len(reference)), "regression")
+
+
+def _together(shares: Sequence[Samples]) -> Samples:
+    reference = np.stack([s.reference for s in shares], axis=1)
+    prediction = np.stack([s.prediction for s in shares], axis=1)
+    return Samples(reference, prediction, shares[0].row, "distribution")
 
 
 def _class_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray, classes: Sequence[str]) -> Samples:
@@ -130,7 +186,14 @@ def _class_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray, clas
             unknown = column.filter(pc.is_null(found))[0].as_py()
             raise ValueError(f"{kind} {unknown!r} is not one of the run's classes ({', '.join(classes)})")
         numbers.append(found.to_numpy().astype(np.int64))
-    return Samples(numbers[0], numbers[1], np.arange(len(numbers[0])))
+    return Samples(numbers[0], numbers[1], np.arange(len(numbers[0])), "classification")
+
+
+def _auxiliary_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray) -> Samples:
+    """Only where the second target is known and, as there were features, predicted."""
+    row = np.flatnonzero(pc.and_(pc.is_valid(reference), pc.is_valid(prediction)).to_numpy())
+    names = [np.array(column.take(pa.array(row)).to_pylist(), np.str_) for column in (reference, prediction)]
+    return Samples(names[0], names[1], row, "auxiliary")
 
 
 def _frame_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray) -> Samples:
@@ -143,12 +206,14 @@ def _frame_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray) -> S
         i = wrong[0]
         raise ValueError(f"row {i} of the test part has {lengths[0][i]} references but {lengths[1][i]} predictions")
     row = np.repeat(np.arange(len(lengths[0])), lengths[0])
-    return _samples(_floats(pc.list_flatten(reference)), _floats(pc.list_flatten(prediction)), row)
+    frames = [_floats(pc.list_flatten(column)) for column in (reference, prediction)]
+    return _labelled(frames[0], frames[1], row, "frame_regression")
 
 
-def _samples(reference: NDArray[np.float64], prediction: NDArray[np.float64], row: NDArray[np.int64]) -> Samples:
-    labelled = ~np.isnan(reference)
-    return Samples(reference[labelled], prediction[labelled], row[labelled])
+def _labelled(
+    reference: NDArray[np.float64], prediction: NDArray[np.float64], row: NDArray[np.int64], kind: Kind
+) -> Samples:
+    return Samples(reference, prediction, row, kind).take(~np.isnan(reference))
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
@@ -166,8 +231,9 @@ def _joined(corpora: Sequence[str], names: Sequence[str]) -> NDArray[np.str_]:
     return np.array([f"{corpus}/{name}" for corpus, name in zip(corpora, names, strict=True)], np.str_)
 
 
-def _unit(table: pa.Table, group: list[str], name: list[str]) -> str:
-    for unit in ("speaker", "session"):
+def _unit(table: pa.Table, group: list[str], name: list[str], units: Sequence[str]) -> str:
+    """What the groups are; where several fit, the first."""
+    for unit in units:
         if table[unit].cast(pa.string()).to_pylist() == group:
             return unit
     return "utterance" if group == name else "group"

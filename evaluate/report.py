@@ -1,17 +1,22 @@
 """The whole stage: runs in, files out."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..cache import EmocacheError
 from .comparison import Comparison, compare
 from .documents import document, to_json
-from .figures.confusion_matrix import save_confusion_matrix
+from .emotion_share import emotion_share_csv, emotion_share_tables, pairs
+from .figures.channel_gate import save_channel_gates
+from .figures.confusion_matrix import save_confusion_matrices
 from .results import group
 from .runs import discover
 from .scoring import Evaluation, evaluate_result
-from .tables import comparison_tables, result_tables, to_csv
+from .spreadsheet import to_csv
+from .tables import Table, comparison_tables, result_tables
+
+FIGURES: tuple[Callable[[Path, Sequence[Evaluation]], list[Path]], ...] = (save_confusion_matrices, save_channel_gates)
+"""Each writes what it can draw of the evaluations into a folder, and returns the files' paths."""
 
 
 def evaluate_runs(paths: Sequence[Path]) -> list[Evaluation]:
@@ -30,20 +35,21 @@ def compare_runs(evaluations: Sequence[Evaluation], names: tuple[str, str] | Non
 
 def tables_as_text(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
     """Every table, for a terminal."""
-    return "\n\n".join(table.text() for table in [*result_tables(evaluations), *comparison_tables(comparisons)])
+    return "\n\n".join(table.text() for table in _tables(evaluations, comparisons))
 
 
 def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[Path]:
-    """Write table.md, table.csv, results.json and a confusion matrix for every classification; returns their paths.
+    """Write table.md, table.csv, results.json and every figure that there are numbers for; returns their paths.
 
     Raises:
         EmocacheError: a folder that cannot be written to.
     """
-    tables = [*result_tables(evaluations), *comparison_tables(comparisons)]
+    tables, shares = _tables(evaluations, comparisons), pairs(evaluations)
     texts = {
         "table.md": "# Results\n\n" + "\n\n".join(table.markdown() for table in tables) + "\n",
         "table.csv": to_csv(evaluations),
         "results.json": to_json(document(evaluations, comparisons)),
+        **({"emotion-share.csv": emotion_share_csv(shares)} if shares else {}),
     }
     written = []
     try:
@@ -51,22 +57,13 @@ def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequ
         for name, text in texts.items():
             written.append(out / name)
             written[-1].write_text(text, encoding="utf-8", newline="\n")
-        for evaluation in evaluations:
-            if evaluation.confusion is not None:
-                result = evaluation.result
-                written.append(out / f"confusion-{_safe(result.first.experiment)}-{_safe(result.first.setting)}.png")
-                save_confusion_matrix(written[-1], evaluation.confusion, result.classes, _title(evaluation))
+        for figure in FIGURES:
+            written += figure(out, evaluations)
     except OSError as error:
         raise EmocacheError(f"{out} cannot be written to: {error.strerror}; name another folder with --out") from error
     return written
 
 
-def _title(evaluation: Evaluation) -> str:
-    result = evaluation.result
-    named = ", ".join(filter(None, (result.first.experiment, result.corpus, "+".join(result.streams), *result.marks)))
-    return f"{named}\nshare of the true class, and count over {len(result.folds)} folds x {len(result.seeds)} seeds"
-
-
-def _safe(name: str) -> str:
-    """A name that stays inside the folder, whatever a run.json says."""
-    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "_"
+def _tables(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[Table]:
+    shares = emotion_share_tables(pairs(evaluations))
+    return [*result_tables(evaluations), *shares, *comparison_tables(comparisons)]

@@ -12,8 +12,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 
-from .metrics import clip_cccs
+from .metrics import clip_cccs, metric_name, most_voted_hits
 from .predictions import Predictions, Samples, Values
 
 Floats = NDArray[np.float64]
@@ -48,20 +49,24 @@ class Statistic(Protocol):
 class ConfusionCounts:
     """accuracy, balanced_accuracy, weighted_f1 and macro_f1 from a confusion matrix of every group."""
 
-    counts: Floats  # (G, C, C)
+    counts: Floats  # (G, C, C), C the classes that occur
+    prefix: str = ""  # of the metrics' names
 
     @classmethod
-    def of(cls, samples: Samples, group: NDArray[np.int64], groups: int, classes: int) -> "ConfusionCounts":
+    def of(cls, samples: Samples, group: NDArray[np.int64], groups: int, prefix: str = "") -> "ConfusionCounts":
         """From samples and the group of each, (N,)."""
-        cell = (group * classes + samples.reference) * classes + samples.prediction
+        names, number = np.unique(np.concatenate([samples.reference, samples.prediction]), return_inverse=True)
+        classes, n = len(names), len(samples.reference)
+        cell = (group * classes + number[:n]) * classes + number[n:]
         counts = np.bincount(cell.astype(np.int64), minlength=groups * classes * classes)
-        return cls(counts.astype(np.float64).reshape(groups, classes, classes))
+        return cls(counts.astype(np.float64).reshape(groups, classes, classes), prefix)
 
     def resampled(self, weights: Weights) -> dict[str, Floats]:
         """See `Statistic`."""
         classes = self.counts.shape[1]
         summed = _summed(weights, self.counts.reshape(len(self.counts), -1))
-        return scores_from_counts(summed.reshape(-1, classes, classes))
+        scores = scores_from_counts(summed.reshape(len(weights), classes, classes))
+        return {f"{self.prefix}{name}": values for name, values in scores.items()}
 
 
 def scores_from_counts(counts: Floats) -> dict[str, Floats]:
@@ -111,24 +116,23 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class ClipMeans:
-    """ccc_per_clip from every group's sum of clip CCCs and number of clips."""
+class Means:
+    """A metric that is a mean over utterances, from every group's sum and number of them."""
 
+    metric: str
     sums: Floats  # (G, 2)
 
     @classmethod
-    def of(cls, samples: Samples, group_of_row: NDArray[np.int64], groups: int) -> "ClipMeans":
-        """From samples and the group of each utterance, (n,)."""
-        rows, values = clip_cccs(samples)
+    def of(cls, metric: str, values: Floats, group: NDArray[np.int64], groups: int) -> "Means":
+        """From the values and the group of each, (n,); what is NaN is left out."""
         defined = ~np.isnan(values)
-        group = group_of_row[rows[defined]]
-        total, clips = np.bincount(group, values[defined], groups), np.bincount(group, minlength=groups)
-        return cls(np.stack([total, clips], axis=1))
+        total = np.bincount(group[defined], values[defined], groups)
+        return cls(metric, np.stack([total, np.bincount(group[defined], minlength=groups)], axis=1))
 
     def resampled(self, weights: Weights) -> dict[str, Floats]:
         """See `Statistic`."""
-        total, clips = _summed(weights, self.sums).T
-        return {"ccc_per_clip": _ratio(total, clips)}
+        total, count = _summed(weights, self.sums).T
+        return {self.metric: _ratio(total, count)}
 
 
 @dataclass(frozen=True)
@@ -184,23 +188,36 @@ Statistics = Mapping[str, Sequence[Statistic]]
 """The statistics of each target."""
 
 
-def statistics_of(predictions: Predictions, names: NDArray[np.str_], task: str, classes: int) -> Statistics:
+def statistics_of(predictions: Predictions, names: NDArray[np.str_]) -> Statistics:
     """What a set of predictions adds up to in every group; `names` are all groups' names, sorted, (G,)."""
     group_of_row = np.searchsorted(names, predictions.groups).astype(np.int64)
-    groups = len(names)
-    collected: dict[str, list[Statistic]] = {}
-    for target, samples in predictions.samples.items():
-        group = group_of_row[samples.row]
-        if task == "classification":
-            collected[target] = [ConfusionCounts.of(samples, group, groups, classes)]
-            continue
-        with np.errstate(invalid="ignore"):
-            collected[target] = [Moments.of(samples, group, groups)]
-        if len(group):
-            collected[target].append(Ranks(samples, group))
-        if task == "frame_regression":
-            collected[target].append(ClipMeans.of(samples, group_of_row, groups))
+    collected: defaultdict[str, list[Statistic]] = defaultdict(list)
+    with np.errstate(invalid="ignore"):
+        for target, samples in predictions.scored():
+            collected[target] += _statistics(samples, group_of_row, len(names))
     return collected
+
+
+def _statistics(samples: Samples, group_of_row: NDArray[np.int64], groups: int) -> list[Statistic]:
+    group = group_of_row[samples.row]
+    if samples.kind == "classification":
+        return [ConfusionCounts.of(samples, group, groups)]
+    if samples.kind == "auxiliary":
+        return [ConfusionCounts.of(samples, group, groups, "auxiliary_")]
+    if samples.kind == "distribution":
+        clear, hits = most_voted_hits(samples)
+        divergence = rel_entr(samples.reference, samples.prediction).sum(axis=1)
+        return [
+            Means.of("kl_divergence", divergence, group, groups),
+            Means.of("most_voted_accuracy", hits.astype(np.float64), group[clear], groups),
+        ]
+    found: list[Statistic] = [Moments.of(samples, group, groups)]
+    if len(group):
+        found.append(Ranks(samples, group))
+    if samples.kind == "frame_regression":
+        rows, values = clip_cccs(samples)
+        found.append(Means.of("ccc_per_clip", values, group_of_row[rows], groups))
+    return found
 
 
 def resample(seeds: Sequence[Statistics], weights: Weights) -> dict[str, Floats]:
@@ -212,11 +229,6 @@ def resample(seeds: Sequence[Statistics], weights: Weights) -> dict[str, Floats]
                 for name, values in (item for s in statistics for item in s.resampled(weights).items()):
                     by_name[metric_name(name, target)].append(values)
     return {name: np.mean([v[: min(map(len, parts))] for v in parts], axis=0) for name, parts in by_name.items()}
-
-
-def metric_name(metric: str, target: str) -> str:
-    """`metric`, or `metric.target` where a task has named targets."""
-    return f"{metric}.{target}" if target else metric
 
 
 def _summed(weights: Weights, sums: Floats) -> Floats:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 from ..cache import EmocacheError
 from .runs import CoverageRecord, Run, RunRecord
@@ -42,6 +43,11 @@ class Result:
         return list(dict.fromkeys(name for run in self.runs.values() for name in run.record.classes or ()))
 
     @property
+    def targets(self) -> list[str]:
+        """What follows a metric in its name: the targets, or "" of a classification."""
+        return [""] if self.first.task == "classification" else list(self.first.targets)
+
+    @property
     def folds(self) -> list[int]:
         """The folds with at least one run."""
         return sorted({fold for fold, _ in self.runs})
@@ -70,6 +76,26 @@ class Result:
         return any(run.record.transductive for run in self.runs.values())
 
     @property
+    def trials(self) -> int:
+        """How many settings each run of a search chose from; 1 without a search."""
+        return max(1, *(len(run.record.selection.tried) for run in self.runs.values()))
+
+    @property
+    def selection(self) -> str:
+        """What must be told of a search; "" without one."""
+        return f"chosen among {self.trials} settings on validation" if self.trials > 1 else ""
+
+    @property
+    def by_session(self) -> bool:
+        """Whether the folds keep sessions (conversations) together, which the bootstrap then draws."""
+        return self.first.protocol.group == "session"
+
+    @property
+    def file_name(self) -> str:
+        """Unique to the result, and no path: whatever a file's name cannot hold is percent-encoded."""
+        return f"{quote(self.first.experiment, safe='')}-{quote(self.first.setting, safe='')}"
+
+    @property
     def coverage(self) -> CoverageRecord:
         """Summed over the folds; of each fold its first seed counts."""
         parts = [self.runs[min(cell for cell in self.runs if cell[0] == fold)].record.coverage for fold in self.folds]
@@ -87,7 +113,7 @@ class Result:
         marks += ["transductive"] if self.transductive else []
         if self.missing_runs:
             marks.append(f"{len(self.runs)} of {len(self.runs) + len(self.missing_runs)} runs")
-        return marks
+        return list(dict.fromkeys([*marks, *(mark for run in self.runs.values() for mark in run.record.marks)]))
 
 
 def group(runs: Iterable[Run]) -> list[Result]:

@@ -30,6 +30,8 @@ class ProtocolRecord(_Record):
     """The declared split; what else training stored of it is in the run's config."""
 
     name: str
+    group: str = "speaker"  # what may not be on two sides of a fold
+    codes: dict[str, tuple[str, ...]] = {}  # short names for values of a column, such as C1 for a culture
 
 
 class CoverageRecord(_Record):
@@ -40,16 +42,23 @@ class CoverageRecord(_Record):
     missing: tuple[str, ...] = ()  # ids of the others
 
 
+class SelectionRecord(_Record):
+    """What was chosen on validation."""
+
+    tried: tuple[dict[str, Any], ...] = ()  # one entry for each setting of a search
+
+
 class RunRecord(_Record):
-    """The part of run.json that evaluation reads."""
+    """The part of run.json that evaluation reads; what has a default is absent from older runs."""
 
     format: Literal[1]
     experiment: Annotated[str, Field(min_length=1)]
     corpora: Annotated[tuple[str, ...], Field(min_length=1)]
     streams: tuple[StreamRecord, ...]
-    task: Literal["classification", "regression", "frame_regression"]
+    task: Literal["classification", "regression", "frame_regression", "distribution"]
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    classes: tuple[str, ...] | None  # None for a regression
+    classes: tuple[str, ...] | None  # of a classification
+    auxiliary: str | None = None  # label column of a second target
     protocol: ProtocolRecord
     fold: Annotated[int, Field(ge=0)]
     folds: Annotated[int, Field(ge=1)]
@@ -61,6 +70,8 @@ class RunRecord(_Record):
     item_digest: str  # of the features read
     incomplete: bool  # trained with --allow-incomplete
     transductive: bool  # something fitted saw test features
+    marks: tuple[str, ...] = ()  # what else must be told beside the numbers
+    selection: SelectionRecord = SelectionRecord()
     coverage: CoverageRecord
     prior: dict[str, float]  # class -> its frequency in the training part, or target -> its training mean
 

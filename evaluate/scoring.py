@@ -1,34 +1,57 @@
 """From a result's stored predictions to everything that is told of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import METRICS, Score, confusion_counts, metrics_of
+from .metrics import Score, confusion_counts, metric_name, metrics_of
 from .predictions import Predictions, concatenate, read_predictions
-from .resampling import draw, metric_name, resample, statistics_of
+from .resampling import draw, resample, statistics_of
 from .results import Cell, Result
 from .sanity import SANITY, guess
 from .statistics import FEWEST_GROUPS, Summary, summarise
 
+BREAKDOWN = ("corpus", "culture")
+"""What scores are also told apart by, wherever the test part has several."""
+
+Grid = Mapping[Cell, Predictions]
+"""The predictions of each fold and seed."""
+
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A result with its numbers."""
+class Scored:
+    """The numbers of a result's test utterances, or of some of them."""
 
-    result: Result
     metrics: dict[str, Summary]  # by `metric` or `metric.target`
-    sanity: dict[str, dict[str, Summary]]  # the same of what needs no model: "majority", "uniform", "training_mean"
+    sanity: dict[str, dict[str, Summary]]  # the same of what needs no model: "majority", "uniform", "training_mean"...
     groups: int  # that the bootstrap drew from
     unit: str  # what a group is: "speaker", "session", "utterance" or "group"
-    confusion: NDArray[np.int64] | None  # (C, C) summed over folds and seeds; None for a regression
+    confusion: NDArray[np.int64] | None  # (C, C) summed over folds and seeds; only of a classification
 
     @property
     def approximate(self) -> bool:
         """Whether the intervals rest on too few groups to be more than approximate."""
         return self.groups < FEWEST_GROUPS
+
+
+@dataclass(frozen=True)
+class Part(Scored):
+    """The test utterances of one culture, or of one corpus."""
+
+    column: str  # "culture" or "corpus"
+    value: str
+    utterances: int  # of all folds, in their first seed
+    predicted: int  # of these, the ones with features
+
+
+@dataclass(frozen=True)
+class Evaluation(Scored):
+    """A result with its numbers."""
+
+    result: Result
+    breakdown: list[Part] = field(default_factory=list)  # empty where there is one culture and one corpus
 
 
 def evaluate_result(result: Result) -> Evaluation:
@@ -37,38 +60,58 @@ def evaluate_result(result: Result) -> Evaluation:
     Raises:
         EmocacheError: predictions that cannot be read, see `read_predictions`.
     """
+    cells = {
+        cell: read_predictions(run, result.classes, result.by_session) for cell, run in sorted(result.runs.items())
+    }
+    scored = _scored(result, cells)
+    return Evaluation(**vars(scored), result=result, breakdown=_breakdown(result, cells))
+
+
+def _scored(result: Result, cells: Grid) -> Scored:
     task, classes = result.first.task, result.classes
-    cells = {cell: read_predictions(run, classes) for cell, run in sorted(result.runs.items())}
-    metrics = score_grid(cells, task, len(classes))
-    # Without a model seeds do not matter: each fold is scored once.
-    firsts = {fold: min(cell for cell in cells if cell[0] == fold) for fold in result.folds}
     sanity = {}
     for name, rule in SANITY[task].items():
-        guesses = {(k, 0): guess(rule, cells[cell], result.runs[cell].record, classes) for k, cell in firsts.items()}
-        sanity[name] = score_grid(guesses, task, len(classes))
+        guesses = {
+            (fold, 0): guess(rule, cells[fold, seed], result.runs[fold, seed].record, classes)
+            for fold, seed in first_seeds(cells)  # without a model seeds do not matter
+        }
+        sanity[name] = score_grid(guesses)
     everything = concatenate(list(cells.values()))
     confusion = None
     if task == "classification":
         samples = everything.samples[""]
         confusion = confusion_counts(samples.reference, samples.prediction, len(classes))
-    return Evaluation(result, metrics, sanity, len(np.unique(everything.groups)), everything.unit, confusion)
+    return Scored(score_grid(cells), sanity, len(np.unique(everything.groups)), everything.unit, confusion)
 
 
-def score_grid(cells: Mapping[Cell, Predictions], task: str, classes: int) -> dict[str, Summary]:
-    """Every metric of a task over a grid of folds and seeds.
+def _breakdown(result: Result, cells: Grid) -> list[Part]:
+    parts = []
+    for column in BREAKDOWN:
+        values = sorted({str(value) for part in cells.values() for value in part.columns[column]})
+        for value in values if len(values) > 1 else ():
+            own = {cell: part.keep(part.columns[column] == value) for cell, part in cells.items()}
+            own = {cell: part for cell, part in own.items() if len(part.utterances)}
+            missing = np.concatenate([own[cell].columns["missing"] for cell in first_seeds(own)])
+            numbers = vars(_scored(result, own))
+            predicted = int(np.count_nonzero(~missing))
+            parts.append(Part(**numbers, column=column, value=value, utterances=len(missing), predicted=predicted))
+    return parts
 
-    Args:
-        cells: the predictions of each fold and seed.
-        task: "classification", "regression" or "frame_regression".
-        classes: how many classes there are; 0 for a regression.
-    """
-    by_cell = {cell: scores_of(predictions, task) for cell, predictions in cells.items()}
+
+def first_seeds(cells: Grid) -> list[Cell]:
+    """The first seed of each fold."""
+    return [min(cell for cell in cells if cell[0] == fold) for fold in sorted({fold for fold, _ in cells})]
+
+
+def score_grid(cells: Grid) -> dict[str, Summary]:
+    """Every metric over a grid of folds and seeds."""
+    by_cell = {cell: scores_of(predictions) for cell, predictions in cells.items()}
     seeds = pool_folds(cells)
-    by_seed = {seed: scores_of(predictions, task) for seed, predictions in seeds.items()}
+    by_seed = {seed: scores_of(predictions) for seed, predictions in seeds.items()}
     names = np.unique(np.concatenate([predictions.groups for predictions in seeds.values()]))
     resampled: dict[str, NDArray[np.float64]] = {}
     if len(names) > 1:
-        statistics = [statistics_of(predictions, names, task, classes) for predictions in seeds.values()]
+        statistics = [statistics_of(predictions, names) for predictions in seeds.values()]
         resampled = resample(statistics, draw(len(names)))
     empty = np.empty(0)
     return {
@@ -81,16 +124,19 @@ def score_grid(cells: Mapping[Cell, Predictions], task: str, classes: int) -> di
     }
 
 
-def scores_of(predictions: Predictions, task: str) -> dict[str, Score]:
-    """Every metric of a task, by `metric` or `metric.target`."""
-    return {
-        metric_name(name, target): METRICS[name].score(samples)
-        for target, samples in predictions.samples.items()
-        for name in metrics_of(task)
-    }
+def scores_of(predictions: Predictions) -> dict[str, Score]:
+    """Every metric of a set of predictions, by `metric` or `metric.target`."""
+    scores = {}
+    for target, samples in predictions.scored():
+        for name, metric in metrics_of(samples.kind).items():
+            score = metric.score(samples)
+            if samples.kind == "auxiliary" and (left_out := len(predictions.utterances) - len(samples.row)):
+                score = score._replace(note=f"{left_out} of {len(predictions.utterances)} utterances left out")
+            scores[metric_name(name, target)] = score
+    return scores
 
 
-def pool_folds(cells: Mapping[Cell, Predictions]) -> dict[int, Predictions]:
+def pool_folds(cells: Grid) -> dict[int, Predictions]:
     """Each seed's predictions of all its folds together."""
     seeds = sorted({seed for _, seed in cells})
     return {s: concatenate([part for cell, part in sorted(cells.items()) if cell[1] == s]) for s in seeds}

@@ -60,6 +60,7 @@ def summarise(cells: Mapping[Cell, Score], pooled: Mapping[int, Score], resample
     reasons |= {name: score.reason or undefined for name, score in spread.items() if np.isnan(score.value)}
 
     totals, undefined = with_dead_as_zero({f"seed {seed}": score for seed, score in pooled.items()}, [])
+    notes += dict.fromkeys(score.note for score in pooled.values() if score.note)
     total = float(np.mean(totals))
     ci95 = NO_INTERVAL
     if np.isnan(total):

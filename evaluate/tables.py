@@ -1,17 +1,15 @@
-"""Tables for people (terminal, Markdown) and for spreadsheets (CSV)."""
+"""Tables for people: terminal and Markdown."""
 
-import csv
-import io
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .comparison import Comparison, Difference
-from .metrics import metrics_of
-from .resampling import metric_name
+from .metrics import METRICS, metric_name
 from .results import Result
-from .scoring import Evaluation
+from .sanity import DIAGNOSTIC
+from .scoring import BREAKDOWN, Evaluation, Part, Scored
 from .statistics import Interval, Summary
 
 UNDEFINED = "–"
@@ -49,45 +47,25 @@ class Table:
 
 
 def result_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
-    """Two tables for every corpus, protocol and task: scores over folds, and pooled scores with their intervals."""
+    """Tables for every corpus, protocol and task: scores over folds, and pooled scores with their intervals.
+
+    Where the test part has several corpora or cultures, also the pooled scores of each.
+    """
     blocks: dict[tuple[object, ...], list[Evaluation]] = {}
     for evaluation in evaluations:
         record = evaluation.result.first
         key = (evaluation.result.corpus, record.protocol.name, record.task, record.targets)
         blocks.setdefault(key, []).append(evaluation)
-    return [table for block in blocks.values() for table in (_over_folds(block), _pooled(block))]
+    tables = []
+    for block in blocks.values():
+        tables += [_over_folds(block), _pooled(block)]
+        tables += [_broken_down(block, column) for column in BREAKDOWN if _parts(block, column)]
+    return tables
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
     """One table for every comparison, a row for every metric."""
     return [_comparison(comparison) for comparison in comparisons]
-
-
-def to_csv(evaluations: Sequence[Evaluation]) -> str:
-    """One line for every result and sanity row and metric, with full precision; undefined numbers are empty."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_CSV_IDENTITY, *_CSV_NUMBERS])
-    for e in evaluations:
-        result, record, coverage = e.result, e.result.first, e.result.coverage
-        identity = [record.experiment, result.corpus, "+".join(result.streams), record.protocol.name, record.setting]
-        identity += [result.difference, "; ".join(result.marks)]
-        counts = [record.folds, len(result.seeds), coverage.predicted, coverage.test, e.groups, e.approximate]
-        for row, metrics in [("result", e.metrics), *e.sanity.items()]:
-            for name, s in metrics.items():
-                numbers = [s.mean, s.std, s.std_ddof1, s.std_seeds, s.pooled, *s.ci95]
-                cells = ["" if math.isnan(number) else repr(number) for number in numbers]
-                writer.writerow([*identity, *counts, row, name, *cells, _told(s)])
-    return out.getvalue()
-
-
-_CSV_IDENTITY = [
-    "experiment", "corpus", "streams", "protocol", "setting", "difference", "marks", "folds", "seeds", "predicted",
-    "test", "n_groups", "approximate",
-]  # fmt: skip
-_CSV_NUMBERS = [
-    "row", "metric", "mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95_low", "ci95_high", "remarks",
-]  # fmt: skip
 
 
 def _over_folds(block: Sequence[Evaluation]) -> Table:
@@ -96,13 +74,19 @@ def _over_folds(block: Sequence[Evaluation]) -> Table:
         "coverage": [f"{e.result.coverage.predicted}/{e.result.coverage.test}" for e in block],
     }
     notes = ["mean ± std over folds, of the mean over seeds. coverage: test utterances that had features."]
+    if any(name in DIAGNOSTIC for e in block for name in e.sanity):
+        notes.append("[diagnostic]: sees true labels of the test part, and is no prediction.")
+    if second := {e.result.first.auxiliary: None for e in block if e.result.first.auxiliary}:
+        notes.append(f"auxiliary: {', '.join(map(str, second))}, where it is known.")
     for e in block:
         name = _named(e.result)
+        if e.result.selection:
+            notes.append(f"{name}: {e.result.selection}.")
         if e.result.missing_runs:
             absent = ", ".join(f"fold {fold} seed {seed}" for fold, seed in e.result.missing_runs)
             notes.append(f"{name}: no run of {absent}.")
-        notes += [f"{name}, {metric}: {told}." for metric, s in e.metrics.items() if (told := _told(s, _OBVIOUS))]
-    return _table(block, _title(block), extra, _mean_std, notes)
+        notes += [f"{name}, {metric}: {told}." for metric, s in e.metrics.items() if (told := told_of(s, _OBVIOUS))]
+    return _table([(e, e) for e in block], _title(block), extra, _mean_std, notes)
 
 
 def _pooled(block: Sequence[Evaluation]) -> Table:
@@ -110,39 +94,71 @@ def _pooled(block: Sequence[Evaluation]) -> Table:
     for e in block:
         few = "; approximate, as there are fewer than 20" if e.approximate else ""
         notes[f"pooled over folds, mean over seeds [95 % bootstrap interval over {e.groups} {e.unit}s{few}]."] = None
-    return _table(block, f"{_title(block)}: pooled", {}, _pooled_interval, list(notes))
+    return _table([(e, e) for e in block], f"{_title(block)}: pooled", {}, _pooled_interval, list(notes))
+
+
+def _broken_down(block: Sequence[Evaluation], column: str) -> Table:
+    parts = _parts(block, column)
+    extra = {
+        "coverage": [f"{part.predicted}/{part.utterances}" for _, part in parts],
+        "groups": [f"{part.groups} {part.unit}s" for _, part in parts],
+    }
+    notes = ["pooled over folds, mean over seeds [95 % bootstrap interval over groups; approximate if fewer than 20]."]
+    for e, part in parts:
+        name = f"{_named(e.result)}, {part.value}"
+        notes += [f"{name}, {metric}: {told}." for metric, s in part.metrics.items() if (told := told_of(s, _OBVIOUS))]
+    return _table(parts, f"{_title(block)}: by {column}", extra, _pooled_interval, notes, column)
+
+
+def _parts(block: Sequence[Evaluation], column: str) -> list[tuple[Evaluation, Part]]:
+    return [(e, part) for e in block for part in e.breakdown if part.column == column]
 
 
 def _table(
-    block: Sequence[Evaluation],
+    lines: Sequence[tuple[Evaluation, Scored]],
     title: str,
     extra: dict[str, list[str]],
     show: Callable[[Summary], str],
     notes: list[str],
+    column: str = "",
 ) -> Table:
-    first = block[0].result.first
-    metrics = metrics_of(first.task)
-    targets = [""] if first.task == "classification" else list(first.targets)
-    settings = any(_setting(e.result) for e in block)
-    named = targets != [""]
+    """One row for every line and target, and for what needs no model.
+
+    Args:
+        lines: results, or parts of them. title, notes: of the table.
+        extra: {heading: a cell for each line}. show: a metric's cell.
+        column: what the parts are told apart by.
+    """
+    first = lines[0][0].result
+    settings = any(_setting(e.result) for e, _ in lines)
+    known = {name for _, scored in lines for name in scored.metrics}
+    named = first.targets != [""]
+    targets = [*first.targets, *([""] if named and known & set(METRICS) else [])]
+    metrics = [name for name in METRICS if known & {metric_name(name, target) for target in targets}]
     rows = []
     baselines: dict[tuple[str, ...], None] = {}
-    for i, e in enumerate(block):
-        marks = f" [{', '.join(e.result.marks)}]" if e.result.marks else ""
-        label = [e.result.first.experiment + marks, "+".join(e.result.streams)]
-        label += [_setting(e.result)] if settings else []
+    for i, (e, scored) in enumerate(lines):
+        label = [_marked(e.result), "+".join(e.result.streams), *([_setting(e.result)] if settings else [])]
+        part = [scored.value] if isinstance(scored, Part) else []
         for target in targets:
-            names = [metric_name(name, target) for name in metrics]
-            scores = [show(e.metrics[name]) for name in names]
-            rows.append([*label, *([target] if named else []), *(column[i] for column in extra.values()), *scores])
-            for sanity, summaries in e.sanity.items():
+            place = [*part, *([target or "all"] if named else [])]
+            names = [metric_name(metric, target) for metric in metrics]
+            rows.append([*label, *place, *(cells[i] for cells in extra.values()), *_cells(scored.metrics, names, show)])
+            for sanity, summaries in scored.sanity.items():
                 blank = [""] * (len(label) - 1)
-                cells = [show(summaries[name]) for name in names]
-                baselines[sanity, *blank, *([target] if named else []), *([""] * len(extra)), *cells] = None
-    headings = ["experiment", "streams", *(["setting"] if settings else []), *(["target"] if named else [])]
+                mark = " [diagnostic]" if sanity in DIAGNOSTIC else ""
+                if any(name in summaries for name in names):
+                    cells = [*([""] * len(extra)), *_cells(summaries, names, show)]
+                    baselines[sanity + mark, *blank, *place, *cells] = None
+    headings = ["experiment", "streams", *(["setting"] if settings else [])]
+    headings += [*([column] if column else []), *(["target"] if named else [])]
     numbers = len(headings)
-    headings += [*extra, *(metric.title for metric in metrics.values())]
+    headings += [*extra, *(METRICS[metric].title for metric in metrics)]
     return Table(title, headings, [*rows, *map(list, baselines)], numbers, notes)
+
+
+def _cells(metrics: dict[str, Summary], names: Sequence[str], show: Callable[[Summary], str]) -> list[str]:
+    return [show(metrics[name]) if name in metrics else "" for name in names]
 
 
 def _comparison(comparison: Comparison) -> Table:
@@ -151,21 +167,21 @@ def _comparison(comparison: Comparison) -> Table:
         f"paired on {comparison.utterances} utterances; 95 % bootstrap interval over {comparison.groups}"
         f" {comparison.unit}s{few}; Wilcoxon's test over folds, Holm-corrected for all tests made here."
     ]
-    notes += [f"{name}: {told}." for name, d in comparison.metrics.items() if (told := _told(d, ("wilcoxon",)))]
+    notes += [f"{name}: {told}." for name, d in comparison.metrics.items() if (told := told_of(d, ("wilcoxon",)))]
     if tests := {d.reasons["wilcoxon"]: None for d in comparison.metrics.values() if "wilcoxon" in d.reasons}:
         notes.append(f"no Wilcoxon's test: {'; '.join(tests)}.")
     rows = [
         [name, _number(d.difference, sign=True), _interval(d.ci95, sign=True), _number(d.wilcoxon_holm)]
         for name, d in comparison.metrics.items()
     ]
-    title = f"{comparison.a.corpus}: {_named(comparison.a)} minus {_named(comparison.b)}"
+    title = f"{comparison.a.corpus}: {_named(comparison.a, marks=True)} minus {_named(comparison.b, marks=True)}"
     return Table(title, ["metric", "difference", "95 % interval", "Wilcoxon p"], rows, 1, notes)
 
 
 _OBVIOUS = ("std", "std_ddof1", "std_seeds")  # one fold or one seed: the table shows it
 
 
-def _told(numbers: Summary | Difference, untold: Iterable[str] = ()) -> str:
+def told_of(numbers: Summary | Difference, untold: Iterable[str] = ()) -> str:
     """What there is to say about a metric's numbers: why some are undefined, and what was done."""
     reasons: dict[str, list[str]] = {}
     for name, reason in numbers.reasons.items():
@@ -179,8 +195,14 @@ def _setting(result: Result) -> str:
     return " ".join(part for part in result.difference.split(" ") if not part.startswith("streams="))
 
 
-def _named(result: Result) -> str:
-    return f"{result.first.experiment} ({' '.join(filter(None, ('+'.join(result.streams), _setting(result))))})"
+def _named(result: Result, marks: bool = False) -> str:
+    name = _marked(result) if marks else result.first.experiment
+    return f"{name} ({' '.join(filter(None, ('+'.join(result.streams), _setting(result))))})"
+
+
+def _marked(result: Result) -> str:
+    """The experiment's name, with what must be told wherever its numbers stand."""
+    return result.first.experiment + (f" [{', '.join(result.marks)}]" if result.marks else "")
 
 
 def _title(block: Sequence[Evaluation]) -> str:

@@ -6,43 +6,66 @@ from typing import Annotated
 import typer
 
 
+def _list(wanted: bool) -> None:
+    if wanted:
+        from .experiment_files import experiment_names, open_experiment
+
+        names = experiment_names()
+        width = max(map(len, names))
+        for name in names:
+            typer.echo(f"{name:{width}}  {open_experiment(name).values.get('description', '')}")
+        raise typer.Exit
+
+
 def train(
-    experiment: Annotated[
-        str, typer.Argument(metavar="EXPERIMENT", help="A name under train/experiments, or the path of a TOML file.")
-    ],
     corpus: Annotated[list[str], typer.Option(metavar="NAME", help="Corpus in the cache; several are trained as one.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="The cache: a folder or an s3:// URL.")],
     runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the runs.")],
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXPERIMENT", show_default=False, help="Names under train/experiments, or paths of TOML files."
+        ),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every shipped experiment that the corpus can be trained on.")
+    ] = False,
+    fold: Annotated[list[int] | None, typer.Option(metavar="K", min=0, help="Only this fold; repeatable.")] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that train at the same time.")] = 1,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as training.epochs=20."),
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=[A,B]", help="Try these values; validation chooses in each fold and seed."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell folds, memory and time; train nothing.")] = False,
     allow_incomplete: Annotated[
         bool, typer.Option("--allow-incomplete", help="Train on streams that lack utterances; marks the runs.")
     ] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where heads are trained.")] = "auto",
+    list_: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list, help="List the shipped experiments.")
+    ] = False,
 ) -> None:
-    """Train a head on cached streams; runs that are stored already are kept."""
+    """Train heads on cached streams; runs that are stored already are kept."""
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
+    if bool(experiments) == all_:
+        problem = "give experiments or --all, not both" if all_ else "name at least one, or give --all"
+        raise typer.BadParameter(problem, param_hint="EXPERIMENT")
     from ..cache import Cache
-    from . import describe
-    from .jobs import train_runs
-    from .reading import load_settings
-    from .stage import choose_device, make_plan
+    from .experiment_files import sweep_override
+    from .planning import Request, carry_out, carry_out_all
+    from .stage import choose_device
 
-    name, settings = load_settings(experiment, set_ or ())
-    plan = make_plan(Cache(cache), corpus, runs, name, settings, choose_device(device), allow_incomplete)
-    for line in describe.summary(plan):
-        typer.echo(line)
-    if dry_run:
-        for line in (*describe.folds(plan), *describe.cost(plan, jobs)):
-            typer.echo(line)
+    overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
+    request = Request(Cache(cache), corpus, runs, overrides, fold or (), choose_device(device), allow_incomplete)
+    if all_:
+        carry_out_all(request, typer.echo, jobs, dry_run)
         return
-    todo = plan.to_train()
-    for line in train_runs(plan, todo, jobs):
-        typer.echo(line)
-    stored = len(plan.all_runs()) - len(todo)
-    typer.echo(f"{len(todo)} trained, {stored} reused: {plan.folder(0, 0).parent}")
+    # All are read before the first is trained, so that a mistake in the last one is told at once.
+    for experiment in [request.experiment(name) for name in dict.fromkeys(experiments or ())]:
+        for line in carry_out(request.plan(experiment), jobs, dry_run):
+            typer.echo(line)

@@ -3,12 +3,18 @@
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
-from .fold import train_fold
-from .folds import Fold, overlap
+from .examples import Side, terms
+from .fold import train_fold, with_classes
+from .folds import Fold, Rows, overlap
+from .groups import natural
 from .reading import search_points
+from .references import limit
 from .stage import Plan
+
+_TOLD = 8  # names in one line
 
 
 def summary(plan: Plan) -> Iterator[str]:
@@ -19,6 +25,8 @@ def summary(plan: Plan) -> Iterator[str]:
         f"{plan.experiment} on {' + '.join(plan.corpora)}: {settings.protocol.name}, folds x seeds {len(plan.folds)} x"
         f" {len(settings.seeds)}, {settings.head.kind} on {streams}"
     )
+    if settings.protocol.name == "transfer":
+        yield f"transfer: trains on {_side(plan, 'train_on')}; tests on {_side(plan, 'test_on')}"
     if dataset.dropped:
         told = ", ".join(f"{label} ({count})" for label, count in dataset.dropped.items())
         yield f"dropped by the label map: {told}"
@@ -38,10 +46,18 @@ def summary(plan: Plan) -> Iterator[str]:
 
 
 def folds(plan: Plan) -> Iterator[str]:
-    """A line on each fold: sizes, and what the test part holds."""
+    """Lines on each fold: sizes, what the test part holds, and how columns with several values are spread."""
+    columns = ["corpus", "culture"]
+    if plan.settings.protocol.name == "transfer":
+        columns += [column for side in ("train_on", "test_on") for column, _ in terms(plan.settings.protocol, side)]
+    spread = [c for c in dict.fromkeys(columns) if len({e.column(c) for e in plan.dataset.examples}) > 1]
     for number, fold in enumerate(plan.folds):
         sizes = f"{len(fold.train)} train, {len(fold.valid)} valid, {len(fold.test)} test"
         yield f"fold {number}: {sizes}{_test(plan, fold)}"
+        for column in spread:
+            parts = {"train": fold.train, "valid": fold.valid, "test": fold.test}
+            told = "; ".join(f"{part} {_counts(plan, rows, column)}" for part, rows in parts.items())
+            yield f"  {column}: {told}"
 
 
 def cost(plan: Plan, jobs: int) -> Iterator[str]:
@@ -69,8 +85,9 @@ def cost(plan: Plan, jobs: int) -> Iterator[str]:
 def _shared(plan: Plan) -> str:
     """Overlap of groups over all folds; declared, or it would have been an error."""
     told = []
-    for kind in ("speaker", "session"):
-        if all(getattr(example, kind) is None for example in plan.dataset.examples):
+    protocol = plan.settings.protocol
+    for kind in dict.fromkeys(("speaker", "session", protocol.group, protocol.validation_group or "speaker")):
+        if all(example.column(kind) is None for example in plan.dataset.examples):
             told.append(f"{kind}s unknown")
             continue
         found: Counter[str] = Counter()
@@ -81,11 +98,41 @@ def _shared(plan: Plan) -> str:
     return "; ".join(told)
 
 
+def _side(plan: Plan, side: Side) -> str:
+    """The expression of one side, with what its codes stand for."""
+    protocol = plan.settings.protocol
+    values = [(written, meant) for _, wanted in terms(protocol, side) for written, meant in wanted.items()]
+    codes = [f"{written} is {' or '.join(sorted(meant))}" for written, meant in values if written in protocol.codes]
+    told = f" ({', '.join(codes)})" if codes else ""
+    return f"{getattr(protocol, side)}{told}"
+
+
+def _counts(plan: Plan, rows: Rows, column: str) -> str:
+    """How many of the rows have each value: "120 zh, 98 de"; the most frequent ones where they are many."""
+    counts = Counter(plan.dataset.examples[row].column(column) or "unknown" for row in rows)
+    told = sorted(counts.most_common(_TOLD), key=lambda pair: natural(pair[0]))
+    return ", ".join(f"{count} {name}" for name, count in told) + (", ..." if len(counts) > _TOLD else "")
+
+
 def _test(plan: Plan, fold: Fold) -> str:
+    """Who speaks in the test part, and how often it has each class."""
     examples = [plan.dataset.examples[row] for row in fold.test]
-    speakers = sorted({example.speaker for example in examples if example.speaker is not None})
+    speakers = sorted({example.speaker for example in examples if example.speaker is not None}, key=natural)
     who = f" of {', '.join(speakers[:4])}{', ...' if len(speakers) > 4 else ''}" if speakers else ""
-    if plan.settings.task != "classification" or plan.settings.threshold:
+    if plan.settings.task != "classification":
         return who
-    counts = Counter(plan.dataset.classes[int(example.reference)] for example in examples)
-    return f"{who}: " + ", ".join(f"{counts[name]} {name}" for name in plan.dataset.classes)
+    dataset, _ = with_classes(plan.dataset, plan.settings, fold)
+    train, test = (Counter(int(dataset.examples[row].reference) for row in rows) for rows in (fold.train, fold.test))
+    told = ", ".join(f"{test[number]} {name}" for number, name in enumerate(dataset.classes))
+    unseen = [name for number, name in enumerate(dataset.classes) if test[number] and not train[number]]
+    return f"{who}: {told}{_boundary(plan, fold)}" + (f"; never trained: {', '.join(unseen)}" if unseen else "")
+
+
+def _boundary(plan: Plan, fold: Fold) -> str:
+    """What divides low from high in a fold; nothing without a threshold."""
+    threshold = plan.settings.threshold
+    if threshold is None:
+        return ""
+    values = np.array([np.asarray(example.reference)[0] for example in plan.dataset.examples])
+    where = "" if threshold == "zero" else f", the {threshold} of train"
+    return f" (high above {limit(values, fold.train, threshold):g}{where})"

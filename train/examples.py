@@ -2,15 +2,24 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from ..cache import EmocacheError, Manifest
 from ..cache.manifest import parse_expression
-from .references import Reference, references
+from .references import Reference, references, text_of
 from .settings import Settings
+from .tables import Protocol
 
 _OWN = ("corpus", "speaker", "session", "culture", "gender", "split")
+_SPLITS = ("train", "valid", "test")
+_TOLD = 10  # values that an error lists
+
+Side = Literal["train_on", "test_on"]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Example:
 
 
 class Examples(NamedTuple):
-    """Every utterance with a reference.
+    """Every utterance of the protocol with a reference.
 
     Attributes:
         rows: in the order of corpora and ids. classes: sorted; empty where the task has none. auxiliary: classes of
@@ -60,52 +69,145 @@ class Examples(NamedTuple):
 
 
 def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples:
-    """The utterances of the manifests that have a reference.
+    """The utterances of the manifests that have a reference and a place in the protocol.
 
     Raises:
-        EmocacheError: no utterance has one, or a corpus lacks a column that the settings name.
+        EmocacheError: no utterance has one, no corpus has a column that the settings name, or see `sides`.
     """
     dropped: Counter[str] = Counter()
-    unlabelled = 0
     found = [references(manifest, settings, dropped) for manifest in manifests]
-    labels = sorted({ref for refs in found for ref in refs if isinstance(ref, str)})
+    everyone = _described(manifests, settings)
+    pairs = [(e, ref) for e, ref in zip(everyone, (r for refs in found for r in refs), strict=True) if ref is not None]
+    unlabelled = len(everyone) - len(pairs) - sum(dropped.values())
+    where = " + ".join(manifest.corpus for manifest in manifests)
+    if not pairs:
+        reason = f"; the label map drops {dict(dropped)}" if dropped else ""
+        raise EmocacheError(f"no utterance of {where} has {' and '.join(settings.targets)}{reason}")
+    used = _used([example for example, _ in pairs], settings.protocol)
+    pairs = [pair for pair, kept in zip(pairs, used, strict=True) if kept]
+    if not pairs:
+        raise EmocacheError(f"no labelled utterance of {where} is in an official split (train, valid or test); use"
+                            " another protocol.name")  # fmt: skip
+    labels = sorted({ref for _, ref in pairs if isinstance(ref, str)})
     classes = tuple(sorted(settings.labels)) if settings.labels else tuple(labels)
-    second = [_column(m, settings.auxiliary) if settings.auxiliary else [None] * len(m) for m in manifests]
-    auxiliary = tuple(sorted({name for column in second for name in column if name is not None}))
+    second = [example.column(settings.auxiliary) if settings.auxiliary else None for example, _ in pairs]
+    auxiliary = tuple(sorted({name for name in second if name is not None}))
     if settings.auxiliary and len(auxiliary) < 2:
         raise EmocacheError(f"auxiliary = {settings.auxiliary!r} has the classes {list(auxiliary)}; a head cannot learn"
                             " it from fewer than 2; leave auxiliary out, with a head of one task")  # fmt: skip
-    rows = []
-    for manifest, refs, others in zip(manifests, found, second, strict=True):
-        own = [manifest.column(name) for name in ("speaker", "session", "gender", "split", "culture")]
-        extra = {name: _column(manifest, name) for name in _named_columns(settings)}
-        for k, (id_, ref, *known) in enumerate(zip(manifest.ids, refs, *own, strict=True)):
-            speaker, session, gender, split, culture = known
-            if ref is None:
-                unlabelled += 1
-            elif settings.protocol.name != "official" or split in ("train", "valid", "test"):
-                target = classes.index(ref) if isinstance(ref, str) else ref
-                other = None if others[k] is None else auxiliary.index(others[k])
-                columns = {name: values[k] for name, values in extra.items()}
-                rows.append(
-                    Example(manifest.corpus, id_, speaker, session, gender, split, target, culture, other, columns)
-                )
-    unlabelled -= sum(dropped.values())
-    if not rows:
-        where = " + ".join(m.corpus for m in manifests)
-        reason = f"; the label map drops {dict(dropped)}" if dropped else ""
-        raise EmocacheError(f"no utterance of {where} has {' and '.join(settings.targets)}{reason}")
+    rows = [
+        replace(
+            example,
+            reference=classes.index(ref) if isinstance(ref, str) else ref,
+            auxiliary=None if name is None else auxiliary.index(name),
+        )
+        for (example, ref), name in zip(pairs, second, strict=True)
+    ]
     return Examples(rows, classes, auxiliary, dict(sorted(dropped.items())), unlabelled)
 
 
-def _named_columns(settings: Settings) -> list[str]:
+def terms(protocol: Protocol, side: Side) -> list[tuple[str, dict[str, set[str]]]]:
+    """What one side of a transfer asks for: (column, {value as it is written: values that its code stands for}).
+
+    Raises:
+        EmocacheError: a malformed expression.
+    """
+    try:
+        parsed = parse_expression(getattr(protocol, side) or "all")
+    except EmocacheError as error:
+        raise EmocacheError(f"protocol.{side}: {error}") from None
+    return [(column, {v: set(protocol.codes.get(v, (v,))) for v in sorted(values)}) for column, values in parsed]
+
+
+def sides(examples: Sequence[Example], protocol: Protocol) -> tuple[Mask, Mask]:
+    """The utterances that `train_on` and `test_on` of a transfer select, two (U,) bool.
+
+    Raises:
+        EmocacheError: a malformed expression, a value that selects nothing, or an utterance on both sides.
+    """
+    train, test = _selected(examples, protocol, "train_on"), _selected(examples, protocol, "test_on")
+    both = np.flatnonzero(train & test)
+    if len(both):
+        shared = [
+            f"{column} {value}"
+            for column, wanted in terms(protocol, "train_on")
+            for other, unwanted in terms(protocol, "test_on")
+            if column == other
+            for value in sorted(set().union(*wanted.values()) & set().union(*unwanted.values()))
+        ]
+        told = f" (both name {', '.join(shared)})" if shared else ""
+        raise EmocacheError(
+            f"protocol.train_on = {protocol.train_on!r} and protocol.test_on = {protocol.test_on!r} both select"
+            f" {len(both)} utterances, such as {examples[both[0]].key!r}{told}; leave them out of one side"
+        )
+    return train, test
+
+
+def _selected(examples: Sequence[Example], protocol: Protocol, side: Side) -> Mask:
+    where = f"protocol.{side} = {getattr(protocol, side)!r}"
+    chosen = np.ones(len(examples), bool)
+    asked = [(column, wanted, [e.column(column) for e in examples]) for column, wanted in terms(protocol, side)]
+    for column, wanted, held in asked:
+        for written, values in wanted.items():
+            if values.isdisjoint(held):
+                there = sorted({value for value in held if value is not None})
+                told = ", ".join(there[:_TOLD]) + (", ..." if len(there) > _TOLD else "") or "none"
+                meant = f" ({' or '.join(sorted(values))})" if written in protocol.codes else ""
+                raise EmocacheError(f"{where}: no utterance with a reference has {column} {written!r}{meant}; there"
+                                    f" are: {told}; correct it, or name it in protocol.codes")  # fmt: skip
+        every = set().union(*wanted.values())
+        chosen &= np.array([value in every for value in held], bool)
+    for column, wanted, held in asked:
+        for written, values in wanted.items():
+            if not any(kept and value in values for kept, value in zip(chosen, held, strict=True)):
+                raise EmocacheError(f"{where}: no utterance with {column} {written!r} fits the other terms; leave it"
+                                    " out, or correct them")  # fmt: skip
+    return chosen
+
+
+def _used(examples: Sequence[Example], protocol: Protocol) -> Mask:
+    if protocol.name == "transfer":
+        return np.logical_or(*sides(examples, protocol))
+    return np.array([protocol.name != "official" or example.split in _SPLITS for example in examples], bool)
+
+
+def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Example]:
+    """Every utterance; the reference is a placeholder until it is known which classes the protocol uses."""
+    extra = {name: _column(manifests, name, key) for name, key in _named_columns(settings).items()}
+    found = []
+    for k, manifest in enumerate(manifests):
+        own = {name: manifest.column(name) for name in _OWN if name != "corpus"}
+        for row, id_ in enumerate(manifest.ids):
+            known = {name: values[row] for name, values in own.items()}
+            columns = {name: values[k][row] for name, values in extra.items()}
+            found.append(Example(corpus=manifest.corpus, id=id_, reference=-1, columns=columns, **known))
+    return found
+
+
+def _named_columns(settings: Settings) -> dict[str, str]:
+    """Columns that are no field of `Example`, and a setting that names them."""
     protocol = settings.protocol
-    named = [protocol.group, protocol.validation_group, settings.vote]
-    for text in (protocol.train_on, protocol.test_on):
-        named += [column for column, _ in parse_expression(text or "all")]
-    return [name for name in dict.fromkeys(named) if name and name not in _OWN]
+    named: dict[str, list[str | None]] = {
+        "protocol.group": [protocol.group],
+        "protocol.validation_group": [protocol.validation_group],
+        "vote": [settings.vote],
+        "auxiliary": [settings.auxiliary],
+        "protocol.train_on": [column for column, _ in terms(protocol, "train_on")],
+        "protocol.test_on": [column for column, _ in terms(protocol, "test_on")],
+    }
+    return {name: key for key, names in named.items() for name in names if name and name not in _OWN}
 
 
-def _column(manifest: Manifest, name: str) -> list[Any]:
-    """A column as text; a number that is whole loses its point."""
-    return [None if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in manifest.column(name)]
+def _column(manifests: Sequence[Manifest], name: str, key: str) -> list[list[str | None]]:
+    """A column of every corpus as text. One that some corpora lack is unknown there; one that all lack is an error."""
+    columns: list[list[str | None]] = []
+    errors = []
+    for manifest in manifests:
+        try:
+            columns.append([text_of(value) for value in manifest.column(name)])
+        except EmocacheError as error:
+            errors.append(str(error))
+            columns.append([None] * len(manifest))
+    if len(errors) == len(manifests):
+        raise EmocacheError(f"{key}: {'; '.join(errors)}")
+    return columns

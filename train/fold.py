@@ -24,7 +24,7 @@ from .losses import Loss, make_loss
 from .predicting import Predicted, predict, validation_score
 from .predictions import kept_table, prediction_table, prior
 from .reading import search_points
-from .references import Stamps, binarise
+from .references import Stamps, binarise, limit
 from .settings import Settings
 from .transforms import Prepared, prepare
 
@@ -63,19 +63,25 @@ def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
         parts = [_train_one(*_only(dataset, settings, k), fold, seed, device) for k in targets]
         result = _side_by_side(parts, settings.targets)
     else:
-        result = _train_one(with_classes(dataset, settings, fold), settings, fold, seed, device)
+        labelled, boundary = with_classes(dataset, settings, fold)
+        result = _train_one(labelled, settings, fold, seed, device)
+        result.record.update({} if boundary is None else {"threshold": boundary})
     result.record["seconds"] = round(time.perf_counter() - started, 3)
     return result
 
 
-def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> Dataset:
-    """The dataset with numbers turned into the classes low and high, by a threshold that the training part decides."""
+def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[Dataset, float | None]:
+    """The dataset with numbers turned into the classes low and high, and the limit between them.
+
+    The training part decides the limit, or everyone does where `features.fit_scope` is "all".
+    """
     if settings.threshold is None:
-        return dataset
+        return dataset, None
     values = np.array([np.asarray(example.reference)[0] for example in dataset.examples])
-    classes = binarise(values, fold.train, settings.threshold)
+    seen = np.arange(len(values)) if settings.features.fit_scope == "all" else fold.train
+    classes = binarise(values, seen, settings.threshold)
     examples = [replace(e, reference=int(c)) for e, c in zip(dataset.examples, classes, strict=True)]
-    return replace(dataset, examples=examples, classes=("low", "high"))
+    return replace(dataset, examples=examples, classes=("low", "high")), limit(values, seen, settings.threshold)
 
 
 def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device) -> FoldResult:

@@ -1,6 +1,5 @@
 """Protocols: which utterances train, which choose, which score, and a proof that they share no group."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,13 @@ import numpy.typing as npt
 
 from ..cache import EmocacheError
 from ..cache.recipe import canonical_json
-from .examples import Example
+from .examples import Example, sides
+from .groups import group_of, joined, known_group, natural
 from .tables import Protocol
 
 Rows = npt.NDArray[np.int64]
+
+_PAIRS = (("train", "test"), ("valid", "test"), ("train", "valid"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,67 +29,82 @@ class Fold:
 
 
 def make_folds(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
-    """The folds of a protocol. Every example is in exactly one test part, except under `official`.
+    """The folds of a protocol (models.md 4); the order of the examples does not change who is where.
+
+    `leave_one_out`, `group_folds` and `random_folds` test every example once, `official` the owner's test part, and
+    `transfer` all that `test_on` selects; under `validation = "half"` half of each held-out part validates, so that
+    only the other half of these is ever tested. All examples are in some part of every fold, except those that are in
+    no part of the owner's split or on no side of the transfer.
+
+    What validates is the next fold; or whole groups (`fraction`), or single utterances (`random_utterance`), drawn from
+    the training part; or half of the held-out part; or all of it (`test`). The single folds of `official` and
+    `transfer` have no next one: there it is the owner's validation part, or else a fraction in whole groups, together
+    with those they share a session with.
+
+    No two parts share a speaker or a group, except as the protocol declares by its nature: `random_folds` in all
+    parts; `random_utterance` and a `validation_group` in train and valid; `half` and `test` in valid and test.
 
     Raises:
-        EmocacheError: too few groups, an example without one, an official split without train or test utterances, or
-            parts that share a group when the protocol does not declare it.
+        EmocacheError: too few groups, an example without one, an official split without train or test utterances, a
+            part without utterances, `stratify` without classes, parts that share a group when the protocol does not
+            declare it, or see `examples.sides`.
     """
-    folds = [_official(examples, protocol)] if protocol.name == "official" else _rotating(examples, protocol)
+    if protocol.validation_group and not _draws_groups(protocol):
+        raise EmocacheError("protocol.validation_group is what validation = 'fraction' keeps together; it has no use"
+                            f" with validation = {protocol.validation!r}; leave it out")  # fmt: skip
+    order = np.array(sorted(range(len(examples)), key=lambda row: examples[row].key), np.int64)
+    ordered = [examples[row] for row in order]
+    cut = {"official": _official, "transfer": _transfer}.get(protocol.name, _rotating)
+    folds = cut(ordered, protocol, np.random.default_rng(protocol.seed))
     for number, fold in enumerate(folds):
-        for part in ("train", "valid", "test"):
-            if not len(getattr(fold, part)):
-                raise EmocacheError(f"{protocol.name}: fold {number} has no {part} utterance; use fewer folds")
-        declared = protocol.overlap or protocol.name == "random_folds"
-        for kind in () if declared else dict.fromkeys(("speaker", protocol.group)):
-            _check_overlap(examples, fold, number, kind, protocol.name)
-    return folds
+        _check(ordered, fold, number, protocol)
+    return [Fold(*(np.sort(order[rows]) for rows in (fold.train, fold.valid, fold.test))) for fold in folds]
 
 
 def overlap(examples: Sequence[Example], fold: Fold, kind: str) -> dict[str, list[str]]:
     """Groups that two parts share: {"train and test": [...], ...}, without what is unknown."""
     groups = {
-        part: {_group(examples[row], kind) for row in getattr(fold, part)} - {None}
+        part: {group_of(examples[row], kind) for row in getattr(fold, part)} - {None}
         for part in ("train", "valid", "test")
     }
-    pairs = (("train", "test"), ("valid", "test"), ("train", "valid"))
-    return {f"{a} and {b}": sorted(g for g in groups[a] & groups[b] if g) for a, b in pairs}
+    return {f"{a} and {b}": sorted(g for g in groups[a] & groups[b] if g) for a, b in _PAIRS}
 
 
 def split_sha256(examples: Sequence[Example], folds: Sequence[Fold]) -> str:
     """Hash (hex) of who is where in all folds."""
-    parts = [[[examples[row].key for row in part] for part in (f.train, f.valid, f.test)] for f in folds]
+    parts = [[sorted(examples[row].key for row in part) for part in (f.train, f.valid, f.test)] for f in folds]
     return sha256(canonical_json(parts)).hexdigest()
 
 
-def _rotating(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
-    generator = np.random.default_rng(protocol.seed)
-    if protocol.name == "random_folds":
-        members = [example.key for example in examples]
-        count = protocol.folds or 0
-        order = generator.permutation(len(examples))
-        tests = [np.sort(part) for part in np.array_split(order, count)]
-    else:
-        members = [_known_group(example, protocol) for example in examples]
-        names = sorted(set(members), key=natural)
-        count = len(names) if protocol.name == "leave_one_out" else protocol.folds or 0
-        needed = max(count, 3 if protocol.validation == "next" else 2)
-        if len(names) < needed:
-            raise EmocacheError(f"{protocol.name} needs at least {needed} {protocol.group}s, there are {len(names)}")
-        assigned = _assign(examples, members, names, count, protocol.assignment)
-        tests = [np.array([r for r, m in enumerate(members) if assigned[m] == k], np.int64) for k in range(count)]
-    if protocol.validation == "next" and count < 3:
-        raise EmocacheError(f"{count} folds leave nothing to train on when the next fold validates; use 3 or more, or"
+def _rotating(examples: Sequence[Example], protocol: Protocol, generator: np.random.Generator) -> list[Fold]:
+    if protocol.folds == 2 and protocol.validation == "next":
+        raise EmocacheError("2 folds leave nothing to train on when the next fold validates; use 3 or more, or"
                             " protocol.validation = 'fraction'")  # fmt: skip
+    everyone = np.arange(len(examples))
+    tests = _held_out(examples, protocol, generator)
     folds = []
     for k, test in enumerate(tests):
-        rest = np.setdiff1d(np.arange(len(examples)), test)
-        if protocol.validation == "next":
-            valid = tests[(k + 1) % count]
-        else:
-            valid = _draw(rest, members, protocol.validation_fraction, generator)
-        folds.append(Fold(np.setdiff1d(rest, valid), valid, test))
+        following = tests[(k + 1) % len(tests)] if protocol.validation == "next" else None
+        folds.append(_validate(examples, np.setdiff1d(everyone, test), test, following, protocol, generator))
     return folds
+
+
+def _held_out(examples: Sequence[Example], protocol: Protocol, generator: np.random.Generator) -> list[Rows]:
+    """What each fold holds out."""
+    if protocol.name == "random_folds":
+        count = protocol.folds or 0
+        order = _shuffled(examples, np.arange(len(examples)), protocol, generator)
+        return [np.sort(order[k::count]) for k in range(count)]
+    members = [known_group(example, protocol.group, protocol.name) for example in examples]
+    names = sorted(set(members), key=natural)
+    count = len(names) if protocol.name == "leave_one_out" else protocol.folds or 0
+    needed = max(count, 3 if protocol.validation == "next" else 2)
+    if len(names) < needed:
+        remedy = "use fewer folds" if protocol.folds else "give more, or use protocol.validation = 'random_utterance'"
+        raise EmocacheError(f"{protocol.name} needs at least {needed} {protocol.group}s, there are {len(names)};"
+                            f" {remedy}")  # fmt: skip
+    assigned = _assign(examples, members, names, count, protocol.assignment)
+    return [np.array([r for r, m in enumerate(members) if assigned[m] == k], np.int64) for k in range(count)]
 
 
 def _assign(
@@ -109,7 +126,7 @@ def _assign(
     return assigned
 
 
-def _official(examples: Sequence[Example], protocol: Protocol) -> Fold:
+def _official(examples: Sequence[Example], protocol: Protocol, generator: np.random.Generator) -> list[Fold]:
     parts = {
         name: np.array([r for r, e in enumerate(examples) if e.split == name], np.int64)
         for name in ("train", "valid", "test")
@@ -118,49 +135,117 @@ def _official(examples: Sequence[Example], protocol: Protocol) -> Fold:
         if not len(parts[name]):
             raise EmocacheError(f"the official split has no {name} utterance; use another protocol.name")
     if not len(parts["valid"]):
-        members = [_group(example, protocol.group) or example.key for example in examples]
-        generator = np.random.default_rng(protocol.seed)
-        parts["valid"] = _draw(parts["train"], members, protocol.validation_fraction, generator)
-        parts["train"] = np.setdiff1d(parts["train"], parts["valid"])
-    return Fold(**parts)
+        return [_validate(examples, parts["train"], parts["test"], None, protocol, generator)]
+    if protocol.validation != "next":
+        raise EmocacheError(
+            f"the official split has a validation part of its own, which protocol.validation = {protocol.validation!r}"
+            " would leave unused; leave it out, or use protocol.name = 'transfer' with train_on = 'split=train'"
+        )
+    return [Fold(**parts)]
 
 
-def _draw(rows: Rows, members: Sequence[str], fraction: float, generator: np.random.Generator) -> Rows:
+def _transfer(examples: Sequence[Example], protocol: Protocol, generator: np.random.Generator) -> list[Fold]:
+    train, test = (np.flatnonzero(side) for side in sides(examples, protocol))
+    return [_validate(examples, train, test, None, protocol, generator)]
+
+
+def _validate(
+    examples: Sequence[Example],
+    train: Rows,
+    test: Rows,
+    following: Rows | None,
+    protocol: Protocol,
+    generator: np.random.Generator,
+) -> Fold:
+    """The fold of a training and a held-out part. `following`: what the next fold holds out, where it validates."""
+    if protocol.validation == "test":
+        return Fold(train, test, test)
+    if protocol.validation == "half":
+        order = _shuffled(examples, test, protocol, generator)
+        return Fold(train, np.sort(order[1::2]), np.sort(order[::2]))
+    if following is not None:
+        valid = following
+    elif protocol.validation == "random_utterance":
+        order = _shuffled(examples, train, protocol, generator)
+        count = max(1, round(protocol.validation_fraction * len(train)))
+        # Evenly spaced, so that of stratified rows every class gives its share.
+        valid = order[np.arange(count) * len(train) // count]
+    else:
+        valid = _draw(train, _kept_together(examples, train, protocol), protocol, generator)
+    return Fold(np.setdiff1d(train, valid), np.sort(valid), test)
+
+
+def _shuffled(
+    examples: Sequence[Example], rows: Rows, protocol: Protocol, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Rows in random order; of `stratify` one class after the other, so that every n-th row has all of them alike."""
+    order = generator.permutation(rows)
+    if not protocol.stratify:
+        return order
+    classes = [examples[row].reference for row in order]
+    if not all(isinstance(number, int) for number in classes):
+        raise EmocacheError("protocol.stratify needs classes, and the references are numbers; leave it out")
+    return order[np.argsort(np.array(classes), kind="stable")]
+
+
+def _kept_together(examples: Sequence[Example], rows: Rows, protocol: Protocol) -> list[str]:
+    """The group of each row that validates as a whole or not at all."""
+    if protocol.validation_group:
+        return [known_group(examples[row], protocol.validation_group, "protocol.validation_group") for row in rows]
+    if protocol.name == "random_folds":
+        return [examples[row].key for row in rows]
+    groups = [group_of(examples[row], protocol.group) or examples[row].key for row in rows]
+    if protocol.name in ("leave_one_out", "group_folds"):
+        return groups
+    return joined(groups, [group_of(examples[row], "session") for row in rows])
+
+
+def _draw(rows: Rows, groups: Sequence[str], protocol: Protocol, generator: np.random.Generator) -> Rows:
     """Whole groups, drawn until they hold the fraction of the rows; one group at least stays."""
-    sizes = Counter(members[row] for row in rows)
+    sizes = Counter(groups)
     names = sorted(sizes, key=natural)
+    if len(names) < 2:
+        kind = protocol.validation_group or protocol.group
+        raise EmocacheError(f"{protocol.name}: no {kind} can validate, since all that could train belongs together, to"
+                            f" {names[0]!r}; set protocol.validation_group to what divides it, or"
+                            " protocol.validation = 'random_utterance'")  # fmt: skip
     chosen: set[str] = set()
     held = 0
     for at in generator.permutation(len(names))[: len(names) - 1]:
-        if chosen and held >= fraction * len(rows):
+        if chosen and held >= protocol.validation_fraction * len(rows):
             break
         chosen.add(names[at])
         held += sizes[names[at]]
-    return np.array([row for row in rows if members[row] in chosen], np.int64)
+    return np.array([row for row, group in zip(rows, groups, strict=True) if group in chosen], np.int64)
 
 
-def _known_group(example: Example, protocol: Protocol) -> str:
-    group = _group(example, protocol.group)
-    if group is None:
-        raise EmocacheError(f"utterance {example.key!r} has no {protocol.group}, which {protocol.name} needs; give one"
-                            " in the corpus, or use another protocol.name")  # fmt: skip
-    return group
+def _draws_groups(protocol: Protocol) -> bool:
+    single = protocol.name in ("official", "transfer")
+    return protocol.validation == "fraction" or (single and protocol.validation == "next")
 
 
-def _group(example: Example, kind: str) -> str | None:
-    name = example.column(kind)
-    return None if name is None else name if kind == "corpus" else f"{example.corpus}/{name}"
+def _declared(protocol: Protocol) -> set[str]:
+    """Pairs of parts that may share groups, by the nature of the protocol or because it says so."""
+    if protocol.overlap or protocol.name == "random_folds":
+        return {f"{a} and {b}" for a, b in _PAIRS}
+    if protocol.validation == "random_utterance" or protocol.validation_group:
+        return {"train and valid"}
+    return {"valid and test"} if protocol.validation in ("half", "test") else set()
 
 
-def _check_overlap(examples: Sequence[Example], fold: Fold, number: int, kind: str, protocol: str) -> None:
-    for parts, shared in overlap(examples, fold, kind).items():
-        if shared:
-            raise EmocacheError(
-                f"{protocol}: {parts} of fold {number} share {len(shared)} {kind}s, such as {shared[0]!r}; use"
-                " protocol.name = 'group_folds', or declare it with protocol.overlap = true"
-            )
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """Sort key under which Actor_2 comes before Actor_10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+def _check(examples: Sequence[Example], fold: Fold, number: int, protocol: Protocol) -> None:
+    """Refuse an empty part, and parts that share what the protocol does not declare."""
+    for part in ("train", "valid", "test"):
+        if not len(getattr(fold, part)):
+            remedy = "use fewer folds" if protocol.folds else "use another protocol.validation"
+            raise EmocacheError(f"{protocol.name}: fold {number} has no {part} utterance; {remedy}")
+    remedies = {"official": "use protocol.name = 'group_folds'", "transfer": "narrow train_on or test_on"}
+    remedy = remedies.get(protocol.name, "use protocol.group = 'speaker'")
+    declared = _declared(protocol)
+    for kind in dict.fromkeys(("speaker", protocol.group)):
+        for parts, shared in overlap(examples, fold, kind).items():
+            if shared and parts not in declared:
+                raise EmocacheError(
+                    f"{protocol.name}: {parts} of fold {number} share {len(shared)} {kind}s, such as {shared[0]!r};"
+                    f" {remedy}, or declare it with protocol.overlap = true"
+                )

@@ -42,16 +42,18 @@ def references(
         In the order of `manifest.ids`: a class name, (K,) values, or `Stamps`.
 
     Raises:
-        EmocacheError: a target that the manifest lacks, text where numbers are needed or the reverse, or tracks of
-            several targets with different times.
+        EmocacheError: a target that the manifest lacks, text where numbers are needed or the reverse, negative votes,
+            or tracks of several targets with different times.
     """
     if settings.task == "classification" and settings.threshold is None:
-        return [_class(manifest, label, settings, dropped) for label in manifest.column(settings.targets[0])]
+        return _classes(manifest, settings, dropped)
     if settings.task != "frame_regression":
         columns = [_numbers(manifest, target, settings) for target in settings.targets]
         rows = zip(*columns, strict=True)
         values = [None if any(value is None for value in row) else np.array(row, np.float64) for row in rows]
-        return [_shares(row) for row in values] if settings.task == "distribution" else values
+        if settings.task == "distribution":
+            return [_shares(f"{manifest.corpus}/{id_}", row) for id_, row in zip(manifest.ids, values, strict=True)]
+        return values
     absent = [target for target in settings.targets if target not in manifest.track_names]
     if absent:
         known = ", ".join(manifest.track_names) or "none"
@@ -60,36 +62,60 @@ def references(
     return [_stamps(f"{manifest.corpus}/{u.id}", [u.tracks.get(t) for t in settings.targets], crop) for u in manifest]
 
 
-def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> npt.NDArray[np.int64]:
-    """Numbers as the classes low (0) and high (1): high where they exceed the median or mean of what may be seen.
+def limit(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> float:
+    """What a number must exceed to be high: the median or mean of what may be seen, or zero.
 
     Args:
         values: (U,). seen: rows of the training part. threshold: "median", "mean" or "zero".
     """
     if threshold == "zero":
-        limit = 0.0
-    else:
-        limit = float(np.median(values[seen]) if threshold == "median" else np.mean(values[seen]))
-    return (values > limit).astype(np.int64)
+        return 0.0
+    return float(np.median(values[seen]) if threshold == "median" else np.mean(values[seen]))
 
 
-def _class(manifest: Manifest, label: object, settings: Settings, dropped: Counter[str]) -> str | None:
-    if label is None:
+def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> npt.NDArray[np.int64]:
+    """Numbers as the classes low (0) and high (1): high above the limit; low below and at it.
+
+    Args:
+        values, seen, threshold: see `limit`.
+
+    Raises:
+        EmocacheError: the training part has one of the two classes only.
+    """
+    boundary = limit(values, seen, threshold)
+    classes = (values > boundary).astype(np.int64)
+    if len(np.unique(classes[seen])) < 2:
+        side = "high" if classes[seen].any() else "low"
+        raise EmocacheError(f"threshold = {threshold!r} ({boundary:g}): every utterance of a training part is {side};"
+                            " use another threshold or target")  # fmt: skip
+    return classes
+
+
+def text_of(value: object) -> str | None:
+    """A cell of a manifest as text; a number that is whole has no point. None stays None."""
+    if value is None:
         return None
-    if isinstance(label, float) and label.is_integer():
-        label = str(int(label))  # classes that the corpus numbers
-    if not isinstance(label, str):
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _classes(manifest: Manifest, settings: Settings, dropped: Counter[str]) -> list[str | None]:
+    """Class names of the only target, by the label map where there is one."""
+    target = settings.targets[0]
+    if target in manifest.track_names and target not in manifest.label_names:
+        raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} is a track; set threshold to divide its"
+                            " means, or task = 'frame_regression'")  # fmt: skip
+    column = manifest.column(target)
+    if any(isinstance(label, float) and not label.is_integer() for label in column):
         raise EmocacheError(
-            f"corpus {manifest.corpus!r}: target {settings.targets[0]!r} holds numbers; classification needs text, or"
-            " set task = 'regression'"
+            f"corpus {manifest.corpus!r}: target {target!r} holds numbers; classification needs text, or set"
+            " task = 'regression', or a threshold"
         )
+    labels = [text_of(label) for label in column]
     if not settings.labels:
-        return label
-    for name, members in settings.labels.items():
-        if label in members:
-            return name
-    dropped[label] += 1
-    return None
+        return labels
+    classes = {label: name for name, members in settings.labels.items() for label in members}
+    dropped.update(label for label in labels if label is not None and label not in classes)
+    return [None if label is None else classes.get(label) for label in labels]
 
 
 def _numbers(manifest: Manifest, target: str, settings: Settings) -> list[float | None]:
@@ -100,14 +126,16 @@ def _numbers(manifest: Manifest, target: str, settings: Settings) -> list[float 
         return [None if track is None else float(np.mean(track.values)) for track in tracks]
     column = manifest.column(target)
     if any(isinstance(value, str) for value in column):
-        raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} holds text; {settings.task} of it needs"
-                            " numbers")  # fmt: skip
+        what = settings.task if settings.threshold is None else "a threshold"
+        raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} holds text; {what} of it needs numbers")
     return column
 
 
-def _shares(row: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+def _shares(where: str, row: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
     """Votes as shares; None where nobody voted."""
-    if row is None or row.sum() <= 0:
+    if row is not None and row.min() < 0:
+        raise EmocacheError(f"{where}: a target is {row.min():g}; a distribution needs votes or shares of 0 or more")
+    if row is None or not row.any():
         return None
     return np.asarray(row / row.sum())
 

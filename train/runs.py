@@ -53,12 +53,15 @@ def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> No
         EmocacheError: the folder cannot be written.
     """
     document = {"format": FORMAT, **record, **result.record, "versions": versions()}
-    files = {
-        "predictions.parquet": _parquet(result.predictions),
-        **({} if result.kept is None else {"kept.parquet": _parquet(result.kept)}),
+    trained = {
         "weights.safetensors": save_tensors(result.weights),
         "transforms.safetensors": save_arrays(result.transforms),
         "history.jsonl": "".join(json.dumps(line) + "\n" for line in result.history).encode(),
+    }
+    files = {
+        "predictions.parquet": _parquet(result.predictions),
+        **({} if result.kept is None else {"kept.parquet": _parquet(result.kept)}),
+        **(trained if result.weights else {}),  # a fusion trains nothing
         "run.json": (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(),
     }
     try:

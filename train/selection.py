@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import spearmanr
 
 _SMALLER_IS_BETTER = ("loss", "rmse")
 
@@ -29,16 +30,16 @@ def score(metric: str, references: npt.NDArray[np.generic], predictions: npt.NDA
     """
     if metric == "loss":
         return Score(-loss, -loss)
-    if metric in ("ccc", "rmse"):
-        function = concordance if metric == "ccc" else _negative_rmse
+    if metric in _OF_VALUES:
         columns = zip(references.T, predictions.T, strict=True)
-        return Score(float(np.mean([function(y, p) for y, p in columns])), -loss)
+        return Score(float(np.mean([_OF_VALUES[metric](y, p) for y, p in columns])), -loss)
     if metric == "accuracy":
         return Score(float(np.mean(references == predictions)), -loss)
     balanced = metric == "balanced_accuracy"
     classes = np.unique(references if balanced else np.concatenate([references, predictions]))
     per_class = [(_recall if balanced else _f1)(references == c, predictions == c) for c in classes]
-    return Score(float(np.mean(per_class)), -loss)
+    weights = [np.mean(references == c) for c in classes] if metric == "weighted_f1" else None
+    return Score(float(np.average(per_class, weights=weights)), -loss)
 
 
 def _recall(true: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_]) -> float:
@@ -56,5 +57,15 @@ def concordance(y: npt.NDArray[np.generic], p: npt.NDArray[np.generic]) -> float
     return float(2 * np.mean((y - y.mean()) * (p - p.mean())) / spread) if spread > 0 else 0.0
 
 
+def rank_correlation(y: npt.NDArray[np.generic], p: npt.NDArray[np.generic]) -> float:
+    """Spearman's correlation of (n,) references and predictions, ties with average ranks; 0 if undefined."""
+    if np.all(y == y[0]) or np.all(p == p[0]):
+        return 0.0
+    return float(spearmanr(y, p).statistic)
+
+
 def _negative_rmse(y: npt.NDArray[np.generic], p: npt.NDArray[np.generic]) -> float:
     return -float(np.sqrt(np.mean((y.astype(np.float64) - p.astype(np.float64)) ** 2)))
+
+
+_OF_VALUES = {"ccc": concordance, "spearman": rank_correlation, "rmse": _negative_rmse}

@@ -64,8 +64,22 @@ def shape(dataset: Dataset, settings: Settings, role: str) -> Joined:
 def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:
     """Every utterance's pieces: one for each frame of `by`, which are its words, or as many equal ones.
 
-    An utterance that lacks one of the two has no pieces.
+    The pieces lie within the audio, from 0 to the end of its last frame, whether words end before that or after it. An
+    utterance that lacks one of the two has no pieces.
+
+    Raises:
+        EmocacheError: words or frames without a place in time.
     """
+    if segments.kind == "words" and not np.isfinite(by.times).all():
+        raise EmocacheError(
+            f"the {segments.role} is cut by the times of the {segments.by}, but some frames of it have no place in"
+            f" time; set features.{segments.by}.words = true, which leaves them out"
+        )
+    if not np.isfinite(cut_.times).all():
+        raise EmocacheError(
+            f"the {segments.role} cannot be cut into pieces: some frames of it have no place in time; name a stream"
+            " whose frames follow each other"
+        )
     bounds: list[npt.NDArray[np.int64]] = []
     counts = []
     for row, (words, length) in enumerate(zip(by.lengths, cut_.lengths, strict=True)):
@@ -85,7 +99,10 @@ def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:
 
 
 def average(features: Joined, count: int) -> Joined:
-    """Means over blocks of `count` frames, the last block of an utterance over what is left."""
+    """Means over blocks of `count` frames, the last block of an utterance over what is left.
+
+    What a stream lacks in a block is not counted.
+    """
     lengths = -(-features.lengths // count)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     frames = np.empty((offsets[-1], features.frames.shape[1]), features.frames.dtype)
@@ -96,14 +113,16 @@ def average(features: Joined, count: int) -> Joined:
             continue
         clip = features.of(row)
         blocks = np.arange(0, len(clip), count)
-        sums = np.add.reduceat(clip.astype(np.float32), blocks, axis=0)
-        frames[start:end] = sums / np.diff([*blocks, len(clip)])[:, None]
+        counts = np.diff([*blocks, len(clip)])[:, None]
+        if valid is not None and features.valid is not None:
+            there = features.valid[features.offsets[row] : features.offsets[row + 1]]
+            held = np.add.reduceat(there.astype(np.int64), blocks, axis=0)
+            valid[start:end] = held > 0
+            counts = np.maximum(np.repeat(held, features.widths, axis=1), 1)
+        frames[start:end] = np.add.reduceat(clip.astype(np.float32), blocks, axis=0) / counts
         own = features.times_of(row)
         times[start:end, 0] = own[blocks, 0]
         times[start:end, 1] = own[np.append(blocks[1:], len(own)) - 1, 1]
-        if valid is not None and features.valid is not None:
-            there = features.valid[features.offsets[row] : features.offsets[row + 1]]
-            valid[start:end] = np.logical_or.reduceat(there, blocks, axis=0)
     return Joined(frames, offsets, times, None, features.widths, valid)
 
 
@@ -120,9 +139,10 @@ def _join(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joine
         return Joined(frames, parts[0].offsets, parts[0].times, None, widths)
     clips = [_clip(dataset, names, parts, how, row) for row in range(len(dataset.examples))]
     offsets = np.concatenate([[0], np.cumsum([len(clip.frames) for clip in clips])])
-    valid = np.concatenate([clip.valid for clip in clips]) if how.grid_hz is not None else None
+    valid = np.concatenate([clip.valid for clip in clips])
     frames = np.concatenate([clip.frames for clip in clips])
-    return Joined(frames, offsets, np.concatenate([clip.times for clip in clips]), None, widths, valid)
+    times = np.concatenate([clip.times for clip in clips])
+    return Joined(frames, offsets, times, None, widths, None if valid.all() else valid)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,12 +153,11 @@ class _Clip:
 
 
 def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how: FeatureSettings, row: int) -> _Clip:
-    """One utterance, selected and joined."""
+    """One utterance, selected and joined; a stream that it lacks is zeros and not valid."""
     key = dataset.examples[row].key
     chosen = [_select(part, how, row) for part in parts]
     widths = [part.frames.shape[1] for part in parts]
-    lengths = [len(frames) for frames, _, _ in chosen]
-    if not any(lengths):
+    if not any(len(frames) for frames, _, _ in chosen):
         return _Clip(
             np.zeros((0, sum(widths)), parts[0].frames.dtype), np.zeros((0, 2)), np.zeros((0, len(parts)), bool)
         )
@@ -161,9 +180,14 @@ def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how
     lengths = [len(frames) for frames, _ in kept]
     if len(set(lengths)) > 1 and how.align == "time":
         _differ(names, lengths, key, 1)
-    count = min(lengths)
-    frames = np.concatenate([frames[:count] for frames, _ in kept], axis=1)
-    return _Clip(frames, kept[0][1][:count], np.ones((count, len(parts)), bool))
+    count = min((length for length in lengths if length), default=0)
+    there = [length > 0 for length in lengths]
+    blocks = [
+        frames[:count] if is_there else np.zeros((count, frames.shape[1]), frames.dtype)
+        for (frames, _), is_there in zip(kept, there, strict=True)
+    ]
+    times = next((times[:count] for _, times in kept if len(times)), np.zeros((0, 2)))
+    return _Clip(np.concatenate(blocks, axis=1), times, np.tile(there, (count, 1)))
 
 
 def _select(
@@ -176,9 +200,11 @@ def _select(
         frames, times, used = *_words(frames, times), None
     keep = np.ones(len(frames), bool)
     if how.crop_s is not None:
-        keep &= times.mean(axis=1) < how.crop_s
+        # What has no place in time stays, and so does one frame that stands for a long utterance as a whole.
+        keep = ~(times.mean(axis=1) >= how.crop_s)
+        keep[:1] = True
     if how.max_frames is not None:
-        keep &= np.cumsum(keep) <= how.max_frames
+        keep &= np.cumsum(keep if used is None else keep & used) <= how.max_frames
     return frames[keep], times[keep], None if used is None else used[keep]
 
 

@@ -32,14 +32,16 @@ class Plan:
     setting: str
     device: str
     leaks: bool  # a stored PCA saw test utterances, by name
+    only: tuple[int, ...] = ()  # these folds; none: all of them
 
     def folder(self, fold: int, seed: int) -> Path:
         """Where a run is stored."""
         return run_folder(self.runs, self.experiment, self.corpora, self.setting, fold, seed)
 
     def all_runs(self) -> list[tuple[int, int]]:
-        """(fold, seed) of every run."""
-        return [(fold, seed) for seed in dict.fromkeys(self.settings.seeds) for fold in range(len(self.folds))]
+        """(fold, seed) of every run that is asked for."""
+        folds = self.only or range(len(self.folds))
+        return [(fold, seed) for seed in dict.fromkeys(self.settings.seeds) for fold in folds]
 
     def to_train(self) -> list[tuple[int, int]]:
         """(fold, seed) of the runs that are not stored yet."""

@@ -1,15 +1,38 @@
-"""The confusion matrix as a PNG."""
+"""Confusion matrices as PNGs."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..metrics import row_normalised
+from ..scoring import Evaluation, Part, Scored
 
 _CELL = 0.62  # inches
+
+
+def save_confusion_matrices(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
+    """Draw that of every classification, and of each culture or corpus of its test part; returns the files' paths."""
+    written = []
+    for evaluation in evaluations:
+        for scored in (evaluation, *evaluation.breakdown):
+            if scored.confusion is not None:
+                part = f"-{scored.column}-{quote(scored.value, safe='')}" if isinstance(scored, Part) else ""
+                written.append(out / f"confusion-{evaluation.result.file_name}{part}.png")
+                classes, title = evaluation.result.classes, _title(evaluation, scored)
+                save_confusion_matrix(written[-1], scored.confusion, classes, title)
+    return written
+
+
+def _title(evaluation: Evaluation, scored: Scored) -> str:
+    result = evaluation.result
+    part = f"{scored.column} {scored.value}" if isinstance(scored, Part) else ""
+    streams = "+".join(result.streams)
+    named = ", ".join(filter(None, (result.first.experiment, result.corpus, part, streams, *result.marks)))
+    return f"{named}\nshare of the true class, and count over {len(result.folds)} folds x {len(result.seeds)} seeds"
 
 
 def save_confusion_matrix(path: Path, counts: NDArray[np.int64], classes: Sequence[str], title: str) -> None:

@@ -95,6 +95,37 @@ def test_streams_are_paired_with_the_same_streams(tmp_path: Path, grid: Any) -> 
     assert [(c.a.streams, c.b.streams) for c in comparisons] == [(["logmel"], ["logmel"]), (["mfcc"], ["mfcc"])]
 
 
+def test_a_second_target_of_one_side_is_not_compared(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    gender = {"auxiliary.reference.gender": "f", "auxiliary.prediction.gender": "f"}
+    rows = [utterance(f"u{i}", f"s{i}", "sad", "sad") for i in range(3)]
+    write_run([row | gender for row in rows], experiment="a", folds=1, auxiliary="gender")
+    write_run(rows, experiment="b", folds=1)
+    (comparison,) = compared(tmp_path, "a", "b")
+    assert list(comparison.metrics) == ["accuracy", "balanced_accuracy", "weighted_f1", "macro_f1"]
+
+
+def test_sessions_are_drawn_if_either_side_keeps_them_together(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    rows = [utterance(f"u{i}", f"s{i}", "sad", "sad", session=f"d{i // 2}") for i in range(6)]
+    write_run(rows, experiment="a", folds=1)
+    write_run(rows, experiment="b", folds=1, protocol={"name": "group_folds", "group": "session"})
+    (comparison,) = compared(tmp_path, "a", "b")
+    assert (comparison.groups, comparison.unit) == (3, "session")
+
+
+def test_distributions_are_compared(tmp_path: Path, write_run: Any) -> None:
+    for experiment, right in (("a", 0.9), ("b", 0.5)):
+        rows = [
+            {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", "reference.x": 1.0, "reference.y": 0.0}
+            | {"prediction.x": right, "prediction.y": 1 - right}
+            for i in range(3)
+        ]
+        shares = {"task": "distribution", "targets": ["x", "y"], "classes": None, "prior": {"x": 0.6, "y": 0.4}}
+        write_run(rows, experiment=experiment, folds=1, **shares)
+    (comparison,) = compared(tmp_path, "a", "b")
+    assert comparison.metrics["kl_divergence"].difference == pytest.approx(np.log(0.5 / 0.9))
+    assert comparison.metrics["rmse.x"].difference == pytest.approx(0.1 - 0.5)
+
+
 def test_other_streams_are_compared_where_none_are_common(tmp_path: Path, grid: Any) -> None:
     for experiment in ("logmel", "mfcc"):
         stream = {"corpus": "demo", "name": experiment, "fingerprint": "ab" * 32}
@@ -112,6 +143,7 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path, grid: Any, write_run: A
     write_run([utterance("new", "s00", "sad", "sad")], experiment="disjoint", folds=1)
     write_run([{**utterance("new", "s", "", ""), "reference.v": 0.0, "prediction.v": 0.0}], experiment="regression",
               folds=1, task="regression", targets=["v"], classes=None, prior={"v": 0.0})  # fmt: skip
+    evaluations = evaluate_runs([tmp_path / "runs"])
     for a, b, told in (
         ("a", "c", "no result 'c' among these runs; there are a, b, "),
         ("a", "a", "a and a are the same result"),
@@ -123,7 +155,7 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path, grid: Any, write_run: A
         ("a", "regression", "a and regression differ in task or targets"),
     ):
         with pytest.raises(EmocacheError, match=re.escape(told)):
-            compared(tmp_path, a, b)
+            compare(evaluations, a, b)
 
 
 def test_regressions_are_compared_and_undefined_ones_say_why(tmp_path: Path, write_run: Any) -> None:

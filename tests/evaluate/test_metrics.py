@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from emocache.evaluate.metrics import (
+    ALL_TIED,
     BOTH_CONSTANT,
     CONSTANT_REFERENCE,
     DEAD_OUTPUT,
@@ -14,8 +15,10 @@ from emocache.evaluate.metrics import (
     ccc,
     ccc_per_clip,
     confusion_counts,
+    kl_divergence,
     macro_f1,
     metrics_of,
+    most_voted_accuracy,
     pearson,
     reference_std,
     rmse,
@@ -116,10 +119,11 @@ def test_ccc_per_clip_is_the_mean_over_clips() -> None:
     row = np.repeat([0, 2, 3], [4, 7, 5])  # clip 1 has no samples
     reference, prediction = generator.normal(size=(2, 16))
     clips = [naive_ccc(reference[row == r].tolist(), prediction[row == r].tolist()) for r in (0, 2, 3)]
-    assert ccc_per_clip(Samples(reference, prediction, row)).value == pytest.approx(sum(clips) / 3)
+    samples = Samples(reference, prediction, row, "frame_regression")
+    assert ccc_per_clip(samples).value == pytest.approx(sum(clips) / 3)
     # A clip in which everything is constant and equal says nothing, and is left out.
     reference[row == 2] = prediction[row == 2] = 0.25
-    assert ccc_per_clip(Samples(reference, prediction, row)).value == pytest.approx((clips[0] + clips[2]) / 2)
+    assert ccc_per_clip(samples).value == pytest.approx((clips[0] + clips[2]) / 2)
 
 
 VARIED, FLAT = np.array([0.1, 0.4, 0.2]), np.array([0.1, 0.1, 0.1])
@@ -137,7 +141,7 @@ VARIED, FLAT = np.array([0.1, 0.4, 0.2]), np.array([0.1, 0.1, 0.1])
     ],
 )
 def test_what_is_undefined_says_why(reference: Values, prediction: Values, expected: dict[str, float | str]) -> None:
-    samples = Samples(reference, prediction, np.arange(len(reference)))
+    samples = Samples(reference, prediction, np.arange(len(reference)), "regression")
     for name, value in expected.items():
         score = METRICS[name].score(samples)
         if isinstance(value, str):
@@ -147,7 +151,7 @@ def test_what_is_undefined_says_why(reference: Values, prediction: Values, expec
 
 
 def test_predictions_that_are_not_finite_are_undefined_everywhere() -> None:
-    samples = Samples(VARIED, np.array([np.nan, 0.1, np.inf]), np.arange(3))
+    samples = Samples(VARIED, np.array([np.nan, 0.1, np.inf]), np.arange(3), "frame_regression")
     for name, metric in metrics_of("frame_regression").items():
         score = metric.score(samples)
         if name != "reference_std":
@@ -157,5 +161,83 @@ def test_predictions_that_are_not_finite_are_undefined_everywhere() -> None:
 def test_no_samples_of_a_classification() -> None:
     empty = np.empty(0, np.int64)
     for metric in metrics_of("classification").values():
-        assert metric.score(Samples(empty, empty, empty)).reason == NO_SAMPLES
+        assert metric.score(Samples(empty, empty, empty, "classification")).reason == NO_SAMPLES
     assert confusion_counts(empty, empty, 2).tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_classification_by_hand() -> None:
+    # True class 0: right twice, once taken for 1; class 1: right once, once taken for 2, which nobody is.
+    reference, prediction = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2])
+    assert accuracy(reference, prediction).value == pytest.approx(3 / 5)
+    assert balanced_accuracy(reference, prediction).value == pytest.approx((2 / 3 + 1 / 2) / 2)
+    # F1 of 0: 4 / (3 + 2); of 1: 2 / (2 + 2); of 2: 0 / (0 + 1).
+    assert weighted_f1(reference, prediction).value == pytest.approx(3 / 5 * 4 / 5 + 2 / 5 * 1 / 2)
+    assert macro_f1(reference, prediction).value == pytest.approx((4 / 5 + 1 / 2 + 0) / 3)
+
+
+@pytest.mark.parametrize(("prediction", "expected"), [([0], 1.0), ([1], 0.0)])
+def test_a_classification_of_one_utterance(prediction: list[int], expected: float) -> None:
+    samples = Samples(np.array([0]), np.array(prediction), np.array([0]), "classification")
+    assert [metric.score(samples).value for metric in metrics_of("classification").values()] == [expected] * 4
+
+
+def test_a_constant_class_by_hand() -> None:
+    reference, prediction = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])
+    samples = Samples(reference, prediction, np.arange(4), "classification")
+    found = {name: metric.score(samples).value for name, metric in metrics_of("classification").items()}
+    # F1 of 0: 6 / (3 + 4).
+    expected = {"accuracy": 3 / 4, "balanced_accuracy": 1 / 2, "weighted_f1": 3 / 4 * 6 / 7, "macro_f1": 3 / 7}
+    assert found == pytest.approx(expected)
+
+
+def test_a_regression_by_hand() -> None:
+    # Means 2 and 3, variances 2/3 and 2, covariance 1.
+    reference, prediction = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 5.0])
+    assert ccc(reference, prediction).value == pytest.approx(2 / (2 / 3 + 2 + 1))
+    assert pearson(reference, prediction).value == pytest.approx(1 / np.sqrt(2 / 3 * 2))
+    # Ranks 1 2 3 and, of the tie, 1.5 1.5 3.
+    assert spearman(reference, prediction).value == pytest.approx(1.5 / np.sqrt(2 * 1.5))
+    assert rmse(reference, prediction).value == pytest.approx(np.sqrt(5 / 3))
+    assert reference_std(reference, prediction).value == pytest.approx(np.sqrt(2 / 3))
+
+
+def test_ccc_per_clip_of_constant_clips_only() -> None:
+    samples = Samples(np.full(4, 0.5), np.full(4, 0.5), np.array([0, 0, 1, 1]), "frame_regression")
+    assert ccc_per_clip(samples).reason == f"{BOTH_CONSTANT} in every clip"
+
+
+def shares(reference: list[list[float]], prediction: list[list[float]]) -> Samples:
+    """Samples of a distribution."""
+    return Samples(np.array(reference), np.array(prediction), np.arange(len(reference)), "distribution")
+
+
+def test_a_distribution_by_hand() -> None:
+    votes = [[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.25, 0.25, 0.5]]
+    guess = [[0.25, 0.25, 0.5], [0.5, 0.3, 0.2], [0.5, 0.25, 0.25]]
+    samples = shares(votes, guess)
+    divergences = [np.log(2), np.log(2), 0.25 * np.log(0.5) + 0.5 * np.log(2)]
+    assert METRICS["kl_divergence"].score(samples).value == pytest.approx(sum(divergences) / 3)
+    # The votes of the first are tied; the second is right, the third wrong.
+    found = most_voted_accuracy(samples)
+    assert found.value == 0.5
+    assert found.note == "1 of 3 utterances left out: their most voted class is tied"
+    assert kl_divergence(samples.reference, samples.reference).value == 0.0
+
+
+def test_what_is_undefined_of_a_distribution() -> None:
+    tied = most_voted_accuracy(shares([[0.5, 0.5]], [[0.9, 0.1]]))
+    assert np.isnan(tied.value) and tied.reason == ALL_TIED
+    impossible = METRICS["kl_divergence"].score(shares([[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]))
+    assert np.isnan(impossible.value)
+    assert impossible.reason == "infinite in 1 of 2 utterances: a class with votes is predicted as 0"
+    for metric in metrics_of("distribution").values():
+        broken = metric.score(shares([[1.0, 0.0], [0.5, 0.5]], [[np.nan, np.nan], [0.5, 0.5]]))
+        assert broken.reason == "the prediction is not finite in 1 of 2 samples"
+        none = Samples(np.zeros((0, 2)), np.zeros((0, 2)), np.empty(0, np.int64), "distribution")
+        assert metric.score(none).reason == NO_SAMPLES
+
+
+def test_a_second_target_is_scored_by_name() -> None:
+    who = Samples(np.array(["f", "f", "m"]), np.array(["f", "m", "m"]), np.arange(3), "auxiliary")
+    found = {name: metric.score(who).value for name, metric in metrics_of("auxiliary").items()}
+    assert found == pytest.approx({"auxiliary_accuracy": 2 / 3, "auxiliary_balanced_accuracy": 3 / 4})

@@ -19,12 +19,13 @@ from emocache.evaluate.comparison import compare
 from emocache.evaluate.documents import document, to_json
 from emocache.evaluate.figures.confusion_matrix import save_confusion_matrix
 from emocache.evaluate.report import evaluate_runs, write_report
-from emocache.evaluate.tables import Table, comparison_tables, result_tables, to_csv
+from emocache.evaluate.spreadsheet import to_csv
+from emocache.evaluate.tables import Table, comparison_tables, result_tables
 
 RESULT_KEYS = [
-    "experiment", "corpus", "streams", "setting", "difference", "task", "targets", "protocol", "seeds", "folds",
-    "coverage", "incomplete", "transductive", "missing_runs", "n_groups", "group_unit", "approximate", "metrics",
-    "sanity", "confusion", "fingerprints", "config",
+    "experiment", "corpus", "streams", "setting", "difference", "marks", "task", "targets", "auxiliary", "protocol",
+    "seeds", "folds", "trials", "selection", "coverage", "incomplete", "transductive", "missing_runs", "n_groups",
+    "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown", "fingerprints", "config",
 ]  # fmt: skip
 METRIC_KEYS = ["mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95", "reasons", "notes"]
 
@@ -112,6 +113,81 @@ def test_every_table_marks_what_is_not_as_it_should_be(tmp_path: Path, grid: Any
     assert found["incomplete"] and found["transductive"]
 
 
+def test_marks_of_training_stand_beside_every_number(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0], marks=["unmasked", "validated on test"], experiment="paper1/a")
+    grid(5, seeds=[0])
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    comparisons = compare(evaluations, "paper1/a", "probe")
+    marked = "paper1/a [unmasked, validated on test]"
+    for table in result_tables(evaluations):
+        assert [row[0] for row in table.rows[:2]] == [marked, "probe"]
+    assert comparison_tables(comparisons)[0].title == f"demo: {marked} (logmel) minus probe (logmel)"
+    lines = csv.DictReader(io.StringIO(to_csv(evaluations)))
+    by_row = {(line["experiment"], line["row"]): line["marks"] for line in lines}
+    assert by_row["paper1/a", "result"] == "unmasked; validated on test" and by_row["probe", "result"] == ""
+    found = document(evaluations, comparisons)
+    assert found["results"][0]["marks"] == found["comparisons"][0]["a"]["marks"] == ["unmasked", "validated on test"]
+
+
+def test_a_search_is_told_with_its_size(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0], selection={"tried": [{"settings": {"x": x}} for x in range(12)]})
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    told = "chosen among 12 settings on validation"
+    result = document(evaluations)["results"][0]
+    assert (result["trials"], result["selection"]) == (12, told)
+    assert {line["selection"] for line in csv.DictReader(io.StringIO(to_csv(evaluations)))} == {told}
+    assert f"probe (logmel): {told}." in result_tables(evaluations)[0].notes
+
+
+def test_cultures_have_rows_of_their_own(tmp_path: Path, write_run: Any) -> None:
+    rows = [
+        {"id": f"{culture}{i}", "speaker": f"{culture}{i}", "group": f"{culture}{i}", "culture": culture,
+         "reference.v": [i / 4, 0.5], "prediction.v": [0.5, i / 8]}
+        for culture in ("de", "hu") for i in range(3)
+    ]  # fmt: skip
+    fields = {"task": "frame_regression", "targets": ["v"], "classes": None, "prior": {"v": 0.5}, "folds": 1}
+    write_run(rows, marks=["unmasked"], **fields)
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    table = result_tables(evaluations)[2]
+    assert table.title == "demo, group_folds, v: by culture"
+    assert table.headings[:6] == ["experiment", "streams", "culture", "target", "coverage", "groups"]
+    assert table.headings[6:] == ["ccc", "ccc_per_clip", "pearson", "spearman", "rmse", "reference_std"]
+    assert [row[:6] for row in table.rows] == [
+        ["probe [unmasked]", "logmel", "de", "v", "3/3", "3 speakers"],
+        ["probe [unmasked]", "logmel", "hu", "v", "3/3", "3 speakers"],
+        *[[name, "", culture, "v", "", ""] for culture in ("de", "hu")
+          for name in ("training_mean", "persistence [diagnostic]")],
+    ]  # fmt: skip
+    part = evaluations[0].breakdown[1]
+    lines = [x for x in csv.DictReader(io.StringIO(to_csv(evaluations))) if x["part"] == "culture=hu"]
+    rmse = next(x for x in lines if (x["row"], x["metric"]) == ("result", "rmse.v"))
+    assert float(rmse["pooled"]) == part.metrics["rmse.v"].pooled and rmse["test"] == "3"
+    assert next(x for x in lines if x["row"] == "persistence")["marks"] == "unmasked; diagnostic"
+    result = document(evaluations)["results"][0]
+    assert [(p["column"], p["value"], p["utterances"]) for p in result["breakdown"]] == [
+        ("culture", "de", 3), ("culture", "hu", 3)
+    ]  # fmt: skip
+    assert list(result["breakdown"][0]["metrics"]["rmse.v"]) == METRIC_KEYS
+    assert result["diagnostics"] == ["persistence"]
+
+
+def test_a_second_target_and_a_distribution_in_tables(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    gender = {"auxiliary.reference.gender": "f", "auxiliary.prediction.gender": "f"}
+    write_run([utterance("a", "s", "sad", "sad", **gender)], experiment="both", folds=1, auxiliary="gender")
+    write_run([utterance("a", "s", "sad", "sad")], folds=1)
+    shares = {"reference.x": 0.25, "reference.y": 0.75, "prediction.x": 0.5, "prediction.y": 0.5}
+    fields = {"task": "distribution", "targets": ["x", "y"], "classes": None, "prior": {"x": 0.5, "y": 0.5}}
+    write_run([{"id": "a", "speaker": "s", "group": "s", **shares}], experiment="shares", folds=1, **fields)
+    classes, _, votes, _ = result_tables(evaluate_runs([tmp_path / "runs"]))
+    assert classes.headings[-2:] == ["auxiliary_accuracy", "auxiliary_balanced_accuracy"]
+    assert [row[-2:] for row in classes.rows[:3]] == [["1.000", "1.000"], ["", ""], ["", ""]]
+    assert "auxiliary: gender, where it is known." in classes.notes
+    assert [row[2] for row in votes.rows[:3]] == ["x", "y", "all"]
+    assert votes.headings[-2:] == ["kl_divergence", "most_voted_accuracy"]
+    assert votes.rows[0][-2:] == ["", ""] and votes.rows[2][-2:] == ["0.131", "0.000"]
+    assert [row[0] for row in votes.rows[3:]] == ["training_mean", "uniform"] * 3
+
+
 def test_settings_and_targets_get_a_column_where_there_are_some(tmp_path: Path, grid: Any, write_run: Any) -> None:
     for rate in (0.1, 0.2):
         grid(seeds=[0], config={"rate": rate})
@@ -158,6 +234,33 @@ def test_the_report_is_written_inside_its_folder(tmp_path: Path, grid: Any) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(EmocacheError, match="name another folder with --out"):
         write_report(tmp_path / "file", [], [])
+
+
+def test_experiments_in_folders_do_not_share_files(tmp_path: Path, grid: Any, utterance: Any, write_run: Any) -> None:
+    grid(seeds=[0], experiment="paper1/cats")
+    grid(seeds=[0], experiment="paper1_cats")
+    rows = [utterance(c, c, "sad", "sad", culture=c) for c in ("a/b", "a_b")]
+    write_run(rows, experiment="cultures", folds=1)
+    written = write_report(tmp_path / "out", evaluate_runs([tmp_path / "runs"]), [])
+    assert len(written) == len(set(written)) == 3 + 2 + 3
+    assert all(path.is_file() and path.parent == tmp_path / "out" for path in written)
+    assert any("confusion-paper1%2Fcats-" in path.name for path in written)
+    assert {path.name.partition("-culture-")[2] for path in written} == {"", "a%2Fb.png", "a_b.png"}
+
+
+def test_both_architectures_of_a_feature_get_their_tables(tmp_path: Path, write_run: Any) -> None:
+    values = [(0.1, 0.2), (0.5, 0.3), (0.9, 0.4)]
+    rows = [
+        {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", "reference.anger": y, "prediction.anger": p}
+        for i, (y, p) in enumerate(values)
+    ]
+    for arch in ("arch1", "arch2"):
+        fields = {"task": "regression", "targets": ["anger"], "classes": None, "prior": {"anger": 0.5}, "folds": 1}
+        write_run(rows, experiment=f"paper2/mfcc-{arch}", **fields)
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    written = write_report(tmp_path / "out", evaluations, [])
+    assert [path.name for path in written] == ["table.md", "table.csv", "results.json", "emotion-share.csv"]
+    assert "mean_best_of (test-selected)" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 
 def test_json_prints_one_document_and_nothing_else(tmp_path: Path, grid: Any, app: typer.Typer) -> None:

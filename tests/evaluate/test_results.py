@@ -74,6 +74,32 @@ def test_marks_come_from_any_run(tmp_path: Path, grid: Any) -> None:
     assert results(tmp_path)[0].marks == ["incomplete", "transductive"]
 
 
+def test_marks_of_the_runs_come_after_and_once(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0, 1], transductive=True, marks=["unmasked", "validated on test"])
+    assert results(tmp_path)[0].marks == ["transductive", "unmasked", "validated on test"]
+
+
+def test_a_search_tells_how_many_settings_it_tried(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0], experiment="fixed", selection={"metric": "accuracy", "tried": [{"settings": {}}]})
+    grid(seeds=[0], experiment="older", selection={"metric": "accuracy"})
+    grid(seeds=[0], experiment="searched", selection={"tried": [{"settings": {"head.width": w}} for w in (8, 16, 32)]})
+    told = {result.first.experiment: (result.trials, result.selection) for result in results(tmp_path)}
+    assert told == {
+        "fixed": (1, ""),
+        "older": (1, ""),
+        "searched": (3, "chosen among 3 settings on validation"),
+    }
+
+
+def test_file_names_are_unique_and_no_paths(tmp_path: Path, grid: Any) -> None:
+    names = ["paper1/cats", "paper1_cats", "paper1%2Fcats", "../cats", "ca ts", "情感"]
+    for number, name in enumerate(names):
+        grid(seeds=[0], experiment=name, setting="aaaaaaaaaaaa", root=tmp_path / "runs" / str(number) / "x")
+    found = [result.file_name for result in results(tmp_path)]
+    assert len(set(found)) == len(names) and "paper1%2Fcats-aaaaaaaaaaaa" in found
+    assert all(Path(name).name == name for name in found)
+
+
 def test_coverage_counts_each_fold_once(tmp_path: Path, grid: Any) -> None:
     grid(seeds=[0, 1], coverage={"test": 7, "predicted": 6, "missing": ["u99"]})
     assert results(tmp_path)[0].coverage.model_dump() == {"test": 14, "predicted": 12, "missing": ("u99",)}

@@ -53,7 +53,8 @@ def test_uniform_is_the_expectation_of_uniform_guesses(tmp_path: Path, write_run
 
     reference = np.repeat([0, 1, 2], [150, 90, 60])
     for name in metrics_of("classification"):
-        draws = [METRICS[name].score(Samples(reference, generator.integers(0, 3, 300), reference)) for _ in range(200)]
+        guesses = generator.integers(0, 3, (200, 300))
+        draws = [METRICS[name].score(Samples(reference, guess, reference, "classification")) for guess in guesses]
         assert sanity[name].mean == pytest.approx(np.mean([score.value for score in draws]), abs=0.01), name
 
 
@@ -106,13 +107,94 @@ def test_a_regression_scores_every_target(tmp_path: Path, write_run: Any) -> Non
     assert guess["ccc.valence"].mean == 0.0
 
 
+FRAMES = REGRESSION | {"task": "frame_regression", "targets": ["valence"]}
+
+
 def test_a_frame_regression_has_the_ccc_of_clips(tmp_path: Path, write_run: Any) -> None:
     rows = []
     for i, (y, p) in enumerate([([0.0, 1.0], [0.0, 1.0]), ([0.0, 1.0, 0.5], [1.0, 0.0, 0.5])]):
         rows.append(
             {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", "reference.valence": y, "prediction.valence": p}
         )
-    write_run(rows, **REGRESSION | {"task": "frame_regression", "targets": ["valence"]})
+    write_run(rows, **FRAMES)
     evaluation = only(tmp_path)
     assert evaluation.metrics["ccc_per_clip.valence"].mean == pytest.approx((1 - 1) / 2)
     assert evaluation.metrics["ccc_per_clip.valence"].ci95 == pytest.approx((-1, 1))
+    # Nothing is known before a clip's first label: the training mean, 0.5, stands for it.
+    persistence = evaluation.sanity["persistence"]["rmse.valence"]
+    assert persistence.mean == pytest.approx(np.sqrt(np.mean([0.25, 1.0, 0.25, 1.0, 0.25])))
+
+
+def test_persistence_takes_the_last_label_there_is(tmp_path: Path, write_run: Any) -> None:
+    values = {"reference.valence": [0.0, None, 1.0, 0.0], "prediction.valence": [0.0] * 4}
+    write_run([{"id": "a", "speaker": "s", "group": "s", **values}], **FRAMES)
+    found = only(tmp_path).sanity["persistence"]["rmse.valence"]
+    assert found.mean == pytest.approx(np.sqrt(np.mean([0.25, 1.0, 1.0])))
+
+
+def test_a_test_part_without_any_label_is_undefined(tmp_path: Path, write_run: Any) -> None:
+    values = {"reference.valence": [None, None], "prediction.valence": [0.1, 0.2]}
+    write_run([{"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", **values} for i in range(2)], **FRAMES)
+    evaluation = only(tmp_path)
+    for metrics in (evaluation.metrics, *evaluation.sanity.values()):
+        for name, summary in metrics.items():
+            assert np.isnan(summary.pooled) and summary.reasons["pooled"] == "seed 0: no test samples", name
+
+
+def test_uniform_guesses_on_iemocap(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    # The seven classes of paper 3, whose row "Random" prints .138 .135 .151 .126.
+    counts = {"ang": 1103, "exc": 1041, "hap": 595, "sad": 1084, "fru": 1849, "sur": 107, "neu": 1708}
+    names = [name for name, count in counts.items() for _ in range(count)]
+    rows = [utterance(f"u{i}", "s", name, "ang") for i, name in enumerate(names)]
+    write_run(rows, folds=1, classes=list(counts), prior={name: n / 7487 for name, n in counts.items()})
+    found = {name: summary.mean for name, summary in only(tmp_path).sanity["uniform"].items()}
+    # The means of many draws for a fold of 749.
+    expected = {"accuracy": 0.143, "balanced_accuracy": 0.142, "weighted_f1": 0.155, "macro_f1": 0.130}
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_second_target_is_scored_where_it_is_known(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    rows = []
+    known = [("f", "f"), ("f", "m"), ("m", "m"), (None, "m"), ("m", None)]
+    for i, (truth, guess) in enumerate(known):
+        gender = {"auxiliary.reference.gender": truth, "auxiliary.prediction.gender": guess}
+        rows.append(utterance(f"u{i}", f"s{i}", "sad", "sad", **gender, missing=guess is None))
+    for seed in (0, 1):
+        write_run(rows, folds=1, seed=seed, auxiliary="gender")
+    metrics = only(tmp_path).metrics
+    assert metrics["accuracy"].pooled == 1.0
+    assert metrics["auxiliary_accuracy"].pooled == pytest.approx(2 / 3)
+    assert metrics["auxiliary_balanced_accuracy"].pooled == pytest.approx(3 / 4)
+    assert metrics["auxiliary_accuracy"].notes[0] == "2 of 5 utterances left out"
+    low, high = metrics["auxiliary_accuracy"].ci95
+    assert 0 <= low < 2 / 3 < high <= 1
+    assert "auxiliary_accuracy" not in only(tmp_path).sanity["majority"]
+
+
+def test_a_distribution_is_scored_by_class_and_as_a_whole(tmp_path: Path, write_run: Any) -> None:
+    votes = [(0.5, 0.5), (1.0, 0.0), (0.25, 0.75), (0.25, 0.75)]
+    guesses = [(0.25, 0.75), (0.5, 0.5), (0.5, 0.5), (0.1, 0.9)]
+    rows = []
+    for i, ((ra, rb), (pa, pb)) in enumerate(zip(votes, guesses, strict=True)):
+        values = {"reference.a": ra, "reference.b": rb, "prediction.a": pa, "prediction.b": pb}
+        rows.append({"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", **values})
+    fields = {"task": "distribution", "targets": ["a", "b"], "classes": None, "prior": {"a": 0.4, "b": 0.6}}
+    write_run(rows, folds=1, **fields)
+    evaluation = only(tmp_path)
+    of_classes = ["ccc", "pearson", "spearman", "rmse", "reference_std"]
+    whole = ["kl_divergence", "most_voted_accuracy"]
+    assert list(evaluation.metrics) == [f"{name}.{c}" for c in ("a", "b") for name in of_classes] + whole
+    assert evaluation.metrics["rmse.a"].pooled == pytest.approx(np.sqrt(np.mean([1 / 16, 1 / 4, 1 / 16, 0.0225])))
+    pairs = zip(votes, guesses, strict=True)
+    divergence = [sum(r * np.log(r / p) for r, p in zip(y, g, strict=True) if r) for y, g in pairs]
+    assert evaluation.metrics["kl_divergence"].pooled == pytest.approx(np.mean(divergence))
+    # The first has no most voted class; of the guesses that are even the first class counts.
+    found = evaluation.metrics["most_voted_accuracy"]
+    assert found.pooled == pytest.approx(2 / 3)
+    assert found.notes[0] == "1 of 4 utterances left out: their most voted class is tied"
+    guess = evaluation.sanity["training_mean"]
+    expected = [sum(r * np.log(r / p) for r, p in zip(y, (0.4, 0.6), strict=True) if r) for y in votes]
+    assert guess["kl_divergence"].pooled == pytest.approx(np.mean(expected))
+    assert guess["rmse.b"].pooled == pytest.approx(np.sqrt(np.mean([(y[1] - 0.6) ** 2 for y in votes])))
+    entropy = [sum(r * np.log(r * 2) for r in y if r) for y in votes]
+    assert evaluation.sanity["uniform"]["kl_divergence"].pooled == pytest.approx(np.mean(entropy))

@@ -167,7 +167,8 @@ class Toy:
         task = {"emotion": "classification", "valence": "frame_regression"}.get(case.target, "regression")
         streams = ", ".join(f'{role} = "{stream}"' for role, stream in case.streams.items())
         words = [f"features.{role}.words=true" for role, stream in case.streams.items() if stream == "words"]
-        changes = [f"streams={{{streams}}}", f"task={task}", f"targets={case.target}", *words]
+        common = [f"task={task}", f"targets={case.target}", "training.learning_rate=0.03"]
+        changes = [f"streams={{{streams}}}", *common, *words]
         text = EXPERIMENT.replace('kind = "probe"', f'kind = "{case.changes[0].removeprefix("head.kind=")}"')
         return load_settings(self.experiment(text, "case"), [*changes, *case.changes, *more])[1]
 

@@ -1,7 +1,9 @@
 """`emocache train` as it is typed."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,17 +11,31 @@ import typer
 from typer.testing import CliRunner, Result
 
 from emocache.cache import EmocacheError
+from emocache.train import experiment_files
 from emocache.train.cli import train
+
+from .conftest import EXPERIMENT
 
 if TYPE_CHECKING:
     from .conftest import Toy
 
 
-def call(toy: "Toy", *more: str) -> Result:
-    app = typer.Typer()
-    app.command()(train)
-    where = ["--corpus", "toys", "--cache", str(toy.root), "--runs", str(toy.folder / "runs")]
-    return CliRunner().invoke(app, [toy.experiment(), *where, "--device", "cpu", "--set", "training.epochs=2", *more])
+def app() -> typer.Typer:
+    """The command alone."""
+    alone = typer.Typer()
+    alone.command()(train)
+    return alone
+
+
+def call(toy: "Toy", *more: str, experiments: Sequence[str] | None = None) -> Result:
+    where = ["--corpus", "toys", "--cache", str(toy.root), "--runs", str(toy.folder / "runs"), "--device", "cpu"]
+    names = [toy.experiment()] if experiments is None else experiments
+    return CliRunner().invoke(app(), [*names, *where, "--set", "training.epochs=2", *more])
+
+
+def runs(toy: "Toy") -> list[str]:
+    """experiment/fold of every run."""
+    return sorted(f"{f.parts[-4]}/{f.name}" for f in (toy.folder / "runs").glob("*/*/*/fold*"))
 
 
 def test_a_second_run_trains_nothing_and_says_so(toy: "Toy") -> None:
@@ -53,6 +69,89 @@ def test_errors_are_emocache_errors_and_usage_is_usage(toy: "Toy") -> None:
     )
     assert call(toy, "--device", "tpu").exit_code == 2
     assert call(toy, "--jobs", "0").exit_code == 2
+
+
+def test_several_experiments_are_read_before_the_first_is_trained(toy: "Toy") -> None:
+    toy.cache()
+    one, two = toy.experiment(), toy.experiment(EXPERIMENT.replace("folds = 3", "folds = 4"), "other")
+    wrong = call(toy, experiments=[one, toy.experiment(EXPERIMENT + "[heads]\n", "wrong")])
+    assert isinstance(wrong.exception, EmocacheError) and "wrong.toml: unknown setting 'heads'" in str(wrong.exception)
+    assert runs(toy) == []
+    done = call(toy, "--fold", "0", "--fold", "2", experiments=[one, two, one])
+    assert done.exit_code == 0, done.exception
+    assert runs(toy) == ["other/fold0-seed0", "other/fold2-seed0", "small/fold0-seed0", "small/fold2-seed0"]
+    assert done.output.count("2 trained, 0 reused: ") == 2
+    assert "1 trained, 2 reused: " in call(toy).output
+    beyond = call(toy, "--fold", "3", experiments=[one])
+    assert isinstance(beyond.exception, EmocacheError) and "'small' has folds 0 to 2" in str(beyond.exception)
+
+
+def test_dry_run_of_one_fold(toy: "Toy") -> None:
+    toy.cache()
+    result = call(toy, "--dry-run", "--fold", "1")
+    assert "fold 1: " in result.output and "fold 0: " not in result.output and "runs: 1 to train" in result.output
+
+
+def test_a_sweep_is_a_search(toy: "Toy") -> None:
+    toy.cache()
+    done = call(toy, "--fold", "0", "--sweep", "training.weight_decay=[0.0, 0.1]", "--sweep", "head.pooling=[mean_std]")
+    assert isinstance(done.exception, EmocacheError) and "--sweep 'head.pooling=[mean_std]' is not" in str(
+        done.exception
+    )
+    sweeps = ["--sweep", "training.weight_decay=[0.0, 0.1]", "--sweep", "head.pooling=['mean', 'mean_std']"]
+    done = call(toy, "--fold", "0", *sweeps)
+    assert "search: 4 settings of training.weight_decay, head.pooling tried in each fold and seed" in done.output
+    (path,) = (toy.folder / "runs").rglob("run.json")
+    tried = json.loads(path.read_text())["selection"]["tried"]
+    assert [one["settings"]["training.weight_decay"] for one in tried] == [0.0, 0.0, 0.1, 0.1]
+    assert [one["settings"]["head.pooling"] for one in tried] == ["mean", "mean_std"] * 2
+    wrong = call(toy, "--sweep", "head.poolin=['mean']")
+    assert isinstance(wrong.exception, EmocacheError) and "did you mean 'head.pooling'?" in str(wrong.exception)
+
+
+def test_all_trains_what_the_corpus_is_good_for_and_lists_the_rest(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.cache()
+    shipped = toy.folder / "shipped"
+    (shipped / "paper").mkdir(parents=True)
+    monkeypatch.setattr(experiment_files, "EXPERIMENTS", shipped)
+    described = 'description = "Good"\n' + EXPERIMENT
+    (shipped / "paper/good.toml").write_text(described)
+    (shipped / "paper/_part.toml").write_text("[training]\nepochs = 1\n")
+    (shipped / "stream.toml").write_text(EXPERIMENT.replace('"toy"', '"absent"'))
+    (shipped / "target.toml").write_text(EXPERIMENT.replace('"emotion"', '"mood"'))
+    (shipped / "open.toml").write_text(EXPERIMENT.replace('streams = ["toy"]', ""))
+    (shipped / "both.toml").write_text('[fusion]\nmembers = ["paper/good", "stream"]\n')
+    done = call(toy, "--all", experiments=[])
+    assert done.exit_code == 0, done.exception
+    assert "1 of 5 experiments carried out, 4 cannot be on these corpora, 0 failed" in done.output.splitlines()[-1]
+    refused = {line.split(": ")[1]: line for line in done.output.splitlines() if line.startswith("not for toys: ")}
+    assert set(refused) == {"both", "open", "stream", "target"}
+    assert "has no stream 'absent'" in refused["stream"] and "no streams" in refused["open"]
+    assert "'mood'" in refused["target"] and "has no stream 'absent'" in refused["both"]
+    assert "3 trained" in done.output and "0 trained, 3 reused" in call(toy, "--all", experiments=[]).output
+
+    listed = CliRunner().invoke(app(), ["--list"])
+    assert listed.exit_code == 0 and [line.split()[0] for line in listed.output.splitlines()] == [
+        "both", "open", "paper/good", "stream", "target"
+    ]  # fmt: skip
+    assert "paper/good  Good" in listed.output
+
+
+def test_all_goes_on_after_a_failure_and_tells_it_last(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.cache()
+    shipped = toy.folder / "shipped"
+    shipped.mkdir()
+    monkeypatch.setattr(experiment_files, "EXPERIMENTS", shipped)
+    (shipped / "a.toml").write_text('keep = "gate"\n' + EXPERIMENT)
+    (shipped / "b.toml").write_text(EXPERIMENT)
+    done = call(toy, "--all", experiments=[])
+    assert isinstance(done.exception, EmocacheError) and "1 experiments failed, the first is a: " in str(done.exception)
+    assert "1 of 2 experiments carried out, 0 cannot be on these corpora, 1 failed" in done.output
+    assert runs(toy) == [f"b/fold{k}-seed0" for k in range(3)]
+
+
+def test_experiments_or_all_but_not_both(toy: "Toy") -> None:
+    assert call(toy, experiments=[]).exit_code == 2 and call(toy, "--all").exit_code == 2
 
 
 @pytest.mark.parametrize("module", ["emocache.train", "emocache.train.cli"])

@@ -117,6 +117,7 @@ def _first(frames: Frames, count: int) -> Frames:
 def test_an_absent_input_counts_as_zeros(toy: "Toy", case: "Case") -> None:
     """Beside others or alone, whatever lies under a mask that is false, the output is finite and the same."""
     for role in case.streams:
+        toy.root = toy.folder / role
         ready = Ready(toy, case, 'modalities="any"', absent=(role,))
         module = ready.head().eval()
         lengths = {name: one.features.lengths for name, one in ready.prepared.inputs.items()}
@@ -137,7 +138,8 @@ def test_every_head_overfits_sixteen_utterances(toy: "Toy", case: "Case") -> Non
     for dropout in (m for m in module.modules() if isinstance(m, torch.nn.modules.dropout._DropoutNd)):
         dropout.p = 0.0
     loss = make_loss(ready.settings.loss, None)
-    history = train_head(module, ready.batches, ready.rows[:16], ready.settings, loss, 0, None, [0.03] * 100).history
+    rates = [ready.settings.training.learning_rate] * 100
+    history = train_head(module, ready.batches, ready.rows[:16], ready.settings, loss, 0, None, rates).history
     assert min(line["train_loss"] for line in history) < 0.05 * history[0]["train_loss"]
 
 

@@ -1,12 +1,15 @@
 """Losses and poolings against naive loops."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from emocache.train import losses, pooling
+from emocache.train.batch import Batch
+from emocache.train.heads.base import Outputs, Term
 from emocache.train.tables import LossSettings
 
 B, T, D = 5, 7, 3
@@ -89,15 +92,15 @@ def test_concordance_loss_pools_the_valid_frames_of_the_step() -> None:
 
 def test_concordance_loss_of_equals_constants_and_nothing() -> None:
     y = torch.randn(9, 1, generator=torch.Generator().manual_seed(0))
-    everything = torch.ones(9, 1, dtype=torch.bool)
-    assert float(losses.concordance_loss(y, y, everything)) == pytest.approx(0, abs=1e-6)
-    assert float(losses.concordance_loss(torch.zeros(9, 1), y, everything)) == pytest.approx(1)
+    valid = torch.ones(9, 1, dtype=torch.bool)
+    assert float(losses.concordance_loss(y, y, valid)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.concordance_loss(torch.zeros(9, 1), y, valid)) == pytest.approx(1)
     constant = torch.zeros(9, 1, requires_grad=True)
-    loss = losses.concordance_loss(constant, torch.zeros(9, 1), everything)
+    loss = losses.concordance_loss(constant, torch.zeros(9, 1), valid)
     loss.backward()  # type: ignore[no-untyped-call]
     assert float(loss.detach()) == 1 and constant.grad is not None and torch.isfinite(constant.grad).all()
-    assert float(losses.concordance_loss(y, y, ~everything)) == 1
-    assert float(losses.mean_squared_error(y, y, ~everything)) == 0
+    assert float(losses.concordance_loss(y, y, ~valid)) == 1
+    assert float(losses.mean_squared_error(y, y, ~valid)) == 0
 
 
 def test_balanced_class_weights_make_classes_count_equally() -> None:
@@ -106,3 +109,119 @@ def test_balanced_class_weights_make_classes_count_equally() -> None:
     each = [float(losses.cross_entropy(logits[i : i + 1], targets[i : i + 1])) for i in range(4)]
     found = float(loss(logits, targets, torch.ones(4, dtype=torch.bool)))
     assert found == pytest.approx((np.mean(each[:3]) + each[3]) / 2, rel=1e-5)
+
+
+def everything(values: torch.Tensor) -> torch.Tensor:
+    """The mask under which all of it counts."""
+    return torch.ones_like(values, dtype=torch.bool)
+
+
+def column(*values: float) -> torch.Tensor:
+    """(n, 1) values of one target."""
+    return torch.tensor(values).unsqueeze(1)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "expected"),
+    [
+        ((1.0, 1.0), (0.0, 2.0), 1 + 1),  # a constant: squared error 1, CCC 0
+        ((0.0, 2.0), (0.0, 2.0), 0 + 0),
+        ((3.0,), (1.0,), 4 + 1),  # one value has no covariance
+        ((0.0, 1.0, 1.0), (1.0, 1.0, 4.0), (1 + 0 + 9) / 3 + 1 - 2 * (1 / 3) / (2 / 9 + 2 + (4 / 3) ** 2)),  # ties
+    ],
+)
+def test_squared_error_and_concordance_add_up(
+    outputs: tuple[float, ...], targets: tuple[float, ...], expected: float
+) -> None:
+    loss = losses.make_loss(LossSettings(kind="mse_ccc"), None)
+    p, y = column(*outputs), column(*targets)
+    assert float(loss(p, y, everything(p))) == pytest.approx(expected, abs=1e-6)
+    more = [torch.cat([values, column(55.0, -8.0)]) for values in (p, y)]
+    counted = torch.cat([everything(p), column(0, 0).bool()])
+    assert float(loss(more[0], more[1], counted)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_a_valid_value_squared_error_and_concordance_have_no_gradient() -> None:
+    outputs = column(1.0, 2.0, 4.0).requires_grad_()
+    loss = losses.make_loss(LossSettings(kind="mse_ccc"), None)(outputs, column(0.0, 1.0, 5.0), ~everything(outputs))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == 1 and outputs.grad is not None and not outputs.grad.any()
+
+
+@pytest.mark.parametrize("rows", [[[0.0, 0.0]], [[2.0, -1.0, 0.0], [0.3, 0.3, -5.0]]])
+def test_sigmoid_cross_entropy_is_that_of_a_loop(rows: list[list[float]]) -> None:
+    targets = [0, 1][: len(rows)]
+    each = [
+        math.log(1 + math.exp(-v if c == target else v))
+        for row, target in zip(rows, targets, strict=True)
+        for c, v in enumerate(row)
+    ]
+    loss = losses.make_loss(LossSettings(kind="sigmoid"), None)
+    logits, classes = torch.tensor(rows), torch.tensor(targets)
+    assert float(loss(logits, classes, everything(classes))) == pytest.approx(sum(each) / len(each), rel=1e-6)
+
+
+def test_sigmoid_cross_entropy_of_very_large_logits_is_finite() -> None:
+    found = losses.sigmoid_cross_entropy(torch.tensor([[-400.0, 400.0]]), torch.tensor([0]))
+    assert float(found) == 400
+
+
+def test_soft_cross_entropy_by_hand() -> None:
+    loss = losses.make_loss(LossSettings(kind="soft_cross_entropy"), None)
+    shares = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+    tied = torch.zeros(2, 3)
+    assert float(loss(tied, shares, everything(shares))) == pytest.approx(math.log(3))
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
+    expected = (1.5 * math.log(2) + math.log(5)) / 2  # the entropy of the shares that are met, and - log 0.2
+    assert float(loss(logits, shares, everything(shares))) == pytest.approx(expected)
+    one = losses.soft_cross_entropy(logits[1:], shares[1:])
+    assert float(one) == pytest.approx(float(losses.cross_entropy(logits[1:], torch.tensor([1]))))
+
+
+def test_a_total_loss_is_its_terms_by_their_weights() -> None:
+    """Utterances whose second target is unknown do not count in it."""
+    log = torch.log
+    first, other = log(torch.tensor([[0.5, 0.5], [0.25, 0.75]])), log(torch.tensor([[0.1, 0.9], [0.5, 0.5]]))
+    second = log(torch.tensor([[0.2, 0.8], [0.4, 0.6]]))
+    terms = (Term(1.0, first), Term(0.5, other), Term(0.3, second, "auxiliary"))
+    outputs = Outputs(first, terms, constant=0.7)
+    loss, targets = losses.make_loss(LossSettings(kind="cross_entropy"), None), torch.tensor([0, 1])
+    main = (math.log(2) - math.log(0.75)) / 2 + 0.5 * (math.log(10) + math.log(2)) / 2 + 0.7
+    for auxiliary, expected in (
+        (torch.tensor([0, 1]), main - 0.3 * (math.log(0.2) + math.log(0.6)) / 2),
+        (torch.tensor([-1, 1]), main - 0.3 * math.log(0.6)),
+        (torch.tensor([-1, -1]), main),
+        (None, main),
+    ):
+        found = losses.total_loss(loss, outputs, targets, everything(targets), auxiliary)
+        assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_auxiliary_target_of_nobody_known_has_no_gradient() -> None:
+    logits = torch.zeros(2, 2, requires_grad=True)
+    second = torch.zeros(2, 2, requires_grad=True)
+    outputs = Outputs(logits, (Term(1.0, logits), Term(1.0, second, "auxiliary")))
+    loss, targets = losses.make_loss(LossSettings(kind="cross_entropy"), None), torch.tensor([0, 1])
+    unknown = torch.tensor([-1, -1])
+    losses.total_loss(loss, outputs, targets, everything(targets), unknown).backward()  # type: ignore[no-untyped-call]
+    assert second.grad is None and logits.grad is not None and bool(logits.grad.any())
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_the_loss_of_mixed_targets_is_mixed(bare: bool) -> None:
+    """A share of 0.25 of the other targets; a bare prediction is its own single term."""
+    logits = torch.log(torch.tensor([[0.5, 0.5], [0.2, 0.8]]))
+    targets, others = torch.tensor([0, 1]), torch.tensor([1, 0])
+    batch = Batch((), targets, everything(targets), np.arange(2), mixed=(others, 0.25))
+    loss = losses.make_loss(LossSettings(kind="cross_entropy"), None)
+    own, other = (math.log(2) - math.log(0.8)) / 2, (math.log(2) + math.log(5)) / 2
+    found = losses.batch_loss(loss, logits if bare else Outputs(logits), batch)
+    assert float(found) == pytest.approx(0.75 * own + 0.25 * other, rel=1e-6)
+    assert float(losses.batch_loss(loss, logits, replace(batch, mixed=None))) == pytest.approx(own, rel=1e-6)
+
+
+def test_the_squared_error_of_mixed_values_is_mixed() -> None:
+    targets, others = column(0.0, 1.0), column(1.0, 0.0)
+    batch = Batch((), targets, everything(targets), np.arange(2), mixed=(others, 0.5))
+    loss = losses.make_loss(LossSettings(kind="mse"), None)
+    assert float(losses.batch_loss(loss, column(0.0, 3.0), batch)) == pytest.approx((4 / 2 + 10 / 2) / 2)

@@ -1,9 +1,22 @@
-"""Time-stamped labels on the frame grid and back."""
+"""Labels, votes and tracks of hand-made manifests as references; time-stamped labels on the frame grid and back."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from emocache.train.references import Stamps, on_grid, on_stamps
+from emocache.cache import EmocacheError, Manifest, Track, Utterance
+from emocache.train.dataset import Dataset
+from emocache.train.examples import Example
+from emocache.train.fold import with_classes
+from emocache.train.folds import Fold, make_folds
+from emocache.train.references import Stamps, binarise, limit, on_grid, on_stamps, references
+from emocache.train.settings import Settings
+
+if TYPE_CHECKING:
+    from .conftest import Toy
 
 STAMPS = Stamps(np.array([0.0, 0.1, 0.2, 0.3]), np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 0.0], [3.0, 0.0]]))
 
@@ -34,3 +47,130 @@ def test_a_perfect_head_is_scored_as_perfect_with_any_delay(delay: float) -> Non
 
 def test_delay_trains_on_later_labels() -> None:
     assert np.allclose(on_grid(STAMPS, np.array([0.1]), 0.1)[0], [[2.0, 0.0]])
+
+
+def labelled(*rows: Mapping[str, Any]) -> Manifest:
+    """Utterances 0, 1, ... with these labels."""
+    return Manifest.from_utterances("toys", [Utterance(str(k), labels=row) for k, row in enumerate(rows)])
+
+
+def tracked(times: Sequence[float], *rows: Sequence[float] | None, **labels: float) -> Manifest:
+    """Utterances 0, 1, ... with the track "valence" at these times, or without."""
+    return Manifest.from_utterances(
+        "toys",
+        [
+            Utterance(
+                str(k),
+                labels=labels,
+                tracks={} if row is None else {"valence": Track(np.array(times), np.array(row, np.float64))},
+            )
+            for k, row in enumerate(rows)
+        ],
+    )
+
+
+def found(manifest: Manifest, settings: Settings) -> list[Any]:
+    """References as plain Python values."""
+    dropped: Counter[str] = Counter()
+    return [ref.tolist() if isinstance(ref, np.ndarray) else ref for ref in references(manifest, settings, dropped)]
+
+
+def test_of_a_track_the_mean_before_the_crop_is_divided(toy: "Toy") -> None:
+    manifest = tracked([0.0, 0.5, 1.0], [1, 2, 6], None, [0, 0, 9], valence=7.0)
+    threshold = ("targets=valence", "threshold=median")
+    assert found(manifest, toy.settings(*threshold)) == [[7.0]] * 3  # the corpus's own label, where nothing is cropped
+    assert found(manifest, toy.settings(*threshold, "features.crop_s=1")) == [[1.5], None, [0.0]]
+    assert found(manifest, toy.settings(*threshold, "features.crop_s=1.01")) == [[3.0], None, [3.0]]
+    assert found(tracked([2.0], [1]), toy.settings(*threshold, "features.crop_s=1")) == [None]
+    assert found(tracked([0.0, 0.5], [1, 2]), toy.settings(*threshold)) == [[1.5]]  # there is no label
+
+
+def test_cropped_tracks_of_a_frame_regression(toy: "Toy") -> None:
+    manifest = tracked([0.0, 0.5, 1.0], [1, 2, 6], None)
+    kept, absent = references(manifest, toy.frame_settings("features.crop_s=0.8"), Counter())
+    assert isinstance(kept, Stamps) and absent is None
+    assert kept.times.tolist() == [0.0, 0.5] and kept.values.tolist() == [[1.0], [2.0]]
+
+
+def test_votes_become_shares_and_rows_without_votes_are_dropped(toy: "Toy") -> None:
+    manifest = labelled({"a": 3, "b": 1}, {"a": 0, "b": 0}, {"a": 2}, {"a": 0, "b": 0.5})
+    settings = toy.settings("task=distribution", 'targets=["a", "b"]')
+    assert found(manifest, settings) == [[0.75, 0.25], None, None, [0.0, 1.0]]
+    with pytest.raises(
+        EmocacheError, match="toys/1: a target is -1; a distribution needs votes or shares of 0 or more"
+    ):
+        found(labelled({"a": 1, "b": 1}, {"a": -1, "b": 2}), settings)
+
+
+def test_numbers_given_as_classes(toy: "Toy") -> None:
+    manifest = labelled({"emotion": 1.0}, {"emotion": 10}, {}, {"emotion": 1})
+    assert found(manifest, toy.settings()) == ["1", "10", None, "1"]
+    assert found(manifest, toy.settings("labels={low=['1'], high=['10']}")) == ["low", "high", None, "low"]
+    with pytest.raises(EmocacheError, match="target 'emotion' holds numbers; classification needs text, or set task"):
+        found(labelled({"emotion": 1.5}), toy.settings())
+
+
+def test_label_maps_count_what_they_drop(toy: "Toy") -> None:
+    dropped: Counter[str] = Counter()
+    manifest = labelled({"emotion": "joy"}, {"emotion": "calm"}, {}, {"emotion": "exc"}, {"emotion": "calm"})
+    settings = toy.settings("labels={happy=['joy', 'exc'], sad=['sad']}")
+    assert references(manifest, settings, dropped) == ["happy", None, None, "happy", None] and dropped == {"calm": 2}
+
+
+def test_the_wrong_kind_of_target_is_told(toy: "Toy") -> None:
+    with pytest.raises(EmocacheError, match="target 'emotion' holds text; a threshold of it needs numbers"):
+        found(labelled({"emotion": "sad"}), toy.settings("threshold=mean"))
+    with pytest.raises(EmocacheError, match="target 'valence' is a track; set threshold to divide its means, or task"):
+        found(tracked([0.0], [1]), toy.settings("targets=valence"))
+
+
+def test_ties_with_the_limit_are_low() -> None:
+    values = np.array([1.0, 2.0, 2.0, 2.0, 5.0, 9.0])
+    everyone = np.arange(6)
+    assert [limit(values, everyone, how) for how in ("median", "mean", "zero")] == [2.0, 3.5, 0.0]
+    assert binarise(values, everyone, "median").tolist() == [0, 0, 0, 0, 1, 1]
+    assert binarise(values, everyone, "mean").tolist() == [0, 0, 0, 0, 1, 1]
+    assert binarise(values - 2, everyone, "zero").tolist() == [0, 0, 0, 0, 1, 1]
+    assert binarise(values, np.array([3, 4]), "median").tolist() == [0, 0, 0, 0, 1, 1]  # 3.5 lies between the two
+
+
+@pytest.mark.parametrize(
+    ("values", "how", "told"),
+    [
+        ([1.0, 2.0, 2.0, 2.0], "median", r"threshold = 'median' \(2\): every utterance of a training part is low"),
+        ([1.0, 2.0, 3.0, 4.0], "zero", r"threshold = 'zero' \(0\): every utterance of a training part is high"),
+    ],
+)
+def test_a_threshold_that_divides_nothing_is_told(values: list[float], how: str, told: str) -> None:
+    with pytest.raises(EmocacheError, match=told):
+        binarise(np.array(values), np.arange(4), how)
+
+
+def scored(values: Sequence[float]) -> Dataset:
+    """One utterance a value, two a speaker."""
+    rows = [
+        Example("toys", f"{k:02}", f"s{k // 2}", None, None, None, np.array([value])) for k, value in enumerate(values)
+    ]
+    return Dataset(rows, (), {}, np.ones(len(rows), bool))
+
+
+def classes(dataset: Dataset, settings: Settings, fold: Fold) -> list[int]:
+    made, _ = with_classes(dataset, settings, fold)
+    assert made.classes == ("low", "high")
+    return [int(example.reference) for example in made.examples]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["median", "mean"])
+def test_the_threshold_is_that_of_the_training_part(toy: "Toy", how: str) -> None:
+    settings = toy.settings("targets=valence", f"threshold={how}")
+    values = np.random.default_rng(0).normal(size=12)
+    dataset = scored(list(values))
+    for fold in make_folds(dataset.examples, settings.protocol):
+        boundary = getattr(np, how)([values[row] for row in fold.train])
+        assert classes(dataset, settings, fold) == [int(value > boundary) for value in values]
+        # Whatever is tested or validates, the training part is divided as before.
+        moved = values.copy()
+        moved[np.concatenate([fold.valid, fold.test])] += 100
+        seen = classes(scored(list(moved)), settings, fold)
+        assert [seen[row] for row in fold.train] == [classes(dataset, settings, fold)[row] for row in fold.train]
+        assert all(seen[row] for row in (*fold.valid, *fold.test))

@@ -1,12 +1,17 @@
 """Experiments as typed settings, and what a mistake in one is told."""
 
-import tomllib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.reading import EXPERIMENTS, experiment_names, load_settings, search_points
+from emocache.train.experiment_files import open_experiment
+from emocache.train.fusion import FusionSettings
+from emocache.train.planning import Request
+from emocache.train.reading import EXPERIMENTS, experiment_names, load_experiment, load_settings, search_points
+
+from .conftest import EXPERIMENT
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -14,9 +19,11 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", experiment_names())
 def test_shipped_experiments_are_valid(name: str) -> None:
-    general = "streams" not in tomllib.loads((EXPERIMENTS / f"{name}.toml").read_text()) and "/" not in name
-    found, settings = load_settings(name, ['streams=["any"]'] if general else [])
-    assert found == name and settings.stream_names and settings.description
+    open_streams = not {"streams", "fusion"} & set(open_experiment(name).values)
+    found, path, settings = load_experiment(name, ['streams=["any"]'] if open_streams else [])
+    assert found == name and path == EXPERIMENTS / f"{name}.toml" and settings.description
+    if isinstance(settings, FusionSettings):
+        assert set(settings.fusion.members) <= set(experiment_names())
 
 
 def test_overrides_are_toml_values_or_text(toy: "Toy") -> None:
@@ -71,7 +78,14 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
         ("protocol.flods=3", r"unknown setting 'protocol.flods'; did you mean 'protocol.folds'\?"),
         ("head.poolin=mean", r"unknown setting 'head.poolin'; did you mean 'head.pooling'\?"),
         ("head.zzz=1", "unknown setting 'head.zzz'; it can be: head.kind, head.pooling"),
-        ("head.kind=forest", "head.kind 'forest' is unknown; the heads are: probe, recurrent, transformer"),
+        ("head.kind=forest", "head.kind 'forest' is unknown; the heads are: .*probe, recurrent, transformer"),
+        ("features.crop=2", r"unknown setting 'features.crop'; did you mean 'features.crop_s'\?"),
+        ("features.frames.normalize=none", r"'features.frames.normalize'; did you mean 'features.frames.normalise'\?"),
+        ("features.frames.pca=0", r"features.frames.pca: .*greater than or equal to 1 \(found 0\)"),
+        ("features.audio.pca=2", "features.audio is neither a setting .* nor an input of head 'probe'"),
+        ("streams.text=toy", "head 'probe' takes frames; the streams are for text; set streams = "),
+        ("auxiliary=gender", "head 'probe': leave auxiliary out"),
+        ("targets=['emotion', 'age']", "classification takes one target"),
         ("training.epochs=ten", r"training.epochs: Input should be a valid integer.* \(found 'ten'\)"),
         ("training.epochs=0", r"training.epochs: .*greater than or equal to 1 \(found 0\)"),
         ("task=regression", r"selection.metric|loss.kind|regression"),
@@ -101,6 +115,92 @@ def test_mistakes_are_told_in_one_line(toy: "Toy", change: str, message: str) ->
     with pytest.raises(EmocacheError, match=message) as caught:
         toy.settings(change)
     assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+    assert "small.toml" in str(caught.value) or "--set 'training.epochs'" in str(caught.value)
+
+
+TWO_ROLES = """
+targets = ["emotion"]
+[streams]
+text = "words"
+audio = "toy"
+[features]
+normalise = "none"
+[features.audio]
+crop_s = 3
+[head]
+kind = "mha_fusion"
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "message"),
+    [
+        ("crop = 3", "crop_s = 3", r"unknown setting 'features.audio.crop'; did you mean 'features.audio.crop_s'\?"),
+        ("crop_s = 0", "crop_s = 3", r"features.audio.crop_s: .*greater than 0 \(found 0\)"),
+        ("[features.sound]", "[features.audio]", r"features.sound is neither .* nor an input of head 'mha_fusion'"),
+        ('sound = "toy"', 'audio = "toy"', "takes .*text.*audio; the streams are for text, sound; set "),
+        ("headz = 3", "", r"unknown setting 'head.headz'; did you mean 'head.heads'\?"),
+        ('task = "frame_regression"', "", "head 'mha_fusion' does not fit task 'frame_regression'; it is for"),
+    ],
+)
+def test_mistakes_in_tables_of_roles_and_heads(toy: "Toy", wrong: str, right: str, message: str) -> None:
+    text = TWO_ROLES.replace(right, wrong) if right else TWO_ROLES + wrong + "\n"
+    if wrong.startswith("task"):
+        text = wrong + TWO_ROLES
+    with pytest.raises(EmocacheError, match=rf"^{toy.folder}/roles.toml: .*{message}"):
+        load_settings(toy.experiment(text, "roles"))
+
+
+def test_a_mistake_is_told_with_the_file_it_is_in(toy: "Toy") -> None:
+    toy.experiment(EXPERIMENT + "[augment]\nnoize = 1\n", "base")
+    path = toy.experiment('extends = "base"\n', "child")
+    with pytest.raises(EmocacheError, match=r"child.toml \(.*/base.toml\): unknown setting 'augment.noize'"):
+        load_settings(path)
+    toy.experiment(EXPERIMENT, "base")
+    path = toy.experiment('extends = "base"\n[training]\nepochs = 0\n', "child")
+    with pytest.raises(EmocacheError, match=r"/child.toml: training.epochs: .* \(found 0\)"):
+        load_settings(path)
+    with pytest.raises(EmocacheError, match=r"/child.toml \(--set\): training.epochs: .* \(found -1\)"):
+        load_settings(path, ["training.epochs=-1"])
+
+
+def test_what_is_not_there_to_extend_is_told(toy: "Toy") -> None:
+    path = toy.experiment('extends = "prob"\n', "child")
+    with pytest.raises(
+        EmocacheError, match=r"child.toml: extends 'prob' is neither beside it .*did you mean 'probe'\?"
+    ):
+        load_settings(path)
+
+
+def test_a_setting_that_is_needed_is_told(toy: "Toy") -> None:
+    path = toy.experiment(EXPERIMENT.replace('targets = ["emotion"]', ""), "untargeted")
+    with pytest.raises(
+        EmocacheError, match=r"untargeted.toml: targets is not set; set it there, or with --set targets="
+    ):
+        load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["streams=absent"], "streams: corpus 'toys' has no stream 'absent'; extract it, or set streams to .*: toy"),
+        (["search.streams=['toy', 'absent']"], "streams: corpus 'toys' has no stream 'absent'"),
+        (["targets=mood"], "no column 'mood'; it has: .*emotion"),
+        (["protocol.group=session"], r"share 1 speakers?, such as .*protocol.overlap = true|share"),
+        (["protocol.folds=7"], "7 speakers, there are 6; use fewer folds"),
+        (["protocol.group=village"], "no column 'village'; it has: "),
+        (["task=regression"], "holds text; regression of it needs numbers"),
+    ],
+)
+def test_what_does_not_fit_the_cache_is_told_with_the_file(toy: "Toy", changes: list[str], message: str) -> None:
+    corpus = toy.corpus()
+    if changes == ["protocol.group=session"]:  # one speaker in two sessions
+        corpus.rows = [replace(row, session=f"D{n % 3}") for n, row in enumerate(corpus.rows)]
+    cache = toy.cache(corpus)
+    request = Request(cache, ["toys"], toy.folder / "runs", changes)
+    with pytest.raises(EmocacheError, match=rf"^{toy.folder}/small.toml: .*{message}") as caught:
+        request.plan(request.experiment(toy.experiment()))
+    assert "\n" not in str(caught.value)
 
 
 def test_streams_must_be_named() -> None:

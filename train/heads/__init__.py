@@ -5,10 +5,19 @@ from dataclasses import dataclass
 
 from ...cache import EmocacheError
 from .base import Frames, Head, HeadSettings, Outputs, Shape
+from .camulenet import CAMuLeNet, CAMuLeNetSettings
+from .can import CAN, CANSettings
+from .cats import CATS, CATSSettings
+from .cnn import CNN1D, CNN2D, CNN1DSettings, CNN2DSettings
+from .emotion_share import EmotionShare, EmotionShareSettings
 from .frontend import Frontend, Learned
+from .lstm_attention import LSTMAttention, LSTMAttentionSettings
+from .mdre import MDRE, MDRESettings
+from .mha_fusion import MHA, MHAFusion, MHAFusionSettings, MHASettings
 from .probe import Probe, ProbeSettings
 from .recurrent import Recurrent, RecurrentSettings
 from .transformer import Transformer, TransformerSettings
+from .word_attention import MHA2, GlobalAttention, GlobalAttentionSettings, MHA2Settings, Xu, XuSettings
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,22 @@ __all__ = [
 
 
 HEADS: dict[str, HeadEntry] = {
+    "cats": HeadEntry(CATSSettings, CATS),
+    "camulenet": HeadEntry(CAMuLeNetSettings, CAMuLeNet),
+    "cnn1d": HeadEntry(CNN1DSettings, CNN1D),
+    "cnn2d": HeadEntry(CNN2DSettings, CNN2D),
+    "emotion_share": HeadEntry(EmotionShareSettings, EmotionShare),
+    "lstm_attention": HeadEntry(LSTMAttentionSettings, LSTMAttention),
+    "mdre": HeadEntry(MDRESettings, MDRE),
+    "mha": HeadEntry(MHASettings, MHA),
+    "mha_fusion": HeadEntry(MHAFusionSettings, MHAFusion),
     "probe": HeadEntry(ProbeSettings, Probe),
     "recurrent": HeadEntry(RecurrentSettings, Recurrent),
     "transformer": HeadEntry(TransformerSettings, Transformer),
+    "can": HeadEntry(CANSettings, CAN),
+    "global_attention": HeadEntry(GlobalAttentionSettings, GlobalAttention),
+    "mha2": HeadEntry(MHA2Settings, MHA2),
+    "xu": HeadEntry(XuSettings, Xu),
 }
 
 

@@ -1,0 +1,156 @@
+"""The two tables of the emotion share paper, on its own numbers and on hand-made runs."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emocache.evaluate.emotion_share import (
+    BASELINE,
+    Pair,
+    emotion_share_csv,
+    emotion_share_tables,
+    pairs,
+    relative_change,
+)
+from emocache.evaluate.report import evaluate_runs
+
+PUBLISHED = {
+    "wav2vec2-base": (
+        (0.328, 0.466, 0.509, 0.459, 0.442, 0.382, 0.310, 0.394, 0.468),
+        (0.339, 0.470, 0.520, 0.457, 0.462, 0.394, 0.329, 0.394, 0.468),
+    ),
+    "wav2vec2-large": (
+        (0.138, 0.129, 0.266, 0.333, 0.311, 0.278, 0.156, 0.230, 0.407),
+        (0.125, 0.261, 0.353, 0.392, 0.206, 0.235, 0.141, 0.097, 0.413),
+    ),
+    "hubert-base": (
+        (0.418, 0.545, 0.566, 0.526, 0.526, 0.441, 0.403, 0.478, 0.544),
+        (0.441, 0.552, 0.567, 0.526, 0.532, 0.455, 0.415, 0.485, 0.546),
+    ),
+    "hubert-large": (
+        (0.450, 0.566, 0.583, 0.538, 0.539, 0.485, 0.427, 0.505, 0.560),
+        (0.467, 0.575, 0.587, 0.542, 0.547, 0.476, 0.426, 0.518, 0.557),
+    ),
+    "acoustic": (
+        (0.231, 0.358, 0.404, 0.290, 0.363, 0.301, 0.148, 0.125, 0.390),
+        (0.180, 0.343, 0.379, -0.017, 0.327, 0.295, 0.162, 0.195, 0.342),
+    ),
+}
+"""Table 1, Architectures 1 and 2."""
+
+
+def published() -> list[Pair]:
+    """The paper's Table 1 as it stands."""
+    return [
+        Pair(name, dict(zip(BASELINE, arch1, strict=True)), dict(zip(BASELINE, arch2, strict=True)))
+        for name, (arch1, arch2) in PUBLISHED.items()
+    ]
+
+
+def test_the_averages_of_the_published_table() -> None:
+    """Table 2 prints .425, .274, .502, .523 and .299: two are of the better architectures, and one is none of these.
+
+    .425 and .502 are Architecture 2's (.4259 is cut off), .523 and .299 the best of both; .274 is neither.
+    """
+    found = {pair.name: [round(average, 3) for average in pair.averages.values()] for pair in published()}
+    assert found == {
+        "wav2vec2-base": [0.418, 0.426, 0.426],
+        "wav2vec2-large": [0.250, 0.247, 0.281],
+        "hubert-base": [0.494, 0.502, 0.502],
+        "hubert-large": [0.517, 0.522, 0.523],
+        "acoustic": [0.290, 0.245, 0.299],
+    }
+    assert published()[0].baseline == pytest.approx(4.497 / 9)
+
+
+@pytest.mark.parametrize(
+    ("average", "change"), [(0.425, -15), (0.274, -45.2), (0.502, 0.4), (0.523, 4.6), (0.299, -40.2), (0.522, 4.4)]
+)
+def test_the_changes_of_table_2_follow_from_its_averages(average: float, change: float) -> None:
+    assert round(relative_change(average, 0.5), 1) == change
+
+
+def test_the_tables_keep_the_three_averages_apart() -> None:
+    by_target, averages = emotion_share_tables(published())
+    assert by_target.headings[2:] == list(BASELINE)
+    arch2 = (f"{value:.3f}" for value in PUBLISHED["wav2vec2-base"][1])
+    assert by_target.rows[1] == ["wav2vec2-base", "2", *arch2]
+    assert by_target.rows[-1] == ["baseline (quoted)", "", *(f"{value:.3f}" for value in BASELINE.values())]
+    assert averages.headings[1:4] == ["mean_arch1", "mean_arch2", "mean_best_of (test-selected)"]
+    # 100 (.5231 - .4997) / .4997, of numbers that are not rounded before.
+    assert averages.rows[3] == ["hubert-large", "0.517", "0.522", "0.523", "0.500", "+3.5", "+4.4", "+4.7"]
+
+
+def test_the_csv_has_every_target_and_the_means() -> None:
+    lines = list(csv.DictReader(io.StringIO(emotion_share_csv(published()))))
+    assert len(lines) == 5 * 10 and [line["target"] for line in lines[:10]] == [*BASELINE, "mean"]
+    assert (lines[0]["arch1"], lines[0]["arch2"], lines[0]["best_of_test_selected"]) == ("0.328", "0.339", "0.339")
+    assert float(lines[0]["change_arch1_percent"]) == pytest.approx(100 * (0.328 - 0.428) / 0.428)
+    mean = lines[9]
+    assert float(mean["arch1"]) == pytest.approx(np.mean(PUBLISHED["wav2vec2-base"][0]))
+    assert float(mean["change_best_of_test_selected_percent"]) == pytest.approx(-14.72, abs=0.01)
+
+
+def test_one_architecture_alone_has_no_best_of() -> None:
+    pair = Pair("half", {"anger": 0.4, "boredom": 0.6}, {})
+    assert pair.averages["mean_arch1"] == pytest.approx(0.5) and pair.best_of == {}
+    _, averages = emotion_share_tables([pair])
+    assert averages.rows == [["half", "0.500", "–", "–", "0.487", "+2.8", "–", "–"]]
+    (line, *_) = csv.DictReader(io.StringIO(emotion_share_csv([pair])))
+    assert line["arch2"] == line["best_of_test_selected"] == line["change_arch2_percent"] == ""
+
+
+def test_targets_that_the_baseline_lacks_have_no_change() -> None:
+    _, averages = emotion_share_tables([Pair("other", {"joy": 0.4}, {"joy": 0.5})])
+    assert averages.rows == [["other", "0.400", "0.500", "0.500", "–", "–", "–", "–"]]
+    assert emotion_share_tables([]) == []
+
+
+def write(write_run: Any, experiment: str, anger: list[float], boredom: list[float], **fields: Any) -> None:
+    """A run with four clips whose shares rise."""
+    values = zip((0.1, 0.2, 0.3, 0.4), anger, boredom, strict=True)
+    rows = [
+        {
+            "id": f"c{k}",
+            "speaker": None,
+            "group": f"c{k}",
+            "reference.anger": share,
+            "prediction.anger": a,
+            "reference.boredom": share,
+            "prediction.boredom": b,
+        }
+        for k, (share, a, b) in enumerate(values)
+    ]
+    own = {"task": "regression", "targets": ["anger", "boredom"], "classes": None, "prior": {"anger": 0, "boredom": 0}}
+    write_run(rows, experiment=experiment, folds=1, **{**own, **fields})
+
+
+def test_runs_are_paired_by_name_and_dead_outputs_count_as_zero(tmp_path: Path, write_run: Any) -> None:
+    """1 2 3 4 against 1 2 4 3 has the correlation .8, against 2 1 4 3 .6."""
+    write(write_run, "paper2/hubert-arch1", [1, 2, 4, 3], [0, 0, 0, 0])
+    write(write_run, "paper2/hubert-arch2", [2, 1, 4, 3], [1, 2, 3, 4], incomplete=True)
+    write(write_run, "paper2/faithful-hubert-arch2", [4, 3, 2, 1], [1, 2, 3, 4])
+    write(write_run, "paper2/transformer", [1, 2, 3, 4], [1, 2, 3, 4])
+    alone, hubert = sorted(pairs(evaluate_runs([tmp_path / "runs"])), key=lambda pair: pair.name)
+    assert hubert.name == "paper2/hubert" and alone.name == "paper2/faithful-hubert"
+    assert hubert.arch1 == pytest.approx({"anger": 0.8, "boredom": 0.0})
+    assert hubert.arch2 == pytest.approx({"anger": 0.6, "boredom": 1.0})
+    assert [*hubert.averages.values()] == pytest.approx([0.4, 0.8, 0.9])
+    assert alone.arch1 == {} and alone.arch2 == pytest.approx({"anger": -1.0, "boredom": 1.0})
+    dead, marked = hubert.notes
+    assert "dead_output" in dead and "arch1 boredom" in dead and marked == "arch2 is marked: incomplete"
+    tables = emotion_share_tables([alone, hubert])
+    assert f"paper2/hubert: {marked}." in tables[-1].text()
+
+
+def test_an_architecture_whose_outputs_are_all_dead_is_told(tmp_path: Path, write_run: Any) -> None:
+    write(write_run, "hubert-arch1", [1, 2, 4, 3], [1, 2, 3, 4])
+    write(write_run, "hubert-arch2", [0, 0, 0, 0], [0, 0, 0, 0])
+    (pair,) = pairs(evaluate_runs([tmp_path / "runs"]))
+    assert pair.averages["mean_arch1"] == pytest.approx(0.9)
+    assert np.isnan(pair.averages["mean_arch2"]) and np.isnan(pair.averages["mean_best_of"])
+    assert pair.notes == ("arch2 has no average: dead_output: the prediction is constant",)

@@ -1,0 +1,352 @@
+"""Late fusion against loops over single utterances, and as experiments on a cache."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from emocache.cache import Cache, EmocacheError
+from emocache.evaluate.results import group
+from emocache.evaluate.runs import discover
+from emocache.evaluate.scoring import evaluate_result
+from emocache.train.fusion import (
+    Aligned,
+    Columns,
+    align,
+    fit_weights,
+    fused_score,
+    fused_table,
+    majority,
+    weighted,
+)
+from emocache.train.fusion_plan import FusionPlan
+from emocache.train.planning import Request, carry_out
+from emocache.train.reading import load_experiment
+
+from .conftest import EXPERIMENT, FRAME_EXPERIMENT
+
+if TYPE_CHECKING:
+    from .conftest import Toy
+
+CLASSES = ("a", "b", "c")
+CLASSIFICATION = Columns("classification", CLASSES)
+FRAMES = Columns("frame_regression", ("valence",))
+
+
+def row(id_: str, missing: bool = False, **values: Any) -> dict[str, Any]:
+    known = dict.fromkeys(("speaker", "session", "culture", "gender"), "x")
+    return {"corpus": "toys", "id": id_, **known, "group": "x", "missing": missing, **values}
+
+
+def guess(id_: str, shares: Any, missing: bool = False, reference: str = "a") -> dict[str, Any]:
+    return row(
+        id_, missing, reference=reference, **{f"prob.{c}": float(p) for c, p in zip(CLASSES, shares, strict=True)}
+    )
+
+
+def put(*members: list[dict[str, Any]], columns: Columns = CLASSIFICATION) -> Aligned:
+    tables = [pa.Table.from_pylist(rows) for rows in members]
+    return align(tables, [f"m{k}" for k in range(len(tables))], columns)
+
+
+def random_members(members: int, rows: int) -> list[list[dict[str, Any]]]:
+    """Each member misses some rows, marked or not there at all; no row is missed by all."""
+    rng = np.random.default_rng(0)
+    tables = []
+    for m in range(members):
+        table = []
+        for k in range(rows):
+            missing = k % members != m and rng.random() < 0.4
+            if not missing or rng.random() < 0.5:
+                table.append(guess(f"u{k}", rng.dirichlet(np.ones(3)), missing, CLASSES[k % 3]))
+        tables.append([table[i] for i in rng.permutation(len(table))])
+    return tables
+
+
+def of(rows: list[dict[str, Any]], id_: str) -> np.ndarray[Any, Any] | None:
+    """A member's probabilities of one utterance where it has features."""
+    found = [r for r in rows if r["id"] == id_ and not r["missing"]]
+    return np.array([found[0][f"prob.{c}"] for c in CLASSES]) if found else None
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.2, 0.5, 0.3), (0.0, 1.0, 0.0)])
+def test_weighted_mean_of_the_members_that_are_there(weights: tuple[float, ...]) -> None:
+    members = random_members(3, 60)
+    aligned = put(*members)
+    fused = weighted(aligned, weights)
+    for id_, found in zip(aligned.rows["id"].to_pylist(), fused, strict=True):
+        there = [(w, p) for w, rows in zip(weights, members, strict=True) if (p := of(rows, id_)) is not None]
+        if not sum(w for w, _ in there):
+            there = [(1.0, p) for _, p in there]
+        expected = sum(w * p for w, p in there) / sum(w for w, _ in there)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert not aligned.missing.any() and len(fused) == 60
+
+
+def test_vote_is_the_majority_and_ties_go_to_the_mean_probability() -> None:
+    members = random_members(4, 200)
+    aligned = put(*members)
+    ties = 0
+    for id_, found in zip(aligned.rows["id"].to_pylist(), majority(aligned), strict=True):
+        there = [p for rows in members if (p := of(rows, id_)) is not None]
+        counts = [sum(int(p.argmax()) == c for p in there) for c in range(3)]
+        best = [c for c in range(3) if counts[c] == max(counts)]
+        ties += len(best) > 1
+        mean = np.mean(there, axis=0)
+        assert found.argmax() == max(best, key=lambda c: mean[c])
+        assert found.sum() == pytest.approx(1)
+    assert ties > 20
+    two_to_one = put(*([guess("u", p)] for p in ([0.4, 0.35, 0.25], [0.4, 0.35, 0.25], [0.0, 1.0, 0.0])))
+    assert majority(two_to_one)[0].argmax() == 0 and weighted(two_to_one, [1, 1, 1])[0].argmax() == 1
+
+
+def test_a_row_that_all_members_miss_keeps_the_prior() -> None:
+    prior = [0.2, 0.5, 0.3]
+    aligned = put([guess("u", prior, True), guess("v", [1, 0, 0])], [guess("v", [0, 0, 1]), guess("u", prior, True)])
+    for fused in (weighted(aligned, [0.9, 0.1]), majority(aligned)):
+        table = fused_table("test", aligned, fused).to_pylist()
+        assert [(r["id"], r["missing"]) for r in table] == [("u", True), ("v", False)]
+        assert [table[0][f"prob.{c}"] for c in CLASSES] == pytest.approx(prior) and table[0]["prediction"] == "b"
+
+
+def test_frames_are_fused_stamp_by_stamp() -> None:
+    lengths = [3, 1, 4]
+    stamps = {f"u{k}": np.arange(n) * 0.1 for k, n in enumerate(lengths)}
+
+    def member(seed: int, lacks: str) -> list[dict[str, Any]]:
+        rng = np.random.default_rng(seed)
+        return [row(i, i == lacks, times=t.tolist(), **{"reference.valence": (t * 2).tolist(),
+                    "prediction.valence": rng.normal(size=len(t)).tolist()}) for i, t in stamps.items()]  # fmt: skip
+
+    one, two = member(0, "u0"), member(1, "u2")[::-1]
+    aligned = put(one, two, columns=FRAMES)
+    table = fused_table("test", aligned, weighted(aligned, [0.6, 0.4]))
+    for number, found in enumerate(table.to_pylist()):
+        a = one[number]["prediction.valence"]
+        b = next(r for r in two if r["id"] == found["id"])["prediction.valence"]
+        expected = {"u0": b, "u2": a}.get(found["id"], [0.6 * x + 0.4 * y for x, y in zip(a, b, strict=True)])
+        assert found["prediction.valence"] == pytest.approx(expected)
+        assert found["times"] == one[number]["times"] and found["reference.valence"] == one[number]["reference.valence"]
+
+
+def test_weights_fitted_are_the_best_tenths() -> None:
+    """Against a loop over equal weights and all tenths; and they find the member that is right."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(400, 1))
+    columns = Columns("regression", ("valence",))
+
+    def member(noise: float) -> list[dict[str, Any]]:
+        rows = []
+        for k, (y,) in enumerate(truth):
+            values: dict[str, Any] = {"reference.valence": y, "prediction.valence": y + rng.normal() * noise}
+            rows.append(row(f"u{k}", **values))
+        return rows
+
+    aligned = put(member(0.5), member(0.4), member(3.0), columns=columns)
+    weights, best = fit_weights(aligned, "ccc")
+    tenths = [(a / 10, b / 10, (10 - a - b) / 10) for a in range(11) for b in range(11 - a)]
+    scores = [fused_score(aligned, weighted(aligned, w), "ccc") for w in [(1 / 3,) * 3, *tenths]]
+    assert best == max(scores) and sum(weights) == pytest.approx(1)
+    assert weights[1] > weights[0] > weights[2]
+    same = put(member(0.0), member(0.0), columns=columns)
+    assert fit_weights(same, "rmse")[0] == (0.5, 0.5)
+
+
+def test_other_references_of_an_utterance_are_told() -> None:
+    with pytest.raises(EmocacheError, match=r"'m1' has another reference of toys/u than the others; give all the same"):
+        put([guess("u", [1, 0, 0])], [guess("u", [1, 0, 0], reference="b")])
+
+
+# As experiments.
+
+MEMBERS = {"probe": EXPERIMENT, "gru": EXPERIMENT.replace('kind = "probe"', 'kind = "recurrent"\nhidden = 4')}
+
+
+class Fusing:
+    """Writes members and fusions beside each other, and carries them out."""
+
+    def __init__(self, toy: "Toy", cache: Cache, members: dict[str, str]) -> None:
+        self.toy = toy
+        self.runs = toy.folder / "runs"
+        self.cache = cache
+        for name, text in members.items():
+            toy.experiment(text, name)
+
+    def plan(self, fusion: str, *overrides: str, folds: tuple[int, ...] = ()) -> FusionPlan:
+        path = self.toy.experiment(f'description = "d"\n[fusion]\n{fusion}\n', "fused")
+        request = Request(self.cache, ["toys"], self.runs, ["training.epochs=2", *overrides], folds)
+        plan = request.plan(request.experiment(path))
+        assert isinstance(plan, FusionPlan)
+        return plan
+
+    def lines(self, fusion: str, *overrides: str, folds: tuple[int, ...] = (), dry_run: bool = False) -> list[str]:
+        return list(carry_out(self.plan(fusion, *overrides, folds=folds), 1, dry_run))
+
+    def table(self, name: str, run: str = "fold1-seed0") -> dict[tuple[str, str], dict[str, Any]]:
+        """{(part, id): row} of the only setting of an experiment."""
+        (folder,) = (self.runs / name / "toys").glob(f"*/{run}")
+        return {(r["part"], r["id"]): r for r in pq.read_table(folder / "predictions.parquet").to_pylist()}
+
+    def record(self, run: str = "fold1-seed0") -> dict[str, Any]:
+        (folder,) = (self.runs / "fused/toys").glob(f"*/{run}")
+        return dict(json.loads((folder / "run.json").read_text()))
+
+
+@pytest.fixture
+def fusing(toy: "Toy") -> Fusing:
+    return Fusing(toy, toy.cache(failures=["spk3_1"]), MEMBERS)
+
+
+AVERAGE = 'members = ["probe", "gru"]'
+
+
+def test_a_fusion_trains_its_members_once_and_is_a_run_like_any_other(fusing: Fusing) -> None:
+    lines = fusing.lines(AVERAGE, "seeds=[0, 1]")
+    assert [line.split(":")[0] for line in lines if "reused" in line] == [
+        "6 trained, 0 reused", "6 trained, 0 reused", "6 fused, 0 reused"
+    ]  # fmt: skip
+    again = fusing.lines(AVERAGE, "seeds=[0, 1]")
+    assert [line.split(":")[0] for line in again if "reused" in line][-1] == "0 fused, 6 reused"
+    (folder,) = (fusing.runs / "fused/toys").iterdir()
+    assert sorted(p.name for p in (folder / "fold2-seed1").iterdir()) == ["predictions.parquet", "run.json"]
+    fused, probe, gru = (fusing.table(name, "fold1-seed1") for name in ("fused", "probe", "gru"))
+    assert set(fused) == set(probe) == set(gru)
+    for key, found in fused.items():
+        for name in ("angry", "happy", "sad"):
+            assert found[f"prob.{name}"] == pytest.approx((probe[key][f"prob.{name}"] + gru[key][f"prob.{name}"]) / 2)
+        assert found["reference"] == probe[key]["reference"] and found["missing"] == probe[key]["missing"]
+    record = fusing.record()
+    assert record["coverage"] == {"test": 12, "predicted": 11, "missing": ["toys/spk3_1"]}
+    assert record["seed"] == 0 and [stream["name"] for stream in record["streams"]] == ["toy"]
+    assert set(record["config"]["members"]) == {"probe", "gru"} and "weights" not in lines[-2]
+
+    results = {result.first.experiment: result for result in group(discover([fusing.runs]))}
+    assert set(results) == {"fused", "probe", "gru"} and not results["fused"].missing_runs
+    accuracy = evaluate_result(results["fused"]).metrics["accuracy"].pooled
+    hits = [[r["reference"] == r["prediction"] for fold in range(3) for (part, _), r in
+             fusing.table("fused", f"fold{fold}-seed{seed}").items() if part == "test"] for seed in (0, 1)]  # fmt: skip
+    assert accuracy == pytest.approx(np.mean(hits))
+
+
+def test_an_ensemble_over_seeds_is_one_run_a_fold(fusing: Fusing) -> None:
+    fusing.toy.experiment(MEMBERS["gru"].replace("[protocol]", "seeds = [0, 3]\n[protocol]", 1), "gru")
+    lines = fusing.lines(f"{AVERAGE}\nover_seeds = true")
+    assert lines[-1].startswith("3 fused") and "each the mean over its seeds" in "\n".join(lines)
+    fused, probe = fusing.table("fused"), fusing.table("probe")
+    seeds = [fusing.table("gru", f"fold1-seed{seed}") for seed in (0, 3)]
+    for key, found in fused.items():
+        gru = np.mean([one[key]["prob.sad"] for one in seeds])
+        assert found["prob.sad"] == pytest.approx((gru + probe[key]["prob.sad"]) / 2)
+    with pytest.raises(EmocacheError, match=r"'probe' and 'gru' differ in seeds \(or set fusion.over_seeds = true\)"):
+        fusing.plan(AVERAGE)
+
+
+def test_weights_and_votes(fusing: Fusing) -> None:
+    fitted = fusing.lines(f'{AVERAGE}\nrule = "weighted"\nweights = "validation"')
+    weights = fusing.record()["selection"]["chosen"]["weights"]
+    assert sum(weights) == pytest.approx(1) and "weights" in fitted[-2]
+    fused, probe, gru = (fusing.table(name) for name in ("fused", "probe", "gru"))
+    for key, found in fused.items():
+        if not found["missing"]:
+            expected = weights[0] * probe[key]["prob.sad"] + weights[1] * gru[key]["prob.sad"]
+            assert found["prob.sad"] == pytest.approx(expected)
+    settings = {fusing.plan(AVERAGE, *more).setting for more in (
+        [], ["fusion.rule=vote"], ["fusion.rule=weighted", "fusion.weights=[1, 3]"], ["training.learning_rate=0.5"],
+        ["fusion.over_seeds=true"], ["fusion.over_seeds=true", "seeds=[0, 1]"])}  # fmt: skip
+    assert len(settings) == 6
+    assert any("0 trained, 3 reused" in line for line in fusing.lines(AVERAGE, "fusion.rule=vote"))
+
+
+def test_a_modality_that_is_absent_leaves_the_others(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    cache = toy.cache(corpus, failures=["spk3_1"])
+    toy.streams(cache, corpus, ["slow"])
+    fusing = Fusing(toy, cache, {**MEMBERS, "gru": MEMBERS["gru"].replace('["toy"]', '["slow"]')})
+    fusing.lines(AVERAGE, folds=(1,))
+    fused, probe, gru = (fusing.table(name) for name in ("fused", "probe", "gru"))
+    assert any(row["missing"] for row in gru.values())
+    for key, found in fused.items():
+        there = [own[key] for own in (probe, gru) if key in own and not own[key]["missing"]]
+        assert found["missing"] == (not there)
+        if there:
+            assert found["prob.happy"] == pytest.approx(np.mean([own["prob.happy"] for own in there]))
+    record = fusing.record()
+    assert record["coverage"]["missing"] == [
+        f"toys/{i}" for (part, i), r in fused.items() if part == "test" and r["missing"]
+    ]
+    assert [stream["name"] for stream in record["streams"]] == ["toy", "slow"]
+
+
+def test_frame_wise_members(toy: "Toy") -> None:
+    gru = FRAME_EXPERIMENT.replace('kind = "probe"', 'kind = "recurrent"\nhidden = 4')
+    fusing = Fusing(toy, toy.cache(), {"probe": FRAME_EXPERIMENT, "gru": gru})
+    lines = fusing.lines(f'{AVERAGE}\nrule = "weighted"\nweights = [0.4, 0.6]', folds=(1,))
+    assert lines[-1].startswith("1 fused") and [path.name for path in fusing.runs.rglob("fold*")] == ["fold1-seed0"] * 3
+    fused, one, two = (fusing.table(name) for name in ("fused", "probe", "gru"))
+    for key, found in fused.items():
+        a, b = (np.array(own[key]["prediction.valence"]) for own in (one, two))
+        assert found["prediction.valence"] == pytest.approx(0.4 * a + 0.6 * b)
+    (result,) = (r for r in group(discover([fusing.runs])) if r.first.experiment == "fused")
+    assert "ccc.valence" in evaluate_result(result).metrics
+
+
+@pytest.mark.parametrize(
+    ("fusion", "overrides", "message"),
+    [
+        ('members = ["probe"]', [], "fusion.members: .*at least 2"),
+        ('members = ["probe", "probe"]', [], "members names an experiment twice"),
+        ('members = ["probe", "gruu"]', [], r"fusion.members: 'gruu' is neither beside it nor .*did you mean 'gru'\?"),
+        ('members = ["probe", "fused"]', [], "'fused' is a fusion itself"),
+        (f'{AVERAGE}\nrule = "weighted"', [], 'rule = "weighted" needs weights'),
+        (f"{AVERAGE}\nweights = [1, 2]", [], 'rule = "weighted" needs weights'),
+        (f'{AVERAGE}\nrule = "weighted"\nweights = [1, 2, 3]', [], "2 members need as many weights"),
+        (f'{AVERAGE}\nrule = "weighted"\nweights = "valid"', [], "fusion.weights: .*'validation'"),
+        (f'{AVERAGE}\nrool = "vote"', [], r"unknown setting 'fusion.rool'; did you mean 'fusion.rule'\?"),
+        (AVERAGE, ["fusion.rule=mean"], r"fused.toml \(--set\): fusion.rule: Input should be 'average', 'weighted'"),
+        (f"{AVERAGE}\n[head]\nkind='probe'", [], "unknown setting 'head' of a fusion"),
+        (AVERAGE, ["head.pooling=mean_std", "head.zzz=1"], "probe.toml .*unknown setting 'head.zzz'"),
+        (
+            'members = ["probe", "frames"]',
+            [],
+            "'probe' and 'frames' differ in task: classification and frame_regression",
+        ),
+        ('members = ["probe", "two"]', [], "differ in targets: .*emotion.* and .*intensity"),
+        (
+            'members = ["probe", "random"]',
+            [],
+            "differ in folds, that is protocol: group_folds, 3 of .* random_folds, 3 of",
+        ),
+        ('members = ["probe", "loss"]\nrule = "weighted"\nweights = "validation"', [], "differ in selection.metric"),
+        ('members = ["frames", "frames2"]\nrule = "vote"', [], "rule 'vote' counts classes"),
+    ],
+)
+def test_mistakes_are_told(toy: "Toy", fusion: str, overrides: list[str], message: str) -> None:
+    others = {
+        "frames": FRAME_EXPERIMENT,
+        "frames2": FRAME_EXPERIMENT,
+        "two": EXPERIMENT.replace('["emotion"]', '["intensity"]\nthreshold = "median"'),
+        "random": EXPERIMENT.replace("group_folds", "random_folds"),
+        "loss": EXPERIMENT + '[selection]\nmetric = "loss"\n',
+    }
+    fusing = Fusing(toy, toy.cache(), MEMBERS | others)
+    with pytest.raises(EmocacheError, match=message) as caught:
+        fusing.plan(fusion, *overrides)
+    assert "fused.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_dry_run_of_a_fusion_writes_nothing(fusing: Fusing) -> None:
+    lines = fusing.lines(AVERAGE, dry_run=True)
+    assert lines[-1] == "runs: 3 to fuse, 0 stored already" and not fusing.runs.exists()
+
+
+def test_a_fusion_has_no_head(fusing: Fusing) -> None:
+    from emocache.train.reading import load_settings
+
+    path = Path(fusing.toy.experiment(f"[fusion]\n{AVERAGE}", "fused"))
+    assert load_experiment(str(path)).path == path
+    with pytest.raises(EmocacheError, match="fuses stored predictions and has no head of its own; name one of its"):
+        load_settings(str(path))

@@ -1,0 +1,68 @@
+"""The table of systems: complete, true to the files, and printed as docs/systems.md."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import emocache
+from emocache.train.reading import experiment_names
+from emocache.train.systems import PAPERS, Systems, markdown, read_systems
+
+ROOT = Path(emocache.__file__).parent
+GENERATE = "python -m emocache.train.systems > docs/systems.md"
+
+
+@pytest.fixture(scope="module")
+def systems() -> Systems:
+    return read_systems()
+
+
+def missing_rows(systems: Systems, models: str) -> list[int]:
+    """Numbered rows of the section "Systems and rows that must work" that no entry has."""
+    section = re.split(r"^# 11\. ", models, flags=re.MULTILINE)[1]
+    wanted = [int(number) for number in re.findall(r"^ (\d+) ", section, flags=re.MULTILINE)]
+    assert wanted == list(range(1, 18))
+    return [number for number in wanted if number not in {row.number for row in systems.row}]
+
+
+def test_the_page_is_up_to_date(systems: Systems) -> None:
+    assert (ROOT / "docs/systems.md").read_text(encoding="utf-8") == markdown(systems), f"run `{GENERATE}`"
+
+
+def test_it_prints_the_page() -> None:
+    command = [sys.executable, "-P", "-m", "emocache.train.systems"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert done.stdout == markdown(read_systems())
+
+
+def test_every_experiment_is_mentioned_and_exists(systems: Systems) -> None:
+    assert sorted(systems.mentioned) == experiment_names()
+    rows = {name for row in systems.row for name in row.experiments}
+    assert not rows & set(systems.beyond) and len(set(systems.beyond)) == len(systems.beyond)
+
+
+def test_every_test_exists(systems: Systems) -> None:
+    assert not [row.test for row in systems.row if row.test and not (ROOT / row.test).is_file()]
+
+
+def test_every_row_is_trained_and_tested_or_made_of_predictions(systems: Systems) -> None:
+    trained = [row for row in systems.row if row.status != "evaluate"]
+    assert not [row.row for row in trained if not row.experiments or not row.test]
+
+
+def test_every_numbered_row_of_the_specification_is_there(systems: Systems, shared: Callable[[str], Path]) -> None:
+    models = shared("spec/models.md").read_text(encoding="utf-8")
+    assert missing_rows(systems, models) == []
+    fewer = systems.model_copy(update={"row": tuple(row for row in systems.row if row.number != 12)})
+    assert missing_rows(fewer, models) == [12]
+
+
+def test_the_page_has_a_line_for_every_row(systems: Systems) -> None:
+    page = markdown(systems)
+    for row in systems.row:
+        assert f"| {row.number} | {row.table} | " in page
+    assert all(f"## Paper {paper}: " in page for paper in PAPERS)

@@ -1,0 +1,27 @@
+"""Batch normalisation that padding has no part in."""
+
+import torch
+
+
+class MaskedBatchNorm(torch.nn.BatchNorm1d):
+    """Batch normalisation over the batch and its valid frames (Ioffe & Szegedy 2015, algorithms 1 and 2).
+
+    The running statistics are of valid frames too. Built as `MaskedBatchNorm(C)`.
+    """
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Normalise each channel.
+
+        Args:
+            frames: (B, T, C) float32, or (B, T, C, W) where a frame has W values a channel.
+            mask: (B, T) bool.
+
+        Returns:
+            The shape of `frames`; zeros where the mask is false.
+
+        Raises:
+            ValueError: in training, where a channel has a single valid value: it has no variance.
+        """
+        normalised = torch.zeros_like(frames)
+        normalised[mask] = super().forward(frames[mask])
+        return normalised

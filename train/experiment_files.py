@@ -1,0 +1,181 @@
+"""Experiments as TOML files: where they are, what they extend, and which file set which value."""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..cache import EmocacheError
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+SYSTEMS = EXPERIMENTS / "systems.toml"  # the rows of the papers' tables; no experiment
+
+_WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
+
+
+@dataclass(frozen=True)
+class ExperimentFile:
+    """An experiment as it is written, with what it extends and with overrides, not validated yet.
+
+    Attributes:
+        name: its path under train/experiments without the ending, or the file's stem. path: of its file.
+        values: the merged tables.
+        origins: {dotted key: the file that set it, or `--set`}.
+    """
+
+    name: str
+    path: Path
+    values: dict[str, Any]
+    origins: Mapping[str, str]
+
+    def place(self, key: str) -> str:
+        """The file to mend where a setting is wrong; of a setting that no file names, the experiment's own."""
+        while key:
+            if key in self.origins:
+                origin = self.origins[key]
+                return origin if origin == str(self.path) else f"{self.path} ({origin})"
+            key = key.rpartition(".")[0]
+        return str(self.path)
+
+
+def experiment_names() -> list[str]:
+    """Every experiment under train/experiments, such as `probe` and `paper4/camulenet`."""
+    files = (path for path in EXPERIMENTS.rglob("*.toml") if not path.name.startswith("_") and path != SYSTEMS)
+    return sorted(_name(path) for path in files)
+
+
+def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> ExperimentFile:
+    """Read an experiment's file and those it extends.
+
+    Args:
+        experiment: a name under train/experiments, or the path of a TOML file.
+        overrides: `dotted.key=value`, the value as in TOML; what is no TOML value is taken as text.
+
+    Raises:
+        EmocacheError: no such experiment (the nearest one is named), a file that is no TOML, or that extends itself.
+    """
+    path = _find(experiment)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, part in _parts(path, ()):
+        values = merge({k: v for k, v in values.items() if not (k in _WHOLE and k in part)}, part)
+        origins |= dict.fromkeys(flatten(part), str(origin))
+    for key, value in (_override(text) for text in overrides):
+        values = {**values, "search": value} if key == "search" else merge(values, nested(key, value))
+        origins |= {key: "--set", **dict.fromkeys(flatten(nested(key, value)), "--set")}
+    return ExperimentFile(_name(path), path, values, origins)
+
+
+def sweep_override(sweep: str) -> str:
+    """`KEY=[v1, v2]` as the override that adds it to `[search]`; EmocacheError where it is no list."""
+    value = _override(sweep)[1]
+    if not isinstance(value, list) or not value:
+        raise EmocacheError(f"--sweep {sweep!r} is not KEY=[VALUE, ...], such as head.hidden=[64, 128]")
+    return f"search.{sweep.strip()}"
+
+
+def beside(path: Path, name: str, setting: str) -> Path:
+    """The file that another one names: beside it, or a shipped one. Names with an underscore are parts of experiments.
+
+    Args:
+        path: the file that names it. name: as it stands there. setting: where it stands, for errors.
+
+    Raises:
+        EmocacheError: there is none; the nearest experiment is named.
+    """
+    candidates = (path.parent / f"{name}.toml", EXPERIMENTS / f"{name}.toml", path.parent / name)
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        near = nearest(name, experiment_names())
+        hint = f"did you mean {near!r}? " if near else ""
+        raise EmocacheError(f"{setting} {name!r} is neither beside it nor under {EXPERIMENTS}; {hint}give the"
+                            " name of an experiment, or the path of its file")  # fmt: skip
+    return found
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, table by table; a head of another kind replaces the old one."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and not (key == "head" and _other_kind(old, value)):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def nested(dotted: str, value: Any) -> dict[str, Any]:
+    """The tables that a dotted key and its value stand for."""
+    for key in reversed(dotted.split(".")):
+        value = {key: value}
+    return value  # type: ignore[no-any-return]
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted key: value} of nested tables."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def key_of(override: str) -> str:
+    """The dotted key of `dotted.key=value`."""
+    return _override(override)[0]
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """What a misspelt name probably meant."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
+
+
+def _override(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise EmocacheError(f"--set {override!r} is not KEY=VALUE, such as training.epochs=20")
+    try:
+        return key.strip(), tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
+
+
+def _name(path: Path) -> str:
+    inside = path.is_relative_to(EXPERIMENTS)
+    return path.relative_to(EXPERIMENTS).with_suffix("").as_posix() if inside else path.stem
+
+
+def _find(experiment: str) -> Path:
+    shipped = experiment_names()
+    if experiment in shipped:
+        return EXPERIMENTS / f"{experiment}.toml"
+    if experiment.endswith(".toml"):
+        if Path(experiment).is_file():
+            return Path(experiment)
+        raise EmocacheError(f"experiment file {experiment!r} does not exist")
+    near = nearest(experiment, shipped)
+    hint = f"did you mean {near!r}? There are" if near else "there are"
+    raise EmocacheError(f"no experiment {experiment!r}; {hint}: {', '.join(shipped)}; or give the path of a .toml file")
+
+
+def _parts(path: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(file, its own tables) of everything that a file extends, in the order in which they are merged; itself last."""
+    if path in below:
+        raise EmocacheError(f"experiment {path.stem!r} extends itself: {' -> '.join(p.stem for p in (*below, path))}")
+    try:
+        own = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EmocacheError(f"{path}: not a TOML file: {error}") from error
+    bases = own.pop("extends", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise EmocacheError(f"{path}: extends is {bases!r}; give the name of an experiment, or a list of names")
+    for base in bases:
+        yield from _parts(beside(path, base, f"{path}: extends"), (*below, path))
+    yield path, own
+
+
+def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "kind" in new and new["kind"] != old.get("kind")

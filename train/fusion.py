@@ -1,0 +1,220 @@
+"""Late fusion: the stored predictions of several experiments as one (models.md 5.2, 5.4)."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from ..cache import EmocacheError
+from .selection import Score, score
+from .tables import Names, Table
+
+Values = npt.NDArray[np.float64]
+
+_STEPS = 10  # of the grid of weights: tenths
+_KEYS = ("corpus", "id", "speaker", "session", "culture", "gender", "group")
+
+
+class FusionTable(Table):
+    """`[fusion]`: experiments whose predictions become one."""
+
+    members: Annotated[Names, Field(min_length=2)]  # experiments with a head
+    rule: Literal["average", "weighted", "vote"] = "average"  # vote: the class most members name
+    weights: Literal["validation"] | tuple[Annotated[float, Field(ge=0)], ...] | None = None  # in the order of members
+    over_seeds: bool = False  # a member is the mean over its seeds; one run a fold
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.members)) < len(self.members):
+            raise ValueError("members names an experiment twice; name each once")
+        if (self.rule == "weighted") != (self.weights is not None):
+            raise ValueError(
+                'rule = "weighted" needs weights, one for each member or "validation"; other rules have none'
+            )
+        if isinstance(self.weights, tuple) and (len(self.weights) != len(self.members) or not sum(self.weights)):
+            raise ValueError(f"weights: {len(self.members)} members need as many weights, not all of them 0")
+        return self
+
+
+class FusionSettings(Table):
+    """An experiment that fuses others; read it with `reading.load_experiment`."""
+
+    description: str = ""
+    fusion: FusionTable
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a task's values stand in predictions.parquet: K values a sample."""
+
+    task: str
+    names: tuple[str, ...]  # classes, or targets
+
+    @property
+    def values(self) -> list[str]:
+        """The K columns that are fused."""
+        prefix = "prob" if self.task == "classification" else "prediction"
+        return [f"{prefix}.{name}" for name in self.names]
+
+    @property
+    def truth(self) -> list[str]:
+        """The columns in which the members must agree."""
+        if self.task == "classification":
+            return ["reference"]
+        return [*(["times"] if self.per_frame else []), *(f"reference.{name}" for name in self.names)]
+
+    @property
+    def per_frame(self) -> bool:
+        """Whether a row holds as many samples as it has label stamps."""
+        return self.task == "frame_regression"
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Predictions of M members beside each other: n rows with N samples in all, which are the rows or their stamps.
+
+    Attributes:
+        rows: keys and references of the n rows, each from the first member that has it.
+        values: (M, N, K) probabilities or values. usable: (M, N) bool, what counts: where a member has no features the
+            others do; where none has, the prior of those that score it so.
+        missing: (n,) bool, no member has features. offsets: (n + 1,) samples of each row.
+    """
+
+    columns: Columns
+    rows: pa.Table
+    values: Values
+    usable: npt.NDArray[np.bool_]
+    missing: npt.NDArray[np.bool_]
+    offsets: npt.NDArray[np.int64]
+
+    @property
+    def references(self) -> npt.NDArray[Any]:
+        """(N,) class numbers, or (N, K) values."""
+        if self.columns.task == "classification":
+            found = pc.index_in(self.rows["reference"], value_set=pa.array(self.columns.names, pa.string()))
+            return np.asarray(found.to_numpy(), np.int64)
+        return np.stack([_flat(self.rows[f"reference.{name}"]) for name in self.columns.names], axis=1)
+
+
+def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) -> Aligned:
+    """Put the members' rows of one part beside each other.
+
+    Args:
+        tables: rows of predictions.parquet of each member. members: their names, for errors.
+        columns: what they predict.
+
+    Raises:
+        EmocacheError: two members have different references or label stamps of an utterance.
+    """
+    common = [*_KEYS, *columns.truth]
+    keys = [list(zip(t["corpus"].to_pylist(), t["id"].to_pylist(), strict=True)) for t in tables]
+    number: dict[tuple[str, str], int] = {}
+    for key in itertools.chain(*keys):
+        number.setdefault(key, len(number))
+    everything = pa.concat_tables([table.select(common) for table in tables])
+    first = np.unique([number[key] for key in itertools.chain(*keys)], return_index=True)[1]
+    rows = everything.take(pa.array(first, pa.int64()))
+    lengths = _lengths(rows, columns)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    values = np.zeros((len(tables), int(offsets[-1]), len(columns.names)))
+    there, seen = (np.zeros((len(tables), len(number)), bool) for _ in range(2))
+    for m, (table, own) in enumerate(zip(tables, keys, strict=True)):
+        at = np.array([number[key] for key in own], np.int64)
+        _check_same(table.select(common), rows.take(pa.array(at)), columns, members[m])
+        samples = np.concatenate([np.zeros(0, np.int64), *(np.arange(offsets[i], offsets[i + 1]) for i in at)])
+        values[m, samples] = np.stack([_flat(table[name]) for name in columns.values], axis=1)
+        seen[m, at] = True
+        there[m, at] = ~np.asarray(table["missing"].to_numpy(), bool)
+    missing = np.logical_not(there.any(axis=0))
+    usable = np.where(missing, seen, there)
+    return Aligned(columns, rows, values, np.repeat(usable, lengths, axis=1), missing, offsets)
+
+
+def weighted(aligned: Aligned, weights: Sequence[float]) -> Values:
+    """(N, K) weighted mean over the members that count; where all of those weigh nothing, their plain mean."""
+    share = np.asarray(weights, np.float64)[:, None] * aligned.usable
+    share = np.where(share.sum(axis=0) > 0, share, aligned.usable)
+    return np.asarray(np.einsum("mn,mnk->nk", share / share.sum(axis=0), aligned.values))
+
+
+def majority(aligned: Aligned) -> Values:
+    """(N, C) mean probabilities of the members that vote for the class with the most votes, which is their largest.
+
+    Of classes with equally many votes the one with the highest mean probability over all members is chosen.
+    """
+    votes = np.eye(len(aligned.columns.names))[aligned.values.argmax(axis=2)] * aligned.usable[:, :, None]
+    counts = votes.sum(axis=0)
+    mean = weighted(aligned, [1.0] * len(aligned.values))
+    chosen = np.where(counts == counts.max(axis=1, keepdims=True), mean, -1.0).argmax(axis=1)
+    winners = votes[:, np.arange(len(chosen)), chosen]
+    return np.asarray(np.einsum("mn,mnk->nk", winners / winners.sum(axis=0), aligned.values))
+
+
+def fit_weights(aligned: Aligned, metric: str) -> tuple[tuple[float, ...], Score]:
+    """The weights with the best score on these rows, and it: equal ones, or tenths that add up to 1.
+
+    Of equally good ones the first are taken; equal weights come first.
+    """
+    grid = _simplex(len(aligned.values))
+    scored = ((weights, fused_score(aligned, weighted(aligned, weights), metric)) for weights in grid)
+    return max(scored, key=lambda found: found[1])
+
+
+def fused_score(aligned: Aligned, fused: Values, metric: str) -> Score:
+    """The declared metric of (N, K) values; the loss that decides between equals is that of probabilities, or MSE."""
+    references = aligned.references
+    logs = np.log(np.maximum(fused, 1e-12))
+    if aligned.columns.task == "classification":
+        loss = -logs[np.arange(len(fused)), references].mean()
+        return score(metric, references, fused.argmax(axis=1), float(loss))
+    if aligned.columns.task == "distribution":
+        return score(metric, references, fused, float(-(references * logs).sum(axis=1).mean()))
+    return score(metric, references, fused, float(np.mean((fused - references) ** 2)))
+
+
+def fused_table(part: str, aligned: Aligned, fused: Values) -> pa.Table:
+    """Rows of predictions.parquet."""
+    columns, rows = aligned.columns, aligned.rows
+    table = {"part": pa.array([part] * len(rows), pa.string()), **{key: rows[key] for key in _KEYS}}
+    table |= {"missing": pa.array(aligned.missing), **{name: rows[name] for name in columns.truth}}
+    if columns.task == "classification":
+        table["prediction"] = pa.array([columns.names[best] for best in fused.argmax(axis=1)], pa.string())
+    for name, values in zip(columns.values, fused.T, strict=True):
+        column = pa.array(values)
+        offsets = pa.array(aligned.offsets, pa.int32())
+        table[name] = pa.ListArray.from_arrays(offsets, column) if columns.per_frame else column
+    return pa.table(table)
+
+
+def _simplex(members: int) -> Iterator[tuple[float, ...]]:
+    yield (1 / members,) * members
+    for cuts in itertools.combinations(range(_STEPS + members - 1), members - 1):
+        bounds = (-1, *cuts, _STEPS + members - 1)
+        yield tuple((b - a - 1) / _STEPS for a, b in itertools.pairwise(bounds))
+
+
+def _check_same(own: pa.Table, rows: pa.Table, columns: Columns, member: str) -> None:
+    for name in columns.truth:
+        if own[name].combine_chunks() != rows[name].combine_chunks():
+            differing = next(i for i in range(len(own)) if own[name][i] != rows[name][i])
+            where = "/".join(str(own[key][differing]) for key in ("corpus", "id"))
+            raise EmocacheError(f"fusion.members: {member!r} has another {name} of {where} than the others;"
+                                " give all the same targets, labels, threshold and features.crop_s")  # fmt: skip
+
+
+def _lengths(rows: pa.Table, columns: Columns) -> npt.NDArray[np.int64]:
+    if not columns.per_frame:
+        return np.ones(len(rows), np.int64)
+    return np.asarray(pc.list_value_length(rows["times"]).to_numpy(), np.int64)
+
+
+def _flat(column: pa.ChunkedArray) -> Values:
+    """(N,) of a column of numbers, or of lists of them."""
+    flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+    return np.asarray(flat.to_numpy(), np.float64)

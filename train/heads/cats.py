@@ -1,0 +1,135 @@
+"""CATS-Transformer: channel gate, causal encoder, decoder that is fed the previous value (paper 1, section 4.2.4)."""
+
+from typing import Annotated, Literal, Self, cast
+
+import torch
+from pydantic import Field, model_validator
+
+from ..pooling import last_valid
+from .base import Frames, Head, HeadSettings, Outputs, Shape
+from .causal_decoder import CausalDecoder
+from .channel_gate import ChannelGate
+from .transformer import sinusoids
+
+
+class CATSSettings(HeadSettings):
+    """Settings of the CATS-Transformer."""
+
+    kind: Literal["cats"] = "cats"
+    gate: Literal["cbam16", "single_fc", "off"] = "cbam16"  # single_fc: as the paper writes it
+    # encoder_only, as in the paper: the gate and the attention of the decoder to the encoder see all frames
+    causal: Literal["encoder_only", "full", "none"] = "encoder_only"
+    decoder: Literal["transformer", "none"] = "transformer"  # none: outputs come from the encoder's states
+    decode: Literal["free", "teacher_forced"] = "free"  # what the decoder is fed in evaluation: outputs, or the truth
+    width: Annotated[int, Field(ge=2)] = 64
+    heads: Annotated[int, Field(ge=1)] = 4
+    layers: Annotated[int, Field(ge=1)] = 2  # of the encoder and of the decoder
+    feedforward: Annotated[int, Field(ge=1)] = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    output: Literal["none", "tanh"] = "none"
+    # share of the values fed in training that are the head's own, from a first pass (Mihaylova and Martins 2019)
+    scheduled_sampling: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of 2 x heads = {2 * self.heads}")
+        if self.decoder == "none" and (self.decode != "free" or self.scheduled_sampling):
+            raise ValueError("without a decoder nothing is fed back; leave decode and scheduled_sampling out")
+        return self
+
+    def tasks(self) -> tuple[str, ...]:
+        """One value a frame."""
+        return ("frame_regression",)
+
+    def diagnostic(self) -> str | None:
+        """Whoever is told the last true value needs only to repeat it."""
+        return "teacher-forced decoding, not a prediction" if self.decode == "teacher_forced" else None
+
+
+class CATS(Head):
+    """Gate, linear embedding, sinusoidal positions, pre-norm encoder and decoder, and an MLP with one hidden layer.
+
+    The decoder's token t is a linear map of the value at t - 1, and a learned vector at t = 0. Training feeds it the
+    true values (`teacher`); evaluation feeds it what it gave, a frame at a time for all utterances of the batch.
+
+    Source: paper 1, section 4.2.4; Vaswani et al. 2017, section 3, for the Transformer.
+    """
+
+    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+        super().__init__(settings, shape)
+        self.settings = s = cast(CATSSettings, settings)
+        self.gate = None if s.gate == "off" else ChannelGate(shape.dim, s.gate, s.causal == "full")
+        self.embedding = torch.nn.Linear(shape.dim, s.width)
+        layer = torch.nn.TransformerEncoderLayer(
+            s.width, s.heads, s.feedforward, s.dropout, batch_first=True, norm_first=True
+        )
+        self.encoder = torch.nn.TransformerEncoder(
+            layer, s.layers, norm=torch.nn.LayerNorm(s.width), enable_nested_tensor=False
+        )
+        self.mlp = torch.nn.Sequential(
+            torch.nn.Linear(s.width, s.width // 2), torch.nn.ReLU(), torch.nn.Linear(s.width // 2, shape.outputs)
+        )
+        self.decoder = None
+        if s.decoder == "transformer":
+            self.teacher = "always" if s.decode == "teacher_forced" else "training"
+            self.decoder = CausalDecoder(s.width, s.heads, s.layers, s.feedforward, s.dropout)
+            self.previous = torch.nn.Linear(shape.outputs, s.width)
+            self.start = torch.nn.Parameter(torch.randn(s.width))
+
+    def forward(self, frames: Frames, teacher: torch.Tensor | None = None) -> Outputs:  # type: ignore[override]
+        """(B, T, D) to (B, T, outputs); keeps "gate" (B, D), the weights of the whole utterance.
+
+        Args:
+            frames: the only input.
+            teacher: (B, T, outputs), the true values that the decoder is fed; None: it is fed its own, and no
+                gradient passes through them.
+        """
+        gated, kept = self._gated(frames)
+        positions = sinusoids(gated.shape[1], self.settings.width).to(gated)
+        states = self._encode(self.embedding(gated) + positions, frames.mask)
+        if self.decoder is None:
+            return Outputs(self._output(states), kept=kept)
+        if teacher is None:
+            return Outputs(self._free_running(self.decoder, states, frames.mask, positions), kept=kept)
+        memory = self.decoder.remember(states, frames.mask, self.settings.causal == "full")
+        if self.training and self.settings.scheduled_sampling:
+            with torch.no_grad():
+                own = self._output(self.decoder(self._shifted(teacher) + positions, memory))
+            drawn = torch.rand(teacher.shape[:2], device=teacher.device) < self.settings.scheduled_sampling
+            teacher = torch.where(drawn.unsqueeze(-1), own, teacher)
+        return Outputs(self._output(self.decoder(self._shifted(teacher) + positions, memory)), kept=kept)
+
+    def _gated(self, frames: Frames) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if self.gate is None:
+            return frames.values, {}
+        weights = self.gate(frames.values, frames.mask)
+        whole = last_valid(weights, frames.mask) if self.gate.causal else weights[:, 0]
+        return frames.values * weights, {"gate": whole}
+
+    def _encode(self, embedded: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        steps = torch.arange(mask.shape[1], device=mask.device)
+        ahead = None if self.settings.causal == "none" else steps.unsqueeze(0) > steps.unsqueeze(1)
+        return cast(torch.Tensor, self.encoder(embedded, mask=ahead, src_key_padding_mask=~mask))
+
+    def _shifted(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, T, W) tokens: the start vector, then the values of all frames but the last."""
+        start = self.start.expand(len(values), 1, -1)
+        return torch.cat([start, self.previous(values[:, :-1])], dim=1)
+
+    @torch.no_grad()
+    def _free_running(
+        self, decoder: CausalDecoder, states: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        memory = decoder.remember(states, mask, self.settings.causal == "full")
+        past = decoder.start(memory)
+        token = self.start.expand(len(states), 1, -1)
+        outputs = []
+        for position in positions:
+            outputs.append(self._output(decoder(token + position, memory, past)))
+            token = self.previous(outputs[-1])
+        return torch.cat(outputs, dim=1)
+
+    def _output(self, states: torch.Tensor) -> torch.Tensor:
+        values: torch.Tensor = self.mlp(states)
+        return torch.tanh(values) if self.settings.output == "tanh" else values

@@ -1,0 +1,157 @@
+"""From experiments as they are named on the command line to plans, and what is told while they are carried out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..cache import Cache, EmocacheError
+from . import describe
+from .experiment_files import beside, key_of
+from .fusion import FusionSettings
+from .fusion_plan import FusionPlan, make_fusion
+from .jobs import train_runs
+from .reading import Experiment, experiment_names, load_experiment, search_points
+from .settings import Settings
+from .stage import Plan, make_plan
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call of `emocache train` says of every experiment.
+
+    Attributes:
+        cache: where streams are read. corpora: trained as one. runs: where run folders go.
+        overrides: of settings, `dotted.key=value`. folds: only these; none: all.
+        device: "cpu" or "cuda". allow_incomplete: streams may lack utterances.
+    """
+
+    cache: Cache
+    corpora: Sequence[str]
+    runs: Path
+    overrides: Sequence[str] = ()
+    folds: Sequence[int] = ()
+    device: str = "cpu"
+    allow_incomplete: bool = False
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment with the overrides; EmocacheError, see `reading.load_experiment`."""
+        return load_experiment(name, self.overrides)
+
+    def plan(self, experiment: Experiment) -> Plan | FusionPlan:
+        """Everything that is to be done for one experiment, checked.
+
+        Raises:
+            EmocacheError: see `stage.make_plan` and `fusion_plan.make_fusion`; it names the experiment's file.
+        """
+        name, path, settings = experiment
+        try:
+            if isinstance(settings, FusionSettings):
+                members = [self._member(beside(path, one, "fusion.members:")) for one in settings.fusion.members]
+                return make_fusion(name, settings, members)
+            return self._plan(name, settings)
+        except EmocacheError as error:
+            raise EmocacheError(f"{path}: {error}") from error
+
+    def _plan(self, name: str, settings: Settings) -> Plan:
+        _check_streams(self.cache, self.corpora, settings)
+        plan = make_plan(
+            self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete
+        )  # fmt: skip
+        if beyond := [fold for fold in self.folds if fold not in range(len(plan.folds))]:
+            raise EmocacheError(f"--fold {beyond[0]}: {name!r} has folds 0 to {len(plan.folds) - 1}")
+        return replace(plan, only=tuple(dict.fromkeys(self.folds)))
+
+    def _member(self, path: Path) -> Plan:
+        # What is set for the fusion itself is not for its members.
+        own = [text for text in self.overrides if not key_of(text).startswith("fusion.")]
+        name, _, settings = load_experiment(str(path), own)
+        if isinstance(settings, FusionSettings):
+            raise EmocacheError(f"fusion.members: {name!r} is a fusion itself; name its members instead")
+        return self._plan(name, settings)
+
+
+def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool) -> Iterator[str]:
+    """Train and store what is not stored yet, or tell what that would be; yields lines for people.
+
+    Raises:
+        EmocacheError: of a run; finished runs stay.
+    """
+    if isinstance(plan, FusionPlan):
+        yield from _fuse(plan, jobs, dry_run)
+        return
+    yield from describe.summary(plan)
+    if trials := len(list(search_points(plan.settings))) - 1:
+        searched = ", ".join(plan.settings.search)
+        yield f"search: {trials + 1} settings of {searched} tried in each fold and seed; validation chooses"
+    if dry_run:
+        lines = list(describe.folds(plan))
+        yield from (lines[fold] for fold in plan.only or range(len(lines)))
+        yield from describe.cost(plan, jobs)
+        return
+    todo = plan.to_train()
+    yield from train_runs(plan, todo, jobs)
+    yield _done("trained", plan, len(todo))
+
+
+def _fuse(plan: FusionPlan, jobs: int, dry_run: bool) -> Iterator[str]:
+    for number, member in enumerate(plan.members):
+        yield from carry_out(member, jobs, dry_run)
+        plan.release(number)
+    fusion = plan.settings.fusion
+    over = ", each the mean over its seeds" if fusion.over_seeds else ""
+    yield f"{plan.experiment} on {' + '.join(plan.corpora)}: {fusion.rule} of {', '.join(fusion.members)}{over}"
+    todo = plan.to_train()
+    if dry_run:
+        yield f"runs: {len(todo)} to fuse, {len(plan.all_runs()) - len(todo)} stored already"
+        return
+    for run in todo:
+        yield plan.train(*run)
+    yield _done("fused", plan, len(todo))
+
+
+def _done(verb: str, plan: Plan | FusionPlan, count: int) -> str:
+    return f"{count} {verb}, {len(plan.all_runs()) - count} reused: {plan.folder(0, 0).parent}"
+
+
+def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_run: bool) -> None:
+    """Every shipped experiment that the corpora can be trained on; tells which cannot, and why.
+
+    Raises:
+        EmocacheError: a corpus is not in the cache; or a run failed, after the other experiments were carried out.
+    """
+    for corpus in request.corpora:
+        request.cache.manifest(corpus)  # one that is not there is a mistake, not a reason
+    names = experiment_names()
+    refused: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            plan = request.plan(request.experiment(name))
+        except EmocacheError as error:
+            refused[name] = " ".join(str(error).split())
+            continue
+        try:
+            for line in carry_out(plan, jobs, dry_run):
+                tell(line)
+        except EmocacheError as error:
+            failed[name] = " ".join(str(error).split())
+            tell(f"failed: {name}: {failed[name]}")
+    for name, reason in refused.items():
+        tell(f"not for {' + '.join(request.corpora)}: {name}: {reason}")
+    done = len(names) - len(refused) - len(failed)
+    verb = "can be carried out" if dry_run else "carried out"
+    tell(f"{done} of {len(names)} experiments {verb}, {len(refused)} cannot be on these corpora, {len(failed)} failed")
+    if failed:
+        first, reason = next(iter(failed.items()))
+        raise EmocacheError(f"{len(failed)} experiments failed, the first is {first}: {reason}")
+
+
+def _check_streams(cache: Cache, corpora: Sequence[str], settings: Settings) -> None:
+    """Every stream must be in the cache, those of the search as well."""
+    points = [point for _, point in search_points(settings)]
+    for name in dict.fromkeys(name for point in points for name in point.stream_names):
+        for corpus in corpora:
+            if not cache.streams(corpus, name.partition("@")[0]):
+                known = ", ".join(sorted({info.name for info in cache.streams(corpus)})) or "none"
+                raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}; extract it, or set streams to"
+                                    f" what there is: {known}")  # fmt: skip
