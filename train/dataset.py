@@ -14,6 +14,7 @@ from ..cache.recipe import canonical_json
 from .examples import Example, make_examples
 from .reading import search_points
 from .settings import Settings
+from .tables import FeatureSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +107,13 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         incomplete |= bool(sum(_lacks(stream, own[stream.corpus], allow_incomplete) for stream in group))
         there = {(stream.corpus, id_) for stream in group for id_ in stream.ids}
         served[name] = np.array([key in there for key in keys])
-    for name in {n for p in points for role, ns in p.streams.items() if p.features.of(role).words for n in ns}:
-        served[name] &= _has_words(streams[name], keys, served[name])
+    for name, how in {n: p.features.of(role) for p in points for role, ns in p.streams.items() for n in ns}.items():
+        if how.words or how.where is not None:
+            own_stream = {stream.corpus: stream for stream in streams[name]}
+            usable = [
+                there and _usable(own_stream[c], i, how) for (c, i), there in zip(keys, served[name], strict=True)
+            ]
+            served[name] = np.array(usable)
     combine = np.logical_and if settings.modalities == "all" else np.logical_or
     present = combine.reduce(list(served.values()))
     if settings.modalities == "all":
@@ -135,15 +141,17 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
     )
 
 
-def _has_words(
-    group: Sequence[Stream], keys: Sequence[tuple[str, str]], served: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """(U,) whether any frame has a place in time: an utterance without words cannot be cut into them."""
-    streams = {stream.corpus: stream for stream in group}
-    return np.array([
-        bool(there) and bool(np.isfinite(streams[corpus].times(id_)).any())
-        for (corpus, id_), there in zip(keys, served, strict=True)
-    ])  # fmt: skip
+def _usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:
+    """Whether an utterance has what is asked for: a word, a frame where the stored mask is true."""
+    times = stream.times(id_)
+    used = np.ones(len(times), bool)
+    if how.words:
+        used &= np.isfinite(times).all(axis=1)
+    if how.where is not None and how.where in stream.recipe.get("aux", {}):
+        used &= stream.aux(id_)[how.where]
+    if how.crop_s is not None:
+        used &= ~(times.mean(axis=1) >= how.crop_s)
+    return bool(used.any())
 
 
 def _lacks(stream: Stream, ids: Sequence[str], allowed: bool) -> bool:

@@ -79,6 +79,8 @@ class FeatureSettings(Table):
             raise ValueError("align = 'index' joins frames by their number; leave grid_hz out")
         if self.trainable_words != "none" and (self.pca is not None or self.combine == "weighted"):
             raise ValueError("trainable_words takes the vectors as they are; leave pca and combine out")
+        if self.trainable_words != "none" and self.normalise != "none":
+            raise ValueError("trainable_words takes the vectors as they are; set normalise = 'none' for this input")
         return self
 
 

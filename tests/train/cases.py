@@ -12,14 +12,12 @@ class Case(NamedTuple):
             "picture" (24 channels at 20 Hz).
         changes: `dotted.key=value` settings, the head among them.
         target: "emotion" (three classes), "valence" (a track), or "intensity" (a number).
-        exempt: names of promises that the paper breaks by design.
     """
 
     name: str
     changes: tuple[str, ...]
     streams: dict[str, str] = {"frames": "toy"}  # noqa: RUF012
     target: str = "emotion"
-    exempt: tuple[str, ...] = ()
 
 
 _CELLS = [
