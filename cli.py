@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from . import __version__
 from .cache.cli import app as cache_app
 from .cache.errors import EmocacheError
-from .evaluate.cli import evaluate
+from .evaluate.cli import composition, evaluate
 from .extract.cli import corpora, encoders, extract
 from .train.cli import train
 
@@ -55,7 +55,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-for command in (extract, encoders, corpora, train, evaluate):
+for command in (extract, encoders, corpora, train, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 

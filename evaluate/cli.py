@@ -1,4 +1,4 @@
-"""`emocache evaluate`: the command, which loads the stage only when it runs."""
+"""`emocache evaluate` and `emocache composition`: the commands, which load the stage only when they run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,3 +30,24 @@ def evaluate(
     else:
         typer.echo(tables_as_text(evaluations, comparisons))
         typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json and the figures")
+
+
+def composition(
+    root: Annotated[str, typer.Argument(metavar="CACHE", help="Cache folder or s3:// URL.")],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus in it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write to.")],
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="COLUMN",
+            help="A pie of this column or label; gender, speaker and emotion if not given. May be given again.",
+        ),
+    ] = None,
+) -> None:
+    """Draw what a corpus consists of as pies, and write the counts as CSV."""
+    from ..cache import Cache
+    from .figures.composition import COLUMNS, save_composition
+
+    for path in save_composition(out, Cache(root).manifest(corpus), columns or COLUMNS):
+        typer.echo(f"written: {path}")

@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..cache import EmocacheError
-from .predictions import cultures
+from .kept import Kept, read_kept
 from .results import Result, flatten
-from .runs import Run
 
 Floats = NDArray[np.float64]
 
@@ -54,11 +50,11 @@ def read_gates(result: Result, channels: int) -> Gates | None:
     Raises:
         EmocacheError: a file that cannot be read, or gates of different sizes.
     """
-    cells = {cell: _read(run) for cell, run in sorted(result.runs.items())}
+    cells = {cell: read_kept(run, "gate") for cell, run in sorted(result.runs.items())}
     kept = {cell: table for cell, table in cells.items() if table is not None}
     if not kept:
         return None
-    if len({gate.shape[1] for _, _, gate in kept.values()}) > 1:
+    if len({table.values.shape[1] for table in kept.values()}) > 1:
         raise EmocacheError(f"{result.first.experiment}: gates of several sizes; train its runs again")
     by_seed = [_join([kept[cell] for cell in kept if cell[1] == seed]) for seed in sorted({s for _, s in kept})]
     common = sorted(set.intersection(*(set(culture) for _, culture, _ in by_seed)))
@@ -104,25 +100,9 @@ _Table = tuple[NDArray[np.str_], NDArray[np.str_], Floats]
 """Part (n,), culture (n,) and gate (n, D) of n clips."""
 
 
-def _read(run: Run) -> _Table | None:
-    path = run.folder / "kept.parquet"
-    if not path.exists():
-        return None
-    try:
-        if "gate" not in pq.read_schema(path).names:
-            return None
-        table = pq.read_table(path, columns=["part", "culture", "gate"])
-        lengths = pc.unique(pc.list_value_length(table["gate"])).to_pylist()
-        if len(lengths) != 1 or not lengths[0]:
-            raise ValueError(f"gates of {lengths} channels, where all clips need the same")
-        gate = pc.list_flatten(table["gate"]).to_numpy().reshape(len(table), -1).astype(np.float64)
-        return np.array(table["part"].to_pylist(), np.str_), cultures(table, run.record.protocol.codes), gate
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise EmocacheError(f"{path}: {error}; delete the run's folder and train it again") from error
-
-
-def _join(folds: Sequence[_Table]) -> _Table:
-    return tuple(np.concatenate(columns) for columns in zip(*folds, strict=True))  # type: ignore[return-value]
+def _join(folds: Sequence[Kept]) -> _Table:
+    columns = zip(*((fold.parts, fold.cultures, fold.values) for fold in folds), strict=True)
+    return tuple(np.concatenate(column) for column in columns)  # type: ignore[return-value]
 
 
 def _mean(table: _Table, name: str, own: str) -> Floats:

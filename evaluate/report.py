@@ -7,15 +7,24 @@ from ..cache import EmocacheError
 from .comparison import Comparison, compare
 from .documents import document, to_json
 from .emotion_share import emotion_share_csv, emotion_share_tables, pairs
+from .figures.bars import save_share_bars
 from .figures.channel_gate import save_channel_gates
 from .figures.confusion_matrix import save_confusion_matrices
+from .figures.embedding_map import save_embedding_maps
+from .figures.scatter import save_scatters
 from .results import group
 from .runs import discover
 from .scoring import Evaluation, evaluate_result
 from .spreadsheet import to_csv
 from .tables import Table, comparison_tables, result_tables
 
-FIGURES: tuple[Callable[[Path, Sequence[Evaluation]], list[Path]], ...] = (save_confusion_matrices, save_channel_gates)
+FIGURES: tuple[Callable[[Path, Sequence[Evaluation]], list[Path]], ...] = (
+    save_confusion_matrices,
+    save_channel_gates,
+    save_scatters,
+    save_share_bars,
+    save_embedding_maps,
+)
 """Each writes what it can draw of the evaluations into a folder, and returns the files' paths."""
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..cache import EmocacheError
 from .augment import augment
 from .batch import Batch
 from .dataset import Dataset
@@ -55,16 +56,18 @@ class _Gatherer:
         if self._normaliser is not None:
             group = torch.from_numpy(self._normaliser.group_of[rows]).to(self.device)
             values = (values - self._mean[group].unsqueeze(1)).div_(self._std[group].unsqueeze(1))
+        valid = None
         if self._valid is not None:
             there = self._valid.index_select(0, flat).repeat_interleave(self._widths, dim=1)
-            values.masked_fill_(~there.view(values.shape).to(self.device), 0.0)
+            valid = there.view(values.shape).to(self.device) & on_device.unsqueeze(-1)
+            values.masked_fill_(~valid, 0.0)
         values.masked_fill_(~on_device.unsqueeze(-1), 0.0)
         words = None
         if self._words is not None:
             words = torch.where(mask, self._words[where], -1).to(self.device)
         if self._padded_to:
             on_device = torch.ones_like(on_device)
-        return Frames(values, on_device, self._segments(rows), words), where
+        return Frames(values, on_device, self._segments(rows), words, valid), where
 
     def _segments(self, rows: npt.NDArray[np.int64]) -> torch.Tensor | None:
         if self._pieces is None:
@@ -183,6 +186,9 @@ class Batches:
         valid = np.zeros(values.shape, bool)
         for row, example in enumerate(dataset.examples):
             own = slice(self.offsets[row], self.offsets[row + 1])
+            if not np.isfinite(self._centres[own]).all():
+                raise EmocacheError(f"{example.key}: frames without a place in time, such as special tokens, have no"
+                                    " label in time; set features.words, or train on another stream")  # fmt: skip
             if isinstance(example.reference, Stamps) and self.lengths[row]:
                 values[own], near = on_grid(example.reference, self.centres_of(row), settings.label_delay_s)
                 valid[own] = near[:, None]

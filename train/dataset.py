@@ -107,7 +107,8 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         incomplete |= bool(sum(_lacks(stream, own[stream.corpus], allow_incomplete) for stream in group))
         there = {(stream.corpus, id_) for stream in group for id_ in stream.ids}
         served[name] = np.array([key in there for key in keys])
-    for name, how in {n: p.features.of(role) for p in points for role, ns in p.streams.items() for n in ns}.items():
+    uses = [(name, p.features.of(role)) for p in points for role, names_ in p.streams.items() for name in names_]
+    for name, how in uses:
         if how.words or how.where is not None:
             own_stream = {stream.corpus: stream for stream in streams[name]}
             usable = [
@@ -125,7 +126,11 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
     }  # fmt: skip
     _check_memory([(stream, keep[name][stream.corpus]) for name, group in streams.items() for stream in group])
     digests = [[s.corpus, name, s.digest(keep[name][s.corpus])] for name, group in streams.items() for s in group]
-    wheres = {name: p.features.of(role).where for p in points for role, ns in p.streams.items() for name in ns}
+    wheres: dict[str, str | None] = dict.fromkeys(streams)
+    for name, how in uses:
+        if how.where is not None and wheres[name] not in (None, how.where):
+            raise EmocacheError(f"stream {name!r} is read with where = {wheres[name]!r} and {how.where!r}; use one")
+        wheres[name] = how.where or wheres[name]
     return Dataset(
         examples.rows,
         examples.classes,

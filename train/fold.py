@@ -104,9 +104,8 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
         history += [{"phase": "refit", **line} for line in trained.history]
     known = prior(dataset, point, known_rows)
     tables.append(run.tables("test", trained, point, fitted, fold.test, known))
-    absent = [dataset.examples[row].key for row in fold.test if not dataset.present[row]]
     record = {
-        "coverage": {"test": len(fold.test), "predicted": len(fold.test) - len(absent), "missing": absent},
+        "coverage": coverage(dataset, settings, fold.test),
         "without_features": {"train": len(fold.train) - len(train), "valid": len(fold.valid) - len(valid)},
         "prior": known,
         "selection": {
@@ -123,6 +122,18 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
     predictions = pa.concat_tables([p for p, _ in tables])
     return FoldResult(record, predictions, kept, weights, run.prepared(point, fitted).tensors(), history)
+
+
+def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]:
+    """How many utterances, or voting units, the test part has, how many have features, and the keys of the others."""
+    units: dict[str, bool] = {}
+    for row in rows:
+        example = dataset.examples[row]
+        unit = example.column(settings.vote) if settings.vote else None
+        key = example.key if unit is None else f"{example.corpus}/{unit}"
+        units[key] = units.get(key, False) or bool(dataset.present[row])
+    absent = [key for key, there in units.items() if not there]
+    return {"test": len(units), "predicted": len(units) - len(absent), "missing": absent}
 
 
 class _Run:
@@ -221,6 +232,7 @@ def _side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldRe
         "selection": {
             **records[0]["selection"],
             "value": float(np.mean(values)),
+            "best_epoch": None,
             "by_target": {t: record["selection"] for t, record in zip(targets, records, strict=True)},
         },
         "parameters": sum(record["parameters"] for record in records),

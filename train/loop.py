@@ -87,8 +87,11 @@ def train_head(
         if validate is not None:
             score = validate(head)
             metric = settings.selection.metric
+            if not math.isfinite(score.negative_loss):
+                raise EmocacheError(f"the validation loss is {-score.negative_loss} in epoch {epoch} (learning rate"
+                                    f" {rate:g}); lower training.learning_rate, or set training.clip_norm")  # fmt: skip
             line |= {"valid_loss": -score.negative_loss, f"valid_{metric}": score.value(metric)}
-            if best is None or score > best[1]:
+            if best is None or score > best[1] or settings.selection.epoch == "last":
                 best = (epoch, score, copy.deepcopy(head.state_dict()))
             now = score if training.stop_on == "score" else score.negative_loss
             better = watched is None or now > watched  # type: ignore[operator]
@@ -124,14 +127,15 @@ def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer
 def learning_rate(training: Training, epoch: int, stalled: int, history: Sequence[dict[str, float]]) -> float:
     """The rate of one epoch, counted from 1.
 
-    "plateau" multiplies the last rate by `plateau_factor` after every `plateau_patience` epochs that were no better;
+    "plateau" multiplies the last rate by `plateau_factor` when more than `plateau_patience` epochs were no better, and
+    counts anew, as torch's ReduceLROnPlateau does;
     "cosine" falls from the full rate towards zero over `epochs`.
     """
     if training.schedule == "cosine":
         return training.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / training.epochs))
     if training.schedule == "plateau" and history:
         wait = training.plateau_patience or max(1, training.patience // 3)
-        lowered = stalled > 0 and stalled % wait == 0
+        lowered = stalled > 0 and stalled % (wait + 1) == 0
         return history[-1]["learning_rate"] * (training.plateau_factor if lowered else 1.0)
     return training.learning_rate
 

@@ -88,20 +88,27 @@ def prediction_table(
 def vote(table: pa.Table, units: Sequence[str | None]) -> pa.Table:
     """Rows that are parts of one unit as one row, named after it: their mean probabilities, and the first row's rest.
 
+    Parts without features do not vote beside others that have some.
+
     Args:
-        table: of a classification. units: the unit of each row; None: the row is one of its own.
+        table: of a classification. units: the unit of each row in its corpus; None: the row is one of its own.
     """
-    names = [unit if unit is not None else id_ for unit, id_ in zip(units, table["id"].to_pylist(), strict=True)]
-    first: dict[str, int] = {}
-    number = np.array([first.setdefault(name, len(first)) for name in names])
-    at = np.unique(number, return_index=True)[1] if len(names) else np.zeros(0, np.int64)
+    ids, missing = table["id"].to_pylist(), table["missing"].to_numpy()
+    names = [unit if unit is not None else id_ for unit, id_ in zip(units, ids, strict=True)]
+    first: dict[tuple[str, str], int] = {}
+    corpora = table["corpus"].to_pylist()
+    number = np.array([first.setdefault(key, len(first)) for key in zip(corpora, names, strict=True)], np.int64)
     probabilities = [name for name in table.column_names if name.startswith("prob.")]
     values = np.stack([table[name].to_numpy() for name in probabilities], axis=1)
+    silent = {int(n) for n in number} - {int(n) for n in number[~missing]}  # units without any features
+    voters = np.array([not absent or int(n) in silent for absent, n in zip(missing, number, strict=True)], bool)
     means = np.zeros((len(first), len(probabilities)))
-    np.add.at(means, number, values)
-    means /= np.bincount(number, minlength=len(first))[:, None]
+    np.add.at(means, number[voters], values[voters])
+    means /= np.bincount(number[voters], minlength=len(first))[:, None]
+    # The first voter, so that `missing` is told of the unit.
+    at = np.flatnonzero(voters)[np.unique(number[voters], return_index=True)[1]] if len(names) else number
     merged = table.take(pa.array(at))
-    new = {"id": pa.array(list(first), pa.string())}
+    new = {"id": pa.array([name for _, name in first], pa.string())}
     new["prediction"] = pa.array([probabilities[best][5:] for best in means.argmax(axis=1)], pa.string())
     new |= {name: pa.array(column) for name, column in zip(probabilities, means.T, strict=True)}
     for name, column in new.items():

@@ -166,14 +166,15 @@ def on_grid(
         stamps: native stamps. centres: (T,) frame centres in seconds. delay: seconds.
 
     Returns:
-        (T, K) float32, and (T,) bool: False where no stamp lies within one period.
+        (T, K) float32, and (T,) bool: False, and zeros, where no stamp lies within one period.
     """
     wanted = centres + delay
     values = np.stack([np.interp(wanted, stamps.times, column) for column in stamps.values.T], axis=1)
     after = np.clip(np.searchsorted(stamps.times, wanted), 0, len(stamps.times) - 1)
     before = np.maximum(after - 1, 0)
     distance = np.minimum(np.abs(stamps.times[after] - wanted), np.abs(stamps.times[before] - wanted))
-    return values.astype(np.float32), distance <= stamps.period * (1 + 1e-9)
+    near = distance <= stamps.period * (1 + 1e-9)
+    return np.where(near[:, None], values, 0.0).astype(np.float32), near
 
 
 def on_stamps(

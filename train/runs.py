@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,17 @@ def setting_hash(settings: Settings, dataset: Dataset, split: str) -> str:
     """
     config = settings.model_dump(mode="json", exclude={"seeds", "description"})
     streams = [[s.corpus, s.name, s.fingerprint] for s in dataset.sources]
-    covered = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
+    covered: list[Any] = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
+    covered += [_sha256_of(file) for file in settings.head.files()]
     return sha256(canonical_json(covered)).hexdigest()[:12]
+
+
+def _sha256_of(file: str) -> str:
+    try:
+        with Path(file).open("rb") as opened:
+            return file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise EmocacheError(f"[head] names {file}, which cannot be read: {error.strerror}") from error
 
 
 def run_folder(runs: Path, experiment: str, corpora: Sequence[str], setting: str, fold: int, seed: int) -> Path:

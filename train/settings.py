@@ -123,6 +123,29 @@ class Settings(Table):
             raise ValueError("augment.mixup needs one input and one target an utterance; set it to 0")
         return self
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        protocol, training = self.protocol, self.training
+        halves = protocol.validation == "half" and protocol.name != "random_folds"
+        if self.selection.refit and (protocol.validation == "test" or halves):
+            raise ValueError(f"selection.refit would train on the test part's groups, which protocol.validation ="
+                             f" {protocol.validation!r} validates on; set it to false")  # fmt: skip
+        if self.vote and (protocol.name == "random_folds" or protocol.validation == "random_utterance"):
+            raise ValueError(f"vote: parts of one {self.vote} would lie on two sides of a fold; use protocol.name ="
+                             " 'group_folds' and another protocol.validation")  # fmt: skip
+        words = [role for role in self.streams if self.features.of(role).trainable_words != "none"]
+        if words and self.augment.active:
+            raise ValueError(f"augment changes frames, and the words of {words[0]!r} are looked up by number; leave out"
+                             " augment or trainable_words")  # fmt: skip
+        if self.keep and self.targets_apart and len(self.targets) > 1:
+            raise ValueError("keep stores what one head gives; targets_apart trains several: train them one by one")
+        if training.optimiser == "lbfgs" and (
+            self.augment.active or training.sampling != "shuffle" or training.epoch_share < 1
+        ):
+            raise ValueError("training.optimiser 'lbfgs' needs the same batch in every step; leave out augment,"
+                             " training.sampling and training.epoch_share, or use 'adamw'")  # fmt: skip
+        return self
+
     @property
     def per_frame(self) -> bool:
         """Whether the head gives one output a frame."""

@@ -4,9 +4,10 @@ It is the same in every fold, so it is done once.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,15 @@ class Joined(Features):
 
     widths: tuple[int, ...] = ()
     valid: npt.NDArray[np.bool_] | None = None
+
+    def valid_rows(self, row: int | np.integer[Any]) -> npt.NDArray[np.bool_]:
+        """(T, S) of one utterance."""
+        own = slice(self.offsets[row], self.offsets[row + 1])
+        return np.ones((own.stop - own.start, len(self.widths)), bool) if self.valid is None else self.valid[own]
+
+    def valid_of(self, row: int | np.integer[Any], stream: int) -> npt.NDArray[np.bool_]:
+        """(T,) of one utterance and one stream."""
+        return self.valid_rows(row)[:, stream]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +143,8 @@ def _join(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joine
     if len(parts) == 1 and not selects and how.grid_hz is None:
         only = parts[0]
         return Joined(only.frames, only.offsets, only.times, None, widths)
-    if not selects and how.grid_hz is None and how.align == "time":
+    everywhere = all(np.array_equal(part.lengths > 0, parts[0].lengths > 0) for part in parts)
+    if not selects and how.grid_hz is None and how.align == "time" and everywhere:
         _check_lengths(dataset, names, parts)
         frames = np.concatenate([part.frames for part in parts], axis=1)
         return Joined(frames, parts[0].offsets, parts[0].times, None, widths)
@@ -178,7 +189,7 @@ def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how
         )
     kept = [(f, t) if used is None else (f[used], t[used]) for f, t, used in chosen]
     lengths = [len(frames) for frames, _ in kept]
-    if len(set(lengths)) > 1 and how.align == "time":
+    if len({length for length in lengths if length}) > 1 and how.align == "time":
         _differ(names, lengths, key, 1)
     count = min((length for length in lengths if length), default=0)
     there = [length > 0 for length in lengths]
@@ -195,7 +206,8 @@ def _select(
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64], npt.NDArray[np.bool_] | None]:
     """Frames, times and stored mask of one utterance: its words, the first seconds, the first frames."""
     frames, times = part.of(row), part.times_of(row)
-    used = None if part.used is None else part.used[part.offsets[row] : part.offsets[row + 1]]
+    masked = how.where is not None and part.used is not None
+    used = part.used[part.offsets[row] : part.offsets[row + 1]] if masked and part.used is not None else None
     if how.words:
         frames, times, used = *_words(frames, times), None
     keep = np.ones(len(frames), bool)
@@ -234,8 +246,3 @@ def _differ(names: Sequence[str], lengths: Sequence[int], key: str, count: int) 
         f"the streams of one input have different numbers of frames in {key!r} ({told}; {count} utterances differ);"
         " set features.grid_hz, such as 50, to join them by their times, or train on one of them"
     )
-
-
-def clips_of(features: Features) -> Iterator[tuple[int, int]]:
-    """(start, end) of every utterance that has frames."""
-    return ((int(start), int(end)) for start, end in pairwise(features.offsets) if end > start)

@@ -11,6 +11,7 @@ from ..cache import Cache, EmocacheError
 from .dataset import Dataset, load_dataset
 from .fold import train_fold
 from .folds import Fold, make_folds, split_sha256
+from .reading import search_points
 from .runs import run_folder, setting_hash, write_run
 from .settings import Settings
 from .tables import FeatureSettings
@@ -50,7 +51,9 @@ class Plan:
     @property
     def transductive(self) -> bool:
         """Whether anything fitted sees test features."""
-        return self.leaks or any(_sees_test(self.settings.features.of(role)) for role in self.settings.streams)
+        points = [point for _, point in search_points(self.settings)]
+        limit = self.settings.threshold in ("median", "mean") and self.settings.features.fit_scope == "all"
+        return self.leaks or limit or any(_sees_test(p.features.of(role)) for p in points for role in p.streams)
 
     @property
     def marks(self) -> list[str]:
@@ -137,7 +140,7 @@ def make_plan(
 
 
 def _sees_test(features: FeatureSettings) -> bool:
-    fitted = features.pca is not None or features.normalise == "train"
+    fitted = features.pca is not None or features.normalise == "train" or features.trainable_words != "none"
     return features.normalise == "per_speaker" or (features.fit_scope == "all" and fitted)
 
 

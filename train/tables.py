@@ -164,4 +164,5 @@ class Selection(Table):
     """`[selection]`: how the epoch and the searched settings are chosen, on validation, in each fold and seed."""
 
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ccc", "spearman", "rmse", "loss"]
+    epoch: Literal["best", "last"] = "best"  # whose weights count
     refit: bool = False  # train again on training + validation with what was chosen, for as many epochs

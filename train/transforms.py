@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +13,7 @@ from ..cache.projection import Projection, fit_frames
 from .dataset import Dataset, Features
 from .heads.base import FixedPooling
 from .settings import Settings
-from .shaping import Joined, Pieces, clips_of, cut, shape
+from .shaping import Joined, Pieces, cut, shape
 from .tables import FeatureSettings
 
 Rows = Sequence[int] | npt.NDArray[np.int64]
@@ -119,11 +121,15 @@ def _prepare_input(dataset: Dataset, settings: Settings, role: str, features: Jo
     if not len(seen):
         raise EmocacheError(f"no training utterance of a fold has the streams {', '.join(settings.streams[role])};"
                             " extract them, or leave them out")  # fmt: skip
-    vocabulary = find_words(features, seen) if how.trainable_words != "none" else None
+    vocabulary = None
+    if how.trainable_words != "none":
+        # A vector for unknown words is learned from those that training has once.
+        vocabulary = find_words(features, seen, least=2 if how.trainable_words == "unk" else 1)
     projection = None
     if how.pca is not None:
-        projection = fit_frames((features.of(row) for row in seen), how.pca)
-        features = replace(features, frames=project(features.frames, projection), widths=(how.pca,), valid=None)
+        projection = fit_frames((_whole(features, row) for row in seen), how.pca)
+        valid = None if features.valid is None else np.asarray(features.valid.all(axis=1, keepdims=True))
+        features = replace(features, frames=project(features.frames, projection), widths=(how.pca,), valid=valid)
     pooling = settings.head.fixed_pooling(role, settings.per_frame)
     if pooling is not None:
         features = pool(features, pooling)
@@ -149,17 +155,17 @@ def _layers(features: Joined, how: FeatureSettings, role: str) -> int:
     return len(features.widths)
 
 
-def find_words(features: Features, rows: Rows) -> Vocabulary:
-    """The distinct frames of the rows, in the order in which they are first seen."""
+def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
+    """The distinct frames that come up at least so often in the rows, in the order in which they are first seen."""
     packed = np.ascontiguousarray(features.frames.astype(np.float32))
-    number: dict[bytes, int] = {}
-    first: list[int] = []
+    places: dict[bytes, list[int]] = {}
     for row in rows:
         for at in range(features.offsets[row], features.offsets[row + 1]):
-            if number.setdefault(packed[at].tobytes(), len(number)) == len(first):
-                first.append(at)
+            places.setdefault(packed[at].tobytes(), []).append(at)
+    known = [found[0] for found in places.values() if len(found) >= least]
+    number = {packed[at].tobytes(): k for k, at in enumerate(known)}
     words = np.array([number.get(vector.tobytes(), -1) for vector in packed], np.int64)
-    return Vocabulary(packed[first], words)
+    return Vocabulary(packed[known], words)
 
 
 def project(frames: npt.NDArray[np.floating], projection: Projection, block: int = 1 << 16) -> npt.NDArray[np.float32]:
@@ -171,34 +177,51 @@ def project(frames: npt.NDArray[np.floating], projection: Projection, block: int
 
 
 def pool(features: Joined, pooling: FixedPooling) -> Joined:
-    """One vector an utterance: of each stream the mean, and for "mean_std" the standard deviation (divisor n)."""
-    width = features.frames.shape[1] * (2 if pooling == "mean_std" else 1)
+    """One vector an utterance: of each stream the mean, and for "mean_std" the standard deviation (divisor n).
+
+    Frames where a stream has nothing do not count; where it has nothing at all, its part is zeros and not valid.
+    """
+    factor = 2 if pooling == "mean_std" else 1
     present = np.flatnonzero(features.lengths)
-    vectors = np.empty((len(present), width), np.float32)
+    vectors = np.empty((len(present), features.frames.shape[1] * factor), np.float32)
     times = np.empty((len(present), 2))
+    valid = np.ones((len(present), len(features.widths)), bool)
     edges = np.cumsum(features.widths)[:-1]
     for out, row in enumerate(present):
-        clip = features.of(row).astype(np.float64)
-        streams = np.split(clip, edges, axis=1)
-        moments = [(s.mean(axis=0), s.std(axis=0)) if pooling == "mean_std" else (s.mean(axis=0),) for s in streams]
-        vectors[out] = np.concatenate([moment for stream in moments for moment in stream])
+        moments: list[npt.NDArray[np.float64]] = []
+        for number, stream in enumerate(np.split(features.of(row).astype(np.float64), edges, axis=1)):
+            there = features.valid_of(row, number)
+            valid[out, number] = there.any()
+            held = stream[there] if there.any() else np.zeros((1, stream.shape[1]))
+            moments += [held.mean(axis=0), held.std(axis=0)][:factor]
+        vectors[out] = np.concatenate(moments)
         own = features.times_of(row)
         times[out] = own[0, 0], own[-1, 1]
-    widths = tuple(w * (2 if pooling == "mean_std" else 1) for w in features.widths)
-    return Joined(vectors, np.concatenate([[0], np.cumsum(features.lengths > 0)]), times, None, widths)
+    offsets = np.concatenate([[0], np.cumsum(features.lengths > 0)])
+    return Joined(vectors, offsets, times, None, tuple(w * factor for w in features.widths),
+                  None if features.valid is None else valid)  # fmt: skip
 
 
 def normalise_utterances(features: Joined, l2: bool) -> npt.NDArray[np.float32]:
     """Each utterance by itself: channels of mean 0 and variance 1 (CMVN), or, with `l2`, of norm 1 over time."""
-    out = np.empty(features.frames.shape, np.float32)
-    for start, end in clips_of(features):
-        clip = features.frames[start:end].astype(np.float64)
-        if l2:
-            out[start:end] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
-            continue
-        std = clip.std(axis=0)
-        out[start:end] = (clip - clip.mean(axis=0)) / np.where(std > 1e-8, std, 1.0)
+    out = np.zeros(features.frames.shape, np.float32)
+    edges = np.cumsum((0, *features.widths))
+    for row in np.flatnonzero(features.lengths):
+        for number, (left, right) in enumerate(pairwise(edges)):
+            at = features.offsets[row] + np.flatnonzero(features.valid_of(row, number))
+            clip = features.frames[at, left:right].astype(np.float64)
+            if l2:
+                out[at, left:right] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
+            elif len(at):
+                std = clip.std(axis=0)
+                out[at, left:right] = (clip - clip.mean(axis=0)) / np.where(std > 1e-8, std, 1.0)
     return out
+
+
+def _whole(features: Joined, row: int | np.integer[Any]) -> npt.NDArray[np.floating]:
+    """The frames of one utterance where every stream has something."""
+    clip = features.of(row)
+    return clip if features.valid is None else clip[features.valid_rows(row).all(axis=1)]
 
 
 def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Normaliser:
@@ -222,7 +245,7 @@ def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Nor
         if valid is None:
             n[group_of[row]] += len(centred)
         else:
-            there = np.repeat(valid[features.offsets[row] : features.offsets[row + 1]], widths, axis=1)
+            there = np.repeat(features.valid_rows(row), widths, axis=1)  # type: ignore[attr-defined]
             centred *= there
             n[group_of[row]] += there.sum(axis=0)
         total[group_of[row]] += centred.sum(axis=0)

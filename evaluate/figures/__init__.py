@@ -1,1 +1,1 @@
-"""Figures drawn from stored predictions, one module each; importing this draws nothing and loads no matplotlib."""
+"""Figures, one module each, of stored predictions or of a manifest; importing this draws nothing."""

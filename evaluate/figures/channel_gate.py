@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..gates import Gates, appearances, families, heaviest, read_gates, similarity
 from ..scoring import Evaluation
+from .drawing import named, save_png
 
 AUDIO = 128
 """Channels of the HuBERT-PCA frames, which paper 1 puts before those of the video (section 4.2.3)."""
@@ -51,8 +52,7 @@ def _save(out: Path, tasks: Sequence[Gates]) -> list[Path]:
         with written[-1].open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([headings, *lines])
     for kind, figure in (("gate-channels", _frequency_figure(tasks)), ("gate-similarity", _similarity_figure(tasks))):
-        written.append(out / f"{kind}-{name}.png")
-        figure.savefig(written[-1], format="png", dpi=150, metadata={"Software": None})
+        written.append(save_png(figure, out / f"{kind}-{name}.png"))
     return written
 
 
@@ -137,8 +137,5 @@ def _similarity_figure(tasks: Sequence[Gates]) -> Figure:
 
 
 def _entitle(figure: Figure, tasks: Sequence[Gates], told: str) -> None:
-    result = tasks[0].result
-    experiments = ", ".join(gates.result.first.experiment for gates in tasks)
-    marks = list(dict.fromkeys(mark for gates in tasks for mark in gates.result.marks))
-    named = ", ".join(filter(None, (experiments, result.corpus, "+".join(result.streams), *marks)))
-    figure.suptitle(f"{named}\n{told}", fontsize=9, wrap=True, parse_math=False)
+    results = [gates.result for gates in tasks]
+    figure.suptitle(f"{named(*results)}\n{told}", fontsize=9, wrap=True, parse_math=False)

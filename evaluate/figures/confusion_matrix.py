@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..metrics import row_normalised
 from ..scoring import Evaluation, Part, Scored
+from .drawing import named, save_png
 
 _CELL = 0.62  # inches
 
@@ -30,9 +31,8 @@ def save_confusion_matrices(out: Path, evaluations: Sequence[Evaluation]) -> lis
 def _title(evaluation: Evaluation, scored: Scored) -> str:
     result = evaluation.result
     part = f"{scored.column} {scored.value}" if isinstance(scored, Part) else ""
-    streams = "+".join(result.streams)
-    named = ", ".join(filter(None, (result.first.experiment, result.corpus, part, streams, *result.marks)))
-    return f"{named}\nshare of the true class, and count over {len(result.folds)} folds x {len(result.seeds)} seeds"
+    told = f"share of the true class, and count over {len(result.folds)} folds x {len(result.seeds)} seeds"
+    return f"{named(result, part=part)}\n{told}"
 
 
 def save_confusion_matrix(path: Path, counts: NDArray[np.int64], classes: Sequence[str], title: str) -> None:
@@ -59,4 +59,4 @@ def save_confusion_matrix(path: Path, counts: NDArray[np.int64], classes: Sequen
         share = shares[row, column]
         text = f"{share:.2f}\n{counts[row, column]}" if np.isfinite(share) else "–"
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if share > 0.5 else "black")
-    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+    save_png(figure, path)

@@ -36,6 +36,7 @@ PAIR = 'streams={text="mfcc", audio="logmel"}'
 VALUES = ["task=regression", "targets=arousal", "loss={}", "selection={metric='ccc'}"]
 TRACKS = ["task=frame_regression", "targets=arousal", "loss={}", "selection={metric='ccc'}", "training.clip_norm=1.0"]
 SPECTRAL = 'streams={whisper="logmel", mfcc="mfcc", spectrogram="logmel"}'
+SHARE = 'output="linear", channels=[32, 24, 16], hidden=24, feedforward=[16]'
 # The heads of the papers, narrower than there. Blocks of MFCC stand for words: what is tested is whether a head learns.
 PAPERS = {
     "mha": ['head={kind="mha", width=48, heads=4, fc=32}'],
@@ -43,7 +44,7 @@ PAPERS = {
     "cross-mha": [PAIR, 'head={kind="mha_fusion", attention="cross", width=48, heads=4, fc=32}'],
     "mdre": [PAIR, 'head={kind="mdre"}'],
     "cnn1d": ['head={kind="cnn1d"}'],
-    "cnn2d": ['head={kind="cnn2d", frames=32, channels=[8, 16], kernels=[3, 3]}', "features.average_frames=8"],
+    "cnn2d": ['head={kind="cnn2d", frames=48, channels=[16, 32], kernels=[3, 3]}', "features.average_frames=8"],
     "camulenet": [
         SPECTRAL, "auxiliary=gender",
         'head={kind="camulenet", width=32, gru_hidden=16, fusion_frames=64, loss_constant=0.0}'],
@@ -53,9 +54,8 @@ PAPERS = {
     "mha2": [PAIR, 'head={kind="mha2", hidden=32}'],
     "xu": [PAIR, 'head={kind="xu", dense=32, hidden=16, heads=4}'],
     "can": [PAIR, 'head={kind="can", hidden=16}', "features.text.average_frames=32", "features.audio.average_frames=8"],
-    "architecture-1": [*VALUES, 'head={kind="emotion_share", channels=[32, 24, 16], hidden=24, feedforward=[16]}'],
-    "architecture-2": [
-        *VALUES, 'head={kind="emotion_share", attention=true, channels=[32, 24, 16], hidden=24, feedforward=[16]}'],
+    "architecture-1": [*VALUES, f'head={{kind="emotion_share", {SHARE}}}'],
+    "architecture-2": [*VALUES, f'head={{kind="emotion_share", attention=true, {SHARE}}}'],
     "lstm-attention": [*TRACKS, 'head={kind="lstm_attention", hidden=24}'],
     "cats": [*TRACKS, 'head={kind="cats", width=32, feedforward=64, dropout=0.0}'],
     "cats-no-decoder": [*TRACKS, 'head={kind="cats", decoder="none", width=32, feedforward=64, dropout=0.0}'],
@@ -63,7 +63,7 @@ PAPERS = {
 HEADS = BASIC | {name: ["bigru", *changes] for name, changes in PAPERS.items()}
 COMMON = ['streams=["mfcc"]', "features.average_frames=16", 'protocol={name="official"}', "seeds=[0]"]
 QUICK = ["training.epochs=12", "training.patience=12", "training.learning_rate=5e-3", "training.batch_size=16"]
-LONG = ["training.epochs=30", "training.patience=30"]  # of decoders, which learn to live with their own outputs last
+LONG = ["training.epochs=30", "training.patience=30"]  # decoders learn to live with their own outputs last
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 def experiment(name: str, *more: str) -> Settings:
     base, *own = HEADS[name]
     quick = [] if base.startswith("probe") else QUICK
-    long = LONG if name == "cats" else []
+    long = LONG if name in ("cats", "cnn2d") else []
     return load_settings(base, [*COMMON, *own, *quick, *long, *more])[1]
 
 

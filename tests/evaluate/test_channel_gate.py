@@ -153,7 +153,7 @@ def test_gates_of_uneven_size_are_named(tmp_path: Path, gated: Any) -> None:
     path = next(tmp_path.rglob("kept.parquet"))
     line = {"part": "test", "corpus": "demo", "id": "a", "culture": "de"}
     pq.write_table(pa.Table.from_pylist([{**line, "gate": [0.1]}, {**line, "gate": [0.1, 0.2]}]), path)
-    with pytest.raises(EmocacheError, match=r"kept\.parquet: gates of \[1, 2\] channels.*train it again"):
+    with pytest.raises(EmocacheError, match=r"kept\.parquet: gate of \[1, 2\] values.*train it again"):
         read_gates(evaluation.result, CHANNELS)
     path.write_bytes(b"PAR1")
     with pytest.raises(EmocacheError, match=r"kept\.parquet: .*train it again"):

@@ -259,7 +259,9 @@ def test_both_architectures_of_a_feature_get_their_tables(tmp_path: Path, write_
         write_run(rows, experiment=f"paper2/mfcc-{arch}", **fields)
     evaluations = evaluate_runs([tmp_path / "runs"])
     written = write_report(tmp_path / "out", evaluations, [])
-    assert [path.name for path in written] == ["table.md", "table.csv", "results.json", "emotion-share.csv"]
+    assert [path.name for path in written if not path.name.startswith("scatter-")] == [
+        "table.md", "table.csv", "results.json", "emotion-share.csv", "emotion-share.png",
+    ]  # fmt: skip
     assert "mean_best_of (test-selected)" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ CASES: list[Case] = [
     _can("can-no-cross", "head.cross=false", "head.alpha=0"),
     Case(
         "can-trained-words",
-        ("head.kind=can", "head.hidden=6", "features.text.trainable_words=unk", "features.text.normalise=none"),
+        ("head.kind=can", "head.hidden=6", "features.text.trainable_words=vector", "features.text.normalise=none"),
         _BOTH,
     ),
     Case("global-attention", ("head.kind=global_attention", "head.hidden=6")),

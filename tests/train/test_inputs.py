@@ -1,23 +1,30 @@
 """Heads with several inputs, learned layer weights and word vectors, second targets, targets apart, what is kept."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from emocache.cache import EmocacheError
+from emocache.cache import EmocacheError, Item
 from emocache.train.batches import Batches
 from emocache.train.dataset import Dataset, load_dataset
 from emocache.train.fold import FoldResult, learned, train_fold
 from emocache.train.folds import Fold
 from emocache.train.heads import HEADS, Frames, Head, HeadEntry, HeadSettings, Outputs, Shape, build_head
 from emocache.train.heads.base import Segments, Term
+from emocache.train.loop import learning_rate
 from emocache.train.pooling import masked_mean
 from emocache.train.predicting import predict
+from emocache.train.predictions import vote
+from emocache.train.runs import setting_hash
 from emocache.train.settings import Settings
-from emocache.train.transforms import find_words, prepare
+from emocache.train.shaping import Joined
+from emocache.train.tables import Training
+from emocache.train.transforms import find_words, fit_normaliser, normalise_utterances, pool, prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -223,6 +230,7 @@ def test_learned_layer_weights_are_a_weighted_sum(toy: "Toy") -> None:
 
 @pytest.mark.parametrize("how", ["vector", "unk"])
 def test_word_vectors_are_learned_and_unknown_words_are_told_apart(toy: "Toy", how: str) -> None:
+    """With "unk" a word that training has once is unknown too."""
     settings = toy.settings("streams=words", "features.words=true", f"features.trainable_words={how}",
                             "features.normalise=none", "head.kind=recurrent")  # fmt: skip
     dataset = loaded(toy, settings)
@@ -236,7 +244,7 @@ def test_word_vectors_are_learned_and_unknown_words_are_told_apart(toy: "Toy", h
             if words[at] >= 0:
                 assert np.array_equal(vectors[words[at]], one.features.frames[at])
             else:
-                assert row not in seen and not (vectors == one.features.frames[at]).all(axis=1).any()
+                assert (how == "unk" or row not in seen) and not (vectors == one.features.frames[at]).all(axis=1).any()
     # The second word is the same everywhere, so it is known everywhere.
     assert (words[one.features.offsets[:-1] + 1] == words[one.features.offsets[0] + 1]).all()
     head = build_head(settings.head, Shape({"frames": 4}, 3), learned(prepared, settings)).eval()
@@ -246,7 +254,7 @@ def test_word_vectors_are_learned_and_unknown_words_are_told_apart(toy: "Toy", h
     values = head.words["frames"](frames.values, frames.words)  # type: ignore[index, operator]
     expected = frames.values if how == "vector" else torch.where(frames.words[..., None] >= 0, frames.values, 0.0)
     assert torch.equal(values, expected)
-    assert len(find_words(one.features, seen).vectors) == len(np.unique(vectors, axis=0))
+    assert how == "unk" or len(find_words(one.features, seen).vectors) == len(np.unique(vectors, axis=0))
 
 
 @pytest.mark.parametrize("kind", ["per_utterance", "l2_over_time"])
@@ -273,3 +281,106 @@ def test_without_masks_padding_counts_but_the_batch_does_not(toy: "Toy") -> None
             batch.target_mask[at, batches.lengths[row] :].all()
             and (batch.targets[at, batches.lengths[row] :] == 0).all()
         )
+
+
+def test_a_vector_for_unknown_words_is_learned_from_words_that_come_once(toy: "Toy") -> None:
+    settings = toy.settings("streams=words", "features.words=true", "features.trainable_words=unk",
+                            "features.normalise=none", "head.kind=recurrent", "training.epochs=2")  # fmt: skip
+    dataset = loaded(toy, settings)
+    unknown = run(dataset, settings).weights["words.frames.unknown"]
+    assert (unknown != 0).all()
+
+
+def test_holes_are_not_frames(toy: "Toy") -> None:
+    """Pooling, CMVN and the statistics of training see only where a stream has something."""
+    values = np.array([[1.0], [5.0], [0.0], [0.0]], np.float32)
+    valid = np.array([[True], [True], [False], [False]])
+    nothing = np.zeros((2, 1), np.float32)
+    both = Joined(
+        np.concatenate([values, nothing]), np.array([0, 4, 6]), np.zeros((6, 2)), None, (1,),
+        np.concatenate([valid, np.zeros((2, 1), bool)]),
+    )  # fmt: skip
+    pooled = pool(both, "mean_std")
+    assert pooled.frames.tolist() == [[3.0, 2.0], [0.0, 0.0]]
+    assert pooled.valid is not None and pooled.valid.tolist() == [[True], [False]]
+    assert normalise_utterances(both, l2=False)[:, 0].tolist() == [-1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert fit_normaliser(both, ["", ""], [0, 1]).mean.tolist() == [[3.0]]
+    assert fit_normaliser(pooled, ["", ""], [0, 1]).mean.tolist() == [[3.0, 2.0]]
+
+
+def test_one_stream_in_two_roles_is_masked_where_that_is_asked_for(toy: "Toy") -> None:
+    corpus = toy.corpus(speakers=3)
+    cache = toy.cache(corpus)
+    seen = {i: np.arange(len(f)) % 2 == 0 for i, f in corpus.frames.items()}
+    recipe = toy.recipe("film", 8, aux={"found": {"dtype": "bool", "shape": []}})
+    writer = cache.create_stream("toys", "film", recipe)
+    writer.commit("ab" * 8, {i: Item(f, aux={"found": seen[i]}) for i, f in corpus.frames.items()})
+    writer.finish()
+    settings = pair_settings(toy, "streams={left='film', right='film'}", "features.left.where=found")
+    dataset = load_dataset(cache, ["toys"], settings)
+    inputs = prepare(dataset, settings, range(18)).inputs
+    lengths = np.array([len(corpus.frames[example.id]) for example in dataset.examples])
+    assert np.array_equal(inputs["right"].features.lengths, lengths)
+    assert np.array_equal(inputs["left"].features.lengths, -(-lengths // 2))
+    other = ("features.left.where=found", "features.right.where=lost")
+    with pytest.raises(EmocacheError, match=r"stream 'film' is read with where = 'found' and 'lost'; use one"):
+        load_dataset(cache, ["toys"], pair_settings(toy, "streams={left='film', right='film'}", *other))
+
+
+def test_frames_without_a_place_in_time_have_no_label_in_time(toy: "Toy") -> None:
+    settings = toy.frame_settings("streams=words")
+    dataset = loaded(toy, settings)
+    with pytest.raises(EmocacheError, match=r"toys/spk1_0: frames without a place in time.*set features.words"):
+        Batches(dataset, settings, prepare(dataset, settings, range(18)), CPU)
+
+
+def test_parts_vote_within_their_corpus_and_those_without_features_do_not() -> None:
+    table = pa.table({
+        "corpus": ["a", "a", "a", "b", "b"], "id": ["1", "2", "3", "1", "2"],
+        "missing": [False, True, False, True, True],
+        "prediction": ["x"] * 5, "prob.x": [0.2, 0.9, 0.6, 0.5, 0.5], "prob.y": [0.8, 0.1, 0.4, 0.5, 0.5],
+    })  # fmt: skip
+    found = vote(table, ["u", "u", None, "u", "u"]).to_pydict()
+    assert list(zip(found["corpus"], found["id"], strict=True)) == [("a", "u"), ("a", "3"), ("b", "u")]
+    assert found["prob.x"] == [0.2, 0.6, 0.5] and found["missing"] == [False, False, True]
+    assert found["prediction"] == ["y", "x", "x"]
+
+
+def test_the_content_of_a_heads_weights_is_part_of_the_setting(
+    toy: "Toy", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "start.safetensors"
+    monkeypatch.setattr(PairSettings, "files", lambda self: (str(weights),))
+    settings = pair_settings(toy)
+    dataset = loaded(toy, settings)
+    found = []
+    for content in (b"one", b"one", b"two"):
+        weights.write_bytes(content)
+        found.append(setting_hash(settings, dataset, "split"))
+    assert found[0] == found[1] != found[2]
+    weights.unlink()
+    with pytest.raises(EmocacheError, match=r"\[head\] names .*start.safetensors, which cannot be read: No such file"):
+        setting_hash(settings, dataset, "split")
+
+
+def test_plateau_lowers_when_torchs_scheduler_does() -> None:
+    training = Training(schedule="plateau", plateau_factor=0.1, plateau_patience=2, learning_rate=1.0)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=2)
+    losses = [3.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0]
+    history: list[dict[str, float]] = []
+    stalled, least = 0, float("inf")
+    for epoch, loss in enumerate(losses, 1):
+        rate = learning_rate(training, epoch, stalled, history)
+        assert rate == pytest.approx(optimiser.param_groups[0]["lr"])
+        history.append({"learning_rate": rate})
+        stalled = 0 if loss < least else stalled + 1
+        least = min(least, loss)
+        scheduler.step(loss)
+
+
+def test_the_last_epoch_counts_where_that_is_asked_for(toy: "Toy") -> None:
+    settings = toy.settings("selection.epoch=last", "training.epochs=4", "training.patience=4", "head.kind=recurrent")
+    dataset, folds = toy.load(settings)
+    assert train_fold(dataset, settings, folds[0], 0, CPU).record["selection"]["best_epoch"] == 4

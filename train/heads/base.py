@@ -19,6 +19,8 @@ class Frames:
         mask: (B, T) bool, the valid frames: a prefix of each row, which is empty where the utterance lacks this input.
         segments: (B, L, 2) int64, where each piece of the utterance starts and stops in `values`; 0, 0 past the last
             piece. Only for heads whose settings ask for it.
+        valid: (B, T, D) bool, where the streams of this input have something, which on a grid they may not; None where
+            they do at every frame of the mask. Values are zero elsewhere.
         words: (B, T) int64, the number of each frame's word, -1 for one that training never saw. Only for inputs
             whose word vectors are learned.
     """
@@ -27,6 +29,7 @@ class Frames:
     mask: torch.Tensor
     segments: torch.Tensor | None = None
     words: torch.Tensor | None = None
+    valid: torch.Tensor | None = None
 
     @property
     def lengths(self) -> torch.Tensor:
@@ -105,6 +108,10 @@ class HeadSettings(BaseModel):
     def segments(self) -> Segments | None:
         """The input that the head takes in pieces, if any."""
         return None
+
+    def files(self) -> tuple[str, ...]:
+        """Files that the head's first weights come from; their content is part of a run's identity."""
+        return ()
 
     def diagnostic(self) -> str | None:
         """Why what the head gives is no prediction, such as decoding from true labels; None: it is one."""

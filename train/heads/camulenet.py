@@ -53,6 +53,10 @@ class CAMuLeNetSettings(HeadSettings):
         """See `CAMuLeNet.forward`."""
         return ("whisper", "mfcc", "spectrogram")
 
+    def files(self) -> tuple[str, ...]:
+        """AlexNet's weights."""
+        return () if self.alexnet_weights is None else (self.alexnet_weights,)
+
     def tasks(self) -> tuple[str, ...]:
         """The loss weighs two cross-entropies."""
         return ("classification",)

@@ -103,7 +103,7 @@ class CATS(Head):
     def _gated(self, frames: Frames) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         if self.gate is None:
             return frames.values, {}
-        weights = self.gate(frames.values, frames.mask)
+        weights = self.gate(frames.values, frames.mask, frames.valid)
         whole = last_valid(weights, frames.mask) if self.gate.causal else weights[:, 0]
         return frames.values * weights, {"gate": whole}
 

@@ -4,8 +4,6 @@ from typing import Literal
 
 import torch
 
-from ..pooling import masked_mean
-
 GateKind = Literal["cbam16", "single_fc"]
 
 _REDUCTION = 16
@@ -30,15 +28,23 @@ class ChannelGate(torch.nn.Module):
         if kind == "cbam16":
             self.fc = torch.nn.Sequential(torch.nn.Linear(dim, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, dim))
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Weights in 0 to 1: (B, T, D) float32 frames and (B, T) bool, a prefix of each row, to (B, 1, D) or (B, T, D).
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+        """Weights in 0 to 1: (B, T, D) float32 frames to (B, 1, D), or of a causal gate to (B, T, D).
 
-        A causal gate's weights at the last valid frame are those that the other kind gives the whole utterance.
+        A causal gate's weights at the last valid frame are those that the other kind gives the whole utterance. A
+        channel without any value counts as one that is zero.
+
+        Args:
+            frames: see above. mask: (B, T) bool, a prefix of each row.
+            valid: (B, T, D) bool, the values that count; None: all within the mask.
         """
+        there = mask.unsqueeze(-1).expand_as(frames) if valid is None else valid
+        lowest = frames.masked_fill(~there, torch.finfo(frames.dtype).min)
+        known = frames.masked_fill(~there, 0.0)
         if self.causal:
-            counts = torch.arange(1, frames.shape[1] + 1, device=frames.device).unsqueeze(-1)
-            mean, maximum = frames.cumsum(dim=1) / counts, frames.cummax(dim=1).values
+            counts = there.cumsum(dim=1)
+            mean, maximum = known.cumsum(dim=1) / counts.clamp(min=1), lowest.cummax(dim=1).values
         else:
-            mean = masked_mean(frames, mask).unsqueeze(1)
-            maximum = frames.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(dim=1, keepdim=True)
-        return torch.sigmoid(self.fc(mean) + self.fc(maximum))
+            counts = there.sum(dim=1, keepdim=True)
+            mean, maximum = known.sum(dim=1, keepdim=True) / counts.clamp(min=1), lowest.amax(dim=1, keepdim=True)
+        return torch.sigmoid(self.fc(mean) + self.fc(maximum.masked_fill(counts == 0, 0.0)))

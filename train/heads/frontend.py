@@ -79,4 +79,5 @@ class Frontend(Head):
         if role in self.words:
             values = self.words[role](values, frames.words)
         # An unknown word's learned vector must not fill the padding.
-        return replace(frames, values=values.masked_fill(~frames.mask.unsqueeze(-1), 0.0))
+        values = values.masked_fill(~frames.mask.unsqueeze(-1), 0.0)
+        return replace(frames, values=values, valid=None if role in self.layers else frames.valid)
