@@ -20,7 +20,7 @@ def _list(wanted: bool) -> None:
 def train(
     corpus: Annotated[list[str], typer.Option(metavar="NAME", help="Corpus in the cache; several are trained as one.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="The cache: a folder or an s3:// URL.")],
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the runs.")],
+    runs: Annotated[str, typer.Option(metavar="DIR", help="Folder for the runs.")],
     experiments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -52,6 +52,9 @@ def train(
     """Train heads on cached streams; runs that are stored already are kept."""
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
+    for option, folder in (("--cache", cache), ("--runs", runs)):
+        if not folder.strip():
+            raise typer.BadParameter("is empty; give a folder", param_hint=option)
     if bool(experiments) == all_:
         problem = "give experiments or --all, not both" if all_ else "name at least one, or give --all"
         raise typer.BadParameter(problem, param_hint="EXPERIMENT")
@@ -61,11 +64,13 @@ def train(
     from .stage import choose_device
 
     overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
-    request = Request(Cache(cache), corpus, runs, overrides, fold or (), choose_device(device), allow_incomplete)
+    request = Request(Cache(cache), corpus, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete)
+    # All are read before the first is trained, so that a mistake in the last one is told at once.
+    chosen = [request.experiment(name) for name in dict.fromkeys(experiments or ())]
+    request.check(dry_run)
     if all_:
         carry_out_all(request, typer.echo, jobs, dry_run)
         return
-    # All are read before the first is trained, so that a mistake in the last one is told at once.
-    for experiment in [request.experiment(name) for name in dict.fromkeys(experiments or ())]:
+    for experiment in chosen:
         for line in carry_out(request.plan(experiment), jobs, dry_run):
             typer.echo(line)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..cache import Cache, EmocacheError, Stream
 from ..cache.recipe import canonical_json
+from .degenerate import check_targets
 from .examples import Example, make_examples
 from .reading import search_points
 from .settings import Settings
@@ -94,11 +95,14 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
     """
     manifests = [cache.manifest(corpus) for corpus in corpora]
     examples = make_examples(manifests, settings)
+    check_targets(examples, settings)
     points = [point for _, point in search_points(settings)]
     names = list(dict.fromkeys(name for point in points for name in point.stream_names))
     streams = {name: [cache.stream(corpus, name) for corpus in corpora] for name in names}
     for group in streams.values():
         _check_recipes(group)
+    for point in points:
+        _check_mask(streams, point)
     keys = [(example.corpus, example.id) for example in examples.rows]
     incomplete = False
     served: dict[str, npt.NDArray[np.bool_]] = {}
@@ -114,6 +118,7 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
             usable = [
                 there and _usable(own_stream[c], i, how) for (c, i), there in zip(keys, served[name], strict=True)
             ]
+            _check_any_usable(streams[name], how, served[name], usable)
             served[name] = np.array(usable)
     combine = np.logical_and if settings.modalities == "all" else np.logical_or
     present = combine.reduce(list(served.values()))
@@ -144,6 +149,27 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         examples.unlabelled,
         examples.auxiliary,
     )
+
+
+def _check_any_usable(
+    group: Sequence[Stream], how: FeatureSettings, served: npt.NDArray[np.bool_], usable: Sequence[bool]
+) -> None:
+    if not served.any() or any(usable):
+        return
+    asked = "words" if how.words else f"where = {how.where!r}"
+    lacks = "no word has a time" if how.words else "it is true nowhere"
+    raise EmocacheError(f"features.{asked}: in stream {group[0].name!r} {lacks}; extract it with word times, or leave"
+                        " the setting out")  # fmt: skip
+
+
+def _check_mask(streams: Mapping[str, Sequence[Stream]], settings: Settings) -> None:
+    """A stored mask that no stream of an input has is a mistake; one that some of them lack is not."""
+    for role, names in settings.streams.items():
+        where = settings.features.of(role).where
+        stored = {aux for name in names for stream in streams[name] for aux in stream.recipe.get("aux", {})}
+        if where is not None and where not in stored:
+            raise EmocacheError(f"features.where = {where!r}: {', '.join(names)} stores no such mask; there is:"
+                                f" {', '.join(sorted(stored)) or 'none'}")  # fmt: skip
 
 
 def _usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:

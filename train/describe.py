@@ -9,7 +9,7 @@ import torch
 from .examples import Side, terms
 from .fold import train_fold, with_classes
 from .folds import Fold, Rows, overlap
-from .groups import natural
+from .groups import natural, plural
 from .reading import search_points
 from .references import limit
 from .stage import Plan
@@ -88,13 +88,13 @@ def _shared(plan: Plan) -> str:
     protocol = plan.settings.protocol
     for kind in dict.fromkeys(("speaker", "session", protocol.group, protocol.validation_group or "speaker")):
         if all(example.column(kind) is None for example in plan.dataset.examples):
-            told.append(f"{kind}s unknown")
+            told.append(f"{plural(kind)} unknown")
             continue
         found: Counter[str] = Counter()
         for fold in plan.folds:
             found.update({parts: len(shared) for parts, shared in overlap(plan.dataset.examples, fold, kind).items()})
         shared = [f"{count} in {parts}" for parts, count in found.items() if count]
-        told.append(f"{kind}s {', '.join(shared)} (over all folds)" if shared else f"no {kind}")
+        told.append(f"{plural(kind)} {', '.join(shared)} (over all folds)" if shared else f"no {kind}")
     return "; ".join(told)
 
 

@@ -13,6 +13,12 @@ EXPERIMENTS = Path(__file__).parent / "experiments"
 SYSTEMS = EXPERIMENTS / "systems.toml"  # the rows of the papers' tables; no experiment
 
 _WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
+_OF_PROTOCOLS = {  # settings of [protocol] that only these know
+    "folds": ("group_folds", "random_folds"),
+    "stratify": ("random_folds",),
+    "train_on": ("transfer",),
+    "test_on": ("transfer",),
+}
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,17 @@ def experiment_names() -> list[str]:
 def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> ExperimentFile:
     """Read an experiment's file and those it extends.
 
+    What `extends` names is first looked for beside the file that says it, then under train/experiments: a `probe.toml`
+    of one's own beside the file takes the place of the shipped one.
+
     Args:
         experiment: a name under train/experiments, or the path of a TOML file.
-        overrides: `dotted.key=value`, the value as in TOML; what is no TOML value is taken as text.
+        overrides: `dotted.key=value`, the value as in TOML; what is no TOML value is taken as text, except what begins
+            like a list or a table.
 
     Raises:
-        EmocacheError: no such experiment (the nearest one is named), a file that is no TOML, or that extends itself.
+        EmocacheError: no such experiment (the nearest one is named), a file that is no TOML, that extends itself, or
+            whose name cannot be that of a folder of runs.
     """
     path = _find(experiment)
     values: dict[str, Any] = {}
@@ -70,14 +81,14 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
 
 def sweep_override(sweep: str) -> str:
     """`KEY=[v1, v2]` as the override that adds it to `[search]`; EmocacheError where it is no list."""
-    value = _override(sweep)[1]
+    value = _override(sweep, "--sweep", "KEY=[VALUE, ...], such as head.hidden=[64, 128]")[1]
     if not isinstance(value, list) or not value:
         raise EmocacheError(f"--sweep {sweep!r} is not KEY=[VALUE, ...], such as head.hidden=[64, 128]")
     return f"search.{sweep.strip()}"
 
 
 def beside(path: Path, name: str, setting: str) -> Path:
-    """The file that another one names: beside it, or a shipped one. Names with an underscore are parts of experiments.
+    """The file that another one names: beside it, else a shipped one; with an underscore, a part of experiments.
 
     Args:
         path: the file that names it. name: as it stands there. setting: where it stands, for errors.
@@ -88,7 +99,7 @@ def beside(path: Path, name: str, setting: str) -> Path:
     candidates = (path.parent / f"{name}.toml", EXPERIMENTS / f"{name}.toml", path.parent / name)
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is None:
-        near = nearest(name, experiment_names())
+        near = _near_experiment(name)
         hint = f"did you mean {near!r}? " if near else ""
         raise EmocacheError(f"{setting} {name!r} is neither beside it nor under {EXPERIMENTS}; {hint}give the"
                             " name of an experiment, or the path of its file")  # fmt: skip
@@ -96,14 +107,21 @@ def beside(path: Path, name: str, setting: str) -> Path:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, table by table; a head of another kind replaces the old one."""
+    """`over` on top of `base`, table by table; a head of another kind replaces the old one.
+
+    Another protocol takes over what it knows: `folds` goes from group_folds to random_folds, not to official.
+    """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and not (key == "head" and _other_kind(old, value)):
-            merged[key] = merge(old, value)
-        else:
+        if (
+            not isinstance(old, Mapping)
+            or not isinstance(value, Mapping)
+            or (key == "head" and _other_kind(old, value))
+        ):
             merged[key] = value
+        else:
+            merged[key] = merge(_known_to(value["name"], old) if key == "protocol" and "name" in value else old, value)
     return merged
 
 
@@ -132,42 +150,70 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
 
 
-def _override(override: str) -> tuple[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise EmocacheError(f"--set {override!r} is not KEY=VALUE, such as training.epochs=20")
+def _override(
+    override: str, option: str = "--set", form: str = "KEY=VALUE, such as training.epochs=20"
+) -> tuple[str, Any]:
+    key, equals, text = (part.strip() for part in override.partition("="))
+    if not equals or not key:
+        raise EmocacheError(f"{option} {override!r} is not {form}")
     try:
-        return key.strip(), tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text.strip()
+        return key, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        if text.startswith(("[", "{")):
+            raise EmocacheError(f"{option} {override!r} is not TOML: {error}; text in it needs quotes, which the shell"
+                                f" takes away unless all is quoted: {option} '{key}=[\"...\"]'") from None  # fmt: skip
+        return key, text
 
 
 def _name(path: Path) -> str:
-    inside = path.is_relative_to(EXPERIMENTS)
-    return path.relative_to(EXPERIMENTS).with_suffix("").as_posix() if inside else path.stem
+    """What its runs are stored under: a folder below the runs folder, and not the one that evaluation writes."""
+    if path.is_relative_to(EXPERIMENTS):
+        return path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
+    if path.stem.startswith(".") or path.stem.lower() == "evaluation":
+        raise EmocacheError(f"{path}: runs cannot be stored under the name {path.stem!r}; rename the file")
+    return path.stem
 
 
 def _find(experiment: str) -> Path:
     shipped = experiment_names()
     if experiment in shipped:
         return EXPERIMENTS / f"{experiment}.toml"
+    path = Path(experiment)
     if experiment.endswith(".toml"):
-        if Path(experiment).is_file():
-            return Path(experiment)
-        raise EmocacheError(f"experiment file {experiment!r} does not exist")
-    near = nearest(experiment, shipped)
-    hint = f"did you mean {near!r}? There are" if near else "there are"
-    raise EmocacheError(f"no experiment {experiment!r}; {hint}: {', '.join(shipped)}; or give the path of a .toml file")
+        if path.is_file():
+            return path
+        problem = "is a folder; give a file" if path.is_dir() else "does not exist"
+        raise EmocacheError(f"experiment file {experiment!r} {problem}")
+    near = _near_experiment(experiment)
+    hint = f"did you mean {near!r}? " if near else ""
+    there = (
+        " (a folder)"
+        if experiment and path.is_dir()
+        else " (a file without the ending .toml)"
+        if path.is_file()
+        else ""
+    )
+    raise EmocacheError(f"no experiment {experiment!r}{there}; {hint}`emocache train --list` names the shipped ones; or"
+                        " give the path of a .toml file")  # fmt: skip
+
+
+def _near_experiment(name: str) -> str | None:
+    """The shipped experiment that a misspelt name probably meant, in whatever case it is written."""
+    known = {shipped.lower(): shipped for shipped in experiment_names()}
+    return known.get(nearest(name.lower(), list(known)) or "")
 
 
 def _parts(path: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """(file, its own tables) of everything that a file extends, in the order in which they are merged; itself last."""
-    if path in below:
-        raise EmocacheError(f"experiment {path.stem!r} extends itself: {' -> '.join(p.stem for p in (*below, path))}")
+    if path.resolve() in (other.resolve() for other in below):
+        raise EmocacheError(f"{path}: extends itself: {' -> '.join(str(one) for one in (*below, path))}; take out one"
+                            " of these extends")  # fmt: skip
     try:
-        own = tomllib.loads(path.read_text(encoding="utf-8"))
+        own = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EmocacheError(f"{path}: not a TOML file: {error}") from error
+    except OSError as error:
+        raise EmocacheError(f"{path}: cannot be read: {error.strerror}") from error
     bases = own.pop("extends", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -175,6 +221,13 @@ def _parts(path: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str
     for base in bases:
         yield from _parts(beside(path, base, f"{path}: extends"), (*below, path))
     yield path, own
+
+
+def _known_to(protocol: object, old: Mapping[str, Any]) -> dict[str, Any]:
+    """What a protocol takes over from the `[protocol]` of another; all of it from itself."""
+    if protocol == old.get("name"):
+        return dict(old)
+    return {key: value for key, value in old.items() if protocol in _OF_PROTOCOLS.get(key, (protocol,))}
 
 
 def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

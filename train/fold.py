@@ -22,7 +22,7 @@ from .heads import Head, Learned, Shape, build_head
 from .loop import Trained, train_head
 from .losses import Loss, make_loss
 from .predicting import Predicted, predict, validation_score
-from .predictions import kept_table, prediction_table, prior
+from .predictions import check_kept, kept_table, prediction_table, prior
 from .reading import search_points
 from .references import Stamps, binarise, limit
 from .settings import Settings
@@ -154,6 +154,8 @@ class _Run:
             outputs = len(self.dataset.classes) or len(point.targets)
             shape = Shape(batches.dims, outputs, point.per_frame, len(self.dataset.auxiliary))
             head = build_head(point.head, shape, learned(prepared, point)).to(self.device)
+            if point.keep:  # told before training, not after it
+                check_kept(predict(head, batches, rows[:1]), point)
             validate: Callable[[Head], Any] | None = None
             if valid is not None:
                 validate = partial(

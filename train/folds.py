@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..cache import EmocacheError
 from ..cache.recipe import canonical_json
 from .examples import Example, sides
-from .groups import group_of, joined, known_group, natural
+from .groups import group_of, joined, known_group, natural, plural
 from .tables import Protocol
 
 Rows = npt.NDArray[np.int64]
@@ -101,7 +101,7 @@ def _held_out(examples: Sequence[Example], protocol: Protocol, generator: np.ran
     needed = max(count, 3 if protocol.validation == "next" else 2)
     if len(names) < needed:
         remedy = "use fewer folds" if protocol.folds else "give more, or use protocol.validation = 'random_utterance'"
-        raise EmocacheError(f"{protocol.name} needs at least {needed} {protocol.group}s, there are {len(names)};"
+        raise EmocacheError(f"{protocol.name} needs at least {needed} {plural(protocol.group)}, there are {len(names)};"
                             f" {remedy}")  # fmt: skip
     assigned = _assign(examples, members, names, count, protocol.assignment)
     return [np.array([r for r, m in enumerate(members) if assigned[m] == k], np.int64) for k in range(count)]
@@ -246,6 +246,6 @@ def _check(examples: Sequence[Example], fold: Fold, number: int, protocol: Proto
         for parts, shared in overlap(examples, fold, kind).items():
             if shared and parts not in declared:
                 raise EmocacheError(
-                    f"{protocol.name}: {parts} of fold {number} share {len(shared)} {kind}s, such as {shared[0]!r};"
-                    f" {remedy}, or declare it with protocol.overlap = true"
+                    f"{protocol.name}: {parts} of fold {number} share {len(shared)} {plural(kind)}, such as"
+                    f" {shared[0]!r}; {remedy}, or declare it with protocol.overlap = true"
                 )

@@ -1,6 +1,5 @@
 """A fusion as something to run: its members are trained where they are not stored yet, then their predictions fused."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ..cache import EmocacheError
 from ..cache.recipe import canonical_json
@@ -28,10 +26,14 @@ from .fusion import (
     majority,
     weighted,
 )
-from .runs import FORMAT, run_folder, write_run
+from .runs import FORMAT, is_stored, read_run, run_folder, write_run
 from .stage import Plan
 
 _ENSEMBLE = 0  # the seed of a run that averages over seeds
+# Fields of the members' run.json: equal in all, or put together.
+_SAME = ("task", "targets", "classes", "protocol", "folds", "manifests", "split_sha256", "missing_policy",
+         "dropped_classes", "unlabelled", "device", "threads")  # fmt: skip
+_JOINED = ("coverage", "prior", "parameters", "streams", "transductive", "item_digest", "incomplete", "marks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,7 @@ class FusionPlan:
 
     def to_train(self) -> list[tuple[int, int]]:
         """(fold, seed) of the runs that are not stored yet."""
-        return [run for run in self.all_runs() if not self.folder(*run).is_dir()]
+        return [run for run in self.all_runs() if not is_stored(self.folder(*run))]
 
     def release(self, number: int) -> None:
         """Forget the frames of a member whose runs are stored: not all of them need fit into memory together."""
@@ -108,10 +110,9 @@ class FusionPlan:
         return f"fold {fold} seed {seed}: validation {metric} {value:.3f}{told}"
 
     def _stored(self, member: Plan, fold: int, seed: int) -> list[tuple[dict[str, Any], pa.Table]]:
-        """run.json and predictions of the member's runs that count."""
+        """run.json and predictions of the member's runs that count; EmocacheError where they are damaged."""
         seeds = dict.fromkeys(member.settings.seeds) if self.settings.fusion.over_seeds else [seed]
-        folders = [member.folder(fold, own) for own in seeds]
-        return [(json.loads((f / "run.json").read_bytes()), pq.read_table(f / "predictions.parquet")) for f in folders]
+        return [read_run(member.folder(fold, own), (*_SAME, *_JOINED)) for own in seeds]
 
     def _aligned(self, stored: Sequence[Sequence[tuple[dict[str, Any], pa.Table]]], part: str) -> Aligned:
         """The members' predictions of one part; a member with several runs is their mean."""
@@ -144,12 +145,10 @@ class FusionPlan:
     def _record(self, documents: Sequence[dict[str, Any]], fold: int, seed: int) -> dict[str, Any]:
         """What run.json holds beside the result: of the members together, or of the first where all have the same."""
         plans, first = self.members, documents[0]
-        same = ("task", "targets", "classes", "protocol", "folds", "manifests", "split_sha256", "missing_policy",
-                "dropped_classes", "unlabelled", "device", "threads")  # fmt: skip
         streams = {tuple(stream.items()): stream for document in documents for stream in document["streams"]}
         transductive = any(document["transductive"] for document in documents)
         return {
-            **{key: first[key] for key in same},
+            **{key: first[key] for key in _SAME},
             "protocol": {**first["protocol"], "transductive": transductive},
             "experiment": self.experiment,
             "corpora": list(self.corpora),

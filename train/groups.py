@@ -15,6 +15,11 @@ def group_of(example: Example, kind: str) -> str | None:
     return name if name is None or kind in _EVERYWHERE else f"{example.corpus}/{name}"
 
 
+def plural(kind: str) -> str:
+    """Several groups by a column, for people."""
+    return "corpora" if kind == "corpus" else f"{kind}s"
+
+
 def known_group(example: Example, kind: str, needs: str) -> str:
     """`group_of`, or an EmocacheError that says what needs it."""
     group = group_of(example, kind)

@@ -1,14 +1,18 @@
 """Runs in several processes that share one copy of the features."""
 
+import os
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from shutil import rmtree
+from threading import Thread
 
 import numpy as np
 import torch
@@ -23,7 +27,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     """Train and store runs; yields a line for each as it is finished.
 
     With several jobs each process gets its share of torch's threads, and maps the features from one temporary file
-    below the runs folder, so that they are in memory once.
+    below the runs folder, so that they are in memory once. What a killed call left of that is removed first.
 
     Args:
         plan: the experiment. runs: (fold, seed). jobs: processes.
@@ -31,13 +35,16 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     Raises:
         EmocacheError: of a run; finished runs stay. Or a process was killed.
     """
+    _remove_stale(plan.runs)
     if min(jobs, len(runs)) <= 1:
         for run in runs:
             yield plan.train(*run)
         return
     plan.runs.mkdir(parents=True, exist_ok=True)
     threads = max(1, torch.get_num_threads() // jobs)
-    with tempfile.TemporaryDirectory(prefix=".features-", dir=plan.runs, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_prefix()}{os.getpid()}-", dir=plan.runs, ignore_cleanup_errors=True
+    ) as folder:
         light = _spill(plan, Path(folder))
         others = set(active_children())
         pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start, (light, folder, threads))
@@ -72,6 +79,44 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _prefix() -> str:
+    """Of the folders with features that processes of this machine write; the process's id comes next."""
+    return f".features-{socket.gethostname()}-"
+
+
+def _remove_stale(runs: Path) -> None:
+    """Remove the features of processes that are gone without having done so."""
+    for folder in runs.glob(f"{_prefix()}*"):
+        process = folder.name.removeprefix(_prefix()).partition("-")[0]
+        if process.isdigit() and not _lives(int(process)):
+            rmtree(folder, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # there is no such signal, and kill would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, however that ended."""
+    parent = parent_process()
+    if parent is None:
+        raise RuntimeError("this is no worker process")
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _spill(plan: Plan, folder: Path) -> Plan:
     """The plan without its frames, which go into one file a stream."""
     features = {}
@@ -83,6 +128,7 @@ def _spill(plan: Plan, folder: Path) -> Plan:
 
 def _start(plan: Plan, folder: str, threads: int) -> None:
     global _plan
+    end_with_parent()
     torch.set_num_threads(threads)
     features = {
         # Copy-on-write: writable as torch wants it, and still one copy in memory.

@@ -11,6 +11,7 @@ from .fusion import FusionSettings
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
 from .reading import Experiment, experiment_names, load_experiment, search_points
+from .runs import check_writable
 from .settings import Settings
 from .stage import Plan, make_plan
 
@@ -33,6 +34,21 @@ class Request:
     device: str = "cpu"
     allow_incomplete: bool = False
 
+    def check(self, dry_run: bool) -> None:
+        """What every experiment needs, before the first is planned.
+
+        Raises:
+            EmocacheError: a corpus is not in the cache; or nothing can be stored in `runs`, without `dry_run`.
+        """
+        try:
+            for corpus in self.corpora:
+                self.cache.manifest(corpus)
+        except NotADirectoryError:
+            raise EmocacheError(f"cache {self.cache.objects.url} is a file; give the folder that `emocache extract"
+                                " --cache` wrote to") from None  # fmt: skip
+        if not dry_run:
+            check_writable(self.runs)
+
     def experiment(self, name: str) -> Experiment:
         """The experiment with the overrides; EmocacheError, see `reading.load_experiment`."""
         return load_experiment(name, self.overrides)
@@ -46,8 +62,10 @@ class Request:
         name, path, settings = experiment
         try:
             if isinstance(settings, FusionSettings):
-                members = [self._member(beside(path, one, "fusion.members:")) for one in settings.fusion.members]
-                return make_fusion(name, settings, members)
+                files = [beside(path, one, "fusion.members:") for one in settings.fusion.members]
+                if len({file.resolve() for file in files}) < len(files):
+                    raise EmocacheError("fusion.members names an experiment twice; name each once")
+                return make_fusion(name, settings, [self._member(file) for file in files])
             return self._plan(name, settings)
         except EmocacheError as error:
             raise EmocacheError(f"{path}: {error}") from error
@@ -74,11 +92,27 @@ def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool) -> Iterator[str
     """Train and store what is not stored yet, or tell what that would be; yields lines for people.
 
     Raises:
-        EmocacheError: of a run; finished runs stay.
+        EmocacheError: of a run, with the experiment's name; finished runs stay.
     """
-    if isinstance(plan, FusionPlan):
-        yield from _fuse(plan, jobs, dry_run)
-        return
+    try:
+        yield from _fuse(plan, jobs, dry_run) if isinstance(plan, FusionPlan) else _train(plan, jobs, dry_run)
+    except EmocacheError as error:
+        raise EmocacheError(f"{plan.experiment}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        why = str(error).partition("\n")[0] or "MemoryError"
+        raise EmocacheError(f"{plan.experiment}: out of memory ({why}); make the head or training.batch_size smaller,"
+                            " or use fewer --jobs") from error  # fmt: skip
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether torch or numpy was asked for more than there is, or than a tensor can hold."""
+    told = ("allocate memory", "out of memory", "calculation overflowed")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in told)
+
+
+def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
     yield from describe.summary(plan)
     if trials := len(list(search_points(plan.settings))) - 1:
         searched = ", ".join(plan.settings.search)
@@ -117,10 +151,8 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
     """Every shipped experiment that the corpora can be trained on; tells which cannot, and why.
 
     Raises:
-        EmocacheError: a corpus is not in the cache; or a run failed, after the other experiments were carried out.
+        EmocacheError: a run failed, after the other experiments were carried out; or none can be carried out.
     """
-    for corpus in request.corpora:
-        request.cache.manifest(corpus)  # one that is not there is a mistake, not a reason
     names = experiment_names()
     refused: dict[str, str] = {}
     failed: dict[str, str] = {}
@@ -135,15 +167,16 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
                 tell(line)
         except EmocacheError as error:
             failed[name] = " ".join(str(error).split())
-            tell(f"failed: {name}: {failed[name]}")
+            tell(f"failed: {failed[name]}")
     for name, reason in refused.items():
         tell(f"not for {' + '.join(request.corpora)}: {name}: {reason}")
     done = len(names) - len(refused) - len(failed)
     verb = "can be carried out" if dry_run else "carried out"
     tell(f"{done} of {len(names)} experiments {verb}, {len(refused)} cannot be on these corpora, {len(failed)} failed")
     if failed:
-        first, reason = next(iter(failed.items()))
-        raise EmocacheError(f"{len(failed)} experiments failed, the first is {first}: {reason}")
+        raise EmocacheError(f"{len(failed)} experiments failed, the first is {next(iter(failed.values()))}")
+    if not done:
+        raise EmocacheError(f"no experiment can be carried out on {' + '.join(request.corpora)}; the reasons are above")
 
 
 def _check_streams(cache: Cache, corpora: Sequence[str], settings: Settings) -> None:

@@ -155,15 +155,20 @@ def _values(
     return columns
 
 
+def check_kept(predicted: Predicted, settings: Settings) -> None:
+    """EmocacheError if the head does not give what `keep` names."""
+    if absent := [name for name in settings.keep if name not in predicted.kept]:
+        given = ", ".join(predicted.kept) or "nothing of the kind"
+        raise EmocacheError(f"keep: head {settings.head.kind!r} has no {absent[0]!r}; it gives: {given}")
+
+
 def kept_table(part: str, predicted: Predicted, dataset: Dataset, settings: Settings, rows: Rows) -> pa.Table:
     """Rows of kept.parquet: what `keep` names of every utterance with features, flattened, and its shape.
 
     Raises:
-        EmocacheError: the head gives no such thing.
+        EmocacheError: see `check_kept`.
     """
-    if absent := [name for name in settings.keep if name not in predicted.kept]:
-        given = ", ".join(predicted.kept) or "nothing of the kind"
-        raise EmocacheError(f"keep: head {settings.head.kind!r} has no {absent[0]!r}; it gives: {given}")
+    check_kept(predicted, settings)
     examples = [dataset.examples[row] for row in rows[dataset.present[rows]]]
     columns: dict[str, pa.Array] = {"part": pa.array([part] * len(examples), pa.string())}
     for name in ("corpus", "id", "culture"):

@@ -1,6 +1,7 @@
 """From an experiment's TOML file to its settings: validation, the search, and errors in one line."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -35,6 +36,9 @@ __all__ = [
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Place = Callable[[str], str]  # dotted key -> the file that sets it
+
+_MOST_POINTS = 1000  # of a search; each is trained in every fold and seed
+_TABLES = ("dict_type", "model_type", "model_attributes_type")  # pydantic's names of a table that is none
 
 
 class Experiment(NamedTuple):
@@ -90,8 +94,11 @@ def search_points(settings: Settings) -> Iterator[tuple[dict[str, Any], Settings
     """Every point of the search: what it sets, and the settings with that set. One, without a search.
 
     Raises:
-        EmocacheError: a point sets what does not exist, or a value that does not fit.
+        EmocacheError: a point sets what does not exist, or a value that does not fit; or there are too many.
     """
+    if (count := math.prod(map(len, settings.search.values()))) > _MOST_POINTS:
+        raise EmocacheError(f"search: {count} combinations of {', '.join(settings.search)}, each trained in every fold"
+                            f" and seed; give at most {_MOST_POINTS}")  # fmt: skip
     raw = settings.model_dump(exclude={"search"})
     for values in itertools.product(*settings.search.values()):
         chosen = dict(zip(settings.search, values, strict=True))
@@ -124,6 +131,8 @@ def _parse(raw: Mapping[str, Any], place: _Place) -> Settings:
     raw["head"] = _validate(head_settings, head, place, "head.")
     _check_features(raw.get("features"), place)
     task = raw.get("task", "classification")
+    if not isinstance(task, str) or task not in LOSSES:
+        raise EmocacheError(f"{place('task')}: task {task!r} is unknown; it can be: {', '.join(LOSSES)}")
     for table, key, default in (
         ("loss", "kind", LOSSES.get(task, ("",))[0]),
         ("selection", "metric", {"classification": "accuracy", "distribution": "loss"}.get(task, "ccc")),
@@ -157,7 +166,9 @@ def _validate(model: type[_Model], raw: Mapping[str, Any], place: _Place, prefix
             raise EmocacheError(f"{where}: unknown setting {name!r}; {_hint(model, keys, prefix)}") from None
         if first["type"] == "missing":
             raise EmocacheError(f"{where}: {name} is not set; set it there, or with --set {name}=...") from None
-        text = first["msg"].removeprefix("Value error, ")
+        text = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+        if first["type"] in _TABLES:
+            text = f"Input should be a table, [{name}]"
         found = "" if isinstance(first["input"], Mapping | BaseModel) else f" (found {first['input']!r})"
         raise EmocacheError(f"{where}: {name + ': ' if name else ''}{text}{found}") from None
 

@@ -1,11 +1,12 @@
-"""Run folders: complete exactly if they exist."""
+"""Run folders: complete exactly if they hold run.json."""
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pyarrow as pa
@@ -50,6 +51,41 @@ def run_folder(runs: Path, experiment: str, corpora: Sequence[str], setting: str
     return runs / experiment / "+".join(corpora) / setting / f"fold{fold}-seed{seed}"
 
 
+def is_stored(folder: Path) -> bool:
+    """Whether a folder holds a finished run."""
+    return (folder / "run.json").is_file()
+
+
+def check_writable(runs: Path) -> None:
+    """Make the folder of runs, and a file in it for a moment; EmocacheError if that cannot be."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=runs):
+            pass
+    except OSError as error:
+        raise EmocacheError(f"--runs {runs}: no run can be stored there ({error.strerror}); give a folder that can be"
+                            " written") from error  # fmt: skip
+
+
+def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.Table]:
+    """run.json, which must have the fields, and the predictions of a finished run.
+
+    Raises:
+        EmocacheError: a file is gone or damaged, or a field is not there.
+    """
+    path = folder / "run.json"
+    try:
+        document = dict(json.loads(path.read_bytes()))
+        if lacking := sorted(set(fields) - set(document)):
+            raise ValueError(f"it lacks {lacking[0]!r}")
+        path = folder / "predictions.parquet"
+        return document, pq.read_table(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
+    except (OSError, TypeError, ValueError, pa.ArrowException) as error:
+        why = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
+        raise EmocacheError(f"{path}: gone or damaged ({why}); delete the folder {folder} and run the same command"
+                            " again, which trains this run anew") from error  # fmt: skip
+
+
 def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> None:
     """Store a finished run, durably and all at once. A run that another process stored meanwhile stays as it is.
 
@@ -76,8 +112,9 @@ def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> No
     try:
         open_objects(folder.parent).put_shard(folder.name, {name: [data] for name, data in files.items()})
     except OSError as error:
-        if not folder.is_dir():
-            raise EmocacheError(f"run {folder} cannot be written: {error.strerror or error}") from error
+        if not is_stored(folder):
+            remedy = "; delete this folder, which holds no finished run" if folder.is_dir() else ""
+            raise EmocacheError(f"run {folder} cannot be written: {error.strerror or error}{remedy}") from error
 
 
 def _parquet(table: pa.Table) -> bytes:

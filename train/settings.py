@@ -47,7 +47,7 @@ class Settings(Table):
     label_delay_s: Annotated[float, Field(ge=0)] = 0.0  # seconds the annotators lag behind the signal
     missing: Literal["prior", "intersect", "error"] = "prior"  # test utterances without features
     keep: Names = ()  # what a head gives beside its outputs, stored for figures: "gate", "attention", "embedding"
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
     protocol: Protocol = Protocol()
     features: AllFeatures = AllFeatures()
     head: SerializeAsAny[HeadSettings]
@@ -72,8 +72,9 @@ class Settings(Table):
     @model_validator(mode="after")
     def _fits_head(self) -> Self:
         wanted, found = self.head.roles(), tuple(self.streams)
-        if not all(self.streams.values()):
-            raise ValueError("streams: name at least one stream")
+        for role, names in self.streams.items():
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"streams of {role!r} are {list(names)}; name at least one, and each once")
         if sorted(wanted) != sorted(found):
             how = "streams = [...]" if wanted == (SINGLE,) else f"[streams] with {' = ..., '.join(wanted)} = ..."
             raise ValueError(
@@ -106,6 +107,10 @@ class Settings(Table):
         if not classification and (self.labels or self.threshold or self.vote):
             name = "labels" if self.labels else "threshold" if self.threshold else "vote"
             raise ValueError(f"{name} is about classes; it does not fit task {self.task!r}")
+        twice_used = {self.auxiliary, self.vote} & set(self.targets)
+        if len(set(self.targets)) < len(self.targets) or twice_used:
+            name = next(iter(twice_used), None) or next(t for t in self.targets if self.targets.count(t) > 1)
+            raise ValueError(f"{name!r} is named twice among targets, auxiliary and vote; name it once")
         if self.labels and self.threshold:
             raise ValueError("labels map names and threshold divides numbers; leave one out")
         if self.targets_apart and (classification or self.task == "distribution"):

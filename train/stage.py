@@ -12,7 +12,7 @@ from .dataset import Dataset, load_dataset
 from .fold import train_fold
 from .folds import Fold, make_folds, split_sha256
 from .reading import search_points
-from .runs import run_folder, setting_hash, write_run
+from .runs import is_stored, run_folder, setting_hash, write_run
 from .settings import Settings
 from .tables import FeatureSettings
 
@@ -46,7 +46,7 @@ class Plan:
 
     def to_train(self) -> list[tuple[int, int]]:
         """(fold, seed) of the runs that are not stored yet."""
-        return [run for run in self.all_runs() if not self.folder(*run).is_dir()]
+        return [run for run in self.all_runs() if not is_stored(self.folder(*run))]
 
     @property
     def transductive(self) -> bool:

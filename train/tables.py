@@ -20,7 +20,8 @@ class Protocol(Table):
 
     name: Literal["leave_one_out", "group_folds", "random_folds", "official", "transfer"] = "leave_one_out"
     folds: Annotated[int, Field(ge=2)] | None = None  # of group_folds and random_folds
-    group: str = "speaker"  # what may not be on two sides of a fold: a column of the manifest, or "corpus"
+    # What may not be on two sides of a fold: a column of the manifest, or "corpus".
+    group: Annotated[str, Field(min_length=1)] = "speaker"
     assignment: Literal["sorted", "balanced"] = "sorted"  # contiguous in sorted order, or by size and gender
     stratify: bool = False  # random_folds: every class in the same shares in every fold
     train_on: str | None = None  # transfer: column=value[|value],...; "corpus" is a column too
@@ -61,7 +62,7 @@ class FeatureSettings(Table):
     words: bool = False  # frames of one word become one, their mean; frames without a place in time are dropped
     crop_s: Annotated[float, Field(gt=0)] | None = None  # seconds from the utterance's start that are used
     max_frames: Annotated[int, Field(ge=1)] | None = None  # the first ones
-    grid_hz: Annotated[float, Field(gt=0)] | None = None  # bring all streams to this rate by their times
+    grid_hz: Annotated[float, Field(gt=0, le=10_000)] | None = None  # bring all streams to this rate by their times
     align: Literal["time", "index"] = "time"  # index: frame i beside frame i whatever their times, cut to the shortest
     average_frames: Annotated[int, Field(ge=1)] = 1  # mean over blocks of this many frames; divides the rate by it
     combine: Literal["concatenate", "weighted"] = "concatenate"  # weighted: a learned weight a stream (SUPERB)
@@ -94,7 +95,10 @@ class AllFeatures(FeatureSettings):
     def _gather_roles(cls, raw: Any) -> Any:
         if not isinstance(raw, Mapping):
             return raw
-        roles = {name: dict(values) for name, values in raw.get("roles", {}).items()}
+        held = raw.get("roles", {})
+        if not isinstance(held, Mapping) or not all(isinstance(values, Mapping) for values in held.values()):
+            raise ValueError("roles is no setting; set [features.<input>] for one input of a head")
+        roles = {name: dict(values) for name, values in held.items()}
         plain: dict[str, Any] = {}
         for key, value in raw.items():
             if key != "roles" and isinstance(value, Mapping):
@@ -131,8 +135,8 @@ class Training(Table):
     optimiser: Literal["adamw", "lbfgs"] = "adamw"  # adamw without weight decay is Adam; lbfgs: one batch
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # adamw: decoupled; lbfgs: adds weight_decay / 2 ||W||^2
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    epochs: Annotated[int, Field(ge=1)] = 100
+    batch_size: Annotated[int, Field(ge=1, le=2**31)] = 32
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     patience: Annotated[int, Field(ge=1)] = 10  # epochs without a better validation score
     stop_on: Literal["score", "loss"] = "score"  # what patience and plateau look at; the score chooses the epoch
     schedule: Literal["none", "plateau", "cosine"] = "none"
@@ -147,9 +151,9 @@ class Training(Table):
 class Augmentation(Table):
     """`[augment]`: changes to the frames of training batches, after normalisation; never in evaluation."""
 
-    time_masks: Annotated[int, Field(ge=0)] = 0  # stretches of an utterance set to zero
+    time_masks: Annotated[int, Field(ge=0, le=1000)] = 0  # stretches of an utterance set to zero
     time_mask_share: Share = 0.1  # of the utterance, the longest of them
-    channel_masks: Annotated[int, Field(ge=0)] = 0  # stretches of channels set to zero
+    channel_masks: Annotated[int, Field(ge=0, le=1000)] = 0  # stretches of channels set to zero
     channel_mask_share: Share = 0.1
     noise: Annotated[float, Field(ge=0)] = 0.0  # standard deviation of Gaussian noise
     mixup: Annotated[float, Field(ge=0)] = 0.0  # alpha of Beta(alpha, alpha); 0: none

@@ -144,7 +144,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     cache = Cache(folder / "store")
     write(cache, "demo", rows, streams())
     for corpus, languages in {"ravdess": ("en", "de"), "emodb": ("hu", "el")}.items():
-        own = [u for u in rows if u.id.split("-")[0] in languages]
+        spoken = [u for u in rows if u.id.split("-")[0] in languages]
+        emotions = ("angry", "disgust", "fearful", "happy", "neutral", "sad")  # the demo corpus lacks two of them
+        own = [replace(u, labels={**u.labels, "emotion": emotions[n % 6]}) for n, u in enumerate(spoken)]
         write(cache, corpus, own, {layer: (DIM, set()) for layer in LAYERS})
     return Place(folder / "store", folder / "runs")
 

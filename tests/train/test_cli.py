@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner, Result
 
@@ -69,6 +70,43 @@ def test_errors_are_emocache_errors_and_usage_is_usage(toy: "Toy") -> None:
     )
     assert call(toy, "--device", "tpu").exit_code == 2
     assert call(toy, "--jobs", "0").exit_code == 2
+    assert call(toy, "--runs", "").exit_code == 2 and call(toy, "--cache", "").exit_code == 2
+
+
+def test_a_cache_or_corpus_that_is_not_there_is_told_as_such(toy: "Toy") -> None:
+    toy.cache()
+    corpus = call(toy, "--corpus", "toyz")
+    assert str(corpus.exception) == f"cache {toy.root} has no corpus 'toyz'; it has: toys"
+    absent = call(toy, "--cache", str(toy.folder / "absent"))
+    assert str(absent.exception) == f"cache {toy.folder}/absent has no corpus 'toys'; it has: none"
+    file = call(toy, "--cache", toy.experiment())
+    assert isinstance(file.exception, EmocacheError) and "small.toml is a file; give the folder" in str(file.exception)
+
+
+@pytest.mark.parametrize("below", ["", "/runs"])
+def test_runs_that_cannot_be_written_are_told_before_training(
+    toy: "Toy", below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.cache()
+    monkeypatch.setattr("emocache.train.stage.train_fold", None)
+    for jobs in ("1", "2"):
+        told = call(toy, "--runs", toy.experiment() + below, "--jobs", jobs)
+        assert isinstance(told.exception, EmocacheError)
+        assert f"--runs {toy.experiment()}{below}: no run can be stored there" in str(told.exception)
+
+
+def test_an_error_in_training_names_the_experiment(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.cache()
+    wrong = call(toy, "--set", "keep=gate")
+    assert isinstance(wrong.exception, EmocacheError) and str(wrong.exception).startswith("small: keep: ")
+
+    def builds(*_: object) -> None:
+        torch.empty(2**60)
+
+    monkeypatch.setattr("emocache.train.stage.train_fold", builds)
+    large = call(toy)
+    assert isinstance(large.exception, EmocacheError) and "\n" not in str(large.exception)
+    assert str(large.exception).startswith("small: out of memory (") and "make the head or" in str(large.exception)
 
 
 def test_several_experiments_are_read_before_the_first_is_trained(toy: "Toy") -> None:
@@ -148,6 +186,19 @@ def test_all_goes_on_after_a_failure_and_tells_it_last(toy: "Toy", monkeypatch: 
     assert isinstance(done.exception, EmocacheError) and "1 experiments failed, the first is a: " in str(done.exception)
     assert "1 of 2 experiments carried out, 0 cannot be on these corpora, 1 failed" in done.output
     assert runs(toy) == [f"b/fold{k}-seed0" for k in range(3)]
+
+
+def test_all_where_nothing_fits_is_an_error(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.cache()
+    shipped = toy.folder / "shipped"
+    shipped.mkdir()
+    monkeypatch.setattr(experiment_files, "EXPERIMENTS", shipped)
+    (shipped / "stream.toml").write_text(EXPERIMENT.replace('"toy"', '"absent"'))
+    done = call(toy, "--all", experiments=[])
+    assert isinstance(done.exception, EmocacheError) and "no experiment can be carried out on toys" in str(
+        done.exception
+    )
+    assert "0 of 1 experiments carried out, 1 cannot be on these corpora" in done.output
 
 
 def test_experiments_or_all_but_not_both(toy: "Toy") -> None:

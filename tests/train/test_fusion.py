@@ -1,6 +1,9 @@
 """Late fusion against loops over single utterances, and as experiments on a cache."""
 
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -299,6 +302,7 @@ def test_frame_wise_members(toy: "Toy") -> None:
     [
         ('members = ["probe"]', [], "fusion.members: .*at least 2"),
         ('members = ["probe", "probe"]', [], "members names an experiment twice"),
+        ('members = ["probe", "./probe"]', [], "fusion.members names an experiment twice"),
         ('members = ["probe", "gruu"]', [], r"fusion.members: 'gruu' is neither beside it nor .*did you mean 'gru'\?"),
         ('members = ["probe", "fused"]', [], "'fused' is a fusion itself"),
         (f'{AVERAGE}\nrule = "weighted"', [], 'rule = "weighted" needs weights'),
@@ -336,6 +340,39 @@ def test_mistakes_are_told(toy: "Toy", fusion: str, overrides: list[str], messag
     with pytest.raises(EmocacheError, match=message) as caught:
         fusing.plan(fusion, *overrides)
     assert "fused.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "why"),
+    [
+        ("predictions.parquet", lambda data: data[:200], "Parquet magic bytes"),
+        ("predictions.parquet", lambda data: data[:20] + b"\0" * 9 + data[29:], "CRC|checksum"),
+        ("predictions.parquet", None, "No such file or directory"),
+        ("run.json", lambda data: data[:50], "line 4 column"),
+        ("run.json", lambda data: b"[1]", "cannot convert"),
+        ("run.json", lambda data: data.replace(b'"coverage"', b'"cover"'), "it lacks 'coverage'"),
+    ],
+)
+def test_a_damaged_run_of_a_member_is_told(
+    fusing: Fusing, file: str, damage: Callable[[bytes], bytes] | None, why: str
+) -> None:
+    fusing.lines(AVERAGE, folds=(1,))
+    (fused,) = (fusing.runs / "fused/toys").glob("*/*")
+    shutil.rmtree(fused)
+    (path,) = (fusing.runs / "gru/toys").glob(f"*/*/{file}")
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(EmocacheError) as caught:
+        fusing.lines(AVERAGE, folds=(1,))
+    message = str(caught.value)
+    assert re.match(
+        rf"fused: {path}: gone or damaged \(.*({why}).*\); delete the folder {path.parent} and run", message
+    )
+    assert "\n" not in message
+    shutil.rmtree(path.parent)
+    assert fusing.lines(AVERAGE, folds=(1,))[-1].startswith("1 fused")
 
 
 def test_dry_run_of_a_fusion_writes_nothing(fusing: Fusing) -> None:

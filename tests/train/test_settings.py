@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.experiment_files import open_experiment
+from emocache.train.experiment_files import open_experiment, sweep_override
 from emocache.train.fusion import FusionSettings
 from emocache.train.planning import Request
 from emocache.train.reading import EXPERIMENTS, experiment_names, load_experiment, load_settings, search_points
@@ -55,8 +55,10 @@ def test_extends_merges_tables(toy: "Toy") -> None:
 def test_extends_in_a_circle_is_told(toy: "Toy") -> None:
     toy.experiment('extends = "b"\n', "a")
     path = toy.experiment('extends = "a"\n', "b")
-    with pytest.raises(EmocacheError, match="extends itself: b -> a -> b"):
+    with pytest.raises(EmocacheError, match=r"extends itself: .*/b.toml -> .*/a.toml -> .*/b.toml; take out one"):
         load_settings(path)
+    with pytest.raises(EmocacheError, match="extends itself"):  # by paths that get longer and longer
+        load_settings(toy.experiment(f'extends = "../{toy.folder.name}/c"\n', "c"))
 
 
 def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
@@ -92,7 +94,17 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
         ("loss.kind=ccc", "loss.kind 'ccc' does not fit task 'classification'"),
         ("selection.metric=ccc", "selection.metric 'ccc' does not fit task 'classification'"),
         ("protocol.name=speaker_fold", "protocol.name: Input should be 'leave_one_out', 'group_folds'"),
-        ("protocol.name=leave_one_out", "leave_one_out decides the number of folds itself"),
+        ("protocol.stratify=true", "stratify belongs to random_folds"),
+        ("head.kind=['probe']", r"head.kind \['probe'\] is unknown; the heads are: "),
+        ("task=foo", "task 'foo' is unknown; it can be: classification, regression, frame_regression, distribution"),
+        ("task=['regression']", r"task \['regression'\] is unknown"),
+        ("training=3", r"training: Input should be a table, \[training\] \(found 3\)"),
+        ("labels=3", r"labels: Input should be a table, \[labels\] \(found 3\)"),
+        ("seeds=3", r"seeds: Input should be a list \(found 3\)"),
+        (
+            f"search={{training.epochs={list(range(1, 41))}, training.patience={list(range(1, 41))}}}",
+            r"small.toml.*: search: 1600 combinations of training.epochs, training.patience, .*at most 1000",
+        ),
         (
             "search.training.eppochs=[1]",
             r"\[search\]: unknown setting 'training.eppochs'; did you mean 'training.epochs'\?",
@@ -101,7 +113,7 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
         ("search.training.epochs=[]", "search.training.epochs lists no value"),
         ("label_delay_s=2", "label_delay_s shifts time-stamped labels"),
         ("training.epochs", "--set 'training.epochs' is not KEY=VALUE"),
-        ("streams=[]", "streams: "),
+        ("streams=[]", "streams.*name at least one"),
         ("labels={a=['x'], b=['y', 'x']}", "labels: 'x' belongs to several classes"),
         ("training.clip_norm=inf", "training.clip_norm: Input should be a finite number"),
         ("protocol.seed=-1", "protocol.seed: Input should be greater than or equal to 0"),
@@ -116,6 +128,34 @@ def test_mistakes_are_told_in_one_line(toy: "Toy", change: str, message: str) ->
         toy.settings(change)
     assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
     assert "small.toml" in str(caught.value) or "--set 'training.epochs'" in str(caught.value)
+
+
+def test_a_list_without_quotes_is_told() -> None:
+    """The shell takes the quotes away."""
+    with pytest.raises(EmocacheError, match=r"--set 'streams=\[a.L5\]' is not TOML: .* --set 'streams=\[\"...\"\]'"):
+        open_experiment("probe", ["streams=[a.L5]"])
+    with pytest.raises(EmocacheError, match=r"--sweep 'head.kind=\[a\]' is not TOML: .* --sweep 'head.kind="):
+        sweep_override("head.kind=[a]")
+    with pytest.raises(EmocacheError, match=r"--sweep 'head.kind' is not KEY=\[VALUE, ...\], such as"):
+        sweep_override("head.kind")
+
+
+def test_another_protocol_takes_over_only_what_it_knows(toy: "Toy") -> None:
+    assert toy.settings("protocol.name=official").protocol.folds is None
+    assert toy.settings("protocol.name=random_folds").protocol.folds == 3
+    transfer = ["protocol.name=transfer", "protocol.train_on='speaker=S1'", "protocol.test_on='speaker=S2'"]
+    assert toy.settings(*transfer).protocol.test_on == "speaker=S2"
+    after = toy.settings("protocol.group=session", *transfer, "protocol.name=leave_one_out").protocol
+    assert (after.train_on, after.group) == (None, "session")
+    with pytest.raises(EmocacheError, match="official decides the number of folds itself"):
+        toy.settings("protocol.name=official", "protocol.folds=3")
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "evaluation"])
+def test_a_name_that_is_no_folder_of_runs_is_refused(toy: "Toy", name: str) -> None:
+    path = toy.experiment(name=name)
+    with pytest.raises(EmocacheError, match=rf"^{path}: runs cannot be stored under the name .*; rename the file"):
+        load_settings(path)
 
 
 TWO_ROLES = """
@@ -188,6 +228,7 @@ def test_a_setting_that_is_needed_is_told(toy: "Toy") -> None:
         (["targets=mood"], "no column 'mood'; it has: .*emotion"),
         (["protocol.group=session"], r"share 1 speakers?, such as .*protocol.overlap = true|share"),
         (["protocol.folds=7"], "7 speakers, there are 6; use fewer folds"),
+        (["protocol.group=corpus"], "needs at least 3 corpora, there are 1"),
         (["protocol.group=village"], "no column 'village'; it has: "),
         (["task=regression"], "holds text; regression of it needs numbers"),
     ],
@@ -209,10 +250,28 @@ def test_streams_must_be_named() -> None:
 
 
 def test_an_unknown_experiment_names_the_nearest() -> None:
-    with pytest.raises(EmocacheError, match=r"no experiment 'bigur'; did you mean 'bigru'\? There are: .*probe"):
-        load_settings("bigur")
+    for name in ("bigur", "BiGRU"):
+        with pytest.raises(
+            EmocacheError, match=rf"no experiment '{name}'; did you mean 'bigru'\? `emocache train --list`"
+        ):
+            load_settings(name)
+    with pytest.raises(EmocacheError, match="no experiment 'zzz'; `emocache train --list` names the shipped ones; or"):
+        load_settings("zzz")
+
+
+def test_paths_that_are_no_experiment_files(toy: "Toy") -> None:
     with pytest.raises(EmocacheError, match=r"'nowhere.toml' does not exist"):
         load_settings("nowhere.toml")
+    (toy.folder / "folder.toml").mkdir()
+    with pytest.raises(EmocacheError, match=r"folder.toml' is a folder; give a file"):
+        load_settings(str(toy.folder / "folder.toml"))
+    with pytest.raises(EmocacheError, match=r"no experiment '.*' \(a folder\)"):
+        load_settings(str(toy.folder))
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(toy: "Toy") -> None:
+    path = toy.experiment("\ufeff" + EXPERIMENT, "marked")
+    assert load_settings(path)[1].training.epochs == 15
 
 
 def test_a_file_that_is_no_toml_is_named(toy: "Toy") -> None:

@@ -1,6 +1,10 @@
 """The whole stage on a cache: completeness, missing features, label maps, leaks, run folders, resuming, jobs."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +140,45 @@ def test_two_jobs_give_what_one_gives(toy: "Toy") -> None:
     assert len(trained(two, jobs=2)) == 3
     assert all(same(one.folder(number, 0), two.folder(number, 0)) for number in range(3))
     assert sorted(path.name for path in two.runs.iterdir()) == ["small"]  # no copy of the features stays
+
+
+def test_an_empty_folder_is_no_run(toy: "Toy") -> None:
+    plan = plan_of(toy, toy.cache())
+    plan.folder(0, 0).mkdir(parents=True)
+    assert (0, 0) in plan.to_train()
+    plan.train(0, 0)
+    assert stored(plan.folder(0, 0)) and (0, 0) not in plan.to_train()
+    plan.folder(1, 0).mkdir()
+    (plan.folder(1, 0) / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(EmocacheError, match="delete this folder, which holds no finished run"):
+        plan.train(1, 0)
+
+
+def test_features_that_a_killed_process_left_are_removed(toy: "Toy") -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    plan = plan_of(toy, toy.cache())
+    prefix = f".features-{socket.gethostname()}-"
+    names = [f"{prefix}{gone.pid}-abc", f"{prefix}{os.getpid()}-abc", f"{prefix}other-{gone.pid}-abc", ".features-abc"]
+    for name in names:
+        (plan.runs / name).mkdir(parents=True)
+    trained(plan)
+    assert {path.name for path in plan.runs.iterdir()} == {"small", *names[1:]}
+
+
+def test_a_process_ends_with_its_parent() -> None:
+    """All hold the pipe to here, so it ends only when the last of them does."""
+    code = (
+        "import os, signal; from concurrent.futures import ProcessPoolExecutor as Pool;"
+        "from multiprocessing import get_context; from emocache.train.jobs import end_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = Pool(1, get_context('spawn'), end_with_parent)\n"
+        "    pool.submit(os.write, 1, b'ready\\n').result(); pool.submit(signal.pause).result()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+        parent.kill()
+        assert parent.communicate(timeout=60)[0] == b""
 
 
 def test_errors_in_a_job_arrive(toy: "Toy") -> None:

@@ -68,9 +68,9 @@ def head_entry(kind: object) -> HeadEntry:
     Raises:
         EmocacheError: there is no such head; the message lists those there are.
     """
-    if kind not in HEADS:
+    if not isinstance(kind, str) or kind not in HEADS:
         raise EmocacheError(f"head.kind {kind!r} is unknown; the heads are: {', '.join(HEADS)}")
-    return HEADS[str(kind)]
+    return HEADS[kind]
 
 
 def build_head(settings: HeadSettings, shape: Shape, learned: Mapping[str, Learned] | None = None) -> Head:
