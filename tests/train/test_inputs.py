@@ -312,7 +312,7 @@ def test_one_stream_in_two_roles_is_masked_where_that_is_asked_for(toy: "Toy") -
     corpus = toy.corpus(speakers=3)
     cache = toy.cache(corpus)
     seen = {i: np.arange(len(f)) % 2 == 0 for i, f in corpus.frames.items()}
-    recipe = toy.recipe("film", 8, aux=dict.fromkeys(("found", "lost"), {"dtype": "bool", "shape": []}))
+    recipe = toy.recipe("film", 8, aux={name: {"dtype": "bool", "shape": []} for name in ("found", "lost")})
     writer = cache.create_stream("toys", "film", recipe)
     writer.commit("ab" * 8, {i: Item(f, aux={"found": seen[i], "lost": ~seen[i]}) for i, f in corpus.frames.items()})
     writer.finish()
