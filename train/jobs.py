@@ -13,11 +13,15 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from shutil import rmtree
 from threading import Thread
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..cache import EmocacheError
+from .dataset import Features
+from .shaping import shape
 from .stage import Plan
 
 _plan: Plan | None = None  # of a worker process, set once by `_start`
@@ -118,24 +122,35 @@ def end_with_parent() -> None:
 
 
 def _spill(plan: Plan, folder: Path) -> Plan:
-    """The plan without its frames, which go into one file a stream."""
-    features = {}
+    """The plan without its frames, which go into a file for each stream, and for each input that was made of them."""
+    features: dict[str, Features] = {}
     for number, (name, one) in enumerate(plan.dataset.features.items()):
         np.save(folder / f"{number}.npy", one.frames)
         features[name] = replace(one, frames=one.frames[:0])
-    return replace(plan, dataset=replace(plan.dataset, features=features))
+    shaped = {}
+    for role in plan.settings.streams:
+        joined = shape(plan.dataset, plan.settings, role)
+        if all(joined.frames is not one.frames for one in plan.dataset.features.values()):
+            np.save(folder / f"{role}.npy", joined.frames)
+            shaped[role] = (plan.dataset.shaped[role][0], None, replace(joined, frames=joined.frames[:0]))
+    plan.dataset.shaped.clear()
+    return replace(plan, dataset=replace(plan.dataset, features=features, shaped=shaped))
 
 
 def _start(plan: Plan, folder: str, threads: int) -> None:
     global _plan
     end_with_parent()
     torch.set_num_threads(threads)
-    features = {
-        # Copy-on-write: writable as torch wants it, and still one copy in memory.
-        name: replace(one, frames=np.load(Path(folder, f"{number}.npy"), mmap_mode="c"))
-        for number, (name, one) in enumerate(plan.dataset.features.items())
-    }
-    _plan = replace(plan, dataset=replace(plan.dataset, features=features))
+    names = enumerate(plan.dataset.features.items())
+    features = {name: replace(one, frames=_mapped(folder, number)) for number, (name, one) in names}
+    made = plan.dataset.shaped.items()
+    shaped = {role: (key, features, replace(one, frames=_mapped(folder, role))) for role, (key, _, one) in made}
+    _plan = replace(plan, dataset=replace(plan.dataset, features=features, shaped=shaped))
+
+
+def _mapped(folder: str, name: int | str) -> npt.NDArray[Any]:
+    """Copy-on-write: writable as torch wants it, and still one copy in memory."""
+    return np.load(Path(folder, f"{name}.npy"), mmap_mode="c")  # type: ignore[no-any-return]
 
 
 def _train(run: tuple[int, int]) -> str:

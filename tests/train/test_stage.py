@@ -16,9 +16,10 @@ from safetensors.numpy import load_file
 
 from emocache.cache import Cache, EmocacheError, Manifest
 from emocache.train import fold as fold_module
-from emocache.train import stage
+from emocache.train import jobs, stage
 from emocache.train.jobs import train_runs
 from emocache.train.settings import Settings
+from emocache.train.shaping import shape
 from emocache.train.stage import Plan, choose_device, make_plan
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def test_runs_that_cannot_be_written_are_told(toy: "Toy") -> None:
 
 def test_two_jobs_give_what_one_gives(toy: "Toy") -> None:
     cache = toy.cache()
-    changes = ("head.kind=recurrent", "head.hidden=4", "head.dropout=0.3")
+    changes = ("head.kind=recurrent", "head.hidden=4", "head.dropout=0.3", "features.crop_s=0.4")
     one, two = plan_of(toy, cache, *changes, runs="one"), plan_of(toy, cache, *changes, runs="two")
     trained(one)
     assert len(trained(two, jobs=2)) == 3
@@ -179,6 +180,21 @@ def test_a_process_ends_with_its_parent() -> None:
         assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
         parent.kill()
         assert parent.communicate(timeout=60)[0] == b""
+
+
+def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(toy, toy.cache(), "features.crop_s=0.3", "head.kind=recurrent")
+    made = shape(plan.dataset, plan.settings, "frames")
+    light = jobs._spill(plan, tmp_path)
+    assert not plan.dataset.shaped and not len(light.dataset.shaped["frames"][2].frames)
+    monkeypatch.setattr(jobs, "end_with_parent", lambda: None)
+    jobs._start(light, str(tmp_path), 1)
+    started = jobs._plan
+    monkeypatch.setattr(jobs, "_plan", None)
+    assert started is not None
+    again = shape(started.dataset, started.settings, "frames")
+    assert isinstance(again.frames, np.memmap) and np.array_equal(again.frames, made.frames)
+    assert np.array_equal(again.times, made.times) and np.array_equal(again.offsets, made.offsets)
 
 
 def test_errors_in_a_job_arrive(toy: "Toy") -> None:
