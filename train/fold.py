@@ -3,14 +3,13 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import torch
 
@@ -24,28 +23,10 @@ from .losses import Loss, make_loss
 from .predicting import Predicted, predict, validation_score
 from .predictions import check_kept, kept_table, prediction_table, prior
 from .reading import search_points
-from .references import Stamps, binarise, limit
+from .references import binarise, limit
+from .results import FoldResult, only, side_by_side
 from .settings import Settings
 from .transforms import Prepared, prepare
-
-
-@dataclass(frozen=True, eq=False)
-class FoldResult:
-    """What one run stores.
-
-    Attributes:
-        record: the part of run.json that training decides.
-        predictions: see `predictions.prediction_table`; validation rows, then test rows.
-        kept: see `predictions.kept_table`; None where nothing is kept.
-        weights, transforms: for safetensors. history: a line an epoch.
-    """
-
-    record: dict[str, Any]
-    predictions: pa.Table
-    kept: pa.Table | None
-    weights: dict[str, torch.Tensor]
-    transforms: dict[str, npt.NDArray[np.floating]]
-    history: list[dict[str, Any]]
 
 
 def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device) -> FoldResult:
@@ -60,8 +41,8 @@ def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     started = time.perf_counter()
     if settings.targets_apart and len(settings.targets) > 1:
         targets = range(len(settings.targets))
-        parts = [_train_one(*_only(dataset, settings, k), fold, seed, device) for k in targets]
-        result = _side_by_side(parts, settings.targets)
+        parts = [_train_one(*only(dataset, settings, k), fold, seed, device) for k in targets]
+        result = side_by_side(parts, settings.targets)
     else:
         labelled, boundary = with_classes(dataset, settings, fold)
         result = _train_one(labelled, settings, fold, seed, device)
@@ -207,46 +188,6 @@ def learned(prepared: Prepared, settings: Settings) -> dict[str, Learned]:
         )
         for role, one in prepared.inputs.items()
     }
-
-
-def _only(dataset: Dataset, settings: Settings, k: int) -> tuple[Dataset, Settings]:
-    """The experiment with its k-th target only."""
-    examples = []
-    for example in dataset.examples:
-        ref = example.reference
-        one = Stamps(ref.times, ref.values[:, k : k + 1]) if isinstance(ref, Stamps) else np.asarray(ref)[k : k + 1]
-        examples.append(replace(example, reference=one))
-    return replace(dataset, examples=examples), settings.model_copy(update={"targets": (settings.targets[k],)})
-
-
-def _side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldResult:
-    """Results of single targets as one: what is of one target is named after it."""
-    table = parts[0].predictions
-    for part in parts[1:]:
-        for name in part.predictions.column_names:
-            if name not in table.column_names:
-                table = table.append_column(name, part.predictions[name])
-    records = [part.record for part in parts]
-    values = [record["selection"]["value"] for record in records]
-    record = {
-        **records[0],
-        "prior": {k: v for record in records for k, v in record["prior"].items()},
-        "selection": {
-            **records[0]["selection"],
-            "value": float(np.mean(values)),
-            "best_epoch": None,
-            "by_target": {t: record["selection"] for t, record in zip(targets, records, strict=True)},
-        },
-        "parameters": sum(record["parameters"] for record in records),
-    }
-    return FoldResult(
-        record,
-        table,
-        None,
-        {f"{t}.{name}": w for t, part in zip(targets, parts, strict=True) for name, w in part.weights.items()},
-        {f"{t}.{name}": w for t, part in zip(targets, parts, strict=True) for name, w in part.transforms.items()},
-        [{"target": t, **line} for t, part in zip(targets, parts, strict=True) for line in part.history],
-    )
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from ..cache import EmocacheError
 from ..cache.recipe import canonical_json
-from .fold import FoldResult
 from .fusion import (
     Aligned,
     Columns,
@@ -26,6 +25,7 @@ from .fusion import (
     majority,
     weighted,
 )
+from .results import FoldResult
 from .runs import FORMAT, is_stored, read_run, run_folder, write_run
 from .stage import Plan
 

@@ -19,7 +19,7 @@ from ..cache import EmocacheError
 from ..cache.opening import open_objects
 from ..cache.recipe import canonical_json
 from .dataset import Dataset
-from .fold import FoldResult
+from .results import FoldResult
 from .settings import Settings
 
 FORMAT = 1

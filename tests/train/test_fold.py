@@ -10,9 +10,10 @@ import torch
 
 from emocache.cache import EmocacheError
 from emocache.train.dataset import Dataset, Features
-from emocache.train.fold import FoldResult, train_fold
+from emocache.train.fold import train_fold
 from emocache.train.folds import Fold, Rows
 from emocache.train.references import Stamps
+from emocache.train.results import FoldResult
 from emocache.train.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 from emocache.cache import EmocacheError, Item
 from emocache.train.batches import Batches
 from emocache.train.dataset import Dataset, load_dataset
-from emocache.train.fold import FoldResult, learned, train_fold
+from emocache.train.fold import learned, train_fold
 from emocache.train.folds import Fold
 from emocache.train.heads import HEADS, Frames, Head, HeadEntry, HeadSettings, Outputs, Shape, build_head
 from emocache.train.heads.base import Segments, Term
@@ -20,6 +20,7 @@ from emocache.train.loop import learning_rate
 from emocache.train.pooling import masked_mean
 from emocache.train.predicting import predict
 from emocache.train.predictions import vote
+from emocache.train.results import FoldResult
 from emocache.train.runs import setting_hash
 from emocache.train.settings import Settings
 from emocache.train.shaping import Joined

@@ -18,6 +18,7 @@ from emocache.cache import Cache, EmocacheError, Manifest
 from emocache.train import fold as fold_module
 from emocache.train import jobs, stage
 from emocache.train.jobs import train_runs
+from emocache.train.results import FoldResult
 from emocache.train.settings import Settings
 from emocache.train.shaping import shape
 from emocache.train.stage import Plan, choose_device, make_plan
@@ -95,7 +96,7 @@ def test_complete_runs_are_kept_and_others_are_trained(toy: "Toy", monkeypatch: 
     killed = plan_of(toy, cache)
     real = fold_module.train_fold
 
-    def dies_in_the_second_run(*arguments: Any) -> fold_module.FoldResult:
+    def dies_in_the_second_run(*arguments: Any) -> FoldResult:
         if killed.folder(0, 0).is_dir():
             raise KeyboardInterrupt
         return real(*arguments)
