@@ -58,6 +58,7 @@ VARIANTS = (
     Variant("", "-cls", "text", "text-cls", "first token's vector"),
     Variant("", "-padded", "whisper", "whisper-padded", "all 1500 frames of each 30 s"),
     Variant("", "-overlap", "whisper", "whisper-overlap", "windows of 30 s every 20 s"),
+    Variant("", "-10s", "wav2vec2", "wav2vec2-10s", "499 frames of 10 s, zeros after shorter clips"),
     Variant("transcript-", "", "whisper", "transcript", "text, English translation and word times"),
     Variant("align-", "", "wav2vec2", "align", "word times by CTC forced alignment"),
 )
@@ -79,6 +80,7 @@ IMPLEMENTATIONS = {
     "whisper-padded": "whisper:PaddedWhisper",
     "whisper-overlap": "whisper:OverlappingWhisper",
     "wav2vec2": "wav2vec2:Wav2Vec2",
+    "wav2vec2-10s": "wav2vec2:TenSecondWav2Vec2",
     "text": "text:TokenText",
     "text-cls": "text:ClsText",
     "glove": "glove:WordVectors",

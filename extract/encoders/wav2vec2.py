@@ -46,6 +46,7 @@ class Wav2Vec2:
 
     inputs: tuple[str, ...] = ("audio",)
     rate: float | None = 50.0
+    _length: int | None = None  # samples that every clip is cut or padded to; None: its own
 
     def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self.name = name
@@ -75,16 +76,17 @@ class Wav2Vec2:
                 "sample_rate": SAMPLE_RATE, "normalize": self._normalize, "short_clips": "zeros up to 400 samples",
             },
             "windowing": {"seconds": 30, "context_seconds": 2, "cut": "equal parts"},
+            **({} if self._length is None else {"clips": {"samples": self._length, "padding": "zeros, unmasked"}}),
         }  # fmt: skip
 
     def expected_frames(self, utterance: Utterance) -> int:
         """See `Encoder.expected_frames`."""
-        return frames(samples(utterance))
+        return frames(self._length or samples(utterance))
 
     def cost(self, utterance: Utterance) -> float:
         """See `Encoder.cost`."""
-        length = seconds(utterance)
-        parts = -(-frames(samples(utterance)) // _CORE)
+        length = seconds(utterance) if self._length is None else self._length / SAMPLE_RATE
+        parts = -(-self.expected_frames(utterance) // _CORE)
         return length + 2 * (parts - 1) * _CONTEXT / 50
 
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
@@ -108,6 +110,8 @@ class Wav2Vec2:
         return encode_audio(clips, run)
 
     def _prepare(self, audio: Audio) -> Audio:
+        if self._length is not None:
+            audio = np.pad(audio[: self._length], (0, max(0, self._length - len(audio))))
         if self._normalize:
             # As in transformers' Wav2Vec2FeatureExtractor, but always before padding.
             audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
@@ -129,6 +133,15 @@ class Wav2Vec2:
             self._batch_norm.lengths = [frames(n) for n in lengths]
         hidden: Tensor = self._model(values, attention_mask=mask).last_hidden_state
         return hidden
+
+
+class TenSecondWav2Vec2(Wav2Vec2):
+    """The same on the first 10 s of a clip, with zeros after a shorter one that count as sound: always 499 frames.
+
+    For systems that were published so (paper 3's 499 frames); a clip's true length is not stored.
+    """
+
+    _length = 10 * SAMPLE_RATE
 
 
 def _cut(audios: Sequence[Audio]) -> list[Window]:

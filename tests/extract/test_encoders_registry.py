@@ -59,7 +59,8 @@ def test_the_guide_lists_what_is_to_be_converted_with_its_revision() -> None:
     rows = [line.split("|")[1:4] for line in guide.splitlines() if line.startswith("| `")]
     rows = [[cell.strip(" `") for cell in row] for row in rows if re.fullmatch(r" `[^ ]+/[^ ]+` ", row[1])]
     told = {name: (hub, revision) for name, hub, revision in rows}
-    pickled = {name: (entry.hub, entry.revision or "not known") for name, entry in REGISTRY.items() if entry.pickled}
+    checkpoints = {name: entry for name, entry in REGISTRY.items() if entry.family != "wav2vec2-10s"}  # no variants
+    pickled = {n: (entry.hub, entry.revision or "not known") for n, entry in checkpoints.items() if entry.pickled}
     assert told == pickled and all(entry.pickled for entry in REGISTRY.values() if entry.hub and not entry.revision)
 
 

@@ -280,3 +280,23 @@ def test_out_of_memory_is_passed_on(make_speech_model: Callable[..., Path], clip
     encoder._model.forward = fail
     with pytest.raises(torch.cuda.OutOfMemoryError):
         encoder.encode(clips, [None, 1])
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_ten_seconds_are_the_clip_with_zeros_as_one_clip(
+    norm: str, make_speech_model: Callable[..., Path], voice: Callable[..., Samples]
+) -> None:
+    folder = make_speech_model("wav2vec2", norm, True)
+    encoder = load(f"{folder}-10s", device="cpu")
+    for seconds_ in (1.3, 11.0):
+        audio = voice(seconds_, 4)
+        whole = np.zeros(160_000, np.float32)
+        whole[: len(audio)] = audio[:160_000]
+        (found,) = encoder.encode([Clip("a", audio)], [None])
+        expected = stock(folder, whole)[1]
+        assert isinstance(found, dict) and len(found[None].frames) == 499
+        assert relative(found[None].frames, expected) < 1e-5
+    assert encoder.recipe(None)["clips"] == {"samples": 160_000, "padding": "zeros, unmasked"}
+    assert encoder.expected_frames(Utterance("a", duration=2.0)) == 499 and "clips" not in load(str(folder)).recipe(
+        None
+    )
