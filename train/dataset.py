@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from ..cache import Cache, EmocacheError, Stream
 from ..cache.recipe import canonical_json
+from .availability import masks, served
 from .degenerate import check_targets
 from .examples import Example, make_examples
 from .reading import search_points
 from .settings import Settings
-from .tables import FeatureSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +91,7 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
     Raises:
         EmocacheError: an unknown corpus, stream or target; no utterance with a reference; a stream that lacks
             utterances that did not fail, unless allowed; streams that differ in recipe between the corpora; frames
-            that do not fit into memory.
+            that do not fit into memory; see also `degenerate.check_targets` and `availability`.
     """
     manifests = [cache.manifest(corpus) for corpus in corpora]
     examples = make_examples(manifests, settings)
@@ -101,45 +101,24 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
     streams = {name: [cache.stream(corpus, name) for corpus in corpora] for name in names}
     for group in streams.values():
         _check_recipes(group)
-    for point in points:
-        _check_mask(streams, point)
+    wheres = masks(streams, points)
     keys = [(example.corpus, example.id) for example in examples.rows]
-    incomplete = False
-    served: dict[str, npt.NDArray[np.bool_]] = {}
-    for name, group in streams.items():
-        own = {stream.corpus: [id_ for corpus, id_ in keys if corpus == stream.corpus] for stream in group}
-        incomplete |= bool(sum(_lacks(stream, own[stream.corpus], allow_incomplete) for stream in group))
-        there = {(stream.corpus, id_) for stream in group for id_ in stream.ids}
-        served[name] = np.array([key in there for key in keys])
-    uses = [(name, p.features.of(role)) for p in points for role, names_ in p.streams.items() for name in names_]
-    for name, how in uses:
-        if how.words or how.where is not None:
-            own_stream = {stream.corpus: stream for stream in streams[name]}
-            usable = [
-                there and _usable(own_stream[c], i, how) for (c, i), there in zip(keys, served[name], strict=True)
-            ]
-            _check_any_usable(streams[name], how, served[name], usable)
-            served[name] = np.array(usable)
+    there, incomplete = served(streams, keys, points, allow_incomplete)
     combine = np.logical_and if settings.modalities == "all" else np.logical_or
-    present = combine.reduce(list(served.values()))
+    present = combine.reduce(list(there.values()))
     if settings.modalities == "all":
-        served = {name: present for name in served}  # noqa: C420
+        there = {name: present for name in there}  # noqa: C420
     keep = {
-        name: {s.corpus: [i for (c, i), kept in zip(keys, served[name], strict=True) if kept and c == s.corpus]
+        name: {s.corpus: [i for (c, i), kept in zip(keys, there[name], strict=True) if kept and c == s.corpus]
                for s in group}
         for name, group in streams.items()
     }  # fmt: skip
     _check_memory([(stream, keep[name][stream.corpus]) for name, group in streams.items() for stream in group])
     digests = [[s.corpus, name, s.digest(keep[name][s.corpus])] for name, group in streams.items() for s in group]
-    wheres: dict[str, str | None] = dict.fromkeys(streams)
-    for name, how in uses:
-        if how.where is not None and wheres[name] not in (None, how.where):
-            raise EmocacheError(f"stream {name!r} is read with where = {wheres[name]!r} and {how.where!r}; use one")
-        wheres[name] = how.where or wheres[name]
     return Dataset(
         examples.rows,
         examples.classes,
-        _Lazy(streams, keep, served, wheres),
+        _Lazy(streams, keep, there, wheres),
         present,
         [Source(s.corpus, s.name, s.fingerprint, s.recipe.get("projection")) for g in streams.values() for s in g],
         {m.corpus: m.sha256 for m in manifests},
@@ -149,54 +128,6 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         examples.unlabelled,
         examples.auxiliary,
     )
-
-
-def _check_any_usable(
-    group: Sequence[Stream], how: FeatureSettings, served: npt.NDArray[np.bool_], usable: Sequence[bool]
-) -> None:
-    if not served.any() or any(usable):
-        return
-    asked = "words" if how.words else f"where = {how.where!r}"
-    lacks = "no word has a time" if how.words else "it is true nowhere"
-    raise EmocacheError(f"features.{asked}: in stream {group[0].name!r} {lacks}; extract it with word times, or leave"
-                        " the setting out")  # fmt: skip
-
-
-def _check_mask(streams: Mapping[str, Sequence[Stream]], settings: Settings) -> None:
-    """A stored mask that no stream of an input has is a mistake; one that some of them lack is not."""
-    for role, names in settings.streams.items():
-        where = settings.features.of(role).where
-        stored = {aux for name in names for stream in streams[name] for aux in stream.recipe.get("aux", {})}
-        if where is not None and where not in stored:
-            raise EmocacheError(f"features.where = {where!r}: {', '.join(names)} stores no such mask; there is:"
-                                f" {', '.join(sorted(stored)) or 'none'}")  # fmt: skip
-
-
-def _usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:
-    """Whether an utterance has what is asked for: a word, a frame where the stored mask is true."""
-    times = stream.times(id_)
-    used = np.ones(len(times), bool)
-    if how.words:
-        used &= np.isfinite(times).all(axis=1)
-    if how.where is not None and how.where in stream.recipe.get("aux", {}):
-        used &= stream.aux(id_)[how.where]
-    if how.crop_s is not None:
-        used &= ~(times.mean(axis=1) >= how.crop_s)
-    return bool(used.any())
-
-
-def _lacks(stream: Stream, ids: Sequence[str], allowed: bool) -> bool:
-    """Whether protocol utterances are neither served nor failed; an error unless that is allowed."""
-    if stream.recipe["kind"] != "frames":
-        raise EmocacheError(f"stream {stream.corpus}/{stream.name} is a table; heads train on streams of frames")
-    missing = sorted(set(ids) & set(stream.missing))
-    if missing and not allowed:
-        raise EmocacheError(
-            f"stream {stream.corpus}/{stream.name} is incomplete: {len(missing)} of {len(ids)} protocol utterances are"
-            f" neither extracted nor failed, such as {missing[0]!r}; run `emocache extract {stream.corpus}` again, or"
-            " pass --allow-incomplete, which marks the runs"
-        )
-    return bool(missing)
 
 
 _Keep = Mapping[str, Sequence[str]]  # corpus -> ids

@@ -80,16 +80,12 @@ def train_head(
         head.train()
         losses = [_step(head, batch, loss, optimiser, training) for batch in batches.epoch(rows, size, generator)]
         train_loss = float(torch.stack(losses).mean())
-        if not math.isfinite(train_loss):
-            raise EmocacheError(f"the training loss is {train_loss} in epoch {epoch} (learning rate {rate:g}); lower"
-                                " training.learning_rate, or set training.clip_norm")  # fmt: skip
+        _check_finite("training", train_loss, epoch, rate)
         line = {"epoch": epoch, "train_loss": train_loss, "learning_rate": rate}
         if validate is not None:
             score = validate(head)
             metric = settings.selection.metric
-            if not math.isfinite(score.negative_loss):
-                raise EmocacheError(f"the validation loss is {-score.negative_loss} in epoch {epoch} (learning rate"
-                                    f" {rate:g}); lower training.learning_rate, or set training.clip_norm")  # fmt: skip
+            _check_finite("validation", -score.negative_loss, epoch, rate)
             line |= {"valid_loss": -score.negative_loss, f"valid_{metric}": score.value(metric)}
             if best is None or score > best[1] or settings.selection.epoch == "last":
                 best = (epoch, score, copy.deepcopy(head.state_dict()))
@@ -103,6 +99,12 @@ def train_head(
         return Trained(head, len(history), Score(math.nan, math.nan), history)
     head.load_state_dict(best[2])
     return Trained(head, best[0], best[1], history)
+
+
+def _check_finite(part: str, loss: float, epoch: int, rate: float) -> None:
+    if not math.isfinite(loss):
+        raise EmocacheError(f"the {part} loss is {loss} in epoch {epoch} (learning rate {rate:g}); lower"
+                            " training.learning_rate, or set training.clip_norm")  # fmt: skip
 
 
 def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer, training: Training) -> torch.Tensor:
