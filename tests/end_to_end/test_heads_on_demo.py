@@ -15,6 +15,7 @@ from emocache.train.batches import Batches
 from emocache.train.dataset import Dataset, load_dataset
 from emocache.train.fold import train_fold
 from emocache.train.folds import Fold, make_folds
+from emocache.train.heads import HEADS as KINDS
 from emocache.train.heads import Shape, build_head
 from emocache.train.loop import train_head
 from emocache.train.losses import make_loss
@@ -68,7 +69,7 @@ LONG = ["training.epochs=30", "training.patience=30"]  # decoders learn to live 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    """The demo corpus with its MFCC stream."""
+    """The demo corpus with its two streams of sound."""
     pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra 'demo'")
     folder = tmp_path_factory.mktemp("demo")
     stage.extract(stage.Options("demo", folder / "corpus", str(folder / "store"), ("mfcc", "logmel")))
@@ -103,6 +104,10 @@ def measured(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[float, f
     columns = (table[f"{kind}.{settings.targets[0]}"].combine_chunks() for kind in ("reference", "prediction"))
     y, p = (c.flatten().to_numpy() if pa.types.is_list(c.type) else c.to_numpy() for c in columns)
     return concordance(y, p), 0.0, 1 / np.sqrt(table.num_rows)
+
+
+def test_every_head_is_tried() -> None:
+    assert {experiment(name).head.kind for name in HEADS} == set(KINDS)
 
 
 @pytest.mark.parametrize("name", HEADS)
