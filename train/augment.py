@@ -39,7 +39,8 @@ def _augmented(frames: Frames, how: Augmentation, generator: np.random.Generator
         for _ in range(how.channel_masks):
             start, end = _stretch(values.shape[2], how.channel_mask_share, generator)
             values[row, :, start:end] = 0.0
-    return replace(frames, values=values.masked_fill(~frames.mask.unsqueeze(-1), 0.0))
+    there = frames.mask.unsqueeze(-1) if frames.valid is None else frames.valid
+    return replace(frames, values=values.masked_fill(~there, 0.0))
 
 
 def _stretch(length: int, share: float, generator: np.random.Generator) -> tuple[int, int]:
@@ -55,5 +56,6 @@ def _mixed(batch: Batch, alpha: float, generator: np.random.Generator) -> Batch:
     (frames,) = batch.inputs
     values = share * frames.values + (1 - share) * frames.values[other]
     mask = frames.mask | frames.mask[other]
-    mixed = Frames(values, mask, frames.segments, frames.words)
+    valid = None if frames.valid is None else frames.valid | frames.valid[other]
+    mixed = Frames(values, mask, frames.segments, frames.words, valid)
     return replace(batch, inputs=(mixed,), mixed=(batch.targets[other], 1 - share))

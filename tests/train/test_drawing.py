@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from emocache.train.augment import augment
+from emocache.train.batch import Batch
 from emocache.train.batches import Batches
+from emocache.train.heads import Frames
 from emocache.train.losses import batch_loss, make_loss
 from emocache.train.sampling import draw
 from emocache.train.tables import Augmentation, Training
@@ -98,3 +100,12 @@ def test_validation_is_never_augmented(toy: "Toy") -> None:
     batches = Batches(dataset, settings, prepare(dataset, settings, range(36)), torch.device("cpu"))
     for batch in batches.in_order(np.arange(9), 4):
         assert torch.equal(batch.inputs[0].values, batches.gather(batch.rows).inputs[0].values)
+
+
+def test_noise_stays_out_of_holes() -> None:
+    valid = torch.tensor([[[True, False], [False, True], [True, True]]])
+    frames = Frames(torch.zeros(1, 3, 2), torch.ones(1, 3, dtype=torch.bool), valid=valid)
+    targets = torch.zeros(1, dtype=torch.int64)
+    batch = Batch((frames,), targets, torch.ones(1, dtype=torch.bool), np.array([0]))
+    (noisy,) = augment(batch, Augmentation(noise=1.0), np.random.default_rng(0)).inputs
+    assert torch.equal(noisy.values != 0, valid)
