@@ -107,8 +107,7 @@ def _paired(a: Result, b: Result) -> Comparison:
     if (a.first.task, a.first.targets) != (b.first.task, b.first.targets):
         raise EmocacheError(f"{a.first.experiment} and {b.first.experiment} differ in task or targets")
     classes = list(dict.fromkeys([*a.classes, *b.classes]))
-    by_session = a.by_session or b.by_session
-    grids = [{cell: read_predictions(run, classes, by_session) for cell, run in sorted(r.runs.items())} for r in (a, b)]
+    grids = [{cell: read_predictions(run, classes) for cell, run in sorted(r.runs.items())} for r in (a, b)]
     seeds = [pool_folds(grid) for grid in grids]
     parts = [part for by_seed in seeds for part in by_seed.values()]
     common = functools.reduce(np.intersect1d, [part.utterances for part in parts])
@@ -116,9 +115,11 @@ def _paired(a: Result, b: Result) -> Comparison:
         raise EmocacheError(f"{a.first.experiment} and {b.first.experiment} have no test utterance in common")
     kept = [[part.keep(np.isin(part.utterances, common)) for part in by_seed.values()] for by_seed in seeds]
     _check_paired(a, kept[0][0], b, kept[1][0])
-    names = np.unique(np.concatenate([part.groups for part in kept[0]]))
+    coarsest = _coarsest(a, kept[0][0], b, kept[1][0])
+    kept = [[_regrouped(part, coarsest) for part in parts] for parts in kept]
+    names = np.unique(coarsest.groups)
     metrics = _differences(kept, grids, names)
-    return Comparison(a, b, len(common), len(names), kept[0][0].unit, metrics)
+    return Comparison(a, b, len(common), len(names), coarsest.unit, metrics)
 
 
 def _differences(
@@ -170,7 +171,7 @@ def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]]) -> dict[str, list[
 
 
 def _check_paired(a: Result, first: Predictions, b: Result, second: Predictions) -> None:
-    """The same utterances must have the same references and groups, or a difference would mean nothing."""
+    """The same utterances must have the same references, or a difference would mean nothing."""
     names = f"{a.first.experiment} and {b.first.experiment}"
     for target in a.targets:
         (ids, mine), (other_ids, theirs) = (_mean_reference(part, target) for part in (first, second))
@@ -178,9 +179,28 @@ def _check_paired(a: Result, first: Predictions, b: Result, second: Predictions)
             raise EmocacheError(
                 f"{names} have other references for the same utterances; compare experiments with the same labels"
             )
-    groups = [dict(zip(part.utterances, part.groups, strict=True)) for part in (first, second)]
-    if groups[0] != groups[1]:
-        raise EmocacheError(f"{names} have other speakers for the same utterances; train both on one manifest")
+
+
+def _coarsest(a: Result, first: Predictions, b: Result, second: Predictions) -> Predictions:
+    """The side with fewer groups, whose groups are drawn for both; those of the other must lie within them."""
+    fewest, other = sorted((first, second), key=lambda part: len(np.unique(part.groups)))
+    by_fewest = _regrouped(other, fewest).groups
+    if first.unit == second.unit and not np.array_equal(by_fewest, other.groups):
+        raise EmocacheError(f"{a.first.experiment} and {b.first.experiment} have other {first.unit}s for the same"
+                            " utterances; train both on one manifest")  # fmt: skip
+    if len(set(zip(by_fewest, other.groups, strict=True))) > len(np.unique(other.groups)):
+        raise EmocacheError(
+            f"{a.first.experiment} draws {first.unit}s and {b.first.experiment} {second.unit}s, which do not lie within"
+            " each other; train both with the same protocol.resample"
+        )
+    return fewest
+
+
+def _regrouped(part: Predictions, by: Predictions) -> Predictions:
+    """The same with the groups that `by` has for its utterances."""
+    order = np.argsort(by.utterances, kind="stable")
+    at = order[np.searchsorted(by.utterances, part.utterances, sorter=order)]
+    return replace(part, groups=by.groups[at])
 
 
 def _mean_reference(part: Predictions, target: str) -> tuple[NDArray[np.str_], NDArray[np.float64]]:

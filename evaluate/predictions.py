@@ -45,7 +45,7 @@ class Predictions:
 
     utterances: NDArray[np.str_]  # (n,) "corpus/id"
     groups: NDArray[np.str_]  # (n,) "corpus/group": what the bootstrap draws
-    unit: str  # what a group is: "speaker", "session", "utterance", or "group" where they are mixed
+    unit: str  # what a group is: "speaker", "session", another column, "utterance", or "group" where they are mixed
     samples: dict[str, Samples]  # target -> samples; "" is the one of a classification, or all shares together
     auxiliary: Samples | None = None  # of a second target
     columns: dict[str, NDArray[Any]] = field(default_factory=dict)  # (n,) each: "corpus", "culture", "missing" (bool)
@@ -101,13 +101,12 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def read_predictions(run: Run, classes: Sequence[str], by_session: bool = False) -> Predictions:
+def read_predictions(run: Run, classes: Sequence[str]) -> Predictions:
     """The predictions of a run's test part.
 
     Args:
         run: the run.
         classes: the names that class numbers stand for; ignored where the task has none.
-        by_session: sessions are the groups, wherever they are known, instead of what training stored.
 
     Raises:
         EmocacheError: a file that is absent, damaged, or lacks a column or a value; a class that is not in `classes`.
@@ -129,14 +128,12 @@ def read_predictions(run: Run, classes: Sequence[str], by_session: bool = False)
         corpus, name, group = (_strings(table[column]) for column in ("corpus", "id", "group"))
     except (pa.ArrowException, ValueError) as error:
         raise EmocacheError(f"{run.predictions}: {error}; delete the run's folder and train it again") from error
-    if by_session:
-        group = [session or known for session, known in zip(table["session"].to_pylist(), group, strict=True)]
     told = {
         "corpus": np.array(corpus, np.str_),
         "culture": cultures(table, record.protocol.codes),
         "missing": np.array(table["missing"].to_pylist(), np.bool_),
     }
-    unit = _unit(table, group, name, ("session", "speaker") if by_session else ("speaker", "session"))
+    unit = record.protocol.resample or _unit(table, group, name)
     return Predictions(_joined(corpus, name), _joined(corpus, group), unit, samples, auxiliary, told)
 
 
@@ -231,9 +228,9 @@ def _joined(corpora: Sequence[str], names: Sequence[str]) -> NDArray[np.str_]:
     return np.array([f"{corpus}/{name}" for corpus, name in zip(corpora, names, strict=True)], np.str_)
 
 
-def _unit(table: pa.Table, group: list[str], name: list[str], units: Sequence[str]) -> str:
+def _unit(table: pa.Table, group: list[str], name: list[str]) -> str:
     """What the groups are; where several fit, the first."""
-    for unit in units:
+    for unit in ("speaker", "session"):
         if table[unit].cast(pa.string()).to_pylist() == group:
             return unit
     return "utterance" if group == name else "group"

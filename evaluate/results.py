@@ -86,11 +86,6 @@ class Result:
         return f"chosen among {self.trials} settings on validation" if self.trials > 1 else ""
 
     @property
-    def by_session(self) -> bool:
-        """Whether the folds keep sessions (conversations) together, which the bootstrap then draws."""
-        return self.first.protocol.group == "session"
-
-    @property
     def file_name(self) -> str:
         """Unique to the result, and no path: whatever a file's name cannot hold is percent-encoded."""
         return f"{quote(self.first.experiment, safe='')}-{quote(self.first.setting, safe='')}"

@@ -30,7 +30,7 @@ class ProtocolRecord(_Record):
     """The declared split; what else training stored of it is in the run's config."""
 
     name: str
-    group: str = "speaker"  # what may not be on two sides of a fold
+    resample: str | None = None  # the column that groups are from; None: sessions or speakers
     codes: dict[str, tuple[str, ...]] = {}  # short names for values of a column, such as C1 for a culture
 
 

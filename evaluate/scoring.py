@@ -27,7 +27,7 @@ class Scored:
     metrics: dict[str, Summary]  # by `metric` or `metric.target`
     sanity: dict[str, dict[str, Summary]]  # the same of what needs no model: "majority", "uniform", "training_mean"...
     groups: int  # that the bootstrap drew from
-    unit: str  # what a group is: "speaker", "session", "utterance" or "group"
+    unit: str  # what a group is: "speaker", "session", another column, "utterance" or "group"
     confusion: NDArray[np.int64] | None  # (C, C) summed over folds and seeds; only of a classification
 
     @property
@@ -60,9 +60,7 @@ def evaluate_result(result: Result) -> Evaluation:
     Raises:
         EmocacheError: predictions that cannot be read, see `read_predictions`.
     """
-    cells = {
-        cell: read_predictions(run, result.classes, result.by_session) for cell, run in sorted(result.runs.items())
-    }
+    cells = {cell: read_predictions(run, result.classes) for cell, run in sorted(result.runs.items())}
     scored = _scored(result, cells)
     return Evaluation(**vars(scored), result=result, breakdown=_breakdown(result, cells))
 

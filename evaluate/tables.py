@@ -192,7 +192,7 @@ def told_of(numbers: Summary | Difference, untold: Iterable[str] = ()) -> str:
 
 def _setting(result: Result) -> str:
     """What sets a result apart, less its streams, which every table shows anyway."""
-    return " ".join(part for part in result.difference.split(" ") if not part.startswith("streams="))
+    return " ".join(part for part in result.difference.split(" ") if not part.startswith(("streams=", "streams.")))
 
 
 def _named(result: Result, marks: bool = False) -> str:

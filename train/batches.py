@@ -99,6 +99,7 @@ class Batches:
         self.offsets, self.lengths = first.offsets, first.lengths
         self._longest = np.max([one.lengths for one in self._inputs], axis=0)
         self._centres = first.times.mean(axis=1)
+        self._there = np.ones(len(self._centres), bool) if first.valid is None else np.any(first.valid, axis=1)
         self._per_frame = settings.per_frame
         self._targets, self._target_mask = self._make_targets(dataset, settings)
         self._classes = self._targets.numpy() if settings.task == "classification" else None
@@ -176,8 +177,15 @@ class Batches:
         """(T,) centres of one utterance's frames in seconds."""
         return np.asarray(self._centres[self.offsets[row] : self.offsets[row + 1]])
 
+    def there_of(self, row: int) -> npt.NDArray[np.bool_]:
+        """(T,) whether any stream has something at a frame of one utterance."""
+        return np.asarray(self._there[self.offsets[row] : self.offsets[row + 1]])
+
     def _make_targets(self, dataset: Dataset, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
-        """Per utterance, or in frame-wise tasks per frame of the first input, in the order of its frames."""
+        """Per utterance, or in frame-wise tasks per frame of the first input, in the order of its frames.
+
+        A frame at which no stream has anything counts only where nothing is masked.
+        """
         if not self._per_frame:
             targets = torch.tensor(np.array([example.reference for example in dataset.examples]))
             targets = targets if targets.dtype == torch.int64 else targets.float()
@@ -189,9 +197,14 @@ class Batches:
             if not np.isfinite(self._centres[own]).all():
                 raise EmocacheError(f"{example.key}: frames without a place in time, such as special tokens, have no"
                                     " label in time; set features.words, or train on another stream")  # fmt: skip
+            if (np.diff(self._centres[own]) < 0).any():
+                raise EmocacheError(f"{example.key}: frames are not in the order of time, so that no label in time can"
+                                    " be given to them; store them in order, or set features.grid_hz")  # fmt: skip
             if isinstance(example.reference, Stamps) and self.lengths[row]:
                 values[own], near = on_grid(example.reference, self.centres_of(row), settings.label_delay_s)
                 valid[own] = near[:, None]
+        if settings.masking == "proper":
+            valid &= self._there[:, None]
         return torch.from_numpy(values), torch.from_numpy(valid)
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 
 from .examples import Side, terms
@@ -11,7 +10,6 @@ from .fold import train_fold, with_classes
 from .folds import Fold, Rows, overlap
 from .groups import natural, plural
 from .reading import search_points
-from .references import limit
 from .stage import Plan
 
 _TOLD = 8  # names in one line
@@ -51,7 +49,8 @@ def folds(plan: Plan) -> Iterator[str]:
     if plan.settings.protocol.name == "transfer":
         columns += [column for side in ("train_on", "test_on") for column, _ in terms(plan.settings.protocol, side)]
     spread = [c for c in dict.fromkeys(columns) if len({e.column(c) for e in plan.dataset.examples}) > 1]
-    for number, fold in enumerate(plan.folds):
+    for number in plan.only or range(len(plan.folds)):
+        fold = plan.folds[number]
         sizes = f"{len(fold.train)} train, {len(fold.valid)} valid, {len(fold.test)} test"
         yield f"fold {number}: {sizes}{_test(plan, fold)}"
         for column in spread:
@@ -61,7 +60,7 @@ def folds(plan: Plan) -> Iterator[str]:
 
 
 def cost(plan: Plan, jobs: int) -> Iterator[str]:
-    """Memory, and an upper bound of the time from one epoch that is really trained."""
+    """Memory, and the time that all epochs would take, from one that is really trained."""
     yield f"memory: {sum(f.frames.nbytes for f in plan.dataset.features.values()) / 1e6:.0f} MB of frames"
     todo = plan.to_train()
     stored = len(plan.all_runs()) - len(todo)
@@ -72,12 +71,12 @@ def cost(plan: Plan, jobs: int) -> Iterator[str]:
     point = points[0][1]
     short = point.model_copy(update={"training": point.training.model_copy(update={"epochs": 1})})
     result = train_fold(plan.dataset, short, plan.folds[todo[0][0]], todo[0][1], torch.device(plan.device))
-    epoch = float(result.history[0]["seconds"])
+    epoch = sum(float(line["seconds"]) for line in result.history if line["phase"] == "search")  # of all targets
     rounds = len(points) + plan.settings.selection.refit
     once = float(result.record["seconds"]) + rounds * plan.settings.training.epochs * epoch
     total = len(todo) * once / min(jobs, len(todo))
     yield (
-        f"time: at most {total / 60:.1f} min with --jobs {jobs} ({epoch:.2f} s an epoch; epochs"
+        f"time: about {total / 60:.1f} min at most with --jobs {jobs} ({epoch:.2f} s an epoch; epochs"
         f" {point.training.epochs}, settings to choose from {len(points)}; early stopping makes it shorter)"
     )
 
@@ -121,18 +120,17 @@ def _test(plan: Plan, fold: Fold) -> str:
     who = f" of {', '.join(speakers[:4])}{', ...' if len(speakers) > 4 else ''}" if speakers else ""
     if plan.settings.task != "classification":
         return who
-    dataset, _ = with_classes(plan.dataset, plan.settings, fold)
+    dataset, boundary = with_classes(plan.dataset, plan.settings, fold)
     train, test = (Counter(int(dataset.examples[row].reference) for row in rows) for rows in (fold.train, fold.test))
     told = ", ".join(f"{test[number]} {name}" for number, name in enumerate(dataset.classes))
     unseen = [name for number, name in enumerate(dataset.classes) if test[number] and not train[number]]
-    return f"{who}: {told}{_boundary(plan, fold)}" + (f"; never trained: {', '.join(unseen)}" if unseen else "")
+    return f"{who}: {told}{_above(plan, boundary)}" + (f"; never trained: {', '.join(unseen)}" if unseen else "")
 
 
-def _boundary(plan: Plan, fold: Fold) -> str:
+def _above(plan: Plan, boundary: float | None) -> str:
     """What divides low from high in a fold; nothing without a threshold."""
-    threshold = plan.settings.threshold
-    if threshold is None:
+    if boundary is None:
         return ""
-    values = np.array([np.asarray(example.reference)[0] for example in plan.dataset.examples])
-    where = "" if threshold == "zero" else f", the {threshold} of train"
-    return f" (high above {limit(values, fold.train, threshold):g}{where})"
+    settings = plan.settings
+    where = f", the {settings.threshold} of {settings.features.fit_scope}" if settings.threshold != "zero" else ""
+    return f" (high above {boundary:g}{where})"

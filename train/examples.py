@@ -38,11 +38,6 @@ class Example:
     columns: Mapping[str, str | None] = field(default_factory=dict)  # other columns that the settings name
 
     @property
-    def group(self) -> str:
-        """What a bootstrap draws: the speaker, else the session, else the utterance."""
-        return self.speaker or self.session or self.id
-
-    @property
     def key(self) -> str:
         """Unique over corpora."""
         return f"{self.corpus}/{self.id}"
@@ -190,6 +185,7 @@ def _named_columns(settings: Settings) -> dict[str, str]:
     named: dict[str, list[str | None]] = {
         "protocol.group": [protocol.group],
         "protocol.validation_group": [protocol.validation_group],
+        "protocol.resample": [protocol.resample],
         "vote": [settings.vote],
         "auxiliary": [settings.auxiliary],
         "protocol.train_on": [column for column, _ in terms(protocol, "train_on")],

@@ -81,8 +81,9 @@ class Aligned:
 
     Attributes:
         rows: keys and references of the n rows, each from the first member that has it.
-        values: (M, N, K) probabilities or values. usable: (M, N) bool, what counts: where a member has no features the
-            others do; where none has, the prior of those that score it so.
+        values: (M, N, K) probabilities or values. usable: (M, N) bool, what counts: where a member has no features, of
+            the utterance or at the stamp, the others do; at a stamp where none has, all that have the utterance; in an
+            utterance that none has, the prior of those that score it so.
         missing: (n,) bool, no member has features. offsets: (n + 1,) samples of each row.
     """
 
@@ -124,6 +125,7 @@ def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) 
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = np.zeros((len(tables), int(offsets[-1]), len(columns.names)))
     there, seen = (np.zeros((len(tables), len(number)), bool) for _ in range(2))
+    present = np.zeros(values.shape[:2], bool)
     for m, (table, own) in enumerate(zip(tables, keys, strict=True)):
         at = np.array([number[key] for key in own], np.int64)
         _check_same(table.select(common), rows.take(pa.array(at)), columns, members[m])
@@ -131,9 +133,10 @@ def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) 
         values[m, samples] = np.stack([_flat(table[name]) for name in columns.values], axis=1)
         seen[m, at] = True
         there[m, at] = ~np.asarray(table["missing"].to_numpy(), bool)
+        present[m, samples] = _flat(table["present"]) if columns.per_frame else there[m, at]
     missing = np.logical_not(there.any(axis=0))
-    usable = np.where(missing, seen, there)
-    return Aligned(columns, rows, values, np.repeat(usable, lengths, axis=1), missing, offsets)
+    held = np.repeat(np.where(missing, seen, there), lengths, axis=1)
+    return Aligned(columns, rows, values, np.where(present.any(axis=0), present, held), missing, offsets)
 
 
 def weighted(aligned: Aligned, weights: Sequence[float]) -> Values:
@@ -217,4 +220,4 @@ def _lengths(rows: pa.Table, columns: Columns) -> npt.NDArray[np.int64]:
 def _flat(column: pa.ChunkedArray) -> Values:
     """(N,) of a column of numbers, or of lists of them."""
     flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
-    return np.asarray(flat.to_numpy(), np.float64)
+    return np.asarray(flat.to_numpy(zero_copy_only=False), np.float64)

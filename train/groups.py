@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..cache import EmocacheError
 from .examples import Example
+from .tables import Protocol
 
 _EVERYWHERE = ("corpus", "culture", "language", "gender")  # mean the same in every corpus; speaker 3 does not
 
@@ -27,6 +28,20 @@ def known_group(example: Example, kind: str, needs: str) -> str:
         raise EmocacheError(f"utterance {example.key!r} has no {kind}, which {needs} needs; give one in the corpus, or"
                             " use another protocol.name or group")  # fmt: skip
     return group
+
+
+def drawn(example: Example, protocol: Protocol) -> str:
+    """What a bootstrap draws an utterance by, within its corpus: see `protocol.resample`.
+
+    Where nobody knows the session or the speaker it is the other of the two, else the utterance.
+
+    Raises:
+        EmocacheError: the column that `protocol.resample` names says nothing of the utterance.
+    """
+    if protocol.resample:
+        known_group(example, protocol.resample, "protocol.resample")
+    kinds = [protocol.resample, *(["session"] if protocol.group == "session" else []), "speaker", "session"]
+    return next((name for kind in kinds if kind and (name := example.column(kind))), example.id)
 
 
 def joined(groups: Sequence[str], sessions: Sequence[str | None]) -> list[str]:

@@ -40,7 +40,8 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
         EmocacheError: of a run; finished runs stay. Or a process was killed.
     """
     _remove_stale(plan.runs)
-    if min(jobs, len(runs)) <= 1:
+    jobs = min(jobs, len(runs))
+    if jobs <= 1:
         for run in runs:
             yield plan.train(*run)
         return

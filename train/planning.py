@@ -118,8 +118,7 @@ def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
         searched = ", ".join(plan.settings.search)
         yield f"search: {trials + 1} settings of {searched} tried in each fold and seed; validation chooses"
     if dry_run:
-        lines = list(describe.folds(plan))
-        yield from (lines[fold] for fold in plan.only or range(len(lines)))
+        yield from describe.folds(plan)
         yield from describe.cost(plan, jobs)
         return
     todo = plan.to_train()

@@ -16,7 +16,7 @@ from .folds import Rows
 from .heads import Head
 from .heads.base import Outputs, Term, as_outputs
 from .losses import Loss, total_loss
-from .references import Stamps, on_stamps
+from .references import Stamps, is_near, on_stamps, usual_distance
 from .selection import Score, score
 from .settings import Settings
 
@@ -110,6 +110,18 @@ def at_stamps(
         on_stamps(output, batches.centres_of(row), stamps_of(dataset.examples[row]), settings.label_delay_s)
         for output, row in zip(outputs, rows, strict=True)
     ]
+
+
+def present_at_stamps(
+    batches: Batches, dataset: Dataset, settings: Settings, rows: Rows
+) -> list[npt.NDArray[np.bool_]]:
+    """Whether the input has something within one frame of each native label stamp of `rows`, each (S,)."""
+    found = []
+    for row in rows:
+        centres, times = batches.centres_of(row), stamps_of(dataset.examples[row]).times
+        reach = usual_distance(centres)
+        found.append(is_near(times - settings.label_delay_s, centres[batches.there_of(row)], reach))
+    return found
 
 
 def stamps_of(example: Example) -> Stamps:

@@ -12,7 +12,8 @@ from .batches import Batches
 from .dataset import Dataset
 from .examples import Example
 from .folds import Rows
-from .predicting import Predicted, at_stamps, softmax, stamps_of
+from .groups import drawn
+from .predicting import Predicted, at_stamps, present_at_stamps, softmax, stamps_of
 from .references import Stamps
 from .settings import Settings
 
@@ -39,7 +40,7 @@ def prediction_table(
     """Rows of predictions.parquet for one part.
 
     Utterances without features score as the prior in the test part, under the policy "prior"; elsewhere they are
-    left out.
+    left out. Frame-wise values stand at the label stamps; `present` says at which of them the input has something.
 
     Args:
         part: "valid" or "test".
@@ -68,6 +69,7 @@ def prediction_table(
     else:
         held = [np.tile(constant, (len(stamps_of(dataset.examples[row]).times), 1)) for row in absent]
         outputs = [*at_stamps(outputs, batches, dataset, settings, present), *held]
+        near = [*present_at_stamps(batches, dataset, settings, present), *(np.zeros(len(h), bool) for h in held)]
     order = np.concatenate([present, absent])
     examples = [dataset.examples[row] for row in order]
     table = pa.table(
@@ -75,9 +77,11 @@ def prediction_table(
             "part": pa.array([part] * len(examples), pa.string()),
             **{
                 name: pa.array([getattr(example, name) for example in examples], pa.string())
-                for name in ("corpus", "id", "speaker", "session", "culture", "gender", "group")
+                for name in ("corpus", "id", "speaker", "session", "culture", "gender")
             },
+            "group": pa.array([drawn(example, settings.protocol) for example in examples], pa.string()),
             "missing": pa.array([False] * len(present) + [True] * len(absent), pa.bool_()),
+            **({"present": pa.array(near, pa.list_(pa.bool_()))} if settings.per_frame else {}),
             **_values(dataset, settings, examples, outputs),
             **_auxiliary(dataset, settings, examples, predicted.auxiliary),
         }
@@ -120,10 +124,10 @@ def _auxiliary(
     dataset: Dataset, settings: Settings, examples: Sequence[Example], logits: npt.NDArray[np.float32] | None
 ) -> dict[str, pa.Array]:
     """Reference and prediction of the second target; null where unknown, or where there are no features."""
-    if logits is None:
+    if not settings.auxiliary:
         return {}
     names = dataset.auxiliary
-    guessed: list[str | None] = [names[best] for best in logits.argmax(axis=1)]
+    guessed: list[str | None] = [] if logits is None else [names[best] for best in logits.argmax(axis=1)]
     guessed += [None] * (len(examples) - len(guessed))
     known = [None if example.auxiliary is None else names[example.auxiliary] for example in examples]
     return {
@@ -165,16 +169,14 @@ def check_kept(predicted: Predicted, settings: Settings) -> None:
 def kept_table(part: str, predicted: Predicted, dataset: Dataset, settings: Settings, rows: Rows) -> pa.Table:
     """Rows of kept.parquet: what `keep` names of every utterance with features, flattened, and its shape.
 
-    Raises:
-        EmocacheError: see `check_kept`.
+    The head must give it, see `check_kept`.
     """
-    check_kept(predicted, settings)
     examples = [dataset.examples[row] for row in rows[dataset.present[rows]]]
     columns: dict[str, pa.Array] = {"part": pa.array([part] * len(examples), pa.string())}
     for name in ("corpus", "id", "culture"):
         columns[name] = pa.array([getattr(example, name) for example in examples], pa.string())
     for name in settings.keep:
-        values = predicted.kept[name]
+        values = predicted.kept.get(name, [])  # nothing where no utterance has features
         columns[name] = pa.array([value.ravel() for value in values], pa.list_(pa.float32()))
         columns[f"{name}.shape"] = pa.array([value.shape for value in values], pa.list_(pa.int32()))
     return pa.table(columns)

@@ -21,7 +21,7 @@ class Stamps:
     @property
     def period(self) -> float:
         """Usual distance of two stamps in seconds; infinite for a single one."""
-        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else float("inf")
+        return usual_distance(self.times)
 
 
 Reference = int | npt.NDArray[np.float64] | Stamps
@@ -170,11 +170,22 @@ def on_grid(
     """
     wanted = centres + delay
     values = np.stack([np.interp(wanted, stamps.times, column) for column in stamps.values.T], axis=1)
-    after = np.clip(np.searchsorted(stamps.times, wanted), 0, len(stamps.times) - 1)
-    before = np.maximum(after - 1, 0)
-    distance = np.minimum(np.abs(stamps.times[after] - wanted), np.abs(stamps.times[before] - wanted))
-    near = distance <= stamps.period * (1 + 1e-9)
+    near = is_near(wanted, stamps.times, stamps.period)
     return np.where(near[:, None], values, 0.0).astype(np.float32), near
+
+
+def usual_distance(times: npt.NDArray[np.float64]) -> float:
+    """Median distance of neighbours among increasing (n,) times; infinite for a single one."""
+    return float(np.median(np.diff(times))) if len(times) > 1 else float("inf")
+
+
+def is_near(wanted: npt.NDArray[np.float64], known: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.bool_]:
+    """(n,) whether one of the increasing times `known` lies within `reach` of each of the (n,) `wanted`."""
+    if not len(known):
+        return np.zeros(len(wanted), bool)
+    after = np.clip(np.searchsorted(known, wanted), 0, len(known) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.minimum(np.abs(known[after] - wanted), np.abs(known[before] - wanted)) <= reach * (1 + 1e-9)
 
 
 def on_stamps(

@@ -63,6 +63,11 @@ class Settings(Table):
             table = setting.partition(".")[0]
             if table not in ("streams", "features", "head", "loss", "training", "augment"):
                 raise ValueError(f"{setting!r} cannot be searched: it would change what is scored")
+            if setting == table != "streams" or any(isinstance(v, Mapping) for v in values if table != "streams"):
+                raise ValueError(f"{setting!r} is a table and cannot be searched; name one of its settings")
+            if table == "streams" and self.modalities == "any":
+                raise ValueError("'streams' cannot be searched with modalities = 'any': some of the streams that are"
+                                 " tried would lack utterances that others have")  # fmt: skip
             if table == "features" and setting.rpartition(".")[2] in ("normalise", "fit_scope"):
                 raise ValueError(f"{setting!r} cannot be searched: it decides what may see test features")
             if not values:
@@ -100,6 +105,9 @@ class Settings(Table):
         if self.loss.kind not in LOSSES[self.task]:
             raise ValueError(f"loss.kind {self.loss.kind!r} does not fit task {self.task!r};"
                              f" it can be {' or '.join(LOSSES[self.task])}")  # fmt: skip
+        if self.loss.kind != "cross_entropy" and (self.loss.class_weights != "none" or self.loss.label_smoothing):
+            name = "label_smoothing" if self.loss.label_smoothing else "class_weights"
+            raise ValueError(f"loss.{name} is for loss.kind 'cross_entropy', not {self.loss.kind!r}; leave it out")
         if self.selection.metric != "loss" and classification != (self.selection.metric in _CLASS_METRICS):
             raise ValueError(f"selection.metric {self.selection.metric!r} does not fit task {self.task!r}")
         if classification and len(self.targets) != 1 and not self.targets_apart:
@@ -139,6 +147,15 @@ class Settings(Table):
             raise ValueError(f"vote: parts of one {self.vote} would lie on two sides of a fold; use protocol.name ="
                              " 'group_folds' and another protocol.validation")  # fmt: skip
         words = [role for role in self.streams if self.features.of(role).trainable_words != "none"]
+        for role in words:
+            how = self.features.of(role)
+            if self.head.fixed_pooling(role, self.per_frame) or how.average_frames > 1 or how.grid_hz is not None:
+                name = "average_frames" if how.average_frames > 1 else "grid_hz"
+                cause = f"head {self.head.kind!r} takes their mean"
+                if how.average_frames > 1 or how.grid_hz is not None:
+                    cause = f"features.{name} makes other frames of them"
+                raise ValueError(f"trainable_words learns a vector for each word of {role!r}, but {cause}; leave one of"
+                                 " the two out")  # fmt: skip
         if words and self.augment.active:
             raise ValueError(f"augment changes frames, and the words of {words[0]!r} are looked up by number; leave out"
                              " augment or trainable_words")  # fmt: skip

@@ -164,7 +164,7 @@ class _Clip:
 
 
 def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how: FeatureSettings, row: int) -> _Clip:
-    """One utterance, selected and joined; a stream that it lacks is zeros and not valid."""
+    """One utterance, selected and joined; what a stream lacks of it is zeros and not valid."""
     key = dataset.examples[row].key
     chosen = [_select(part, how, row) for part in parts]
     widths = [part.frames.shape[1] for part in parts]
@@ -191,14 +191,10 @@ def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how
     lengths = [len(frames) for frames, _ in kept]
     if len({length for length in lengths if length}) > 1 and how.align == "time":
         _differ(names, lengths, key, 1)
-    count = min((length for length in lengths if length), default=0)
-    there = [length > 0 for length in lengths]
-    blocks = [
-        frames[:count] if is_there else np.zeros((count, frames.shape[1]), frames.dtype)
-        for (frames, _), is_there in zip(kept, there, strict=True)
-    ]
-    times = next((times[:count] for _, times in kept if len(times)), np.zeros((0, 2)))
-    return _Clip(np.concatenate(blocks, axis=1), times, np.tile(there, (count, 1)))
+    count = max(lengths)
+    blocks = [np.pad(frames, ((0, count - len(frames)), (0, 0))) for frames, _ in kept]
+    longest = kept[int(np.argmax(lengths))][1]
+    return _Clip(np.concatenate(blocks, axis=1), longest, np.arange(count)[:, None] < np.array(lengths))
 
 
 def _select(

@@ -1,6 +1,6 @@
 """The train stage: an experiment on corpora of a cache becomes run folders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ from .runs import is_stored, run_folder, setting_hash, write_run
 from .settings import Settings
 from .tables import FeatureSettings
 
-Report = Callable[[str], None]
-
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Every run of one experiment, checked and ready to be trained, in this process or in others."""
+    """Every run of one experiment, checked and ready to be trained, in this process or in others.
+
+    Attributes:
+        experiment: its name. corpora: trained as one. runs: where run folders go. settings: what the file says.
+        dataset: what is read. folds: of the protocol. split: their hash. setting: see `runs.setting_hash`.
+        device: "cpu" or "cuda". leaks: a stored PCA saw test utterances, by name. only: these folds; none: all of them.
+    """
 
     experiment: str
     corpora: tuple[str, ...]
@@ -32,8 +36,8 @@ class Plan:
     split: str
     setting: str
     device: str
-    leaks: bool  # a stored PCA saw test utterances, by name
-    only: tuple[int, ...] = ()  # these folds; none: all of them
+    leaks: bool
+    only: tuple[int, ...] = ()
 
     def folder(self, fold: int, seed: int) -> Path:
         """Where a run is stored."""
@@ -71,9 +75,12 @@ class Plan:
         write_run(self.folder(fold, seed), self._record(fold, seed), result)
         selection = result.record["selection"]
         chosen = "".join(f", {key} {value}" for key, value in selection["chosen"].items())
+        told = f"in epoch {selection['best_epoch']}{chosen}"
+        if selection["best_epoch"] is None:
+            told = f"over {len(self.settings.targets)} targets, each with a head of its own"
         return (
-            f"fold {fold} seed {seed}: validation {selection['metric']} {selection['value']:.3f} in epoch"
-            f" {selection['best_epoch']}{chosen} ({result.record['seconds']:.1f} s)"
+            f"fold {fold} seed {seed}: validation {selection['metric']} {selection['value']:.3f} {told}"
+            f" ({result.record['seconds']:.1f} s)"
         )
 
     def _record(self, fold: int, seed: int) -> dict[str, Any]:
@@ -127,16 +134,21 @@ def make_plan(
         raise EmocacheError(f"a corpus is named twice: {', '.join(corpora)}")
     dataset = load_dataset(cache, corpora, settings, allow_incomplete)
     folds = make_folds(dataset.examples, settings.protocol)
-    leak = find_leak(dataset, folds)
-    scopes = {settings.features.of(role).fit_scope for role in settings.streams}
-    if leak and scopes != {"all"}:
+    points = [point for _, point in search_points(settings)]
+    strict = {
+        name.partition("@")[0]
+        for point in points
+        for role, names in point.streams.items()
+        if point.features.of(role).fit_scope == "train"
+        for name in names
+    }
+    if leak := find_leak(dataset, folds, strict):
         raise EmocacheError(f"{leak}; project it on training utterances only (--fit-on), use features.pca, which is"
                             " fitted in each fold, or ask for it with features.fit_scope = 'all'")  # fmt: skip
+    leaks = find_leak(dataset, folds, {source.name for source in dataset.sources}) is not None
     split = split_sha256(dataset.examples, folds)
     setting = setting_hash(settings, dataset, split)
-    return Plan(
-        experiment, tuple(corpora), runs, settings, dataset, folds, split, setting, device, leak is not None
-    )  # fmt: skip
+    return Plan(experiment, tuple(corpora), runs, settings, dataset, folds, split, setting, device, leaks)
 
 
 def _sees_test(features: FeatureSettings) -> bool:
@@ -144,10 +156,10 @@ def _sees_test(features: FeatureSettings) -> bool:
     return features.normalise == "per_speaker" or (features.fit_scope == "all" and fitted)
 
 
-def find_leak(dataset: Dataset, folds: Sequence[Fold]) -> str | None:
-    """How a stored PCA has seen test utterances of some fold; None where none has."""
+def find_leak(dataset: Dataset, folds: Sequence[Fold], streams: Collection[str]) -> str | None:
+    """How the stored PCA of one of the streams has seen test utterances of some fold; None where none has."""
     for source in dataset.sources:
-        if source.projection is None:
+        if source.projection is None or source.name not in streams:
             continue
         speakers, ids = set(source.projection["speakers"] or ()), set(source.projection["ids"] or ())
         for number, fold in enumerate(folds):

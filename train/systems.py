@@ -41,7 +41,7 @@ class Row(Table):
     row: str  # its name in the paper
     table: str  # "Table 2", "Figure 3"
     experiments: Names = ()
-    test: str = ""  # path of the test below the repository
+    test: Annotated[str, Field(min_length=1)]  # path of the test below the repository
     published: str = ""
     status: Literal["", "evaluate"] = ""  # evaluate: made from stored predictions, no training of its own
     note: str = ""

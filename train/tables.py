@@ -32,6 +32,8 @@ class Protocol(Table):
     validation: Literal["next", "fraction", "random_utterance", "half", "test"] = "next"
     validation_fraction: Share = 0.2
     validation_group: str | None = None  # what "fraction" keeps together; None: `group`
+    # What intervals draw: a column. None: the session where it is the group, else the speaker.
+    resample: Annotated[str, Field(min_length=1)] | None = None
     overlap: bool = False  # declares that groups may be shared; random_folds declares it by its name
     seed: Annotated[int, Field(ge=0)] = 0  # of random folds and of a drawn validation part
 
@@ -63,7 +65,9 @@ class FeatureSettings(Table):
     crop_s: Annotated[float, Field(gt=0)] | None = None  # seconds from the utterance's start that are used
     max_frames: Annotated[int, Field(ge=1)] | None = None  # the first ones
     grid_hz: Annotated[float, Field(gt=0, le=10_000)] | None = None  # bring all streams to this rate by their times
-    align: Literal["time", "index"] = "time"  # index: frame i beside frame i whatever their times, cut to the shortest
+    align: Literal["time", "index"] = (
+        "time"  # index: frame i beside frame i whatever their times, zeros after the shorter
+    )
     average_frames: Annotated[int, Field(ge=1)] = 1  # mean over blocks of this many frames; divides the rate by it
     combine: Literal["concatenate", "weighted"] = "concatenate"  # weighted: a learned weight a stream (SUPERB)
     trainable_words: Literal["none", "vector", "unk"] = "none"  # learn each training word's vector; for words unseen in

@@ -213,8 +213,8 @@ def normalise_utterances(features: Joined, l2: bool) -> npt.NDArray[np.float32]:
             if l2:
                 out[at, left:right] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
             elif len(at):
-                std = clip.std(axis=0)
-                out[at, left:right] = (clip - clip.mean(axis=0)) / np.where(std > 1e-8, std, 1.0)
+                mean = clip.mean(axis=0)
+                out[at, left:right] = (clip - mean) / spread(mean, clip.var(axis=0))
     return out
 
 
@@ -251,10 +251,13 @@ def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Nor
         total[group_of[row]] += centred.sum(axis=0)
         squares[group_of[row]] += (centred**2).sum(axis=0)
     n = np.maximum(n, 1)
-    variance = np.maximum(squares / n - (total / n) ** 2, 0)
-    # A channel that is constant up to rounding would be blown up to noise.
-    std = np.where(variance > 1e-10 * (1 + pilot**2), np.sqrt(variance), 1.0)
-    return Normaliser(tuple(names), (pilot + total / n).astype(np.float32), std.astype(np.float32), group_of)
+    mean, variance = pilot + total / n, np.maximum(squares / n - (total / n) ** 2, 0)
+    return Normaliser(tuple(names), mean.astype(np.float32), spread(mean, variance).astype(np.float32), group_of)
+
+
+def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Standard deviations; 1 for channels that are constant up to rounding, which would be blown up to noise."""
+    return np.where(variance > 1e-10 * mean**2, np.sqrt(variance), 1.0)
 
 
 def _speakers(dataset: Dataset) -> list[str]:

@@ -23,7 +23,9 @@ _CACHED = 1 << 16  # vectors kept in memory: 79 MB of 300 numbers
 
 
 class WordVectors:
-    """One frame per word, its vector; zeros, and `aux["known"]` false, for words that the file does not hold.
+    """One frame per word, its vector. Words that the file does not hold have small numbers of their own, see `unknown`.
+
+    `aux["known"]` is false for those.
 
     The words are the utterance's own where it has any, with their times, special tokens such as `<sil>` left out: frame
     i then belongs to segment i of `cache.segments.word_segments`. Otherwise they are the whitespace-separated words of
@@ -55,14 +57,14 @@ class WordVectors:
             "times": None,
             "aux": {"known": {"dtype": "bool", "shape": []}, "word": {"dtype": "int32", "shape": []}},
             "family": "glove",
-            "version": 1,
+            "version": 2,
             "weights_sha256": self._vectors.sha256,
             "preprocessing": {
                 "words": "the utterance's, or its text's between whitespace",
                 "special": "left out",
                 "punctuation": "stripped at both ends",
                 "case": "as is, then lower",
-                "unknown": "zeros",
+                "unknown": "uniform in -0.05 to 0.05, by SHAKE-256 of the word in lower case",
             },
         }
 
@@ -143,7 +145,7 @@ class VectorFile:
         """Look words up: without punctuation at both ends (unless it is all there is), as is, then in lower case.
 
         Returns:
-            vectors: (V, D) float32, zeros for unknown words; known: (V,) bool.
+            vectors: (V, D) float32, see `unknown` for words that the file lacks; known: (V,) bool.
 
         Raises:
             EmocacheError: a word's numbers cannot be read, or the file was changed meanwhile.
@@ -154,8 +156,7 @@ class VectorFile:
             found = self._vector(bare)
             if found is None and bare.lower() != bare:
                 found = self._vector(bare.lower())
-            if found is not None:
-                vectors[i], known[i] = found, True
+            vectors[i], known[i] = (unknown(bare.lower(), self.dim), False) if found is None else (found, True)
         return vectors, known
 
     def _shape(self) -> tuple[int, int | None]:
@@ -218,6 +219,16 @@ class VectorFile:
             if hash(found) != hash(wanted):
                 raise EmocacheError(f"{self._file} was changed while it was in use; start again")
         return None
+
+
+def unknown(word: str, dim: int) -> npt.NDArray[np.float32]:
+    """(dim,) small numbers for a word without a vector, the same wherever it occurs and unlike any other word's.
+
+    So a head may learn a vector for each of them, and one for none confounds them. Uniform in -0.05 to 0.05, from
+    SHAKE-256 of the word, because the streams of random generators may change with their library.
+    """
+    drawn = np.frombuffer(hashlib.shake_256(word.encode(errors="surrogatepass")).digest(2 * dim), "<u2")
+    return ((drawn / 65535 - 0.5) * 0.1).astype(np.float32)
 
 
 def _bare(word: str) -> str:

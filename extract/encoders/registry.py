@@ -59,6 +59,7 @@ VARIANTS = (
     Variant("", "-padded", "whisper", "whisper-padded", "all 1500 frames of each 30 s"),
     Variant("", "-overlap", "whisper", "whisper-overlap", "windows of 30 s every 20 s"),
     Variant("", "-10s", "wav2vec2", "wav2vec2-10s", "499 frames of 10 s, zeros after shorter clips"),
+    Variant("transcript-", "-15s", "whisper", "transcript-15s", "text, translation and word times of the first 15 s"),
     Variant("transcript-", "", "whisper", "transcript", "text, English translation and word times"),
     Variant("align-", "", "wav2vec2", "align", "word times by CTC forced alignment"),
 )
@@ -85,6 +86,7 @@ IMPLEMENTATIONS = {
     "text-cls": "text:ClsText",
     "glove": "glove:WordVectors",
     "transcript": "transcript:Transcript",
+    "transcript-15s": "transcript:FifteenSecondTranscript",
     "align": "ctc_align:CtcAlign",
 }
 """{family: "module:class"} in this package. A class is imported only when an encoder of its family is loaded."""

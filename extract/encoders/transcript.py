@@ -65,6 +65,7 @@ class Transcript:
     layers = 0
     dim = 0
     rate: float | None = None
+    _taken: int | None = None  # samples from the clip's start that are transcribed; None: all
 
     def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self.name = name
@@ -90,6 +91,7 @@ class Transcript:
             "language": "detected in the first window with a signal" if decoder.languages else "en",
             "decoding": {"search": "greedy", "temperature": 0, "timestamps": False, "max_tokens": decoder.max_tokens},
             "windowing": {"seconds": 30, "padding": "silence", "cut": "quietest 0.2 s of the last 5", "prompt": None},
+            **({} if self._taken is None else {"clips": {"samples": self._taken}}),
             "checks": RULES,
             "words": {"times": "cross-attention", "median_filter_frames": 7, "quiet_ends_below_db": -40},
         }
@@ -100,7 +102,8 @@ class Transcript:
 
     def cost(self, utterance: Utterance) -> float:
         """See `Encoder.cost`; 30 s for every started window."""
-        return 30.0 * -(-samples(utterance) // _WINDOW)
+        taken = samples(utterance) if self._taken is None else min(samples(utterance), self._taken)
+        return 30.0 * -(-taken // _WINDOW)
 
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
         """See `Encoder.encode`."""
@@ -108,7 +111,7 @@ class Transcript:
             check_layer(self.name, layer, self.layers)
         results: list[LayerItems | InputFailure | None] = [audio_fault(clip.audio) for clip in clips]
         sound = [i for i, fault in enumerate(results) if fault is None]
-        audios = [np.ascontiguousarray(clips[i].audio, np.float32) for i in sound]
+        audios = [np.ascontiguousarray(clips[i].audio, np.float32)[: self._taken] for i in sound]
         for i, row in zip(sound, self._rows(audios), strict=True):
             results[i] = {None: row}
         return [result for result in results if result is not None]
@@ -163,6 +166,12 @@ class Transcript:
             start, end = (window.start + min(frame * _FRAME, len(window.audio) / SAMPLE_RATE) for frame in span)
             words.append({"word": word, "start": start, "end": end})
         return _Heard(passage, words, passage.text if language == "en" else None)
+
+
+class FifteenSecondTranscript(Transcript):
+    """Of the first 15 s of a clip, for systems whose labels, sound and pictures are those (paper 1)."""
+
+    _taken = 15 * SAMPLE_RATE
 
 
 def cut(audio: Audio) -> list[tuple[float, Audio]]:

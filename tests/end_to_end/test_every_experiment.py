@@ -67,11 +67,12 @@ def extended(u: Utterance) -> Utterance:
         "emotion7": u.labels["emotion"],
         "liking": float(random.normal()),
         "dominance": float(dominance.values.mean()),
+        "dialogue": f"{u.culture}-{number // 2}",
         "utterance": u.id[:-1] + ("x" if number % 2 else "y"),
     }
     culture = str(u.culture).capitalize()
     tracks = {**u.tracks, "dominance": dominance}
-    return replace(u, session=f"D{number}", culture=culture, labels=labels, tracks=tracks)
+    return replace(u, session=f"{u.culture}-D{number}", culture=culture, labels=labels, tracks=tracks)
 
 
 def streams() -> dict[str, tuple[int, set[str]]]:

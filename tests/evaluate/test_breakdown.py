@@ -24,15 +24,26 @@ def parts(evaluation: Evaluation, column: str) -> dict[str, Part]:
     return {part.value: part for part in evaluation.breakdown if part.column == column}
 
 
-def conversations(culture: str | None, count: int, seed: int, offset: float = 0.0) -> list[dict[str, Any]]:
-    """Clips of two speakers in each of `count` sessions."""
+def conversations(
+    culture: str | None, count: int, seed: int, offset: float = 0.0, unit: str = "session"
+) -> list[dict[str, Any]]:
+    """Clips of two speakers in each of `count` sessions, which are drawn by the unit."""
     generator = np.random.default_rng(seed)
     rows = []
     for i in range(2 * count):
         y = (generator.normal(size=5) + offset).tolist()
         p = (0.5 * np.array(y) + generator.normal(size=5)).tolist()
-        who = {"speaker": f"{culture}-s{i}", "group": f"{culture}-s{i}", "session": f"{culture}-d{i // 2}"}
-        rows.append({"id": f"{culture}{i}", **who, "culture": culture, "reference.arousal": y, "prediction.arousal": p})
+        who = {"speaker": f"{culture}-s{i}", "session": f"{culture}-d{i // 2}"}
+        rows.append(
+            {
+                "id": f"{culture}{i}",
+                **who,
+                "group": who[unit],
+                "culture": culture,
+                "reference.arousal": y,
+                "prediction.arousal": p,
+            }
+        )
     return rows
 
 
@@ -62,14 +73,14 @@ def test_cultures_are_scored_as_if_they_were_alone(tmp_path: Path, write_run: An
 
 
 def test_speakers_are_drawn_where_folds_go_by_speaker(tmp_path: Path, write_run: Any) -> None:
-    write_run(conversations("hu", 4, 0), **FRAMES)
+    write_run(conversations("hu", 4, 0, unit="speaker"), **FRAMES)
     evaluation = only(tmp_path)
     assert (evaluation.groups, evaluation.unit) == (8, "speaker")
 
 
 def test_unknown_sessions_leave_the_speaker(tmp_path: Path, write_run: Any) -> None:
     rows = conversations("hu", 2, 0)
-    rows[0]["session"] = None
+    rows[0] |= {"session": None, "group": rows[0]["speaker"]}
     write_run(rows, protocol=TRANSFER, **FRAMES)
     evaluation = only(tmp_path)
     assert (evaluation.groups, evaluation.unit) == (3, "group")

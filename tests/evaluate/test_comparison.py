@@ -104,12 +104,20 @@ def test_a_second_target_of_one_side_is_not_compared(tmp_path: Path, write_run: 
     assert list(comparison.metrics) == ["accuracy", "balanced_accuracy", "weighted_f1", "macro_f1"]
 
 
-def test_sessions_are_drawn_if_either_side_keeps_them_together(tmp_path: Path, write_run: Any, utterance: Any) -> None:
-    rows = [utterance(f"u{i}", f"s{i}", "sad", "sad", session=f"d{i // 2}") for i in range(6)]
-    write_run(rows, experiment="a", folds=1)
-    write_run(rows, experiment="b", folds=1, protocol={"name": "group_folds", "group": "session"})
-    (comparison,) = compared(tmp_path, "a", "b")
-    assert (comparison.groups, comparison.unit) == (3, "session")
+def test_the_coarser_groups_are_drawn_if_the_others_lie_within_them(
+    tmp_path: Path, write_run: Any, utterance: Any
+) -> None:
+    rows = [utterance(f"u{i}", f"s{i // 2}", "sad", "sad", session=f"d{i // 4}") for i in range(12)]
+    write_run(rows, experiment="speakers", folds=1)
+    write_run([row | {"group": row["session"]} for row in rows], experiment="sessions", folds=1)
+    across = [row | {"group": f"x{i % 4}"} for i, row in enumerate(rows)]
+    write_run(across, experiment="dialogues", folds=1, protocol={"name": "random_folds", "resample": "dialogue"})
+    for a, b in (("speakers", "sessions"), ("sessions", "speakers")):
+        (comparison,) = compared(tmp_path, a, b)
+        assert (comparison.groups, comparison.unit) == (3, "session")
+    told = "speakers draws speakers and dialogues dialogues, which do not lie within each other; train both with the"
+    with pytest.raises(EmocacheError, match=told):
+        compared(tmp_path, "speakers", "dialogues")
 
 
 def test_distributions_are_compared(tmp_path: Path, write_run: Any) -> None:

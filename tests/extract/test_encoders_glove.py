@@ -11,7 +11,7 @@ import pytest
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance, Word
 from emocache.cache.segments import word_segments
 from emocache.extract.encoders import Clip
-from emocache.extract.encoders.glove import VectorFile, WordVectors
+from emocache.extract.encoders.glove import VectorFile, WordVectors, unknown
 from emocache.extract.encoders.inference import Runtime
 
 DIM = 5
@@ -88,9 +88,20 @@ def test_punctuation_and_case(write: Callable[[bytes], Path]) -> None:
     }  # fmt: skip
     found, known = file.vectors_for(list(asked))
     assert known.tolist() == [word is not None for word in asked.values()]
-    np.testing.assert_array_equal(found, [np.zeros(DIM) if w is None else whole()[w] for w in asked.values()])
+    np.testing.assert_array_equal(found[known], [whole()[word] for word in asked.values() if word is not None])
     empty, nothing = file.vectors_for([])
     assert empty.shape == (0, DIM) and nothing.shape == (0,)
+
+
+def test_every_unknown_word_has_small_numbers_of_its_own(write: Callable[[bytes], Path]) -> None:
+    file = VectorFile(write(text()))
+    words = ["window", "windows", "wnidow", "घर", ""]
+    found, known = file.vectors_for([*words, "Window!", "घर।", "..."])
+    assert not known.any() and (np.abs(found) <= 0.05).all() and np.abs(found).max() > 0.01
+    assert len(np.unique(found[: len(words)].astype(np.float16), axis=0)) == len(words)
+    np.testing.assert_array_equal(found[5:7], found[[0, 3]])
+    (again,), _ = VectorFile(write(text()[:-1])).vectors_for(["window"])  # whatever else the file holds
+    np.testing.assert_array_equal(again, found[0])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +169,8 @@ def test_a_file_changed_meanwhile_is_told(write: Callable[[bytes], Path]) -> Non
 
 def test_a_frame_per_word_of_the_text(encoder: WordVectors) -> None:
     (item,) = encode(encoder, Clip("a", text="The door, [LAUGHTER] the window!\n"))
-    np.testing.assert_array_equal(item.frames, [whole()[b"The"], whole()[b"door"], whole()[b"the"], np.zeros(DIM)])
+    known = [whole()[word] for word in (b"The", b"door", b"the")]
+    np.testing.assert_array_equal(item.frames, [*known, unknown("window", DIM)])
     assert item.aux["known"].tolist() == [True, True, True, False] and item.aux["word"].tolist() == [0, 1, 3, 4]
     assert item.aux["known"].dtype == np.bool_ and item.aux["word"].dtype == np.int32
     assert item.times is not None and item.times.shape == (4, 2) and np.isnan(item.times).all()
@@ -168,7 +180,7 @@ def test_a_frame_per_aligned_word_is_a_frame_per_segment(encoder: WordVectors) -
     spans = [("<s>", 0, 0.2), ("the", 0.2, 0.5), ("<sil>", 0.5, 0.8), ("window", 0.8, 1.0), ("--", 1.0, 1.1)]
     words = tuple(Word(*span) for span in spans)
     (item,) = encode(encoder, Clip("a", text="The window [LAUGHTER] and more", words=words))
-    np.testing.assert_array_equal(item.frames, [whole()[b"the"], np.zeros(DIM), whole()[b"--"]])
+    np.testing.assert_array_equal(item.frames, [whole()[b"the"], unknown("window", DIM), whole()[b"--"]])
     assert item.aux["word"].tolist() == [1, 3, 4] and item.aux["known"].tolist() == [True, False, True]
     assert item.times is not None and item.times.tolist() == [[0.2, 0.5], [0.8, 1.0], [1.0, 1.1]]
     assert len(item.frames) == len(word_segments(words, 2.0))

@@ -15,7 +15,7 @@ from emocache.cache import EmocacheError, InputFailure, Utterance
 from emocache.extract.encoders import Clip, transcript, transcript_checks
 from emocache.extract.encoders.checkpoints import read
 from emocache.extract.encoders.inference import Runtime
-from emocache.extract.encoders.transcript import Transcript, cut
+from emocache.extract.encoders.transcript import FifteenSecondTranscript, Transcript, cut
 from emocache.extract.encoders.transcript_checks import Passage, clip_flag, is_digital_silence, repeats
 from emocache.extract.encoders.word_times import best_path, group_words, loud_frames, token_starts, trim
 from emocache.extract.media import decode_audio
@@ -345,6 +345,17 @@ def test_recipe_and_planning(tiny: Transcript, tiny_folder: Path, tmp_path: Path
     assert tiny.cost(Utterance("a", duration=30.1)) == 60 and tiny.expected_frames(Utterance("a")) == 1
     with pytest.raises(EmocacheError, match="'transcript-tiny' has no layers"):
         tiny.recipe(1)
+
+
+def test_the_first_seconds_are_transcribed_as_if_there_were_no_others(
+    tiny: Transcript, tiny_folder: Path, voice: Callable[..., Samples]
+) -> None:
+    first = FifteenSecondTranscript("transcript-tiny-15s", read(tiny_folder), Runtime.create("cpu", "float32"))
+    long, short = voice(31.0), voice(3.0)
+    assert rows(first, long, short) == rows(tiny, long[: 15 * 16_000], short)
+    changed = {"encoder": "transcript-tiny-15s", "clips": {"samples": 240_000}}
+    assert first.recipe(None) == tiny.recipe(None) | changed
+    assert first.cost(Utterance("a", duration=30.1)) == 30 < tiny.cost(Utterance("a", duration=30.1))
 
 
 def test_lower_precision_runs(tiny_folder: Path, voice: Callable[..., Samples]) -> None:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from emocache.cache import Item
 from emocache.train.batches import Batches
+from emocache.train.predicting import present_at_stamps, stamps_of
 from emocache.train.references import Stamps
 from emocache.train.transforms import prepare
 
@@ -42,6 +44,32 @@ def test_frame_targets_follow_the_grid_and_the_mask(toy: "Toy") -> None:
         naive = np.interp((np.arange(length) + 0.5) / 20, stamps.times, stamps.values[:, 0])
         assert np.allclose(batch.targets[at, :length, 0], naive, atol=1e-6)
         assert batch.target_mask[at, :length].all() and not batch.target_mask[at, length:].any()
+
+
+def test_a_frame_at_which_no_stream_has_anything_has_no_target(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    cache = toy.cache(corpus)
+    holes = {id_: np.arange(len(f)) % 9 < 3 for id_, f in corpus.frames.items()}
+    recipe = {**toy.recipe("seen"), "aux": {"face": {"dtype": "bool", "shape": []}}}
+    writer = cache.create_stream("toys", "seen", recipe)
+    writer.commit("ab" * 8, {i: Item(f, aux={"face": holes[i]}) for i, f in corpus.frames.items()}, {})
+    writer.finish()
+    common = ("streams=seen", "features.where=face", "features.grid_hz=20")
+    for masking in ("proper", "none"):
+        settings = toy.frame_settings(*common, f"masking={masking}")
+        dataset, folds = toy.load(settings, cache)
+        batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
+        longest = int(np.argmax(batches.lengths))
+        batch = batches.gather(np.array([longest]))
+        seen = np.flatnonzero(holes[dataset.examples[longest].id])
+        near = [any(abs(at - other) <= 1 for other in seen) for at in range(batches.lengths[longest])]
+        assert not all(near) and batches.there_of(longest).tolist() == near
+        assert batch.target_mask[0, :, 0].tolist() == (near if masking == "proper" else [True] * len(near))
+        # At the labels' stamps: whether a frame with something is within one frame.
+        (found,) = present_at_stamps(batches, dataset, settings, np.array([longest]))
+        times = stamps_of(dataset.examples[longest]).times
+        there = (np.flatnonzero(near) + 0.5) / 20
+        assert found.tolist() == [min(abs(there - time)) <= 0.05 + 1e-9 for time in times] and not found.all()
 
 
 def test_an_epoch_covers_every_row_once_and_groups_lengths(toy: "Toy") -> None:

@@ -24,6 +24,9 @@ codes = {C1 = ["zh", "cn"], C2 = "hu"}
 [head]
 kind = "probe"
 """
+GROUPS = (
+    'streams = ["toy"]\ntargets = ["emotion"]\n[protocol]\nname = "group_folds"\nfolds = 3\n[head]\nkind = "probe"\n'
+)
 
 
 def cultures(toy: "Toy", text: str, *drop: str) -> Plan:
@@ -55,15 +58,24 @@ def test_classes_that_only_the_test_part_has_are_told(toy: "Toy") -> None:
     assert line.endswith("12 test of S5, S6: 4 angry, 4 happy, 4 sad; never trained: happy")
 
 
+def test_all_lines_of_one_fold_are_told(toy: "Toy") -> None:
+    plan = cultures(toy, GROUPS)
+    every = list(describe.folds(plan))
+    assert len(every) == 6 and list(describe.folds(replace(plan, only=(1,)))) == every[2:4]
+    assert every[2].startswith("fold 1: ") and every[3].startswith("  culture: ")
+
+
+@pytest.mark.parametrize("scope", ["train", "all"])
 @pytest.mark.parametrize("threshold", ["median", "mean", "zero"])
-def test_a_threshold_is_told_with_its_classes(toy: "Toy", threshold: str) -> None:
-    settings = toy.settings("targets=intensity", f"threshold={threshold}")
+def test_a_threshold_is_told_with_its_classes(toy: "Toy", threshold: str, scope: str) -> None:
+    settings = toy.settings("targets=intensity", f"threshold={threshold}", f"features.fit_scope={scope}")
     plan = make_plan(toy.cache(), ["toys"], toy.folder / "runs", "small", settings)
     values = np.array([np.asarray(example.reference)[0] for example in plan.dataset.examples])
     for fold, line in zip(plan.folds, describe.folds(plan), strict=True):
-        boundary = 0.0 if threshold == "zero" else getattr(np, threshold)(values[fold.train])
+        seen = fold.train if scope == "train" else slice(None)
+        boundary = 0.0 if threshold == "zero" else getattr(np, threshold)(values[seen])
         high = int((values[fold.test] > boundary).sum())
-        where = "" if threshold == "zero" else f", the {threshold} of train"
+        where = "" if threshold == "zero" else f", the {threshold} of {scope}"
         assert line.endswith(f": {12 - high} low, {high} high (high above {boundary:g}{where})")
 
 

@@ -1,6 +1,7 @@
 """Folds cover, are disjoint, and tell when they leak."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from emocache.cache import EmocacheError
 from emocache.train.examples import Example
 from emocache.train.folds import Fold, make_folds, overlap, split_sha256
-from emocache.train.groups import natural
+from emocache.train.groups import drawn, natural
 from emocache.train.tables import Protocol
 
 
@@ -140,6 +141,17 @@ def iemocap() -> list[Example]:
                 columns={"dialogue": f"Ses0{s}_{d}"})
         for s in range(1, 6) for d in range(4) for who in "FM" for c in range(3)
     ]  # fmt: skip
+
+
+def test_what_a_bootstrap_draws() -> None:
+    known = iemocap()[0]
+    nobody, spoken = replace(known, speaker=None, session=None), replace(known, session=None)
+    assert drawn(known, Protocol()) == "1F" and drawn(nobody, Protocol()) == known.id
+    assert drawn(replace(known, speaker=None), Protocol()) == "Ses01"
+    assert drawn(known, Protocol(group="session")) == "Ses01" and drawn(spoken, Protocol(group="session")) == "1F"
+    assert drawn(known, Protocol(group="session", resample="dialogue")) == "Ses01_0"
+    with pytest.raises(EmocacheError, match=f"'iemocap/{known.id}' has no session, which protocol.resample needs"):
+        drawn(nobody, Protocol(resample="session"))
 
 
 def test_leave_one_session_out_validates_on_the_next_or_on_dialogues() -> None:

@@ -117,22 +117,26 @@ def test_a_row_that_all_members_miss_keeps_the_prior() -> None:
 
 
 def test_frames_are_fused_stamp_by_stamp() -> None:
-    lengths = [3, 1, 4]
+    """A member that has nothing at a stamp leaves it to the other; where neither has anything both count."""
+    lengths = [3, 1, 4, 9]
     stamps = {f"u{k}": np.arange(n) * 0.1 for k, n in enumerate(lengths)}
 
     def member(seed: int, lacks: str) -> list[dict[str, Any]]:
         rng = np.random.default_rng(seed)
         return [row(i, i == lacks, times=t.tolist(), **{"reference.valence": (t * 2).tolist(),
-                    "prediction.valence": rng.normal(size=len(t)).tolist()}) for i, t in stamps.items()]  # fmt: skip
+                    "prediction.valence": rng.normal(size=len(t)).tolist(),
+                    "present": (i != lacks) & (rng.random(len(t)) < 0.6)}) for i, t in stamps.items()]  # fmt: skip
 
     one, two = member(0, "u0"), member(1, "u2")[::-1]
     aligned = put(one, two, columns=FRAMES)
     table = fused_table("test", aligned, weighted(aligned, [0.6, 0.4]))
     for number, found in enumerate(table.to_pylist()):
-        a = one[number]["prediction.valence"]
-        b = next(r for r in two if r["id"] == found["id"])["prediction.valence"]
-        expected = {"u0": b, "u2": a}.get(found["id"], [0.6 * x + 0.4 * y for x, y in zip(a, b, strict=True)])
-        assert found["prediction.valence"] == pytest.approx(expected)
+        a, b = one[number], next(r for r in two if r["id"] == found["id"])
+        for k, fused in enumerate(found["prediction.valence"]):
+            x, y = (member["prediction.valence"][k] for member in (a, b))
+            alone = {(True, False): x, (False, True): y}.get((bool(a["present"][k]), bool(b["present"][k])))
+            neither = {"u0": y, "u2": x}.get(found["id"], 0.6 * x + 0.4 * y)
+            assert fused == pytest.approx(neither if alone is None else alone)
         assert found["times"] == one[number]["times"] and found["reference.valence"] == one[number]["reference.valence"]
 
 

@@ -111,6 +111,15 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
         ),
         ("search.protocol.folds=[3, 4]", "'protocol.folds' cannot be searched: it would change what is scored"),
         ("search.training.epochs=[]", "search.training.epochs lists no value"),
+        ("search.features=[{pca=2}, {pca=3}]", "'features' is a table and cannot be searched; name one of its"),
+        (
+            "search={features={frames=[{normalise='per_speaker'}]}}",
+            "'features.frames' is a table and cannot be searched",
+        ),
+        (
+            "search.features.normalise=['per_speaker']",
+            "'features.normalise' cannot be searched: it decides what may see",
+        ),
         ("label_delay_s=2", "label_delay_s shifts time-stamped labels"),
         ("training.epochs", "--set 'training.epochs' is not KEY=VALUE"),
         ("streams=[]", "streams.*name at least one"),
@@ -277,6 +286,34 @@ def test_a_file_that_begins_with_a_byte_order_mark(toy: "Toy") -> None:
 def test_a_file_that_is_no_toml_is_named(toy: "Toy") -> None:
     with pytest.raises(EmocacheError, match=r"broken.toml: not a TOML file: .*line 1"):
         load_settings(toy.experiment("= what", "broken"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("head.kind=probe",), "learns a vector for each word of 'frames', but head 'probe' takes their mean"),
+        (("head.kind=recurrent", "features.average_frames=2"), r"features\.average_frames makes other frames of them"),
+        (("head.kind=recurrent", "features.grid_hz=50"), r"features\.grid_hz makes other frames of them"),
+    ],
+)
+def test_only_words_that_stay_words_are_learned(toy: "Toy", changes: tuple[str, ...], message: str) -> None:
+    words = ("features.trainable_words=vector", "features.normalise=none")
+    assert toy.settings("head.kind=recurrent", *words).features.trainable_words == "vector"
+    with pytest.raises(EmocacheError, match=message):
+        toy.settings(*words, *changes)
+
+
+@pytest.mark.parametrize("setting", ["loss.label_smoothing=0.1", "loss.class_weights=balanced"])
+def test_settings_that_would_do_nothing_are_refused(toy: "Toy", setting: str) -> None:
+    assert toy.settings(setting).loss.kind == "cross_entropy"
+    name = setting.partition("=")[0]
+    with pytest.raises(EmocacheError, match=rf"{name} is for loss\.kind 'cross_entropy', not 'sigmoid'; leave it out"):
+        toy.settings("loss.kind=sigmoid", setting)
+
+
+def test_streams_of_different_coverage_are_not_searched(toy: "Toy") -> None:
+    with pytest.raises(EmocacheError, match="'streams' cannot be searched with modalities = 'any'"):
+        toy.settings("modalities=any", "search.streams=[['toy'], ['more']]")
 
 
 def test_ccc_needs_batches(toy: "Toy") -> None:

@@ -124,17 +124,18 @@ def test_streams_of_different_lengths_need_a_grid(toy: "Toy") -> None:
     assert np.array_equal(made.of(0), np.concatenate([streams["a"].of(0)[:5], streams["b"].of(0)], axis=1))
 
 
-def test_frames_joined_by_their_number_are_cut_to_the_shortest_stream_that_is_there(toy: "Toy") -> None:
+def test_frames_joined_by_their_number_have_zeros_after_the_shorter_stream(toy: "Toy") -> None:
     a = [regular(6, 10, 1), NOTHING, regular(2, 10, 2), NOTHING]
     b = [regular(4, 30, 3), regular(5, 30, 4), NOTHING, NOTHING]
     made = shaped(toy, {"a": features(a), "b": features(b)}, "features.align=index", 'modalities="any"')
-    assert made.lengths.tolist() == [4, 5, 2, 0] and made.valid is not None
-    for at in range(4):
-        assert np.array_equal(made.of(0)[at], [*a[0][0][at], *b[0][0][at]])
+    assert made.lengths.tolist() == [6, 5, 2, 0] and made.valid is not None
+    for at in range(6):
+        assert np.array_equal(made.of(0)[at], [*a[0][0][at], *(b[0][0][at] if at < 4 else [0, 0])])
     assert np.array_equal(made.of(1), np.concatenate([np.zeros((5, 2)), b[1][0]], axis=1))
     assert np.array_equal(made.of(2), np.concatenate([a[2][0], np.zeros((2, 2))], axis=1))
-    assert made.valid.tolist() == [[True, True]] * 4 + [[False, True]] * 5 + [[True, False]] * 2
-    assert np.array_equal(made.times_of(0), a[0][1][:4]) and np.array_equal(made.times_of(1), b[1][1])
+    valid = [[True, True]] * 4 + [[True, False]] * 2 + [[False, True]] * 5 + [[True, False]] * 2
+    assert made.valid.tolist() == valid
+    assert np.array_equal(made.times_of(0), a[0][1]) and np.array_equal(made.times_of(1), b[1][1])
 
 
 def test_averages_are_of_what_is_there(toy: "Toy") -> None:

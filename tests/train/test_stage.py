@@ -274,6 +274,9 @@ def test_a_test_part_without_any_features(toy: "Toy", policy: str) -> None:
     plan.train(0, 0)
     record, table, _ = stored(plan.folder(0, 0))
     assert record["coverage"]["predicted"] == 0 and table.num_rows == 12 + (12 if policy == "prior" else 0)
+    kept = plan_of(toy, toy.cache(failures=failed), f"missing={policy}", "head.kind=cnn1d", "keep=embedding")
+    kept.train(0, 0)
+    assert set(pq.read_table(kept.folder(0, 0) / "kept.parquet")["part"].to_pylist()) == {"valid"}
     plan = plan_of(toy, toy.cache(failures=failed))
     with pytest.raises(EmocacheError, match="no validation utterance of a fold has features"):
         plan.train(2, 0)
@@ -327,6 +330,11 @@ def test_a_stored_pca_that_saw_test_speakers_is_refused(toy: "Toy", by: str) -> 
         f"the PCA of stream toys/toy.pca2 was fitted on 'speaker=S3', which holds {who} of the test part of fold 1;"
     )
     assert plan_of(toy, cache, "streams=toy.pca2", "features.fit_scope=all").transductive
+    fusing = ("head.kind=mha_fusion", "head.width=8", "head.heads=2", "streams={text=['toy'], audio=['toy.pca2']}")
+    asked = plan_of(toy, cache, *fusing, "features.audio.fit_scope=all")
+    assert asked.transductive and asked.settings.features.of("text").fit_scope == "train"
+    with pytest.raises(EmocacheError, match=r"the PCA of stream toys/toy\.pca2 was fitted on"):
+        plan_of(toy, cache, *fusing, "features.text.fit_scope=all")
     # S3 trains in the official split, so there the same stream leaks nothing.
     official = toy.settings("streams=toy.pca2")
     official = official.model_copy(update={"protocol": type(official.protocol)(name="official")})

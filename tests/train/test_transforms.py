@@ -7,7 +7,7 @@ import pytest
 
 from emocache.cache import EmocacheError
 from emocache.train.shaping import Joined, average
-from emocache.train.transforms import fit_normaliser, pool, prepare
+from emocache.train.transforms import fit_normaliser, normalise_utterances, pool, prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -48,6 +48,16 @@ def test_normaliser_is_that_of_the_rows_it_is_given() -> None:
 def test_constant_channels_are_left_alone() -> None:
     constant = Joined(np.full((5, 2), 3.3, np.float16), np.array([0, 5]), np.zeros((5, 2)), widths=(2,))
     assert fit_normaliser(constant, [""], [0]).std.tolist() == [[1.0, 1.0]]
+    assert np.abs(normalise_utterances(constant, l2=False)).max() < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_a_channel_s_unit_does_not_matter(scale: float) -> None:
+    small = Joined(FEATURES.frames * np.float32(scale), FEATURES.offsets, FEATURES.times, widths=FEATURES.widths)
+    one, other = (fit_normaliser(each, ["a"] * 4, [0, 2]) for each in (FEATURES, small))
+    assert np.allclose(other.std / scale, one.std, rtol=1e-5) and np.allclose(other.mean / scale, one.mean, rtol=1e-4)
+    own, scaled = (normalise_utterances(each, l2=False) for each in (FEATURES, small))
+    assert np.allclose(own, scaled, atol=1e-4)
 
 
 def test_per_speaker_statistics_are_those_of_each_speaker(toy: "Toy") -> None:

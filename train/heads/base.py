@@ -82,6 +82,10 @@ class Segments(NamedTuple):
     max_frames: int  # longer pieces lose their end
 
 
+PER_UTTERANCE = ("classification", "regression", "distribution")
+"""The tasks with one output an utterance."""
+
+
 class HeadSettings(BaseModel):
     """The `[head]` table of an experiment; every head adds its own settings."""
 
@@ -95,7 +99,7 @@ class HeadSettings(BaseModel):
 
     def tasks(self) -> tuple[str, ...]:
         """The tasks the head is for."""
-        return ("classification", "regression", "frame_regression", "distribution")
+        return (*PER_UTTERANCE, "frame_regression")
 
     def multitask(self) -> bool:
         """Whether the head has a second output, trained towards the label column `auxiliary`."""

@@ -8,9 +8,7 @@ from torch.nn import functional
 
 from ...cache import EmocacheError
 from ..batch_norm import MaskedBatchNorm
-from .base import FixedPooling, Frames, Head, HeadSettings, Outputs, Shape
-
-_PER_UTTERANCE = ("classification", "regression", "distribution")
+from .base import PER_UTTERANCE, FixedPooling, Frames, Head, HeadSettings, Outputs, Shape
 
 
 class CNN1DSettings(HeadSettings):
@@ -23,7 +21,7 @@ class CNN1DSettings(HeadSettings):
 
     def tasks(self) -> tuple[str, ...]:
         """One output an utterance."""
-        return _PER_UTTERANCE
+        return PER_UTTERANCE
 
     def fixed_pooling(self, role: str, per_frame: bool) -> FixedPooling | None:
         """The mean is all that the convolution sees."""
@@ -76,7 +74,7 @@ class CNN2DSettings(HeadSettings):
 
     def tasks(self) -> tuple[str, ...]:
         """One output an utterance."""
-        return _PER_UTTERANCE
+        return PER_UTTERANCE
 
 
 class CNN2D(Head):

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from ..pooling import last_valid, masked_mean
-from .base import Frames, Head, HeadSettings, Shape
+from .base import PER_UTTERANCE, Frames, Head, HeadSettings, Shape
 from .packing import states_of
 
 
@@ -33,7 +33,7 @@ class MDRESettings(HeadSettings):
 
     def tasks(self) -> tuple[str, ...]:
         """Utterances only: last states are used."""
-        return ("classification", "regression", "distribution")
+        return PER_UTTERANCE
 
 
 class MDRE(Head):

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ..attention import MaskedAttention
 from ..pooling import masked_mean
-from .base import Frames, Head, HeadSettings, Shape
+from .base import PER_UTTERANCE, Frames, Head, HeadSettings, Shape
 
 
 class _AttentionSettings(HeadSettings):
@@ -25,7 +25,7 @@ class _AttentionSettings(HeadSettings):
 
     def tasks(self) -> tuple[str, ...]:
         """Utterances only: frames are averaged."""
-        return ("classification", "regression", "distribution")
+        return PER_UTTERANCE
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

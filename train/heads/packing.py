@@ -4,7 +4,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
-def states_of(cell: torch.nn.LSTM | torch.nn.GRU, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def states_of(cell: torch.nn.RNNBase, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Hidden states of every frame, packed, so that padding is never read in either direction.
 
     Args:

@@ -4,10 +4,10 @@ from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..pooling import Pooling, PoolingName
 from .base import ChannelDropout, Frames, Head, HeadSettings, Shape
+from .packing import last_states, states_of
 
 _CELLS = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
@@ -47,14 +47,9 @@ class Recurrent(Head):
 
     def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
         """(B, T, D) to (B, outputs) or (B, T, outputs)."""
-        packed = pack_padded_sequence(
-            self.input_dropout(frames.values), frames.lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        states, _ = pad_packed_sequence(self.cell(packed)[0], batch_first=True, total_length=frames.mask.shape[1])
+        states = states_of(self.cell, self.input_dropout(frames.values), frames.mask)
         if self.pooling is None:
             return cast(torch.Tensor, self.output(self.dropout(states)))
-        pooled = self.pooling(states, frames.mask)
-        if self.settings.pooling == "last" and self.settings.bidirectional:
-            # The backward direction ends at the first frame.
-            pooled = torch.cat([pooled[:, : self.settings.hidden], states[:, 0, self.settings.hidden :]], dim=-1)
+        ends = self.settings.pooling == "last" and self.settings.bidirectional
+        pooled = last_states(states, frames.mask) if ends else self.pooling(states, frames.mask)
         return cast(torch.Tensor, self.output(self.dropout(pooled)))

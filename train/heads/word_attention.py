@@ -7,10 +7,8 @@ from pydantic import Field, model_validator
 
 from ..attention import MaskedAttention, masked_softmax
 from ..pooling import Pooling
-from .base import Frames, Head, HeadSettings, Outputs, Shape
+from .base import PER_UTTERANCE, Frames, Head, HeadSettings, Outputs, Shape
 from .packing import last_states, states_of
-
-_PER_UTTERANCE = ("classification", "regression", "distribution")
 
 
 class GlobalAttentionSettings(HeadSettings):
@@ -22,7 +20,7 @@ class GlobalAttentionSettings(HeadSettings):
 
     def tasks(self) -> tuple[str, ...]:
         """One output an utterance."""
-        return _PER_UTTERANCE
+        return PER_UTTERANCE
 
 
 class GlobalAttention(Head):
@@ -61,7 +59,7 @@ class MHA2Settings(HeadSettings):
 
     def tasks(self) -> tuple[str, ...]:
         """One output an utterance."""
-        return _PER_UTTERANCE
+        return PER_UTTERANCE
 
 
 class MHA2(Head):
@@ -118,7 +116,7 @@ class XuSettings(HeadSettings):
 
     def tasks(self) -> tuple[str, ...]:
         """One output an utterance."""
-        return _PER_UTTERANCE
+        return PER_UTTERANCE
 
 
 class Xu(Head):
