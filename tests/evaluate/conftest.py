@@ -50,7 +50,7 @@ def _record(rows: Rows, fold: int, seed: int) -> dict[str, Any]:
         "fold": fold,
         "folds": 2,
         "seed": seed,
-        "config": {"streams": ["logmel"], "head": {"kind": "probe"}, "seeds": [0]},
+        "config": {"streams": {"frames": ["logmel"]}, "head": {"kind": "probe"}, "seeds": [0]},
         "manifests": {"demo": "cd" * 32},
         "item_digest": "ef" * 32,
         "split_sha256": "01" * 32,
@@ -94,7 +94,7 @@ def grid(write_run: WriteRun, utterance: Callable[..., dict[str, Any]]) -> Calla
                     truth = ("angry", "happy", "sad")[i % 3]
                     guess = truth if i < correct else "happy" if truth != "happy" else "sad"
                     rows.append(utterance(f"u{fold}{i}", f"s{fold}{i // 2}", truth, guess))
-                config = fields.get("config", {"streams": ["logmel"], "seeds": list(seeds)})
+                config = fields.get("config", {"streams": {"frames": ["logmel"]}, "seeds": list(seeds)})
                 write_run(rows, fold=fold, seed=seed, **{"folds": folds, **fields, "config": config})
 
     return write

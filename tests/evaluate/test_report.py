@@ -189,8 +189,9 @@ def test_a_second_target_and_a_distribution_in_tables(tmp_path: Path, write_run:
 
 
 def test_settings_and_targets_get_a_column_where_there_are_some(tmp_path: Path, grid: Any, write_run: Any) -> None:
-    for rate in (0.1, 0.2):
-        grid(seeds=[0], config={"rate": rate})
+    for rate, stream in ((0.1, "logmel"), (0.2, "logmel"), (0.2, "mfcc")):  # streams have a column of their own
+        read = [{"corpus": "demo", "name": stream, "fingerprint": "ab" * 32}]
+        grid(seeds=[0], config={"streams": {"frames": [stream]}, "rate": rate}, streams=read)
     rows = [
         {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", "reference.v": i / 4, "prediction.v": 0.5}
         for i in range(4)
@@ -198,7 +199,8 @@ def test_settings_and_targets_get_a_column_where_there_are_some(tmp_path: Path, 
     write_run(rows, experiment="silent", folds=1, task="regression", targets=["v"], classes=None, prior={"v": 0.5})
     classification, _, regression, _ = result_tables(evaluate_runs([tmp_path / "runs"]))
     assert classification.headings[:3] == ["experiment", "streams", "setting"]
-    assert [row[2] for row in classification.rows] == ["rate=0.1", "rate=0.2", "", ""]
+    told = [("logmel", "rate=0.1"), ("logmel", "rate=0.2"), ("mfcc", "rate=0.2"), ("", ""), ("", "")]
+    assert [tuple(row[1:3]) for row in classification.rows] == told
     assert regression.headings[:3] == ["experiment", "streams", "target"]
     assert [row[:3] for row in regression.rows] == [["silent", "logmel", "v"], ["training_mean", "", "v"]]
     assert regression.rows[0][5:8] == ["0.000", "–", "–"]

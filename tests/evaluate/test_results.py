@@ -26,15 +26,16 @@ def test_folds_and_seeds_make_one_result(tmp_path: Path, grid: Any) -> None:
 
 def test_settings_are_told_apart_by_what_differs(tmp_path: Path, grid: Any) -> None:
     def config(**changes: Any) -> dict[str, Any]:
-        return {"streams": ["logmel"], "head": {"kind": "gru", "layers": 1}, "seeds": [0], "description": "x"} | changes
+        head = {"kind": "gru", "layers": 1}
+        return {"streams": {"frames": ["logmel"]}, "head": head, "seeds": [0], "description": "x"} | changes
 
     grid(seeds=[0], config=config())
-    grid(seeds=[0], config=config(streams=["mfcc", "logmel"]))
+    grid(seeds=[0], config=config(streams={"frames": ["mfcc", "logmel"]}))
     grid(seeds=[0], config=config(head={"kind": "gru", "layers": 2}, description="y"))
     assert sorted(result.difference for result in results(tmp_path)) == [
-        "streams=logmel head.layers=1",
-        "streams=logmel head.layers=2",
-        "streams=mfcc,logmel head.layers=1",
+        "streams.frames=logmel head.layers=1",
+        "streams.frames=logmel head.layers=2",
+        "streams.frames=mfcc,logmel head.layers=1",
     ]
 
 
