@@ -78,7 +78,8 @@ class Cache:
             pointer = unseal(objects.get(_POINTER), f"{objects.url}/{_POINTER}")
         except FileNotFoundError:
             known = ", ".join(self.corpora()) or "none"
-            raise EmocacheError(f"cache {self.objects.url} has no corpus {corpus!r}; it has: {known}") from None
+            remedy = "; give the folder that `emocache extract --cache` wrote to" if known == "none" else ""
+            raise EmocacheError(f"cache {self.objects.url} has no corpus {corpus!r}; it has: {known}{remedy}") from None
         path = f"manifests/{pointer['manifest_sha256'][:12]}.parquet"
         what = f"{objects.url}/{path}"
         try:

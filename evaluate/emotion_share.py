@@ -38,7 +38,7 @@ class Pair:
     """One feature under both architectures.
 
     Attributes:
-        name: what both experiments are called, less -arch1 and -arch2.
+        name: what both experiments are called, less -arch1 and -arch2, with their streams.
         arch1, arch2: {target: correlation}, all of it over the same targets; empty where there are no runs.
         notes: what must be told of these numbers.
     """
@@ -91,7 +91,7 @@ def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
         result = evaluation.result
         stem, dash, architecture = result.first.experiment.rpartition("-")
         if dash and architecture in ("arch1", "arch2") and result.first.task == "regression":
-            key = (stem, result.difference, result.corpus, result.first.targets)
+            key = (f"{stem} ({'+'.join(result.streams)})", result.difference, result.corpus, result.first.targets)
             found.setdefault(key, {})[architecture] = evaluation
     made = []
     for (stem, difference, *_), both in found.items():

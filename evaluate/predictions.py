@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
@@ -150,11 +151,16 @@ def _read_test_part(run: Run, columns: list[str], newer: list[str]) -> pa.Table:
     path = run.predictions
     remedy = "delete the run's folder and train it again"
     try:
-        stored = set(pq.read_schema(path).names)
+        data = path.read_bytes()
+        if run.record.predictions_sha256 not in (None, sha256(data).hexdigest()):
+            raise EmocacheError(f"{path}: not the file that was written with run.json; {remedy}")
+        stored = set(pq.read_schema(pa.BufferReader(data)).names)
         if absent := sorted({"part", *columns} - stored):
             raise EmocacheError(f"{path}: no column {', '.join(absent)}; {remedy}")
         columns = [*columns, *(name for name in newer if name in stored)]
-        return pq.read_table(path, columns=columns, filters=pc.field("part") == "test").combine_chunks()
+        return pq.read_table(
+            pa.BufferReader(data), columns=columns, filters=pc.field("part") == "test"
+        ).combine_chunks()
     except FileNotFoundError as error:
         raise EmocacheError(f"{path} does not exist; {remedy}") from error
     except (OSError, pa.ArrowException) as error:

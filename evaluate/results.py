@@ -1,12 +1,13 @@
 """Runs that differ in nothing but fold and seed, taken together as one result."""
 
 import json
+import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
 
 from ..cache import EmocacheError
 from .runs import CoverageRecord, Run, RunRecord
@@ -87,8 +88,11 @@ class Result:
 
     @property
     def file_name(self) -> str:
-        """Unique to the result, and no path: whatever a file's name cannot hold is percent-encoded."""
-        return f"{quote(self.first.experiment, safe='')}-{quote(self.first.setting, safe='')}"
+        """Unique to the result, and no path: dots divide folders, and a checksum tells odd names apart."""
+        name = self.first.experiment
+        safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", name.replace("/", "."))
+        odd = "" if safe == name.replace("/", ".") and "." not in name else f"-{zlib.crc32(name.encode()):08x}"
+        return f"{safe}{odd}-{re.sub('[^0-9a-f]', '_', self.first.setting)}"
 
     @property
     def coverage(self) -> CoverageRecord:

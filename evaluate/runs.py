@@ -73,6 +73,7 @@ class RunRecord(_Record):
     marks: tuple[str, ...] = ()  # what else must be told beside the numbers
     selection: SelectionRecord = SelectionRecord()
     coverage: CoverageRecord
+    predictions_sha256: str | None = None
     prior: dict[str, float]  # class -> its frequency in the training part, or target -> its training mean
 
     @model_validator(mode="after")

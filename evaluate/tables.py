@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .comparison import Comparison, Difference
@@ -47,14 +47,14 @@ class Table:
 
 
 def result_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
-    """Tables for every corpus, protocol and task: scores over folds, and pooled scores with their intervals.
+    """Tables for every corpus, split and task: scores over folds, and pooled scores with their intervals.
 
     Where the test part has several corpora or cultures, also the pooled scores of each.
     """
     blocks: dict[tuple[object, ...], list[Evaluation]] = {}
     for evaluation in evaluations:
         record = evaluation.result.first
-        key = (evaluation.result.corpus, record.protocol.name, record.task, record.targets)
+        key = (evaluation.result.corpus, record.split_sha256, record.task, record.targets)
         blocks.setdefault(key, []).append(evaluation)
     tables = []
     for block in blocks.values():
@@ -85,29 +85,48 @@ def _over_folds(block: Sequence[Evaluation]) -> Table:
         if e.result.missing_runs:
             absent = ", ".join(f"fold {fold} seed {seed}" for fold, seed in e.result.missing_runs)
             notes.append(f"{name}: no run of {absent}.")
-        notes += [f"{name}, {metric}: {told}." for metric, s in e.metrics.items() if (told := told_of(s, _OBVIOUS))]
+    notes += _told([(_named(e.result), e.metrics) for e in block])
     return _table([(e, e) for e in block], _title(block), extra, _mean_std, notes)
 
 
 def _pooled(block: Sequence[Evaluation]) -> Table:
-    notes: dict[str, None] = {}
+    drawn: dict[str, list[str]] = {}
     for e in block:
         few = "; approximate, as there are fewer than 20" if e.approximate else ""
-        notes[f"pooled over folds, mean over seeds [95 % bootstrap interval over {e.groups} {e.unit}s{few}]."] = None
-    return _table([(e, e) for e in block], f"{_title(block)}: pooled", {}, _pooled_interval, list(notes))
+        drawn.setdefault(f"{_count(e.groups, e.unit)}{few}", []).append(_named(e.result))
+    notes = []
+    for groups, names in drawn.items():
+        whose = f"{'; '.join(names)}: " if len(drawn) > 1 else ""
+        notes.append(f"{whose}pooled over folds, mean over seeds [95 % bootstrap interval over {groups}].")
+    return _table([(e, e) for e in block], f"{_title(block)}: pooled", {}, _pooled_interval, notes)
 
 
 def _broken_down(block: Sequence[Evaluation], column: str) -> Table:
     parts = _parts(block, column)
     extra = {
         "coverage": [f"{part.predicted}/{part.utterances}" for _, part in parts],
-        "groups": [f"{part.groups} {part.unit}s" for _, part in parts],
+        "groups": [_count(part.groups, part.unit) for _, part in parts],
     }
     notes = ["pooled over folds, mean over seeds [95 % bootstrap interval over groups; approximate if fewer than 20]."]
-    for e, part in parts:
-        name = f"{_named(e.result)}, {part.value}"
-        notes += [f"{name}, {metric}: {told}." for metric, s in part.metrics.items() if (told := told_of(s, _OBVIOUS))]
+    notes += _told([(f"{_named(e.result)}, {part.value}", part.metrics) for e, part in parts])
     return _table(parts, f"{_title(block)}: by {column}", extra, _pooled_interval, notes, column)
+
+
+def _told(lines: Sequence[tuple[str, Mapping[str, Summary]]]) -> list[str]:
+    """What there is to say of the metrics of some lines, each thing once, with all that it is true of."""
+    by_line: dict[tuple[str, str], list[str]] = {}
+    for name, metrics in lines:
+        for metric, summary in metrics.items():
+            if told := told_of(summary, _OBVIOUS):
+                by_line.setdefault((name, told), []).append(metric)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (name, told), metrics_of in by_line.items():
+        alike.setdefault((", ".join(metrics_of), told), []).append(name)
+    return [f"{'; '.join(names)}: {metrics_of}: {told}." for (metrics_of, told), names in alike.items()]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _parts(block: Sequence[Evaluation], column: str) -> list[tuple[Evaluation, Part]]:
@@ -164,8 +183,9 @@ def _cells(metrics: dict[str, Summary], names: Sequence[str], show: Callable[[Su
 def _comparison(comparison: Comparison) -> Table:
     few = "; approximate, as there are fewer than 20" if comparison.approximate else ""
     notes = [
-        f"paired on {comparison.utterances} utterances; 95 % bootstrap interval over {comparison.groups}"
-        f" {comparison.unit}s{few}; Wilcoxon's test over folds, Holm-corrected for all tests made here."
+        f"paired on {comparison.utterances} utterances; 95 % bootstrap interval over"
+        f" {_count(comparison.groups, comparison.unit)}{few}; Wilcoxon's test over folds, Holm-corrected for all tests"
+        " made here."
     ]
     notes += [f"{name}: {told}." for name, d in comparison.metrics.items() if (told := told_of(d, ("wilcoxon",)))]
     if tests := {d.reasons["wilcoxon"]: None for d in comparison.metrics.values() if "wilcoxon" in d.reasons}:
@@ -207,7 +227,8 @@ def _marked(result: Result) -> str:
 
 def _title(block: Sequence[Evaluation]) -> str:
     record = block[0].result.first
-    return f"{block[0].result.corpus}, {record.protocol.name}, {', '.join(record.targets)}"
+    folds = f"{record.protocol.name} ({_count(record.folds, 'fold')})"
+    return f"{block[0].result.corpus}, {folds}, {', '.join(record.targets)}"
 
 
 def _mean_std(summary: Summary) -> str:

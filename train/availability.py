@@ -47,10 +47,15 @@ def masks(streams: Streams, points: Sequence[Settings]) -> dict[str, str | None]
     """{stream: the stored mask that is read with it}.
 
     Raises:
-        EmocacheError: a mask that no stream of its input stores, or two masks for one stream.
+        EmocacheError: a mask that no stream of its input stores, two masks for one stream, or words of a stream that
+            has none.
     """
     for point in points:
         _check_mask(streams, point)
+    for name, how in _uses(points):
+        if how.words and not any(_speaks(stream) for stream in streams[name]):
+            raise EmocacheError(f"features.words: stream {name!r} is not of words; leave the setting out, or set it for"
+                                " the input that has them, as features.<input>.words")  # fmt: skip
     found: dict[str, str | None] = dict.fromkeys(streams)
     for name, how in _uses(points):
         if how.where is not None and found[name] not in (None, how.where):
@@ -88,6 +93,12 @@ def _usable_rows(
         raise EmocacheError(f"features.{asked}: in stream {group[0].name!r} {lacks}; extract it with word times, or"
                             " leave the setting out")  # fmt: skip
     return usable
+
+
+def _speaks(stream: Stream) -> bool:
+    """Whether the frames are of text, the corpus's own or from a transcript."""
+    inputs = {one if isinstance(one, str) else "text" for one in stream.recipe["inputs"]}
+    return not inputs.isdisjoint({"text", "words"})
 
 
 def _usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:

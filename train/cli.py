@@ -65,12 +65,15 @@ def train(
 
     overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
     request = Request(Cache(cache), corpus, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete)
-    # All are read before the first is trained, so that a mistake in the last one is told at once.
+    # All are read and planned before the first is trained, so that a mistake in the last one is told at once.
     chosen = [request.experiment(name) for name in dict.fromkeys(experiments or ())]
     request.check(dry_run)
     if all_:
         carry_out_all(request, typer.echo, jobs, dry_run)
         return
+    if len(chosen) > 1:
+        for experiment in chosen:
+            request.plan(experiment)
     for experiment in chosen:
         for line in carry_out(request.plan(experiment), jobs, dry_run):
             typer.echo(line)

@@ -36,6 +36,7 @@ class Example:
     culture: str | None = None
     auxiliary: int | None = None  # class number of the second target; None where unknown
     columns: Mapping[str, str | None] = field(default_factory=dict)  # other columns that the settings name
+    media: tuple[str, ...] = ()  # sha256 of each; told only where there are several corpora, which may share them
 
     @property
     def key(self) -> str:
@@ -172,10 +173,12 @@ def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Exampl
     found = []
     for k, manifest in enumerate(manifests):
         own = {name: manifest.column(name) for name in _OWN if name != "corpus"}
+        media = manifest.column("media") if len(manifests) > 1 else [None] * len(manifest)
         for row, id_ in enumerate(manifest.ids):
             known = {name: values[row] for name, values in own.items()}
             columns = {name: values[k][row] for name, values in extra.items()}
-            found.append(Example(corpus=manifest.corpus, id=id_, reference=-1, columns=columns, **known))
+            hashes = tuple(medium["sha256"] for medium in media[row] or ())
+            found.append(Example(manifest.corpus, id_, reference=-1, columns=columns, media=hashes, **known))
     return found
 
 

@@ -38,9 +38,11 @@ class ExperimentFile:
 
     def place(self, key: str) -> str:
         """The file to mend where a setting is wrong; of a setting that no file names, the experiment's own."""
+        asked = key
+        inside = next((origin for known, origin in self.origins.items() if known.startswith(f"{key}.")), None)
         while key:
-            if key in self.origins:
-                origin = self.origins[key]
+            origin = self.origins.get(key) or (inside if key == asked else None)
+            if origin is not None:
                 return origin if origin == str(self.path) else f"{self.path} ({origin})"
             key = key.rpartition(".")[0]
         return str(self.path)
@@ -74,7 +76,7 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
         values = merge({k: v for k, v in values.items() if not (k in _WHOLE and k in part)}, part)
         origins |= dict.fromkeys(flatten(part), str(origin))
     for key, value in (_override(text) for text in overrides):
-        values = {**values, "search": value} if key == "search" else merge(values, nested(key, value))
+        values = {**values, key: value} if key in _WHOLE else merge(values, nested(key, value))
         origins |= {key: "--set", **dict.fromkeys(flatten(nested(key, value)), "--set")}
     return ExperimentFile(_name(path), path, values, origins)
 
@@ -109,7 +111,8 @@ def beside(path: Path, name: str, setting: str) -> Path:
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` on top of `base`, table by table; a head of another kind replaces the old one.
 
-    Another protocol takes over what it knows: `folds` goes from group_folds to random_folds, not to official.
+    Another protocol takes over what it knows: `folds` goes from group_folds to random_folds, not to official, and who
+    validates goes to none.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -145,9 +148,9 @@ def key_of(override: str) -> str:
     return _override(override)[0]
 
 
-def nearest(name: str, known: Sequence[str]) -> str | None:
-    """What a misspelt name probably meant."""
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
+def nearest(name: str, known: Sequence[str], likeness: float = 0.6) -> str | None:
+    """What a misspelt name probably meant, if any of the known ones is that much like it (difflib's ratio)."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
 
 
 def _override(
@@ -227,7 +230,8 @@ def _known_to(protocol: object, old: Mapping[str, Any]) -> dict[str, Any]:
     """What a protocol takes over from the `[protocol]` of another; all of it from itself."""
     if protocol == old.get("name"):
         return dict(old)
-    return {key: value for key, value in old.items() if protocol in _OF_PROTOCOLS.get(key, (protocol,))}
+    known = {key: value for key, value in old.items() if protocol in _OF_PROTOCOLS.get(key, (protocol,))}
+    return {key: value for key, value in known.items() if not key.startswith("validation")}
 
 
 def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

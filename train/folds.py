@@ -16,6 +16,7 @@ from .tables import Protocol
 
 Rows = npt.NDArray[np.int64]
 
+_PARTS = ("train", "valid", "test")
 _PAIRS = (("train", "test"), ("valid", "test"), ("train", "valid"))
 
 
@@ -63,10 +64,7 @@ def make_folds(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
 
 def overlap(examples: Sequence[Example], fold: Fold, kind: str) -> dict[str, list[str]]:
     """Groups that two parts share: {"train and test": [...], ...}, without what is unknown."""
-    groups = {
-        part: {group_of(examples[row], kind) for row in getattr(fold, part)} - {None}
-        for part in ("train", "valid", "test")
-    }
+    groups = {part: {group_of(examples[row], kind) for row in getattr(fold, part)} - {None} for part in _PARTS}
     return {f"{a} and {b}": sorted(g for g in groups[a] & groups[b] if g) for a, b in _PAIRS}
 
 
@@ -235,7 +233,7 @@ def _declared(protocol: Protocol) -> set[str]:
 
 def _check(examples: Sequence[Example], fold: Fold, number: int, protocol: Protocol) -> None:
     """Refuse an empty part, and parts that share what the protocol does not declare."""
-    for part in ("train", "valid", "test"):
+    for part in _PARTS:
         if not len(getattr(fold, part)):
             remedy = "use fewer folds" if protocol.folds else "use another protocol.validation"
             raise EmocacheError(f"{protocol.name}: fold {number} has no {part} utterance; {remedy}")
@@ -249,3 +247,21 @@ def _check(examples: Sequence[Example], fold: Fold, number: int, protocol: Proto
                     f"{protocol.name}: {parts} of fold {number} share {len(shared)} {plural(kind)}, such as"
                     f" {shared[0]!r}; {remedy}, or declare it with protocol.overlap = true"
                 )
+    _check_recordings(examples, fold, number, protocol)
+
+
+def _check_recordings(examples: Sequence[Example], fold: Fold, number: int, protocol: Protocol) -> None:
+    """Refuse undeclared parts that share a recording under the names of two corpora."""
+    corpora = {example.corpus for example in examples}
+    held = {p: {(m, examples[r].corpus): r for r in getattr(fold, p) for m in examples[r].media} for p in _PARTS}
+    for a, b in _PAIRS:
+        if f"{a} and {b}" in _declared(protocol):
+            continue
+        for (medium, corpus), row in held[a].items():
+            for other in (held[b].get((medium, name)) for name in sorted(corpora - {corpus})):
+                if other is not None:
+                    raise EmocacheError(
+                        f"{protocol.name}: {examples[row].key!r} in {a} and {examples[other].key!r} in {b} of fold"
+                        f" {number} are of one recording; name only one of their corpora, or declare it with"
+                        " protocol.overlap = true"
+                    )

@@ -1,5 +1,6 @@
 """From experiments as they are named on the command line to plans, and what is told while they are carried out."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,7 +160,7 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
         try:
             plan = request.plan(request.experiment(name))
         except EmocacheError as error:
-            refused[name] = " ".join(str(error).split())
+            refused[name] = re.sub(r"^\S+\.toml: ", "", " ".join(str(error).split()))  # the names follow
             continue
         try:
             for line in carry_out(plan, jobs, dry_run):
@@ -167,8 +168,11 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
         except EmocacheError as error:
             failed[name] = " ".join(str(error).split())
             tell(f"failed: {failed[name]}")
+    alike: dict[str, list[str]] = {}
     for name, reason in refused.items():
-        tell(f"not for {' + '.join(request.corpora)}: {name}: {reason}")
+        alike.setdefault(reason, []).append(name)
+    for reason, those in alike.items():
+        tell(f"not for {' + '.join(request.corpora)}: {reason}: {', '.join(those)}")
     done = len(names) - len(refused) - len(failed)
     verb = "can be carried out" if dry_run else "carried out"
     tell(f"{done} of {len(names)} experiments {verb}, {len(refused)} cannot be on these corpora, {len(failed)} failed")

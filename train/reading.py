@@ -167,6 +167,7 @@ def _validate(model: type[_Model], raw: Mapping[str, Any], place: _Place, prefix
         if first["type"] == "missing":
             raise EmocacheError(f"{where}: {name} is not set; set it there, or with --set {name}=...") from None
         text = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+        text = text.replace("Tuple should", "List should").partition(" after validation")[0]
         if first["type"] in _TABLES:
             text = f"Input should be a table, [{name}]"
         found = "" if isinstance(first["input"], Mapping | BaseModel) else f" (found {first['input']!r})"
@@ -181,7 +182,8 @@ def _hint(model: type[BaseModel], keys: Sequence[str], prefix: str) -> str:
     inside = prefix + "".join(f"{part}." for part in keys[:-1])
     known = [inside + name for name in table.model_fields]
     last = {name.rpartition(".")[2]: name for name in _setting_names(model, prefix)}
-    near = nearest(inside + keys[-1], known) or last.get(nearest(keys[-1], list(last)) or "")
+    near = nearest(keys[-1], list(table.model_fields), 0.5)
+    near = inside + near if near else last.get(nearest(keys[-1], list(last)) or "")
     return f"did you mean {near!r}?" if near else f"it can be: {', '.join(known)}"
 
 

@@ -52,8 +52,21 @@ def run_folder(runs: Path, experiment: str, corpora: Sequence[str], setting: str
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether a folder holds a finished run."""
-    return (folder / "run.json").is_file()
+    """Whether a folder holds a finished run.
+
+    Raises:
+        EmocacheError: it holds one that was damaged since.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        return False
+    try:
+        json.loads(path.read_bytes())
+        path = folder / "predictions.parquet"
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, path, error) from error
+    return True
 
 
 def check_writable(runs: Path) -> None:
@@ -79,11 +92,12 @@ def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.
         if lacking := sorted(set(fields) - set(document)):
             raise ValueError(f"it lacks {lacking[0]!r}")
         path = folder / "predictions.parquet"
-        return document, pq.read_table(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
+        data = path.read_bytes()
+        if sha256(data).hexdigest() != document.get("predictions_sha256"):
+            raise ValueError("it is not the file that was written with run.json")
+        return document, pq.read_table(pa.BufferReader(data))
     except (OSError, TypeError, ValueError, pa.ArrowException) as error:
-        why = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
-        raise EmocacheError(f"{path}: gone or damaged ({why}); delete the folder {folder} and run the same command"
-                            " again, which trains this run anew") from error  # fmt: skip
+        raise _damaged(folder, path, error) from error
 
 
 def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> None:
@@ -97,14 +111,16 @@ def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> No
     Raises:
         EmocacheError: the folder cannot be written.
     """
-    document = {"format": FORMAT, **record, **result.record, "versions": versions()}
+    predictions = _parquet(result.predictions)
+    digest = sha256(predictions).hexdigest()
+    document = {"format": FORMAT, **record, **result.record, "predictions_sha256": digest, "versions": versions()}
     trained = {
         "weights.safetensors": save_tensors(result.weights),
         "transforms.safetensors": save_arrays(result.transforms),
         "history.jsonl": "".join(json.dumps(line) + "\n" for line in result.history).encode(),
     }
     files = {
-        "predictions.parquet": _parquet(result.predictions),
+        "predictions.parquet": predictions,
         **({} if result.kept is None else {"kept.parquet": _parquet(result.kept)}),
         **(trained if result.weights else {}),  # a fusion trains nothing
         "run.json": (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(),
@@ -115,6 +131,12 @@ def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> No
         if not is_stored(folder):
             remedy = "; delete this folder, which holds no finished run" if folder.is_dir() else ""
             raise EmocacheError(f"run {folder} cannot be written: {error.strerror or error}{remedy}") from error
+
+
+def _damaged(folder: Path, path: Path, error: Exception) -> EmocacheError:
+    why = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
+    return EmocacheError(f"{path}: gone or damaged ({why}); delete the folder {folder} and run the same command again,"
+                         " which trains this run anew")  # fmt: skip
 
 
 def _parquet(table: pa.Table) -> bytes:

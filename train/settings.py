@@ -123,6 +123,9 @@ class Settings(Table):
             raise ValueError("labels map names and threshold divides numbers; leave one out")
         if self.targets_apart and (classification or self.task == "distribution"):
             raise ValueError(f"targets_apart trains a head for each value; it does not fit task {self.task!r}")
+        if len(set(self.seeds)) < len(self.seeds):
+            twice_named = next(seed for seed in self.seeds if self.seeds.count(seed) > 1)
+            raise ValueError(f"seeds names {twice_named} twice; name each once")
         members = Counter(label for labels in self.labels.values() for label in set(labels))
         if twice := [label for label, count in members.items() if count > 1]:
             raise ValueError(f"labels: {twice[0]!r} belongs to several classes")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..gates import Gates, appearances, families, heaviest, read_gates, similarity
 from ..scoring import Evaluation
-from .drawing import named, save_png
+from .drawing import named, save_png, wrapped
 
 AUDIO = 128
 """Channels of the HuBERT-PCA frames, which paper 1 puts before those of the video (section 4.2.3)."""
@@ -138,4 +138,4 @@ def _similarity_figure(tasks: Sequence[Gates]) -> Figure:
 
 def _entitle(figure: Figure, tasks: Sequence[Gates], told: str) -> None:
     results = [gates.result for gates in tasks]
-    figure.suptitle(f"{named(*results)}\n{told}", fontsize=9, wrap=True, parse_math=False)
+    figure.suptitle(wrapped(f"{named(*results)}\n{told}", figure.get_figwidth()), fontsize=9, parse_math=False)

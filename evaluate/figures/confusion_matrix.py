@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..metrics import row_normalised
 from ..scoring import Evaluation, Part, Scored
-from .drawing import named, save_png
+from .drawing import file_part, named, save_png, wrapped
 
 _CELL = 0.62  # inches
 
@@ -21,7 +20,7 @@ def save_confusion_matrices(out: Path, evaluations: Sequence[Evaluation]) -> lis
     for evaluation in evaluations:
         for scored in (evaluation, *evaluation.breakdown):
             if scored.confusion is not None:
-                part = f"-{scored.column}-{quote(scored.value, safe='')}" if isinstance(scored, Part) else ""
+                part = f"-{scored.column}-{file_part(scored.value)}" if isinstance(scored, Part) else ""
                 written.append(out / f"confusion-{evaluation.result.file_name}{part}.png")
                 classes, title = evaluation.result.classes, _title(evaluation, scored)
                 save_confusion_matrix(written[-1], scored.confusion, classes, title)
@@ -54,7 +53,7 @@ def save_confusion_matrix(path: Path, counts: NDArray[np.int64], classes: Sequen
     axes.set_yticks(ticks, list(classes), parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, fontsize=9, wrap=True, parse_math=False)
+    axes.set_title(wrapped(title, size - 1.5), fontsize=9, parse_math=False)
     for row, column in np.ndindex(counts.shape):
         share = shares[row, column]
         text = f"{share:.2f}\n{counts[row, column]}" if np.isfinite(share) else "–"

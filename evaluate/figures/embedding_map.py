@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ..embeddings import NEIGHBOURS, Embeddings, nearest_neighbours_right, plane, read_embeddings, silhouettes
 from ..scoring import Evaluation
 from ..tables import UNDEFINED
-from .drawing import COLOURS, named, save_png
+from .drawing import COLOURS, named, save_png, wrapped
 
 _MARKERS = "o^sDvPX*<>p"  # eleven, so that marker and colour together tell 110 classes apart
 _HEADINGS = [
@@ -73,5 +73,6 @@ def _figure(found: Embeddings, numbers: tuple[str, int, float, float]) -> Figure
     fold, seed = found.cell
     told = f"t-SNE of {count} test utterances of fold {fold}, seed {seed}; of the vectors themselves:"
     measured = f"silhouette {apart}, leave-one-out {NEIGHBOURS}-nearest-neighbour accuracy {right}"
-    figure.suptitle(f"{named(found.result)}\n{told}\n{measured}", fontsize=9, wrap=True, parse_math=False)
+    title = f"{named(found.result)}\n{told}\n{measured}"
+    figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=9, parse_math=False)
     return figure

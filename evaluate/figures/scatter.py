@@ -13,7 +13,7 @@ from ..metrics import metric_name
 from ..predictions import concatenate, read_predictions
 from ..scoring import Evaluation
 from ..tables import UNDEFINED
-from .drawing import COLOURS, named, save_png
+from .drawing import COLOURS, named, save_png, wrapped
 
 MOST_TARGETS = 9
 _COLUMNS = 3
@@ -85,5 +85,5 @@ def _figure(made: Sequence[Panel], title: str) -> Figure:
         axes.set_title(f"{panel.target}, ρ = {rho}", fontsize=9, wrap=True, parse_math=False)
     figure.supxlabel("true", fontsize=9)
     figure.supylabel("predicted (line: predicted = true)", fontsize=9)
-    figure.suptitle(title, fontsize=9, wrap=True, parse_math=False)
+    figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=9, parse_math=False)
     return figure

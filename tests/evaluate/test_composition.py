@@ -1,16 +1,19 @@
 """Figure 2 of the CAMuLeNet paper: what a corpus consists of."""
 
 import csv
+import itertools
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import typer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from emocache.cache import Cache, EmocacheError, Manifest, Utterance
 from emocache.evaluate.cli import composition as command
-from emocache.evaluate.figures.composition import MOST_SLICES, composition, save_composition
+from emocache.evaluate.figures.composition import MOST_SLICES, composition, draw, save_composition
 
 
 def manifest(speakers: int = 3, gender: tuple[str | None, ...] = ("female", None, "male", "female")) -> Manifest:
@@ -68,6 +71,28 @@ def test_files(tmp_path: Path) -> None:
     assert [line["slice"] for line in lines if line["value"] in ("s00", "s02")] == ["s02", "2 others"]
     again = save_composition(tmp_path / "again", corpus)
     assert [path.read_bytes() for path in again] == [table.read_bytes(), picture.read_bytes()]
+
+
+@pytest.mark.parametrize("columns", [["emotion"], ["gender", "emotion"], ["gender", "speaker", "emotion"] * 2])
+@pytest.mark.parametrize("speakers", [2, 9, 30])
+def test_every_text_is_in_the_picture_and_beside_the_others(columns: list[str], speakers: int) -> None:
+    corpus = manifest(speakers)
+    figure = draw([composition(corpus, column) for column in columns], "corpus, some utterances")
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    figure.draw(renderer)
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    for box, text in zip(boxes, texts, strict=True):
+        inside = figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert inside and figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1, text.get_text()
+    for (one, a), (other, b) in itertools.combinations(zip(texts, boxes, strict=True), 2):
+        assert not a.overlaps(b), (one.get_text(), other.get_text())
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmocacheError, match=r"file cannot be written to: .*; name another folder with --out"):
+        save_composition(tmp_path / "file", manifest())
 
 
 def test_a_column_that_is_not_there_writes_nothing(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_runs_are_paired_by_name_and_dead_outputs_count_as_zero(tmp_path: Path, 
     write(write_run, "paper2/faithful-hubert-arch2", [4, 3, 2, 1], [1, 2, 3, 4])
     write(write_run, "paper2/transformer", [1, 2, 3, 4], [1, 2, 3, 4])
     alone, hubert = sorted(pairs(evaluate_runs([tmp_path / "runs"])), key=lambda pair: pair.name)
-    assert hubert.name == "paper2/hubert" and alone.name == "paper2/faithful-hubert"
+    assert hubert.name == "paper2/hubert (logmel)" and alone.name == "paper2/faithful-hubert (logmel)"
     assert hubert.arch1 == pytest.approx({"anger": 0.8, "boredom": 0.0})
     assert hubert.arch2 == pytest.approx({"anger": 0.6, "boredom": 1.0})
     assert [*hubert.averages.values()] == pytest.approx([0.4, 0.8, 0.9])
@@ -144,7 +144,7 @@ def test_runs_are_paired_by_name_and_dead_outputs_count_as_zero(tmp_path: Path, 
     dead, marked = hubert.notes
     assert "dead_output" in dead and "arch1 boredom" in dead and marked == "arch2 is marked: incomplete"
     tables = emotion_share_tables([alone, hubert])
-    assert f"paper2/hubert: {marked}." in tables[-1].text()
+    assert f"paper2/hubert (logmel): {marked}." in tables[-1].text()
 
 
 def test_an_architecture_whose_outputs_are_all_dead_is_told(tmp_path: Path, write_run: Any) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ RESULT_KEYS = [
     "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown", "fingerprints", "config",
 ]  # fmt: skip
 METRIC_KEYS = ["mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95", "reasons", "notes"]
+
+BASELINES = ("majority", "uniform")
 
 
 @pytest.fixture
@@ -149,7 +152,7 @@ def test_cultures_have_rows_of_their_own(tmp_path: Path, write_run: Any) -> None
     write_run(rows, marks=["unmasked"], **fields)
     evaluations = evaluate_runs([tmp_path / "runs"])
     table = result_tables(evaluations)[2]
-    assert table.title == "demo, group_folds, v: by culture"
+    assert table.title == "demo, group_folds (1 fold), v: by culture"
     assert table.headings[:6] == ["experiment", "streams", "culture", "target", "coverage", "groups"]
     assert table.headings[6:] == ["ccc", "ccc_per_clip", "pearson", "spearman", "rmse", "reference_std"]
     assert [row[:6] for row in table.rows] == [
@@ -204,7 +207,32 @@ def test_settings_and_targets_get_a_column_where_there_are_some(tmp_path: Path, 
     assert regression.headings[:3] == ["experiment", "streams", "target"]
     assert [row[:3] for row in regression.rows] == [["silent", "logmel", "v"], ["training_mean", "", "v"]]
     assert regression.rows[0][5:8] == ["0.000", "–", "–"]
-    assert any("silent (logmel), pearson.v: no mean, pooled, ci95: dead_output" in note for note in regression.notes)
+    dead = "silent (logmel): pearson.v, spearman.v: no mean, pooled, ci95: dead_output: the prediction is constant."
+    assert regression.notes[-1] == dead
+
+
+def test_results_of_other_folds_have_a_table_of_their_own(tmp_path: Path, grid: Any) -> None:
+    grid(seeds=[0], experiment="a")
+    grid(seeds=[0], experiment="b")
+    grid(seeds=[0], experiment="c", split_sha256="23" * 32, folds=3)
+    tables = result_tables(evaluate_runs([tmp_path / "runs"]))
+    assert [table.title for table in tables] == [
+        "demo, group_folds (2 folds), emotion",
+        "demo, group_folds (2 folds), emotion: pooled",
+        "demo, group_folds (3 folds), emotion",
+        "demo, group_folds (3 folds), emotion: pooled",
+    ]
+    assert [[row[0] for row in table.rows] for table in tables[::2]] == [["a", "b", *BASELINES], ["c", *BASELINES]]
+
+
+def test_what_holds_of_several_lines_is_told_once(tmp_path: Path, write_run: Any, utterance: Any) -> None:
+    rows = [utterance(f"{c}{i}", c, "sad", "sad", culture=c) for c in "xyz" for i in range(2)]
+    for experiment in ("a", "b"):
+        write_run(rows, experiment=experiment, folds=1)
+    by_culture = next(t for t in result_tables(evaluate_runs([tmp_path / "runs"])) if t.title.endswith("by culture"))
+    few = [note for note in by_culture.notes if "needs at least two groups" in note]
+    assert len(few) == 1 and all(f"{name} (logmel), {culture}" in few[0] for name in "ab" for culture in "xyz")
+    assert [row[by_culture.headings.index("groups")] for row in by_culture.rows[:2]] == ["1 speaker"] * 2
 
 
 def test_columns_line_up_in_a_terminal() -> None:
@@ -246,8 +274,12 @@ def test_experiments_in_folders_do_not_share_files(tmp_path: Path, grid: Any, ut
     written = write_report(tmp_path / "out", evaluate_runs([tmp_path / "runs"]), [])
     assert len(written) == len(set(written)) == 3 + 2 + 3
     assert all(path.is_file() and path.parent == tmp_path / "out" for path in written)
-    assert any("confusion-paper1%2Fcats-" in path.name for path in written)
-    assert {path.name.partition("-culture-")[2] for path in written} == {"", "a%2Fb.png", "a_b.png"}
+    assert any("confusion-paper1.cats-" in path.name for path in written)
+    assert {path.name.partition("-culture-")[2] for path in written} == {
+        "",
+        f"a_b-{zlib.crc32(b'a/b'):08x}.png",
+        "a_b.png",
+    }
 
 
 def test_both_architectures_of_a_feature_get_their_tables(tmp_path: Path, write_run: Any) -> None:
@@ -287,7 +319,9 @@ def test_the_command_prints_tables_and_where_they_are(tmp_path: Path, grid: Any,
     out = tmp_path / "elsewhere"
     done = CliRunner().invoke(app, [str(tmp_path / "runs"), "--out", str(out), "--compare", "bigru", "probe"])
     assert done.exit_code == 0
-    assert "demo, group_folds, emotion" in done.stdout and "bigru (logmel) minus probe (logmel)" in done.stdout
+    assert (
+        "demo, group_folds (2 folds), emotion" in done.stdout and "bigru (logmel) minus probe (logmel)" in done.stdout
+    )
     assert f"written to {out}" in done.stdout and not (tmp_path / "runs" / "evaluation").exists()
 
 

@@ -143,6 +143,20 @@ def iemocap() -> list[Example]:
     ]  # fmt: skip
 
 
+def test_one_recording_in_two_corpora_is_no_two_recordings() -> None:
+    one = [replace(e, media=(e.id,)) for e in examples(6)]
+    pieces = [replace(e, corpus="pieces", speaker=f"p{e.speaker}") for e in one]
+    strangers = [replace(e, media=(f"other-{e.id}",)) for e in pieces]
+    by_speaker = Protocol(name="group_folds", folds=3)
+    make_folds([*one, *strangers], by_speaker)
+    told = r"'toys/\d-\d' in \w+ and 'pieces/\d-\d' in \w+ of fold 0 are of one recording; name only one of their"
+    with pytest.raises(EmocacheError, match=told):
+        make_folds([*one, *pieces], by_speaker)
+    make_folds([*one, *pieces], Protocol(name="group_folds", folds=3, overlap=True))
+    shared = [replace(e, media=("dialogue",)) for e in examples(6)]
+    make_folds(shared, by_speaker)  # one corpus knows what it cuts
+
+
 def test_what_a_bootstrap_draws() -> None:
     known = iemocap()[0]
     nobody, spoken = replace(known, speaker=None, session=None), replace(known, session=None)

@@ -1,11 +1,13 @@
 """Settings that would leak, or cannot be meant together, are refused with the remedy."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from emocache.cache import EmocacheError
+from emocache.cache import EmocacheError, Stream
+from emocache.train.availability import masks
 from emocache.train.dataset import load_dataset
 
 if TYPE_CHECKING:
@@ -60,6 +62,19 @@ def test_refused(toy: "Toy", name: str) -> None:
     changes, message = REFUSED[name]
     with pytest.raises(EmocacheError, match=message):
         toy.settings(*changes)
+
+
+def test_words_of_a_stream_without_words(toy: "Toy") -> None:
+    settings = toy.settings("features.words=true")
+    for inputs, fine in ((["audio"], False), (["words"], True), ([{"stream": "ab", "inputs": ["audio"]}], True)):
+        streams = {"toy": [cast(Stream, SimpleNamespace(recipe={"inputs": inputs, "aux": {}}))]}
+        if fine:
+            assert masks(streams, [settings]) == {"toy": None}
+            continue
+        with pytest.raises(
+            EmocacheError, match=r"features\.words: stream 'toy' is not of words; leave the setting out"
+        ):
+            masks(streams, [settings])
 
 
 def test_refit_after_half_of_a_random_fold_is_allowed(toy: "Toy") -> None:

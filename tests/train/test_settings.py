@@ -126,6 +126,10 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
         ("labels={a=['x'], b=['y', 'x']}", "labels: 'x' belongs to several classes"),
         ("training.clip_norm=inf", "training.clip_norm: Input should be a finite number"),
         ("protocol.seed=-1", "protocol.seed: Input should be greater than or equal to 0"),
+        ("seeds=[1, 0, 1]", "seeds names 1 twice; name each once"),
+        ("seeds=[]", r"seeds: List should have at least 1 item \(found \[\]\)"),
+        ("head.hidden=3", "unknown setting 'head.hidden'; it can be: head.kind, head.pooling"),
+        ("trainng.epochs=3", r"small\.toml \(--set\): unknown setting 'trainng'; did you mean 'training'\?"),
         ("seeds=[-1]", "seeds.0: Input should be greater than or equal to 0"),
     ],
 )
@@ -156,8 +160,19 @@ def test_another_protocol_takes_over_only_what_it_knows(toy: "Toy") -> None:
     assert toy.settings(*transfer).protocol.test_on == "speaker=S2"
     after = toy.settings("protocol.group=session", *transfer, "protocol.name=leave_one_out").protocol
     assert (after.train_on, after.group) == (None, "session")
+    drawn = toy.settings("protocol.validation=random_utterance", "protocol.name=leave_one_out").protocol
+    assert drawn.validation == "next"  # who validates is for a protocol to say
     with pytest.raises(EmocacheError, match="official decides the number of folds itself"):
         toy.settings("protocol.name=official", "protocol.folds=3")
+
+
+def test_label_maps_given_by_hand_replace_the_file_s(toy: "Toy") -> None:
+    path = toy.experiment(EXPERIMENT.replace("[head]", '[labels]\nold = ["angry"]\n[head]'), "mapped")
+    assert load_settings(path, ["labels={bad=['angry', 'sad'], good='happy'}"])[1].labels == {
+        "bad": ("angry", "sad"),
+        "good": ("happy",),
+    }
+    assert set(load_settings(path, ["labels.new='sad'"])[1].labels) == {"old", "new"}
 
 
 @pytest.mark.parametrize("name", ["..", ".", ".hidden", "evaluation"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,10 +16,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from emocache.cache import Cache, EmocacheError, Manifest
+from emocache.evaluate.predictions import read_predictions
+from emocache.evaluate.runs import read_run as discovered
 from emocache.train import fold as fold_module
 from emocache.train import jobs, stage
 from emocache.train.jobs import train_runs
 from emocache.train.results import FoldResult
+from emocache.train.runs import read_run
 from emocache.train.settings import Settings
 from emocache.train.shaping import shape
 from emocache.train.stage import Plan, choose_device, make_plan
@@ -142,6 +146,30 @@ def test_two_jobs_give_what_one_gives(toy: "Toy") -> None:
     assert len(trained(two, jobs=2)) == 3
     assert all(same(one.folder(number, 0), two.folder(number, 0)) for number in range(3))
     assert sorted(path.name for path in two.runs.iterdir()) == ["small"]  # no copy of the features stays
+
+
+@pytest.mark.parametrize(("name", "data"), [("run.json", b""), ("run.json", b"{}x"), ("predictions.parquet", None)])
+def test_a_run_that_was_damaged_is_not_taken_for_finished(toy: "Toy", name: str, data: bytes | None) -> None:
+    plan = plan_of(toy, toy.cache(), "training.epochs=1")
+    plan.train(0, 0)
+    assert plan.to_train() == [(1, 0), (2, 0)]
+    path = plan.folder(0, 0) / name
+    path.unlink() if data is None else path.write_bytes(data)
+    with pytest.raises(EmocacheError, match=rf"{name}: gone or damaged .*; delete the folder .*fold0-seed0 and run"):
+        plan.to_train()
+
+
+def test_predictions_of_another_run_are_noticed(toy: "Toy") -> None:
+    plan = plan_of(toy, toy.cache(), "training.epochs=1")
+    for fold in (0, 1):
+        plan.train(fold, 0)
+    one, other = (plan.folder(fold, 0) / "predictions.parquet" for fold in (0, 1))
+    shutil.copyfile(one, other)
+    with pytest.raises(EmocacheError, match="not the file that was written with"):
+        read_run(other.parent, [])
+    run = discovered(other.parent)
+    with pytest.raises(EmocacheError, match=r"predictions.parquet: not the file that was written with run.json"):
+        read_predictions(run, run.record.classes or ())
 
 
 def test_an_empty_folder_is_no_run(toy: "Toy") -> None:
