@@ -15,34 +15,48 @@ from .runs import Run
 
 @dataclass(frozen=True)
 class Kept:
-    """One vector for each of n utterances of a run."""
+    """An array for each of n utterances of a run."""
 
     parts: NDArray[np.str_]  # (n,) "test" or "valid"
     utterances: NDArray[np.str_]  # (n,) "corpus/id"
     cultures: NDArray[np.str_]  # (n,) by their short names
-    values: NDArray[np.float64]  # (n, D)
+    arrays: list[NDArray[np.float64]]  # n, of the shapes in which the head gave them
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """(n, D) of arrays that are alike."""
+        return np.stack([array.ravel() for array in self.arrays])
 
 
-def read_kept(run: Run, name: str) -> Kept | None:
+def read_kept(run: Run, name: str, alike: bool = True) -> Kept | None:
     """What a run kept under that name, such as "gate" or "embedding"; None if it kept nothing of the kind.
 
+    Args:
+        run: the run. name: of what it kept. alike: all arrays must have the same size.
+
     Raises:
-        EmocacheError: a file that cannot be read, or vectors of different sizes.
+        EmocacheError: a file that cannot be read, or arrays of different sizes where they must be alike.
     """
     path = run.folder / "kept.parquet"
     if not path.exists():
         return None
     try:
-        if name not in pq.read_schema(path).names:
+        stored = pq.read_schema(path).names
+        if name not in stored:
             return None
-        table = pq.read_table(path, columns=["part", "corpus", "id", "culture", name])
-        lengths = pc.unique(pc.list_value_length(table[name])).to_pylist()
-        if len(lengths) != 1 or not lengths[0]:
-            raise ValueError(f"{name} of {lengths} values, where all utterances need the same")
-        values = pc.list_flatten(table[name]).to_numpy().reshape(len(table), -1).astype(np.float64)
+        shape = f"{name}.shape"
+        own = ["part", "corpus", "id", "culture", name, *([shape] if shape in stored else [])]
+        table = pq.read_table(path, columns=own)
+        lengths = pc.list_value_length(table[name]).to_numpy()
+        if alike and (len(set(lengths.tolist())) != 1 or not lengths[0]):
+            raise ValueError(f"{name} of {sorted(set(lengths.tolist()))} values, where all utterances need the same")
+        flat = pc.list_flatten(table[name]).to_numpy().astype(np.float64)
+        arrays = np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else []
+        if shape in stored:
+            arrays = [a.reshape(s) for a, s in zip(arrays, table[shape].to_pylist(), strict=True)]
         known = zip(table["corpus"].to_pylist(), table["id"].to_pylist(), strict=True)
-        utterances = np.array([f"{corpus}/{own}" for corpus, own in known], np.str_)
+        utterances = np.array([f"{corpus}/{id_}" for corpus, id_ in known], np.str_)
         parts = np.array(table["part"].to_pylist(), np.str_)
-        return Kept(parts, utterances, cultures(table, run.record.protocol.codes), values)
+        return Kept(parts, utterances, cultures(table, run.record.protocol.codes), arrays)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise EmocacheError(f"{path}: {error}; delete the run's folder and train it again") from error

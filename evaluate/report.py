@@ -7,6 +7,7 @@ from ..cache import EmocacheError
 from .comparison import Comparison, compare
 from .documents import document, to_json
 from .emotion_share import emotion_share_csv, emotion_share_tables, pairs
+from .figures.attention import save_attention
 from .figures.bars import save_share_bars
 from .figures.channel_gate import save_channel_gates
 from .figures.confusion_matrix import save_confusion_matrices
@@ -24,6 +25,7 @@ FIGURES: tuple[Callable[[Path, Sequence[Evaluation]], list[Path]], ...] = (
     save_scatters,
     save_share_bars,
     save_embedding_maps,
+    save_attention,
 )
 """Each writes what it can draw of the evaluations into a folder, and returns the files' paths."""
 
