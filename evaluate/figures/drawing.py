@@ -44,5 +44,5 @@ def file_part(text: str) -> str:
 
 def save_png(figure: Figure, path: Path) -> Path:
     """Write the figure without anything that differs between machines or days; returns the path."""
-    figure.savefig(path, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=300, metadata={"Software": None})
     return path
