@@ -195,7 +195,9 @@ def _kept_together(examples: Sequence[Example], rows: Rows, protocol: Protocol) 
     groups = [group_of(examples[row], protocol.group) or examples[row].key for row in rows]
     if protocol.name in ("leave_one_out", "group_folds"):
         return groups
-    return joined(groups, [group_of(examples[row], "session") for row in rows])
+    for kind in ("session", "speaker"):  # conversations, and those whose speakers meet again, stay together
+        groups = joined(groups, [group_of(examples[row], kind) for row in rows])
+    return groups
 
 
 def _draw(rows: Rows, groups: Sequence[str], protocol: Protocol, generator: np.random.Generator) -> Rows:

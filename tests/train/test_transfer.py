@@ -53,6 +53,26 @@ def test_speakers_who_meet_by_way_of_others_stay_together(seed: int) -> None:
     assert names == [min((speakers[row] for row in rows), key=natural) for rows in together]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_neither_conversations_nor_their_speakers_are_divided(seed: int) -> None:
+    """Where some conversations are unknown, and some speakers meet again in another one."""
+    random = np.random.default_rng(seed)
+    found = []
+    for k in range(60):
+        speaker = int(random.integers(0, 24))
+        session = None if speaker > 18 else f"D{(speaker + int(random.integers(0, 2)) * (speaker % 5 == 0)) // 2}"
+        found.append(Example("a", f"{k:02}", str(speaker), session, None, "train" if k < 50 else "valid", 0))
+    found = [e for e in found if e.split == "train" or e.speaker not in {f.speaker for f in found[:50]}]
+    told = {e.session for e in found[:50]}
+    found = [e for e in found if e.split == "train" or e.session not in told or e.session is None]
+    found.append(Example("a", "test", "alone", "D99", None, "valid", 0))
+    split: dict[str, Any] = {"name": "transfer", "train_on": "split=train", "test_on": "split=valid"}
+    (fold,) = make_folds(found, Protocol(**split, group="session"))
+    for kind in ("speaker", "session"):
+        assert not any(overlap(found, fold, kind).values())
+    assert len(fold.valid) >= 10
+
+
 def test_transfer_without_speakers_draws_utterances() -> None:
     found = [Example("a", f"{k:02}", None, None, None, "train" if k < 20 else "valid", 0) for k in range(30)]
     split: dict[str, Any] = {"name": "transfer", "train_on": "split=train", "test_on": "split=valid"}
