@@ -73,7 +73,7 @@ def train(
         return
     if len(chosen) > 1:
         for experiment in chosen:
-            request.plan(experiment)
+            request.plan(experiment)  # and made anew below, since a plan holds the frames that it has read
     for experiment in chosen:
         for line in carry_out(request.plan(experiment), jobs, dry_run):
             typer.echo(line)

@@ -189,13 +189,9 @@ def _find(experiment: str) -> Path:
         raise EmocacheError(f"experiment file {experiment!r} {problem}")
     near = _near_experiment(experiment)
     hint = f"did you mean {near!r}? " if near else ""
-    there = (
-        " (a folder)"
-        if experiment and path.is_dir()
-        else " (a file without the ending .toml)"
-        if path.is_file()
-        else ""
-    )
+    there = " (a file without the ending .toml)" if path.is_file() else ""
+    if experiment and path.is_dir():
+        there = " (a folder)"
     raise EmocacheError(f"no experiment {experiment!r}{there}; {hint}`emocache train --list` names the shipped ones; or"
                         " give the path of a .toml file")  # fmt: skip
 

@@ -30,11 +30,11 @@ from .transforms import Prepared, prepare
 
 
 def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device) -> FoldResult:
-    """Train one fold with one seed; the same result with the same arguments, kind of device and
-    number of threads.
+    """Train one fold with one seed.
 
-    The settings of a search, and the epoch, are those with the best validation score in this fold and seed, the first
-    ones among equals. Test features are looked at by what the settings call transductive only, test references never.
+    The same arguments give the same result on one kind of device, with one number of threads. The settings of a
+    search, and the epoch, are those with the best validation score in this fold and seed, the first ones among equals.
+    Test features are looked at by what the settings call transductive only, test references never.
 
     Raises:
         EmocacheError: see `transforms.prepare`, `loop.train_head` and `predictions.prediction_table`.

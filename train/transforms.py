@@ -256,8 +256,12 @@ def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Nor
 
 
 def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Standard deviations; 1 for channels that are constant up to rounding, which would be blown up to noise."""
-    return np.where(variance > 1e-10 * mean**2, np.sqrt(variance), 1.0)
+    """Standard deviations; 1 for channels that are constant up to rounding, which would be blown up to noise.
+
+    Rounding is relative to the mean and, because frames are stored in float16, whose numbers near zero are 6e-8 apart,
+    absolute as well: what varies by less than 1e-5 stays as it is.
+    """
+    return np.where(variance > 1e-10 * (1 + mean**2), np.sqrt(variance), 1.0)
 
 
 def _speakers(dataset: Dataset) -> list[str]:

@@ -224,8 +224,8 @@ class VectorFile:
 def unknown(word: str, dim: int) -> npt.NDArray[np.float32]:
     """(dim,) small numbers for a word without a vector, the same wherever it occurs and unlike any other word's.
 
-    So a head may learn a vector for each of them, and one for none confounds them. Uniform in -0.05 to 0.05, from
-    SHAKE-256 of the word, because the streams of random generators may change with their library.
+    So a head can learn a vector for each of them, and one that learns none can tell them apart. Uniform in -0.05 to
+    0.05, from SHAKE-256 of the word, because the streams of random generators may change with their library.
     """
     drawn = np.frombuffer(hashlib.shake_256(word.encode(errors="surrogatepass")).digest(2 * dim), "<u2")
     return ((drawn / 65535 - 0.5) * 0.1).astype(np.float32)

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ from emocache.evaluate.predictions import read_predictions
 from emocache.evaluate.runs import read_run as discovered
 from emocache.train import fold as fold_module
 from emocache.train import jobs, stage
+from emocache.train.dataset import load_dataset
+from emocache.train.folds import Fold
 from emocache.train.jobs import train_runs
 from emocache.train.results import FoldResult
 from emocache.train.runs import read_run
 from emocache.train.settings import Settings
 from emocache.train.shaping import shape
-from emocache.train.stage import Plan, choose_device, make_plan
+from emocache.train.stage import Plan, choose_device, find_leak, make_plan
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -216,11 +219,12 @@ def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path, mon
     made = shape(plan.dataset, plan.settings, "frames")
     light = jobs._spill(plan, tmp_path)
     assert not plan.dataset.shaped and not len(light.dataset.shaped["frames"][2].frames)
-    monkeypatch.setattr(jobs, "end_with_parent", lambda: None)
+    bound: list[bool] = []
+    monkeypatch.setattr(jobs, "end_with_parent", lambda: bound.append(True))
     jobs._start(light, str(tmp_path), 1)
     started = jobs._plan
     monkeypatch.setattr(jobs, "_plan", None)
-    assert started is not None
+    assert started is not None and bound == [True]
     again = shape(started.dataset, started.settings, "frames")
     assert isinstance(again.frames, np.memmap) and np.array_equal(again.frames, made.frames)
     assert np.array_equal(again.times, made.times) and np.array_equal(again.offsets, made.offsets)
@@ -367,6 +371,19 @@ def test_a_stored_pca_that_saw_test_speakers_is_refused(toy: "Toy", by: str) -> 
     official = toy.settings("streams=toy.pca2")
     official = official.model_copy(update={"protocol": type(official.protocol)(name="official")})
     assert not make_plan(cache, ["toys"], toy.folder / "runs", "small", official).transductive
+
+
+def test_a_speaker_of_another_corpus_is_no_leak(toy: "Toy") -> None:
+    first = toy.corpus()
+    cache = toy.cache(first)
+    toy.cache(first, name="others")
+    dataset = load_dataset(cache, ["toys", "others"], toy.settings())
+    fitted = {"kind": "pca", "fit_on": "speaker=S3", "speakers": ["S3"], "ids": None}
+    for corpus, leaks in (("toys", False), ("others", True)):
+        source = replace(dataset.sources[0], corpus=corpus, projection=fitted)
+        rows = np.array([row for row, e in enumerate(dataset.examples) if e.corpus == "others"])
+        fold = Fold(np.setdiff1d(np.arange(len(dataset.examples)), rows), rows[:0], rows)
+        assert (find_leak(replace(dataset, sources=[source]), [fold], {"toy"}) is not None) is leaks
 
 
 def test_several_corpora_are_trained_as_one(toy: "Toy") -> None:

@@ -51,7 +51,16 @@ def test_constant_channels_are_left_alone() -> None:
     assert np.abs(normalise_utterances(constant, l2=False)).max() < 1e-6
 
 
-@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_rounding_of_float16_near_zero_is_not_blown_up() -> None:
+    noise = np.random.default_rng(0).integers(-1, 2, size=(50, 1)) * np.float16(6e-8)
+    signal = np.random.default_rng(1).normal(size=(50, 1))
+    frames = np.concatenate([noise, signal], axis=1).astype(np.float16)
+    one = Joined(frames, np.array([0, 50]), np.zeros((50, 2)), widths=(2,))
+    assert fit_normaliser(one, [""], [0]).std[0, 0] == 1.0
+    assert np.abs(normalise_utterances(one, l2=False)).max(axis=0)[0] < 1e-6
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e9])
 def test_a_channel_s_unit_does_not_matter(scale: float) -> None:
     small = Joined(FEATURES.frames * np.float32(scale), FEATURES.offsets, FEATURES.times, widths=FEATURES.widths)
     one, other = (fit_normaliser(each, ["a"] * 4, [0, 2]) for each in (FEATURES, small))
