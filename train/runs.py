@@ -23,6 +23,10 @@ from .results import FoldResult
 from .settings import Settings
 
 FORMAT = 1
+_NOT_HASHED = {"seeds", "description"}  # settings that change no number of a run
+# Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
+# that value is not hashed, so that those runs still count.
+_FORMER: dict[str, Any] = {}
 
 
 def setting_hash(settings: Settings, dataset: Dataset, split: str) -> str:
@@ -31,7 +35,8 @@ def setting_hash(settings: Settings, dataset: Dataset, split: str) -> str:
     They cover the settings, the split, the streams' fingerprints, the manifests, and the digest of the items read:
     when a stream is completed or repaired, its runs are trained again.
     """
-    config = settings.model_dump(mode="json", exclude={"seeds", "description"})
+    config = settings.model_dump(mode="json", exclude=_NOT_HASHED)
+    config = {name: value for name, value in config.items() if name not in _FORMER or value != _FORMER[name]}
     streams = [[s.corpus, s.name, s.fingerprint] for s in dataset.sources]
     covered: list[Any] = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
     covered += [_sha256_of(file) for file in settings.head.files()]
