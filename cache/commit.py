@@ -1,14 +1,17 @@
 """Commit records: the small documents whose existence makes a shard part of a stream."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from .objects import Objects, create_once
 from .sealed import DamagedError, seal, unseal
 
 GRACE_SECONDS = 24 * 3600.0
-"""Age below which gc never takes an object that no record refers to: its writer may still be about to commit it."""
+"""Age below which gc leaves an object alone that no record refers to: its writer may still be about to commit it.
+
+A courtesy, which saves that writer the work of writing it again; safety does not depend on it, see `tombstones`."""
 
 _NAME = re.compile(r"(?P<unit>[0-9a-f]+)\.(?P<attempt>\d+)\.json")
 
@@ -70,6 +73,18 @@ class Record:
         """File name of the record."""
         return f"{self.unit}.{self.attempt}.json"
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """{path of each object of the shard: bytes}."""
+        return {path: size for path, (size, _) in self.objects.items()}
+
+    def moved(self, shard: str) -> "Record":
+        """The record of the same bytes under another shard name."""
+        start = len(str(self.shard))
+        objects = {f"{shard}{path[start:]}": stored for path, stored in self.objects.items()}
+        arrays = {name: at._replace(object=f"{shard}{at.object[start:]}") for name, at in self.arrays.items()}
+        return replace(self, shard=shard, objects=objects, arrays=arrays)
+
     def to_bytes(self) -> bytes:
         """Sealed JSON."""
         document = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -91,6 +106,20 @@ class Record:
                 f"{what}: names an object that is not of its shard; delete it, it is no record of emocache's"
             )
         return record
+
+
+def standing(records: Iterable[Record]) -> list[Record]:
+    """The records that no other one supersedes."""
+    every = list(records)
+    gone = {name for record in every for name in record.supersedes}
+    return [record for record in every if record.name not in gone]
+
+
+def create_record(objects: Objects, record: Record) -> Record:
+    """Create a record under its own name if that is free, else as a later attempt; returns it as created."""
+    while not create_once(objects, f"commits/{record.name}", record.to_bytes()):
+        record = replace(record, attempt=record.attempt + 1)
+    return record
 
 
 def _inside(path: str, shard: str | None) -> bool:

@@ -1,16 +1,20 @@
 """Copying and merging caches: shards, then records, then the manifest pointer, each checked on the way."""
 
 import contextlib
+import errno
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
-from .commit import FailureEntry, Record, parse_name
+from .commit import FailureEntry, Record, create_record, parse_name, standing
 from .errors import EmocacheError
 from .index import load, save
 from .objects import Objects, create_once
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
+from .tombstones import is_taken
 
 _BLOCK = 16 << 20
 
@@ -72,56 +76,96 @@ def _copy_stream(source: Objects, target: Objects) -> tuple[int, int]:
             )
         target.replace(f"fitted/{name}", data)
     create_once(target, "recipe.json", source.get("recipe.json"))
+    # In this order: a shard whose record is seen here was there before, so it is in the list.
+    known = standing(_records(target))
     there = {found.path: found.size for found in target.list("shards")}
     present: set[str] = set()
     told: set[FailureEntry] = set()
-    for name in _records(target):
-        with contextlib.suppress(DamagedError):  # what it committed counts as absent
-            record = Record.from_bytes(target.get(f"commits/{name}"), name)
-            if all(there.get(path) == size for path, (size, _) in record.objects.items()):
-                present |= {entry.key for entry in record.items}
-            told |= set(record.failures)
+    for record in known:
+        if _is_whole(record, there):
+            present |= {entry.key for entry in record.items}
+        told |= set(record.failures)
+    used = {record.shard for record in known}
     items, size = 0, 0
-    for name in _records(source):
-        record = Record.from_bytes(source.get(f"commits/{name}"), f"{source.url}/commits/{name}")
+    for record in standing(_records(source, strict=True)):
         fresh = tuple(entry for entry in record.items if entry.key not in present)
-        if fresh:
-            size += _copy_shard(source, target, record, there)
-        elif set(record.failures) <= told:
+        if not fresh and set(record.failures) <= told:
             continue
-        else:
-            record = replace(record, shard=None, objects={}, arrays={})
-        _create(target, replace(record, items=fresh, supersedes=()))
+        size += _copy_record(source, target, replace(record, items=fresh, supersedes=()), there, used)
         present |= {entry.key for entry in fresh}
         told |= set(record.failures)
         items += len(fresh)
     return items, size
 
 
-def _records(objects: Objects) -> list[str]:
-    return [name for name in objects.names("commits") if parse_name(name)]
+def _records(objects: Objects, *, strict: bool = False) -> list[Record]:
+    """The records of a stream; a damaged one is an error, or counts as absent."""
+    found = []
+    for name in filter(parse_name, objects.names("commits")):
+        with contextlib.suppress(*([] if strict else [DamagedError])):
+            found.append(Record.from_bytes(objects.get(f"commits/{name}"), f"{objects.url}/commits/{name}"))
+    return found
 
 
-def _create(target: Objects, record: Record) -> None:
-    """Under the record's own name if it is free, else as a later attempt."""
-    while not create_once(target, f"commits/{record.name}", record.to_bytes()):
-        record = replace(record, attempt=record.attempt + 1)
+def _is_whole(record: Record, there: Mapping[str, int]) -> bool:
+    return all(there.get(path) == size for path, size in record.sizes.items())
 
 
-def _copy_shard(source: Objects, target: Objects, record: Record, there: Mapping[str, int]) -> int:
+def _copy_record(
+    source: Objects, target: Objects, record: Record, there: Mapping[str, int], used: Collection[str | None]
+) -> int:
+    """Copy a record and its shard; gives the bytes that were copied.
+
+    The shard keeps its name where that is free or a record of the target lacks it, else it gets another one.
+    """
+    if not record.items:
+        create_record(target, replace(record, shard=None, objects={}, arrays={}))
+        return 0
     shard = str(record.shard)
-    if all(there.get(path) == size for path, (size, _) in record.objects.items()) and all(
-        hashlib.sha256(target.get(path)).hexdigest() == sha256 for path, (_, sha256) in record.objects.items()
-    ):
-        return 0  # copied by an interrupted run
-    target.delete(shard)
-    files = {path[len(shard) :].lstrip("/"): _blocks(source, path, size) for path, (size, _) in record.objects.items()}
-    written = target.put_shard(shard, files)
-    for path, (size, sha256) in record.objects.items():
+    begun = any(path == shard or path.startswith(f"{shard}/") for path in there)
+    copied, size = record, 0
+    if not _is_whole(record, there) or not _same_bytes(target, record):
+        if begun and shard in used:
+            target.delete(shard)  # a record of the target refers to it, and it is damaged
+        elif begun:
+            copied = _renamed(record)
+        try:
+            size = _copy_shard(source, record, target, copied)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+                raise
+            copied = _renamed(record)  # another copy was faster, or a gc took what was half written
+            size = _copy_shard(source, record, target, copied)
+    created = create_record(target, copied)
+    while is_taken(target, created.shard, created.sizes):
+        # A gc took the shard for garbage, its record came too late to tell. Once more, under another name.
+        copied = replace(_renamed(record), supersedes=(created.name, *created.supersedes))
+        size += _copy_shard(source, record, target, copied)
+        created = create_record(target, copied)
+    return size
+
+
+def _renamed(record: Record) -> Record:
+    """The record with a new name for its shard."""
+    return record.moved(f"shards/{secrets.token_hex(12)}{PurePosixPath(str(record.shard)).suffix}")
+
+
+def _same_bytes(objects: Objects, record: Record) -> bool:
+    """Whether the objects of a shard that an interrupted copy has left are whole."""
+    return all(hashlib.sha256(objects.get(path)).hexdigest() == sha for path, (_, sha) in record.objects.items())
+
+
+def _copy_shard(source: Objects, record: Record, target: Objects, copied: Record) -> int:
+    """Copy the objects of a record to where `copied` has them; gives the bytes."""
+    pairs = list(zip(record.objects.items(), copied.objects, strict=True))
+    start = len(str(copied.shard))
+    files = {path[start:].lstrip("/"): _blocks(source, origin, size) for (origin, (size, _)), path in pairs}
+    written = target.put_shard(str(copied.shard), files)
+    for (origin, (size, sha256)), path in pairs:
         if (written[path].size, written[path].sha256) != (size, sha256):
-            target.delete(shard)
-            raise EmocacheError(f"{source.url}/{path}: damaged; run `emocache cache verify --full` on the source")
-    return sum(size for size, _ in record.objects.values())
+            target.delete(str(copied.shard))
+            raise EmocacheError(f"{source.url}/{origin}: damaged; run `emocache cache verify --full` on the source")
+    return sum(record.sizes.values())
 
 
 def _blocks(source: Objects, path: str, size: int) -> Iterator[bytes]:

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
-from .commit import GRACE_SECONDS, Record, parse_name
+from .commit import GRACE_SECONDS, Record, parse_name, standing
 from .errors import EmocacheError
 from .objects import Listed, Objects
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
+from .tombstones import raise_tombstone
 
 
 def remove_stream(cache: Cache, info: StreamInfo) -> None:
@@ -35,9 +36,12 @@ def collect(cache: Cache, grace: float = GRACE_SECONDS, *, dry_run: bool = False
     That is shards whose writer lost or died, temporary files, claimed names that were never filled, and records that
     another one supersedes, with their shards. Stale items are kept: they become current again when the manifest does.
 
+    No clock is trusted with a shard, see `tombstones`: one that a writer commits meanwhile stays, or its writer notices
+    and writes it again.
+
     Args:
         cache: the cache.
-        grace: seconds; shorter than the default only where no writer is at work.
+        grace: seconds. What is younger is left alone, so that no writer at work has to write twice.
         dry_run: only tell.
 
     Returns:
@@ -47,33 +51,60 @@ def collect(cache: Cache, grace: float = GRACE_SECONDS, *, dry_run: bool = False
         EmocacheError: a damaged record; what it refers to is unknown, so nothing of its stream may be removed.
     """
     before = datetime.now(UTC) - timedelta(seconds=grace)
-    garbage: list[Listed] = []
+    found: list[tuple[str, _Sweep, Listed]] = []  # folder, what sweeps it, and what is garbage in it
     for corpus in cache.corpora():
         objects = cache.objects.below(corpus)
         folders = [name for name in objects.names("") if "@" in name]
         streams = tuple(f"{folder}/" for folder in folders)
-        found = _grouped((entry for entry in objects.list("") if not entry.path.startswith(streams)), None)
+        outside = _grouped((entry for entry in objects.list("") if not entry.path.startswith(streams)), None)
+        found += [(corpus, _Sweep(objects), entry) for entry in outside]
         for folder in folders:
-            found += _below(folder, _unreferenced(objects.below(folder)))
-        garbage += _below(corpus, found)
-    old = [entry for entry in garbage if entry.modified < before]
-    for entry in [] if dry_run else old:
-        cache.objects.delete(entry.path)
-    return [entry.path for entry in old], sum(entry.size for entry in old)
+            sweep = _Sweep(objects.below(folder))
+            found += [(f"{corpus}/{folder}", sweep, entry) for entry in sweep.garbage()]
+    old = [(folder, sweep, entry) for folder, sweep, entry in found if entry.modified < before]
+    removed = [(folder, entry) for folder, sweep, entry in old if dry_run or sweep.remove(entry.path)]
+    return [f"{folder}/{entry.path}" for folder, entry in removed], sum(entry.size for _, entry in removed)
 
 
-def _unreferenced(objects: Objects) -> list[Listed]:
-    # Listed before the records are read: an object committed in between is not in the list.
-    listed = list(objects.list(""))
-    empty = {entry.path for entry in listed if not entry.size and entry.path.startswith(("commits/", "plans/"))}
-    records = [
-        _record(objects, f"commits/{name}")
-        for name in objects.names("commits")
-        if parse_name(name) and f"commits/{name}" not in empty
-    ]
-    gone = {f"commits/{name}" for record in records for name in record.supersedes}
-    kept = {record.shard for record in records if f"commits/{record.name}" not in gone}
-    return [entry for entry in listed if entry.path in gone | empty] + _grouped(listed, kept)
+class _Sweep:
+    """The removal of garbage from one stream's folder."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self._records: dict[str, Record] = {}  # read so far; none of them ever changes
+
+    def garbage(self) -> list[Listed]:
+        """What no record refers to, superseded records, and claimed names that were never filled."""
+        # Listed before the records are read: an object committed in between is not in the list.
+        listed = list(self.objects.list(""))
+        empty = {entry.path for entry in listed if not entry.size and entry.path.startswith(("commits/", "plans/"))}
+        kept = self._standing()
+        gone = {f"commits/{name}" for name in self._records} - {f"commits/{record.name}" for record in kept}
+        return [entry for entry in listed if entry.path in gone | empty] + _grouped(listed, {r.shard for r in kept})
+
+    def remove(self, path: str) -> bool:
+        """Remove one thing for good; False for a shard that a record has come to refer to meanwhile."""
+        if not path.startswith("shards/") or path.endswith(".tmp"):
+            self.objects.delete(path)
+            return True
+        tombstone = raise_tombstone(self.objects, path)
+        try:
+            free = path not in {record.shard for record in self._standing()}
+        except EmocacheError as error:
+            self.objects.delete(tombstone)
+            raise EmocacheError(f"{error} from then on") from error
+        if free:
+            self.objects.delete(path)
+        self.objects.delete(tombstone)  # only ever my own: another gc may still be about to act on its
+        return free
+
+    def _standing(self) -> list[Record]:
+        """The records that there are now and that no other one supersedes."""
+        names = [name for name in self.objects.names("commits") if parse_name(name)]
+        for name in names:
+            if name not in self._records and (data := self.objects.get(f"commits/{name}")):  # empty: claimed only
+                self._records[name] = _record(data, f"{self.objects.url}/commits/{name}")
+        return standing(self._records[name] for name in names if name in self._records)
 
 
 def _grouped(listed: Iterable[Listed], kept: Collection[str | None] | None) -> list[Listed]:
@@ -93,12 +124,8 @@ def _grouped(listed: Iterable[Listed], kept: Collection[str | None] | None) -> l
     return [Listed(path, sum(e.size for e in found), max(e.modified for e in found)) for path, found in groups.items()]
 
 
-def _record(objects: Objects, path: str) -> Record:
+def _record(data: bytes, what: str) -> Record:
     try:
-        return Record.from_bytes(objects.get(path), f"{objects.url}/{path}")
+        return Record.from_bytes(data, what)
     except DamagedError as error:
-        raise EmocacheError(f"{error}. Nothing was removed.") from error
-
-
-def _below(folder: str, found: Iterable[Listed]) -> list[Listed]:
-    return [Listed(f"{folder}/{entry.path}", entry.size, entry.modified) for entry in found]
+        raise EmocacheError(f"{error}. What it refers to is unknown. Nothing was removed") from error

@@ -43,6 +43,10 @@ class LocalObjects:
             file.seek(start)
             return file.read(length)
 
+    def size(self, path: str) -> int:
+        """Bytes of the file."""
+        return (self.root / path).stat().st_size
+
     def names(self, folder: str) -> list[str]:
         """Names in the folder, without temporary ones."""
         try:
@@ -101,13 +105,16 @@ class LocalObjects:
     def replace(self, path: str, data: bytes) -> None:
         """Rename a finished file over the old one."""
         final = self.root / path
-        temporary = self._temporary(final)
-        try:
-            _write_document(temporary, data)
-            os.replace(temporary, final)
-        except BaseException:
-            _discard(temporary)
-            raise
+        for left in (1, 0):
+            temporary = self._temporary(final)
+            try:
+                _write_document(temporary, data)
+                os.replace(temporary, final)
+                break
+            except BaseException as error:
+                _discard(temporary)
+                if not (left and isinstance(error, FileNotFoundError)):  # a gc has taken it for garbage
+                    raise
         _fsync_folder(final.parent)
 
     def delete(self, path: str) -> None:
@@ -115,6 +122,12 @@ class LocalObjects:
         doomed = self.root / path
         with contextlib.suppress(FileNotFoundError):
             if doomed.is_dir() and not doomed.is_symlink():
+                if doomed.parent != self.root:  # above all else, nobody would look for what a kill leaves
+                    # Out of the way at once: a reader sees it whole or not at all, and a writer that is about to give
+                    # it its final name cannot do so any more.
+                    aside = doomed.with_name(f".{doomed.name}.{secrets.token_hex(6)}.tmp")
+                    os.rename(doomed, aside)
+                    doomed = aside
                 shutil.rmtree(doomed)
             else:
                 doomed.unlink()

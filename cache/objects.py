@@ -47,6 +47,9 @@ class Objects(Protocol):
     def get_range(self, path: str, start: int, length: int) -> bytes:
         """`length` bytes from byte `start`. Raises FileNotFoundError."""
 
+    def size(self, path: str) -> int:
+        """Bytes of an object. Raises FileNotFoundError."""
+
     def names(self, folder: str) -> list[str]:
         """Sorted names directly below a folder; an absent folder has none."""
 

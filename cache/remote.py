@@ -40,6 +40,11 @@ class RemoteObjects:
         with self._named(path):
             return bytes(obstore.get_range(self.store, self._path(path), start=start, length=length))
 
+    def size(self, path: str) -> int:
+        """Bytes of the object."""
+        with self._named(path):
+            return int(obstore.head(self.store, self._path(path))["size"])
+
     def names(self, folder: str) -> list[str]:
         """Names of objects and of folders."""
         with self._named(folder):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from . import plan
-from .commit import ItemEntry, Record, parse_name
+from .commit import ItemEntry, Record, parse_name, standing
 from .errors import EmocacheError
 from .objects import Objects
 from .sealed import DamagedError, unseal
@@ -78,14 +78,13 @@ def _stream(cache: Cache, folder: str, full: bool) -> Iterator[Problem]:
         except EmocacheError as error:
             yield Problem(folder, "-", f"plans/{name}", str(error))
     listed = {found.path: found.size for found in objects.list("shards")}
-    for name in objects.names("commits"):
-        if parse_name(name) is None:
-            continue
+    records = []
+    for name in filter(parse_name, objects.names("commits")):
         try:
-            record = Record.from_bytes(objects.get(f"commits/{name}"), name)
+            records.append(Record.from_bytes(objects.get(f"commits/{name}"), name))
         except EmocacheError as error:
             yield Problem(folder, "-", f"commits/{name}", str(error))
-            continue
+    for record in standing(records):  # of a superseded one gc may have taken the shard
         yield from _record(objects, folder, record, listed, full)
 
 

@@ -16,15 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from . import index, shard_hdf5, shard_table, shard_zarr
-from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name
+from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name, standing
 from .errors import EmocacheError, InputFailure
 from .manifest import Manifest
 from .objects import Objects, create_once
 from .recipe import Recipe, fingerprint
 from .sealed import DamagedError
+from .tombstones import is_taken
 
 BACKENDS: dict[str, ModuleType] = {"zarr": shard_zarr, "hdf5": shard_hdf5}
 _MAX_FRAME_BYTES = 1 << 24
+_TRIES = 4  # to write a shard that gc takes before there is a record
 _NOT_FINITE = "the encoder's output holds NaN or infinity; try --precision float32"
 
 
@@ -89,27 +91,28 @@ class StreamWriter:
             EmocacheError: the store cannot take the shard or the record, or gives back other bytes than were written.
         """
         failed = dict(failures or {})
-        table = self.recipe["kind"] == "table"
         stored = self._stored(items, failed)
-        record = Record(unit, 0, secrets.token_hex(8), datetime.now(UTC).isoformat(timespec="seconds"))
-        started = time.monotonic()
-        if stored:
-            try:
-                record = self._table_shard(record, stored) if table else self._frames_shard(record, stored)
-            except OSError as error:
-                raise EmocacheError(f"stream {self.name}: no shard can be written to {self.objects.url} ({error});"
-                                    " what was committed is safe: mend the cause, such as a full disk, and run the same"
-                                    " command again") from error  # fmt: skip
         entries = tuple(FailureEntry(i, self.keys[i], f.reason, f.detail) for i, f in sorted(failed.items()))
-        if time.monotonic() - started > GRACE_SECONDS / 2:
-            raise EmocacheError(f"stream {self.name}: writing a shard took over {GRACE_SECONDS / 2:.0f} s, so gc might"
-                                " have taken it for garbage; run the same command again")  # fmt: skip
-        return self._create(record, entries)
+        superseded: tuple[str, ...] = ()
+        while True:
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            record = Record(unit, 0, secrets.token_hex(8), created, supersedes=superseded)
+            started = time.monotonic()
+            if stored:
+                record = self._write(record, stored)
+            if time.monotonic() - started > GRACE_SECONDS / 2:
+                raise EmocacheError(f"stream {self.name}: writing a shard took over {GRACE_SECONDS / 2:.0f} s, so gc"
+                                    " might have taken it for garbage; run the same command again")  # fmt: skip
+            record, done = self._create(record, entries)
+            if not self._taken(record):
+                return done
+            # A gc took the shard for garbage, its record came too late to tell. Once more, under another name.
+            superseded = (*superseded, record.name)
 
     def still_missing(self, unit: str, ids: Sequence[str], retry_failed: bool = False) -> list[str]:
         """Those of `ids` that no record of this unit has committed meanwhile."""
         done = set()
-        for record in self._attempts(unit)[0]:
+        for record in standing(self._attempts(unit)[0]):
             done |= {entry.key for entry in record.items}
             if not retry_failed:
                 done |= {entry.key for entry in record.failures}
@@ -128,9 +131,43 @@ class StreamWriter:
                 failed[utterance] = failure
         return stored
 
-    def _frames_shard(self, record: Record, items: Mapping[str, Item]) -> Record:
+    def _write(self, record: Record, stored: Mapping[str, Any]) -> Record:
+        """Write a shard of what is stored; returns the record with all that tells of it.
+
+        Raises:
+            EmocacheError: the store does not take it, or gives back other bytes than were written.
+        """
+        table = self.recipe["kind"] == "table"
+        suffix = shard_table.SUFFIX if table else BACKENDS[self.backend].SUFFIX
+        for left in reversed(range(_TRIES)):
+            name = f"shards/{secrets.token_hex(12)}{suffix}"
+            written = replace(record, shard=name)
+            try:
+                put, check = (self._put_table, self._check_table) if table else (self._put_frames, self._check_frames)
+                written = put(name, record, stored)
+                check(name, stored)
+                return written
+            except Exception as error:
+                # A gc may have taken the shard, or the temporary file that was to become it, for garbage.
+                if left and (isinstance(error, FileNotFoundError) or self._taken(written)):
+                    continue
+                if not isinstance(error, OSError):
+                    raise
+                raise EmocacheError(f"stream {self.name}: no shard can be written to {self.objects.url} ({error});"
+                                    " what was committed is safe: mend the cause, such as a full disk, and run the same"
+                                    " command again") from error  # fmt: skip
+        raise AssertionError("unreachable")
+
+    def _taken(self, record: Record) -> bool:
+        """Whether a gc has taken the record's shard, or may be about to."""
+        try:
+            return is_taken(self.objects, record.shard, record.sizes)
+        except OSError as error:
+            raise EmocacheError(f"stream {self.name}: {record.shard} cannot be looked at after it was written"
+                                f" ({error}); mend the cause and run the same command again") from error  # fmt: skip
+
+    def _put_frames(self, name: str, record: Record, items: Mapping[str, Item]) -> Record:
         backend = BACKENDS[self.backend]
-        name = f"shards/{secrets.token_hex(12)}{backend.SUFFIX}"
         values = list(items.values())
         offsets = np.cumsum([0, *(len(item.frames) for item in values)], dtype="<i8")
         arrays = {"frames": [item.frames for item in values], "offsets": [offsets]}
@@ -146,27 +183,14 @@ class StreamWriter:
                 ItemEntry(i, self.keys[i], int(row), len(item.frames), crc32c)
                 for (i, item), row, crc32c in zip(items.items(), offsets, checksums, strict=False)
             )
-        self._reread(name, values, offsets)
         located.pop("offsets")
         objects = {path: (info.size, info.sha256) for path, info in stored.items()}
         return replace(record, shard=name, objects=objects, arrays=located, items=entries)
 
-    def _table_shard(self, record: Record, rows: Mapping[str, Mapping[str, Any]]) -> Record:
-        name = f"shards/{secrets.token_hex(12)}{shard_table.SUFFIX}"
-        ids = sorted(rows)
-        stored = self.objects.put_shard(name, shard_table.build(ids, [rows[i] for i in ids]))
-        back = shard_table.read(self.objects.get(name), name)
-        entries = []
-        for row, (i, read) in enumerate(zip(ids, back, strict=True)):
-            entries.append(ItemEntry(i, self.keys[i], row, 1, shard_table.checksum(rows[i])))
-            if entries[-1].crc32c != shard_table.checksum(read):
-                raise EmocacheError(f"stream {self.name}: the row of {i!r} does not survive Parquet; a row's values"
-                                    " must be JSON values of the same type in every utterance")  # fmt: skip
-        objects = {path: (info.size, info.sha256) for path, info in stored.items()}
-        return replace(record, shard=name, objects=objects, items=tuple(entries))
-
-    def _reread(self, shard: str, values: Sequence[Item], offsets: npt.NDArray[Any]) -> None:
+    def _check_frames(self, shard: str, items: Mapping[str, Item]) -> None:
         """First, last and one random row through the stock library: the byte offsets of the record must be right."""
+        values = list(items.values())
+        offsets = np.cumsum([0, *(len(item.frames) for item in values)])
         total = int(offsets[-1])
         rows = [0, total - 1, secrets.randbelow(total)]
         got = BACKENDS[self.backend].read_rows(self.objects, shard, rows)
@@ -176,23 +200,43 @@ class StreamWriter:
                 raise EmocacheError(f"shard {self.objects.url}/{shard}: row {row} reads back differently from what was"
                                     " written; check the disk, then run the same command again")  # fmt: skip
 
-    def _create(self, record: Record, failures: tuple[FailureEntry, ...]) -> Committed:
-        """Create the record under the unit's next free attempt, with what no other record of the unit has told yet."""
+    def _put_table(self, name: str, record: Record, rows: Mapping[str, Mapping[str, Any]]) -> Record:
+        stored = self.objects.put_shard(name, shard_table.build(list(rows), list(rows.values())))
+        entries = tuple(
+            ItemEntry(i, self.keys[i], row, 1, shard_table.checksum(values))
+            for row, (i, values) in enumerate(rows.items())
+        )
+        objects = {path: (info.size, info.sha256) for path, info in stored.items()}
+        return replace(record, shard=name, objects=objects, items=entries)
+
+    def _check_table(self, shard: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Every row must come back as it was."""
+        for (i, row), read in zip(rows.items(), shard_table.read(self.objects.get(shard), shard), strict=True):
+            if shard_table.checksum(row) != shard_table.checksum(read):
+                raise EmocacheError(f"stream {self.name}: the row of {i!r} does not survive Parquet; a row's values"
+                                    " must be JSON values of the same type in every utterance")  # fmt: skip
+
+    def _create(self, record: Record, failures: tuple[FailureEntry, ...]) -> tuple[Record, Committed]:
+        """Create the record under the unit's next free attempt, with what no other record of the unit has told yet.
+
+        One that supersedes another is created even if it has nothing to tell.
+        """
         items = record.items
         while True:
             existing, attempt = self._attempts(record.unit)
+            existing = [r for r in standing(existing) if r.name not in record.supersedes]
             done = {entry.key for r in existing for entry in r.items}
             known = done | {entry.key for r in existing for entry in r.failures if entry in failures}
             items = tuple(entry for entry in items if entry.key not in done)
             failures = tuple(entry for entry in failures if entry.key not in known)
-            if not items and not failures:
-                return Committed((), (), 0)
             if not items:
                 record = replace(record, shard=None, objects={}, arrays={})
             record = replace(record, attempt=attempt, items=items, failures=failures)
+            if not items and not failures and not record.supersedes:
+                return record, Committed((), (), 0)
             if create_once(self.objects, f"commits/{record.name}", record.to_bytes()):
-                size = sum(size for size, _ in record.objects.values())
-                return Committed(tuple(e.id for e in items), tuple(e.id for e in failures), size)
+                size = sum(record.sizes.values())
+                return record, Committed(tuple(e.id for e in items), tuple(e.id for e in failures), size)
 
     def _attempts(self, unit: str) -> tuple[list[Record], int]:
         """The intact records of a unit, in the order of their attempts, and the number of the next one.
