@@ -105,7 +105,7 @@ class LocalObjects:
     def replace(self, path: str, data: bytes) -> None:
         """Rename a finished file over the old one."""
         final = self.root / path
-        for left in (1, 0):
+        for left in (2, 1, 0):
             temporary = self._temporary(final)
             try:
                 _write_document(temporary, data)
