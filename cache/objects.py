@@ -47,8 +47,8 @@ class Objects(Protocol):
     def get_range(self, path: str, start: int, length: int) -> bytes:
         """`length` bytes from byte `start`. Raises FileNotFoundError."""
 
-    def names(self, folder: str) -> list[str]:
-        """Sorted names directly below a folder; an absent folder has none."""
+    def names(self, folder: str, prefix: str = "") -> list[str]:
+        """Sorted names directly below a folder, those that begin with the prefix; an absent folder has none."""
 
     def list(self, folder: str) -> Iterator[Listed]:
         """Every object below a folder, at any depth."""
