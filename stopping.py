@@ -84,7 +84,7 @@ class _First:
         if isinstance(told.exc_value, Stopped):
             self._raised = False
             # From another thread, since here it would be raised in this very function.
-            again = threading.main_thread().ident, told.exc_value.number
+            again = threading.main_thread().ident or 0, told.exc_value.number
             _thread.start_new_thread(signal.pthread_kill, again)
         else:
             self._hook(told)

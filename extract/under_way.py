@@ -102,10 +102,11 @@ class UnderWay:
                 self._commit(unit)
             if batch.last:
                 self._open = None
+            self.settle(_BEHIND)
 
     def settle(self, most: int) -> None:
-        """Wait until no more than so many commits are with the writer."""
-        while len(self._writing) > most:
+        """Wait until no more than so many commits are with the writer, and tell of those that are done."""
+        while len(self._writing) > most or (self._writing and self._writing[0][2].done()):
             unit, ids, coming = self._writing.popleft()
             done = coming.result()
             self.outcome.committed += len(done.items)
@@ -122,6 +123,7 @@ class UnderWay:
             if coming.done() and not coming.cancelled() and coming.exception() is None:
                 _file(coming.result(), batch, self.outcome)
                 units.append(batch.unit)
+                self._tell(len(batch.utterances), 0)
         for unit in dict.fromkeys(units):
             self._commit(unit)
         self.settle(0)
@@ -135,7 +137,6 @@ class UnderWay:
                 self._writing.append((unit, items.keys() | failures.keys(), coming))
                 unit.items[stream], unit.failures[stream] = {}, {}
         unit.since = None
-        self.settle(_BEHIND)
 
 
 def _file(encoded: Encoded, batch: Batch, outcome: Outcome) -> None:
