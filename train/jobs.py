@@ -59,7 +59,8 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
         light = _spill(plan, Path(folder))
         context = get_context("spawn")
         theirs, lifeline = context.Pipe(duplex=False)
-        pool = ProcessPoolExecutor(jobs, context, _start, (light, folder, threads, theirs))
+        with _no_signals():  # the pool starts a process of its own, which would not outlive a SIGHUP
+            pool = ProcessPoolExecutor(jobs, context, _start, (light, folder, threads, theirs))
         try:
             with _no_signals():
                 futures = [pool.submit(_train, run) for run in runs]
