@@ -1,5 +1,6 @@
 """The root command; the only module that composes the stages. Heavy imports happen inside the commands."""
 
+import contextlib
 import os
 import sys
 from typing import Annotated, Any
@@ -12,9 +13,10 @@ from .cache.cli import app as cache_app
 from .cache.errors import EmocacheError
 from .evaluate.cli import composition, evaluate
 from .extract.cli import corpora, encoders, extract
+from .stopping import exit_status, stoppable
 from .train.cli import train
 
-_STOPPED = 130  # exit status after Ctrl-C
+_SIGNALS = 128  # an exit status above it: a signal has stopped the command
 
 
 class Root(TyperGroup):
@@ -22,19 +24,21 @@ class Root(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command chosen."""
+        status = 1
         try:
             return super().invoke(ctx)
         except EmocacheError as error:
-            line = " ".join(str(error).split())
-        except KeyboardInterrupt:
-            print("stopped; what was finished is stored, and the same command goes on from there", file=sys.stderr)
-            raise typer.Exit(_STOPPED) from None
+            line = f"error: {' '.join(str(error).split())}"
+        except KeyboardInterrupt as stop:
+            status = exit_status(stop)
+            line = "stopped; what was finished is stored, and the same command goes on from there"
         except BrokenPipeError:  # the reader, such as `head`, has seen enough; click ends quietly
             raise
         except OSError as error:
-            line = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"error: {line}", file=sys.stderr)
-        raise typer.Exit(1)
+            line = f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
+        with contextlib.suppress(OSError):  # the terminal may be what is gone
+            print(line, file=sys.stderr)
+        raise typer.Exit(status)
 
 
 app = typer.Typer(
@@ -65,12 +69,14 @@ def main() -> None:
     # torch's threads otherwise spin while they wait, which makes small heads many times slower on a machine that is
     # busy with anything else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        app(prog_name="emocache")
-    except SystemExit as stop:
-        if stop.code == _STOPPED:
-            # Python would wait for threads in the middle of a clip; what was finished is stored.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(_STOPPED)
-        raise
+    with stoppable():
+        try:
+            app(prog_name="emocache")
+        except SystemExit as stop:
+            if isinstance(stop.code, int) and stop.code > _SIGNALS:
+                # Python would wait for threads in the middle of a clip; what was finished is stored.
+                for stream in (sys.stdout, sys.stderr):
+                    with contextlib.suppress(OSError):
+                        stream.flush()
+                os._exit(stop.code)
+            raise

@@ -47,10 +47,11 @@ class LocalObjects:
         """Bytes of the file."""
         return (self.root / path).stat().st_size
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, prefix: str = "") -> list[str]:
         """Names in the folder, without temporary ones."""
         try:
-            return sorted(name for name in os.listdir(self.root / folder) if not name.startswith("."))
+            names = os.listdir(self.root / folder)
+            return sorted(name for name in names if name.startswith(prefix) and not name.startswith("."))
         except (FileNotFoundError, NotADirectoryError):
             return []
 

@@ -50,8 +50,8 @@ class Objects(Protocol):
     def size(self, path: str) -> int:
         """Bytes of an object. Raises FileNotFoundError."""
 
-    def names(self, folder: str) -> list[str]:
-        """Sorted names directly below a folder; an absent folder has none."""
+    def names(self, folder: str, prefix: str = "") -> list[str]:
+        """Sorted names directly below a folder, those that begin with the prefix; an absent folder has none."""
 
     def list(self, folder: str) -> Iterator[Listed]:
         """Every object below a folder, at any depth."""

@@ -45,12 +45,28 @@ class RemoteObjects:
         with self._named(path):
             return int(obstore.head(self.store, self._path(path))["size"])
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, prefix: str = "") -> list[str]:
         """Names of objects and of folders."""
+        if prefix:
+            return sorted(set(self._beginning(folder, prefix)))
         with self._named(folder):
             found = obstore.list_with_delimiter(self.store, prefix=self._path(folder) or None)
         paths = [str(o["path"]) for o in found["objects"]] + [str(p) for p in found["common_prefixes"]]
         return sorted(path.rsplit("/", 1)[-1] for path in paths)
+
+    def _beginning(self, folder: str, prefix: str) -> Iterator[str]:
+        """Names that begin with a prefix, which the store cannot look for: it lists in order, from just before them."""
+        top = self._path(folder)
+        start = len(top) + 1 if top else 0
+        with self._named(folder):
+            before = f"{top}/{prefix[:-1]}".strip("/")
+            for batch in obstore.list(self.store, prefix=top or None, offset=before or None):
+                for found in batch:
+                    name = str(found["path"])[start:]
+                    if name.startswith(prefix):
+                        yield name.partition("/")[0]
+                    elif name > prefix:
+                        return
 
     def list(self, folder: str) -> Iterator[Listed]:
         """Every object below the folder."""

@@ -37,7 +37,7 @@ def is_taken(objects: Objects, shard: str | None, sizes: Mapping[str, int]) -> b
     """
     if shard is None:
         return False
-    if any(name.rpartition(".")[0] == _name(shard) for name in objects.names(_FOLDER)):
+    if objects.names(_FOLDER, f"{_name(shard)}."):
         return True
     return any(_size(objects, path) != size for path, size in sizes.items())
 

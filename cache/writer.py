@@ -243,8 +243,8 @@ class StreamWriter:
 
         Both come from one listing: a record that is created meanwhile takes that number, and is not overlooked.
         """
-        parsed = [parse_name(name) for name in self.objects.names("commits")]
-        attempts = sorted(p[1] for p in parsed if p and p[0] == unit)
+        parsed = [parse_name(name) for name in self.objects.names("commits", f"{unit}.")]
+        attempts = sorted(p[1] for p in parsed if p)
         records = []
         for attempt in attempts:
             name = f"{unit}.{attempt}.json"

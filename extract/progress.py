@@ -1,26 +1,36 @@
 """What the user sees while a run goes on: a bar on a terminal, JSON lines elsewhere, both on standard error."""
 
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
 
-from ..cache import Committed
-
 _SECONDS_BETWEEN_LINES = 10.0
+_BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} stored [{elapsed}{postfix}]"
 
 
 class Progress:
-    """Counts utterances; tells the time left."""
+    """Counts utterances; tells the time left.
 
-    def __init__(self, total: int) -> None:
+    Attributes:
+        total: utterances to store.
+        encoded: those that went through the encoders; the time left follows them, since they come steadily.
+        done: those that are stored in every stream they are encoded for: what a kill cannot take.
+    """
+
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.total = total
-        self.done = self._shown = 0
-        self._started = self._told = time.monotonic()
-        terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, unit="utt", file=sys.stderr, dynamic_ncols=True) if terminal else None
+        self.encoded = self.done = 0
+        self._clock = clock
+        self._started = self._told = clock()
+        self._shown = 0
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, file=sys.stderr, dynamic_ncols=True, miniters=0, bar_format=_BAR)
 
     def __enter__(self) -> "Progress":
         return self
@@ -29,23 +39,33 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.close()
 
-    def __call__(self, utterances: int, committed: Committed | None) -> None:
-        """Count utterances that were encoded, and tell."""
-        self.done += utterances
-        if self._bar is not None:
-            self._bar.update(utterances)
-            return
-        now = time.monotonic()
-        if self.done > self._shown and (committed is not None or now - self._told > _SECONDS_BETWEEN_LINES):
-            self._told, self._shown = now, self.done
-            spent = now - self._started
-            left = spent * (self.total - self.done) / self.done if self.done else None
+    def __call__(self, encoded: int, stored: int) -> None:
+        """Count utterances that were encoded and that were stored, and tell. A terminal that is gone stops no work."""
+        self.encoded += encoded
+        self.done += stored
+        left = None
+        if self.encoded:
+            left = round((self._clock() - self._started) * (self.total - self.encoded) / self.encoded)
+        with contextlib.suppress(OSError):
+            if self._bar is None:
+                self._line(stored, left)
+            else:
+                about = "" if left is None else f", about {tqdm.format_interval(left)} left"
+                self._bar.set_postfix_str(f"{self.encoded} encoded{about}", refresh=False)
+                self._bar.update(stored)
+
+    def _line(self, stored: int, left: int | None) -> None:
+        now = self._clock()
+        if stored or (self.encoded > self._shown and now - self._told > _SECONDS_BETWEEN_LINES):
+            self._told, self._shown = now, self.encoded
             line = {
                 "done": self.done,
+                "encoded": self.encoded,
                 "total": self.total,
-                "seconds": round(spent, 1),
-                "seconds_left": left and round(left),
+                "seconds": round(now - self._started, 1),
+                "seconds_left": left,
             }
             print(json.dumps(line), file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """`emocache train`. Everything heavy is imported inside the command."""
 
+import errno
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,14 @@ def _list(wanted: bool) -> None:
         for name in names:
             typer.echo(f"{name:{width}}  {open_experiment(name).values.get('description', '')}")
         raise typer.Exit
+
+
+def _tell(line: str) -> None:
+    try:
+        typer.echo(line)
+    except OSError as error:
+        if error.errno != errno.EIO:  # the terminal is gone, which stops no work
+            raise
 
 
 def train(
@@ -69,11 +78,11 @@ def train(
     chosen = [request.experiment(name) for name in dict.fromkeys(experiments or ())]
     request.check(dry_run)
     if all_:
-        carry_out_all(request, typer.echo, jobs, dry_run)
+        carry_out_all(request, _tell, jobs, dry_run)
         return
     if len(chosen) > 1:
         for experiment in chosen:
             request.plan(experiment)  # and made anew below, since a plan holds the frames that it has read
     for experiment in chosen:
         for line in carry_out(request.plan(experiment), jobs, dry_run):
-            typer.echo(line)
+            _tell(line)

@@ -1,18 +1,21 @@
 """Runs in several processes that share one copy of the features."""
 
+import contextlib
 import os
 import signal
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import active_children, get_context, parent_process
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from shutil import rmtree
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -21,9 +24,11 @@ import torch
 
 from ..cache import EmocacheError
 from .dataset import Features
+from .runs import storing
 from .shaping import shape
 from .stage import Plan
 
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _plan: Plan | None = None  # of a worker process, set once by `_start`
 
 
@@ -31,7 +36,8 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     """Train and store runs; yields a line for each as it is finished.
 
     With several jobs each process gets its share of torch's threads, and maps the features from one temporary file
-    below the runs folder, so that they are in memory once. What a killed call left of that is removed first.
+    below the runs folder, so that they are in memory once. What a killed call left of that is removed first. Signals
+    reach this process only: when one ends the call, or the process, the others end too, but not while they store a run.
 
     Args:
         plan: the experiment. runs: (fold, seed). jobs: processes.
@@ -51,37 +57,51 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
         prefix=f"{_prefix()}{os.getpid()}-", dir=plan.runs, ignore_cleanup_errors=True
     ) as folder:
         light = _spill(plan, Path(folder))
-        others = set(active_children())
-        pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start, (light, folder, threads))
+        context = get_context("spawn")
+        theirs, lifeline = context.Pipe(duplex=False)
+        with _no_signals():  # the pool starts a process of its own, which would not outlive a SIGHUP
+            pool = ProcessPoolExecutor(jobs, context, _start, (light, folder, threads, theirs))
         try:
-            with _without_interrupts():
+            with _no_signals():
                 futures = [pool.submit(_train, run) for run in runs]
+            for future in futures:
+                future.add_done_callback(partial(_end_if_broken, lifeline))
             for future in as_completed(futures):
                 yield future.result()
-        except KeyboardInterrupt:
-            for child in set(active_children()) - others:
-                child.terminate()  # loses no finished run: those are stored already
-            raise
         except BrokenProcessPool as error:
             raise EmocacheError(
                 f"a training process was killed, probably for want of memory; use fewer --jobs than {jobs} and run the"
                 " same command again: finished runs are kept"
             ) from error
-        finally:
+        except (KeyboardInterrupt, GeneratorExit):
+            lifeline.close()
+            raise
+        finally:  # after the error of a run, those that are under way are finished
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the end of the block; processes started inside never get it, so they print no traceback."""
+def _no_signals() -> Iterator[None]:
+    """Signals that stop wait until the end of the block; processes started inside never get them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # The mask is for the processes, which inherit it. Here other threads would take the signal for the main one.
+    came: list[int] = []
+    handlers = {number: handler for number in _STOPPING if callable(handler := signal.getsignal(number))}
+    if current_thread() is not main_thread():  # which alone handles signals
+        handlers = {}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            handlers[number](number, None)
 
 
 def _prefix() -> str:
@@ -109,15 +129,23 @@ def _lives(process: int) -> bool:
     return True
 
 
-def end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, however that ended."""
-    parent = parent_process()
-    if parent is None:
-        raise RuntimeError("this is no worker process")
+def _end_if_broken(lifeline: Connection, future: "Future[str]") -> None:
+    """Where one process was killed, the pool ends the others by a signal, which they do not get."""
+    if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+        lifeline.close()
+
+
+def end_with(lifeline: Connection) -> None:
+    """End this process as soon as the other end is closed, by hand or because its process is gone, however that ended.
+
+    A run that is being stored is stored first.
+    """
 
     def watch() -> None:
-        parent.join()
-        os._exit(1)
+        with contextlib.suppress(EOFError, OSError):
+            lifeline.recv_bytes()
+        with storing:
+            os._exit(1)
 
     Thread(target=watch, daemon=True).start()
 
@@ -138,9 +166,9 @@ def _spill(plan: Plan, folder: Path) -> Plan:
     return replace(plan, dataset=replace(plan.dataset, features=features, shaped=shaped))
 
 
-def _start(plan: Plan, folder: str, threads: int) -> None:
+def _start(plan: Plan, folder: str, threads: int, lifeline: Connection) -> None:
     global _plan
-    end_with_parent()
+    end_with(lifeline)
     torch.set_num_threads(threads)
     names = enumerate(plan.dataset.features.items())
     features = {name: replace(one, frames=_mapped(folder, number)) for number, (name, one) in names}

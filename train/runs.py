@@ -2,7 +2,9 @@
 
 import json
 import platform
+import threading
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +25,9 @@ from .results import FoldResult
 from .settings import Settings
 
 FORMAT = 1
+storing = threading.Lock()
+"""Held while a run is stored: a process that is to end waits for it."""
+
 _NOT_HASHED = {"seeds", "description"}  # settings that change no number of a run
 # Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
 # that value is not hashed, so that those runs still count.
@@ -131,7 +136,10 @@ def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> No
         "run.json": (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(),
     }
     try:
-        open_objects(folder.parent).put_shard(folder.name, {name: [data] for name, data in files.items()})
+        objects = open_objects(folder.parent)
+        # A signal is raised in the main thread, and so not in the middle of this.
+        with storing, ThreadPoolExecutor(1) as beside:
+            beside.submit(objects.put_shard, folder.name, {name: [data] for name, data in files.items()}).result()
     except OSError as error:
         if not is_stored(folder):
             remedy = "; delete this folder, which holds no finished run" if folder.is_dir() else ""

@@ -116,8 +116,8 @@ def test_a_commit_that_comes_in_between_is_not_overlooked(tmp_path: Path, moment
     looks = itertools.count()
     look = ours.objects.names
 
-    def names(folder: str) -> list[str]:
-        found = look(folder)
+    def names(folder: str, prefix: str = "") -> list[str]:
+        found = look(folder, prefix)
         if next(looks) == moment:
             theirs.commit(UNIT, {i: item(i, recipe()) for i in IDS[:2]}, {IDS[4]: InputFailure("empty", "")})
         return found
@@ -139,8 +139,8 @@ def test_a_plan_that_comes_in_between_is_not_overlooked(tmp_path: Path, moment: 
     looks = itertools.count()
     look = ours.objects.names
 
-    def names(folder: str) -> list[str]:
-        found = look(folder)
+    def names(folder: str, prefix: str = "") -> list[str]:
+        found = look(folder, prefix)
         if next(looks) == moment:
             plan_tasks([theirs], loads, min_units=2)
         return found

@@ -1,9 +1,10 @@
 """An encoder that costs nothing, over a corpus without media: what the pipeline is tested with where models are beside
 the point. Needs no torch, so that processes that use it start and fork quickly."""
 
+import time
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def extract(
     budget: float | Budget = 12.0,
     decoder: pipeline.Decode = decode,
     passes: int = 1,
+    clock: Callable[[], float] = time.monotonic,
 ) -> pipeline.Outcome:
     """One run, from the manifest to the index, in the steps of the real one."""
     cache = root if isinstance(root, Cache) else Cache(root)
@@ -114,7 +116,9 @@ def extract(
     tasks = plan_tasks(writers, loads, retry_failed=retry_failed, min_units=units or 4 * of_shards)
     tasks = [task for task in tasks if task.number % of_shards == number - 1]
     budget = budget if isinstance(budget, Budget) else Budget(budget)
-    outcome = pipeline.run(tasks, targets, wanted, decoder, budget=budget, passes=passes, retry_failed=retry_failed)
+    outcome = pipeline.run(
+        tasks, targets, wanted, decoder, budget=budget, passes=passes, retry_failed=retry_failed, clock=clock
+    )
     for writer in writers:
         writer.finish()
     return outcome

@@ -25,7 +25,8 @@ def reports() -> Iterator[dict[str, "subprocess.Popen[str]"]]:
         running = {}
         for mode, options in MODES.items():
             command = [sys.executable, "-m", "tests.extract.crashing", mode, f"{folder}/{mode}", *options]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+            path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+            environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
             running[mode] = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         yield running
         for process in running.values():

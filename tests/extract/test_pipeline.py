@@ -8,12 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from emocache.cache import Cache, EmocacheError, InputFailure, Load, Utterance, plan_tasks
+from emocache.cache import Cache, EmocacheError, InputFailure, Utterance
 from emocache.cache.recipe import Recipe
-from emocache.extract import pipeline
 from emocache.extract.batching import Budget
 from emocache.extract.encoders.base import Clip, LayerItems, Layers
 
@@ -328,23 +326,3 @@ def test_little_is_decoded_ahead(tmp_path: Path) -> None:
 
     extract(tmp_path, manifest(ids), [Watching()], decoder=decoder, budget=1.0, units=2)
     assert decoded[0] == 60 and most[0] <= 4
-
-
-def test_progress_counts_every_utterance_and_every_commit(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    cache.put_manifest(manifest([*IDS, "empty"]))
-    encoder = LightEncoder()
-    writer = cache.create_stream(CORPUS, "light", {**encoder.recipe(None), "dtype": "float16"})
-    wanted = {utterance.id: utterance for utterance in manifest([*IDS, "empty"])}
-    tasks = plan_tasks([writer], {i: Load(1.0, 1) for i in wanted}, min_units=3)
-    told: list[tuple[int, Any]] = []
-    target = pipeline.Target(encoder, None, writer)
-    outcome = pipeline.run(
-        tasks, [target], wanted, decode, budget=Budget(5.0), tell=lambda n, done: told.append((n, done))
-    )
-    assert sum(n for n, _ in told) == 11
-    commits = [done for _, done in told if done is not None]
-    assert sum(len(done.items) for done in commits) == outcome.committed == 10
-    assert sum(len(done.failures) for done in commits) == outcome.failed == 1
-    assert sum(done.bytes for done in commits) == outcome.bytes
-    assert np.isclose(sum(len(task.ids) for task in tasks), 11)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,9 +204,10 @@ def test_a_process_ends_with_its_parent() -> None:
     """All hold the pipe to here, so it ends only when the last of them does."""
     code = (
         "import os, signal; from concurrent.futures import ProcessPoolExecutor as Pool;"
-        "from multiprocessing import get_context; from emocache.train.jobs import end_with_parent\n"
+        "from multiprocessing import get_context; from emocache.train.jobs import end_with\n"
         "if __name__ == '__main__':\n"
-        "    pool = Pool(1, get_context('spawn'), end_with_parent)\n"
+        "    context = get_context('spawn'); theirs, lifeline = context.Pipe(duplex=False)\n"
+        "    pool = Pool(1, context, end_with, (theirs,))\n"
         "    pool.submit(os.write, 1, b'ready\\n').result(); pool.submit(signal.pause).result()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
@@ -219,12 +221,13 @@ def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path, mon
     made = shape(plan.dataset, plan.settings, "frames")
     light = jobs._spill(plan, tmp_path)
     assert not plan.dataset.shaped and not len(light.dataset.shaped["frames"][2].frames)
-    bound: list[bool] = []
-    monkeypatch.setattr(jobs, "end_with_parent", lambda: bound.append(True))
-    jobs._start(light, str(tmp_path), 1)
+    bound: list[Any] = []
+    monkeypatch.setattr(jobs, "end_with", bound.append)
+    theirs, _ = get_context("spawn").Pipe(duplex=False)
+    jobs._start(light, str(tmp_path), 1, theirs)
     started = jobs._plan
     monkeypatch.setattr(jobs, "_plan", None)
-    assert started is not None and bound == [True]
+    assert started is not None and bound == [theirs]
     again = shape(started.dataset, started.settings, "frames")
     assert isinstance(again.frames, np.memmap) and np.array_equal(again.frames, made.frames)
     assert np.array_equal(again.times, made.times) and np.array_equal(again.offsets, made.offsets)

@@ -1,0 +1,102 @@
+"""Signals that stop a command: Ctrl-C, a scheduler's SIGTERM, the SIGHUP of a terminal that is gone.
+
+The first one is raised in the main thread wherever that is, so that whoever has finished work stores it on the way out.
+A second one ends the process at once, even if the main thread is busy in a library.
+"""
+
+import _thread
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_ONE_STOP = 1.0
+"""Seconds within which further signals belong to the first: `timeout`, `make` and a shell that loses its terminal pass
+on what the whole process group has got already."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has asked the command to stop.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def exit_status(stop: KeyboardInterrupt) -> int:
+    """What a shell expects of a process that a signal has ended: 130, 143 or 129."""
+    return 128 + (stop.number if isinstance(stop, Stopped) else int(signal.SIGINT))
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Signals raise `Stopped` inside the block; one that was ignored before, as under nohup, stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    first = _First()
+    written, heard = socket.socketpair()
+    written.setblocking(False)
+    threading.Thread(target=_end_at_the_second, args=(heard, frozenset(before)), daemon=True).start()
+    wakeup = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+    hook, sys.unraisablehook = sys.unraisablehook, first.not_raised
+    for number in before:
+        signal.signal(number, first.come)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
+        signal.set_wakeup_fd(wakeup)
+        written.close()
+
+
+class _First:
+    """Raises the first signal, and no other: what is stored on the way out is not disturbed again."""
+
+    def __init__(self) -> None:
+        self._raised = False
+        self._hook = sys.unraisablehook
+
+    def come(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if not self._raised:
+            self._raised = True
+            raise Stopped(number)
+
+    def not_raised(self, told: Any) -> None:
+        """Python drops what is raised in a destructor or in a weak reference's callback: then the same signal again."""
+        if isinstance(told.exc_value, Stopped):
+            self._raised = False
+            # From another thread, since here it would be raised in this very function.
+            again = threading.main_thread().ident or 0, told.exc_value.number
+            _thread.start_new_thread(signal.pthread_kill, again)
+        else:
+            self._hook(told)
+
+
+def _end_at_the_second(heard: socket.socket, numbers: frozenset[int]) -> None:
+    """Python's handlers wait until the main thread comes out of a library's call; here a signal is heard at once."""
+    first = None
+    with heard:
+        while came := heard.recv(1):
+            now = time.monotonic()
+            if came[0] in numbers:
+                first = now if first is None else first
+                if now - first > _ONE_STOP:
+                    os._exit(128 + came[0])
