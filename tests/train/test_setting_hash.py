@@ -32,18 +32,33 @@ GOLDEN = {
     "paper5/can": "a92609874181",
     "paper5/loso-can-no-cross": "550cfd56411a",
 }
-# What came later and is another number by default, set to what it was before.
+# Those whose numbers changed when targets came to be standardised, with what they are filed under since.
+STANDARDISED = {
+    "demo-bigru-va": "1ce9d160853a",
+    "paper1/audio-bigru-arousal": "034f87bc51bf",
+    "paper1/av-cats-valence": "350f82fafdb1",
+    "paper1/faithful-av-cats-arousal": "640a17f8db2a",
+    "paper1/video-rnn-valence": "1056b1777160",
+}
+# What came later and is another number by default, set to what it was before: by --set, and where no text says it.
 AS_BEFORE: tuple[str, ...] = ()
+NEVER_ASKED_FOR = {"targets_scale": None}
 
 
-def hashed(experiment: str, *overrides: str) -> str:
+def hashed(experiment: str, *overrides: str, **changes: Any) -> str:
     dataset: Any = SimpleNamespace(sources=[], manifests={"toys": "0" * 64}, item_digest="1" * 64)
-    return setting_hash(load_settings(experiment, overrides)[1], dataset, "split")
+    settings = load_settings(experiment, overrides)[1].model_copy(update=changes)
+    return setting_hash(settings, dataset, "split")
 
 
 @pytest.mark.parametrize("experiment", GOLDEN)
 def test_a_stored_run_is_found_again(experiment: str) -> None:
-    assert hashed(experiment, *AS_BEFORE) == GOLDEN[experiment]
+    assert hashed(experiment, *AS_BEFORE, **NEVER_ASKED_FOR) == GOLDEN[experiment]
+
+
+@pytest.mark.parametrize("experiment", GOLDEN)
+def test_only_where_targets_changed_their_scale_are_runs_trained_again(experiment: str) -> None:
+    assert hashed(experiment, *AS_BEFORE) == STANDARDISED.get(experiment, GOLDEN[experiment])
 
 
 def test_what_changes_no_number_is_not_hashed_and_anything_else_is() -> None:
