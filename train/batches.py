@@ -114,7 +114,7 @@ class Batches:
         self.fitted: TargetScale | None = None
         if settings.task in NUMBERS:
             seen = self._of(prepared.rows[dataset.present[prepared.rows]])
-            values = targets[seen][mask[seen].all(axis=1)]
+            values = targets[seen][mask[seen].all(axis=1)]  # (N, K), of the training part
             check_bounds(values, settings.targets, settings.head)
             self.fitted = fit_scale(values)
         self.scale = self.fitted if settings.targets_scale == "train" else None
@@ -212,9 +212,7 @@ class Batches:
         """(T,) whether any stream has something at a frame of one utterance."""
         return np.asarray(self._there[self.offsets[row] : self.offsets[row + 1]])
 
-    def _make_targets(
-        self, dataset: Dataset, settings: Settings
-    ) -> tuple[npt.NDArray[np.number], npt.NDArray[np.bool_]]:
+    def _make_targets(self, dataset: Dataset, settings: Settings) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Per utterance, or in frame-wise tasks per frame of the first input, in the order of its frames; what counts.
 
         A frame at which no stream has anything counts only where nothing is masked.

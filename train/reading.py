@@ -99,6 +99,9 @@ def search_points(settings: Settings) -> Iterator[tuple[dict[str, Any], Settings
     if (count := math.prod(map(len, settings.search.values()))) > _MOST_POINTS:
         raise EmocacheError(f"search: {count} combinations of {', '.join(settings.search)}, each trained in every fold"
                             f" and seed; give at most {_MOST_POINTS}")  # fmt: skip
+    if not settings.search:
+        yield {}, settings
+        return
     raw = settings.model_dump(exclude={"search"})
     for values in itertools.product(*settings.search.values()):
         chosen = dict(zip(settings.search, values, strict=True))

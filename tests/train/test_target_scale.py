@@ -1,5 +1,6 @@
 """The unit of the ratings changes no score: targets are standardised on the training part, predictions are native."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.numpy import load_file
 from sklearn.preprocessing import StandardScaler
 
 from emocache.cache import EmocacheError
@@ -19,6 +22,7 @@ from emocache.train.fold import train_fold
 from emocache.train.folds import Fold
 from emocache.train.heads import Learned, Shape, build_head
 from emocache.train.heads.probe import ProbeSettings
+from emocache.train.jobs import train_runs
 from emocache.train.loop import train_head
 from emocache.train.losses import make_loss
 from emocache.train.predicting import at_stamps, predict, validation_score
@@ -26,6 +30,7 @@ from emocache.train.reading import load_settings, search_points
 from emocache.train.references import Stamps
 from emocache.train.results import FoldResult
 from emocache.train.settings import Settings
+from emocache.train.stage import make_plan
 from emocache.train.target_scale import fit_scale
 from emocache.train.transforms import prepare
 
@@ -213,6 +218,27 @@ def test_scores_of_validation_are_in_the_unit_of_the_corpus_and_the_loss_is_not(
         std = float(result.transforms["targets.std"][0])
         assert best["valid_loss"] == pytest.approx(np.mean((y - p) ** 2) / std**2, rel=1e-4)
     assert found[100.0] == pytest.approx(100 * found[1.0], rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", ["train", "none"])
+def test_what_a_run_stores_gives_its_predictions_again(toy: "Toy", scale: str) -> None:
+    """A probe by hand: pooled, normalised, weighed, and brought back to the unit of the corpus."""
+    corpus = toy.corpus()
+    for row in corpus.rows:
+        row.labels["intensity"] = 500 + 20 * float(corpus.frames[row.id].mean())  # type: ignore[index]
+    settings = settings_of(toy, "regression", f"targets_scale={scale}")
+    plan = make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)
+    list(train_runs(plan, [(1, 0)], jobs=1))
+    folder = plan.folder(1, 0)
+    weights, fitted = (load_file(folder / f"{name}.safetensors") for name in ("weights", "transforms"))
+    mean, std = fitted.get("targets.mean", np.zeros(1)), fitted.get("targets.std", np.ones(1))
+    assert ("targets.mean" in fitted) == (scale == "train")
+    rows = pq.ParquetFile(folder / "predictions.parquet").read().to_pylist()
+    pooled = np.stack([corpus.frames[row["id"]].mean(axis=0, dtype=np.float64) for row in rows])
+    inputs = (pooled - fitted["frames.normalise.mean"]) / fitted["frames.normalise.std"]
+    expected = (inputs @ weights["linear.weight"].T + weights["linear.bias"]) * std + mean
+    assert [row["prediction.intensity"] for row in rows] == pytest.approx(expected[:, 0], rel=1e-6)
+    assert json.loads((folder / "run.json").read_text())["config"]["targets_scale"] == scale
 
 
 @pytest.mark.parametrize("task", ["regression", "frame_regression"])
