@@ -42,8 +42,8 @@ class Settings(Table):
     task: Task = "classification"
     targets: Annotated[Names, Field(min_length=1)]  # label columns; tracks for frame_regression
     targets_apart: bool = False  # a head of its own for each target
-    # Of numbers: standardised on the training part, or as they are, with the output's bias at their mean. None, which
-    # the default becomes for them: classes, shares, and what a bounded head learns are taken as they are.
+    # Numbers: standardised on the training part (the default), or as they are, with the output's bias at their mean.
+    # Classes, shares and what a bounded head learns are always taken as they are: None.
     targets_scale: Literal["train", "none"] | None = None
     threshold: Literal["median", "mean", "zero"] | None = None  # classification of numbers: high above it, or low
     auxiliary: str | None = None  # label column that a multi-task head learns as well

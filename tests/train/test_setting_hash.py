@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from emocache.train.reading import load_settings
-from emocache.train.runs import setting_hash
+from emocache.train.runs import recorded, setting_hash
 
 # Written when the first runs of these experiments were stored; never written anew.
 GOLDEN = {
@@ -59,6 +59,12 @@ def test_a_stored_run_is_found_again(experiment: str) -> None:
 @pytest.mark.parametrize("experiment", GOLDEN)
 def test_only_where_targets_changed_their_scale_are_runs_trained_again(experiment: str) -> None:
     assert hashed(experiment, *AS_BEFORE) == STANDARDISED.get(experiment, GOLDEN[experiment])
+
+
+def test_a_run_records_no_setting_at_its_former_value() -> None:
+    """Or a run from before it, and one from after it, would differ by it in every table."""
+    assert "targets_scale" not in recorded(load_settings("ravdess-probe")[1])
+    assert recorded(load_settings("demo-bigru-va")[1])["targets_scale"] == "train"
 
 
 def test_what_changes_no_number_is_not_hashed_and_anything_else_is() -> None:
