@@ -1,6 +1,7 @@
 """Masked batches, gathered from frames that lie in memory once."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,8 @@ from .dataset import Dataset
 from .heads.base import Frames
 from .references import Stamps, on_grid
 from .sampling import draw
-from .settings import Settings
+from .settings import NUMBERS, Settings
+from .target_scale import TargetScale, check_bounds, fit_scale
 from .transforms import Prepared, PreparedInput
 
 _WINDOW = 50  # batches within which utterances are sorted by length
@@ -84,9 +86,16 @@ class Batches:
 
     Args:
         dataset: examples and their references.
-        settings: task, masking, augmentation, sampling and label delay.
-        prepared: the inputs.
+        settings: task, masking, augmentation, sampling, label delay, and the scale of targets.
+        prepared: the inputs, and the training part.
         device: where batches go.
+
+    Attributes:
+        fitted: mean and standard deviation of numbers over what counts of the training part; None for other targets.
+        scale: the same where targets are standardised, else None.
+
+    Raises:
+        EmocacheError: frames without a place in time; or numbers that a bounded head cannot give.
     """
 
     def __init__(self, dataset: Dataset, settings: Settings, prepared: Prepared, device: torch.device) -> None:
@@ -101,7 +110,19 @@ class Batches:
         self._centres = first.times.mean(axis=1)
         self._there = np.ones(len(self._centres), bool) if first.valid is None else np.any(first.valid, axis=1)
         self._per_frame = settings.per_frame
-        self._targets, self._target_mask = self._make_targets(dataset, settings)
+        targets, mask = self._make_targets(dataset, settings)
+        self.fitted: TargetScale | None = None
+        if settings.task in NUMBERS:
+            seen = self._of(prepared.rows[dataset.present[prepared.rows]])
+            values = targets[seen][mask[seen].all(axis=1)]  # (N, K), of the training part
+            check_bounds(values, settings.targets, settings.head)
+            self.fitted = fit_scale(values)
+        self.scale = self.fitted if settings.targets_scale == "train" else None
+        if self.scale is not None:
+            # What is not known is taken for the mean: the zero of the unit may be far away.
+            targets = np.where(mask, self.scale.standardised(targets), 0.0)
+        self._targets = torch.from_numpy(targets if targets.dtype == np.int64 else targets.astype(np.float32))
+        self._target_mask = torch.from_numpy(mask)
         self._classes = self._targets.numpy() if settings.task == "classification" else None
         self._auxiliary = None
         if settings.auxiliary:
@@ -170,8 +191,18 @@ class Batches:
         if not self._per_frame:
             second = None if self._auxiliary is None else self._auxiliary[torch.from_numpy(rows)]
             return self._targets[rows], self._target_mask[rows], second
-        own = torch.cat([torch.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
+        own = self._of(rows)
         return self._targets[own], self._target_mask[own], None
+
+    def native(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What a head learns, or gave, in the unit of the corpus."""
+        return values if self.scale is None else self.scale.native(values)
+
+    def _of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the targets of some utterances are: one each, or one for each of their frames."""
+        if not self._per_frame:
+            return rows
+        return np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
 
     def centres_of(self, row: int) -> npt.NDArray[np.float64]:
         """(T,) centres of one utterance's frames in seconds."""
@@ -181,16 +212,15 @@ class Batches:
         """(T,) whether any stream has something at a frame of one utterance."""
         return np.asarray(self._there[self.offsets[row] : self.offsets[row + 1]])
 
-    def _make_targets(self, dataset: Dataset, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
-        """Per utterance, or in frame-wise tasks per frame of the first input, in the order of its frames.
+    def _make_targets(self, dataset: Dataset, settings: Settings) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Per utterance, or in frame-wise tasks per frame of the first input, in the order of its frames; what counts.
 
         A frame at which no stream has anything counts only where nothing is masked.
         """
         if not self._per_frame:
-            targets = torch.tensor(np.array([example.reference for example in dataset.examples]))
-            targets = targets if targets.dtype == torch.int64 else targets.float()
-            return targets, torch.ones_like(targets, dtype=torch.bool)
-        values = np.zeros((self.offsets[-1], len(settings.targets)), np.float32)
+            targets = np.array([example.reference for example in dataset.examples])
+            return targets, np.ones(targets.shape, bool)
+        values = np.zeros((self.offsets[-1], len(settings.targets)))
         valid = np.zeros(values.shape, bool)
         for row, example in enumerate(dataset.examples):
             own = slice(self.offsets[row], self.offsets[row + 1])
@@ -205,7 +235,7 @@ class Batches:
                 valid[own] = near[:, None]
         if settings.masking == "proper":
             valid &= self._there[:, None]
-        return torch.from_numpy(values), torch.from_numpy(valid)
+        return values, valid
 
 
 def _by_length(rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

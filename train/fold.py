@@ -103,7 +103,7 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.head.state_dict().items()}
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
     predictions = pa.concat_tables([p for p, _ in tables])
-    return FoldResult(record, predictions, kept, weights, run.prepared(point, fitted).tensors(), history)
+    return FoldResult(record, predictions, kept, weights, run.fitted(point, fitted), history)
 
 
 def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]:
@@ -136,6 +136,8 @@ class _Run:
             outputs = len(self.dataset.classes) or len(point.targets)
             shape = Shape(batches.dims, outputs, point.per_frame, len(self.dataset.auxiliary))
             head = build_head(point.head, shape, learned(prepared, point)).to(self.device)
+            if point.targets_scale == "none" and batches.fitted is not None:
+                head.start_at(torch.from_numpy(batches.fitted.mean))
             if point.keep:  # told before training, not after it
                 check_kept(predict(head, batches, rows[:1]), point)
             validate: Callable[[Head], Any] | None = None
@@ -154,6 +156,11 @@ class _Run:
         table = prediction_table(part, predicted, batches, self.dataset, point, rows, known)
         return table, kept_table(part, predicted, self.dataset, point, rows) if point.keep else pa.table({})
 
+    def fitted(self, point: Settings, rows: Rows) -> dict[str, Any]:
+        """What transforms.safetensors stores."""
+        scale = self.batches(point, rows).scale
+        return {**self.prepared(point, rows).tensors(), **({} if scale is None else scale.tensors())}
+
     def prepared(self, point: Settings, rows: Rows) -> Prepared:
         """Features with everything fitted on the rows."""
         poolings = [point.head.fixed_pooling(role, point.per_frame) for role in point.streams]
@@ -167,7 +174,8 @@ class _Run:
     def batches(self, point: Settings, rows: Rows) -> Batches:
         """Batches of those features."""
         prepared = self.prepared(point, rows)
-        key = json.dumps([point.loss.kind, point.training.model_dump(), point.augment.model_dump()])
+        targets = [point.targets_scale, point.head.bounds()]
+        key = json.dumps([point.loss.kind, point.training.model_dump(), point.augment.model_dump(), targets])
         if self._batches is None or self._batches[0] != key:
             self._batches = (key, Batches(self.dataset, point, prepared, self.device))
         return self._batches[1]

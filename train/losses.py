@@ -43,6 +43,11 @@ def mean_squared_error(outputs: torch.Tensor, targets: torch.Tensor, mask: torch
     return torch.where(mask, squared, 0.0).sum() / mask.sum().clamp(min=1)
 
 
+def mean_absolute_error(outputs: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of the absolute error over every valid value of the step; arguments as for `mean_squared_error`."""
+    return torch.where(mask, (outputs - targets).abs(), 0.0).sum() / mask.sum().clamp(min=1)
+
+
 def concordance_loss(outputs: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """1 - CCC, pooled over the step's valid values, averaged over the K targets.
 
@@ -85,6 +90,8 @@ def make_loss(settings: LossSettings, class_counts: torch.Tensor | None) -> Loss
     """
     if settings.kind == "mse":
         return mean_squared_error
+    if settings.kind == "mae":
+        return mean_absolute_error
     if settings.kind == "ccc":
         return concordance_loss
     if settings.kind == "mse_ccc":

@@ -28,12 +28,13 @@ class Predicted:
     """What a head gave for n utterances.
 
     Attributes:
-        outputs: of each (outputs,), or (T, outputs) of frame-wise heads: logits, or values.
-        loss: over all of them. auxiliary: (n, C') logits of the second target; None without one.
+        outputs: of each (outputs,), or (T, outputs) of frame-wise heads: logits, or values in the unit of the corpus.
+        loss: over all of them, of targets as the head learns them. auxiliary: (n, C') logits of the second target; None
+            without one.
         kept: {name: an array for each utterance}.
     """
 
-    outputs: list[npt.NDArray[np.float32]]
+    outputs: list[npt.NDArray[np.floating]]
     loss: float
     auxiliary: npt.NDArray[np.float32] | None
     kept: dict[str, list[npt.NDArray[np.float32]]]
@@ -70,7 +71,7 @@ def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) 
             targets, mask, auxiliary = batches.targets(rows)
             whole_part = Outputs(merged[0].output, tuple(merged), constant=last.constant)
             total = float(total_loss(loss, whole_part, targets, mask, auxiliary))
-    outputs = [found[row] for row in order]
+    outputs = [batches.native(found[row]) for row in order]
     return Predicted(outputs, total, second, {name: [one[row] for row in order] for name, one in kept.items()})
 
 
@@ -85,7 +86,7 @@ def validation_score(
     """The declared metric on rows with features; frame-wise values are compared at the native label stamps."""
     predicted = predict(head, batches, rows, loss)
     metric, outputs = settings.selection.metric, predicted.outputs
-    targets = batches.targets(rows)[0].numpy()
+    targets = batches.native(batches.targets(rows)[0].numpy())
     if settings.task == "classification":
         return score(metric, targets, np.stack(outputs).argmax(axis=1), predicted.loss)
     if settings.task == "distribution":

@@ -21,8 +21,8 @@ from .experiment_files import (
     open_experiment,
 )
 from .fusion import FusionSettings
-from .heads import head_entry
-from .settings import LOSSES, Settings
+from .heads import HeadSettings, head_entry
+from .settings import LOSSES, NUMBERS, Settings
 from .tables import FeatureSettings
 
 __all__ = [
@@ -99,13 +99,20 @@ def search_points(settings: Settings) -> Iterator[tuple[dict[str, Any], Settings
     if (count := math.prod(map(len, settings.search.values()))) > _MOST_POINTS:
         raise EmocacheError(f"search: {count} combinations of {', '.join(settings.search)}, each trained in every fold"
                             f" and seed; give at most {_MOST_POINTS}")  # fmt: skip
+    if not settings.search:
+        yield {}, settings
+        return
     raw = settings.model_dump(exclude={"search"})
     for values in itertools.product(*settings.search.values()):
         chosen = dict(zip(settings.search, values, strict=True))
         point = raw
         for key, value in chosen.items():
             point = merge(point, nested(key, value))
-        yield chosen, _parse(point, lambda _: "[search]")
+        made = _parse(point, lambda _: "[search]")
+        if made.targets_scale != settings.targets_scale:
+            raise EmocacheError(f"search: {' and '.join(chosen)} would try heads with bounded outputs beside others,"
+                                " whose targets have another scale; give each an experiment of its own")  # fmt: skip
+        yield chosen, made
 
 
 def _parse_fusion(file: ExperimentFile) -> FusionSettings:
@@ -139,9 +146,17 @@ def _parse(raw: Mapping[str, Any], place: _Place) -> Settings:
     ):
         if isinstance(raw.get(table, {}), Mapping):
             raw[table] = {key: default, **raw.get(table, {})}
+    raw["targets_scale"] = _targets_scale(raw.get("targets_scale"), task, raw["head"])
     if isinstance(raw.get("search"), Mapping):
         raw["search"] = flatten(raw["search"])
     return _validate(Settings, raw, place, "")
+
+
+def _targets_scale(asked: Any, task: str, head: HeadSettings) -> Any:
+    """Targets that have a unit are standardised by default, where the head's values can follow; others never are."""
+    if task in NUMBERS and head.bounds() is None:
+        return "train" if asked is None else asked
+    return None if asked == "none" else asked
 
 
 def _check_features(features: Any, place: _Place) -> None:

@@ -159,19 +159,19 @@ def _stamps(where: str, tracks: Sequence[Track | None], crop: float | None) -> S
 
 def on_grid(
     stamps: Stamps, centres: npt.NDArray[np.float64], delay: float
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Interpolate to frames: what the annotators said `delay` seconds after each frame.
 
     Args:
         stamps: native stamps. centres: (T,) frame centres in seconds. delay: seconds.
 
     Returns:
-        (T, K) float32, and (T,) bool: False, and zeros, where no stamp lies within one period.
+        (T, K) float64, and (T,) bool: False, and zeros, where no stamp lies within one period.
     """
     wanted = centres + delay
     values = np.stack([np.interp(wanted, stamps.times, column) for column in stamps.values.T], axis=1)
     near = is_near(wanted, stamps.times, stamps.period)
-    return np.where(near[:, None], values, 0.0).astype(np.float32), near
+    return np.where(near[:, None], values, 0.0), near
 
 
 def usual_distance(times: npt.NDArray[np.float64]) -> float:

@@ -31,7 +31,7 @@ storing = threading.Lock()
 _NOT_HASHED = {"seeds", "description"}  # settings that change no number of a run
 # Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
 # that value is not hashed, so that those runs still count.
-_FORMER: dict[str, Any] = {}
+_FORMER: dict[str, Any] = {"targets_scale": None}
 
 
 def setting_hash(settings: Settings, dataset: Dataset, split: str) -> str:
@@ -40,12 +40,17 @@ def setting_hash(settings: Settings, dataset: Dataset, split: str) -> str:
     They cover the settings, the split, the streams' fingerprints, the manifests, and the digest of the items read:
     when a stream is completed or repaired, its runs are trained again.
     """
-    config = settings.model_dump(mode="json", exclude=_NOT_HASHED)
-    config = {name: value for name, value in config.items() if name not in _FORMER or value != _FORMER[name]}
+    config = {name: value for name, value in recorded(settings).items() if name not in _NOT_HASHED}
     streams = [[s.corpus, s.name, s.fingerprint] for s in dataset.sources]
     covered: list[Any] = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
     covered += [_sha256_of(file) for file in settings.head.files()]
     return sha256(canonical_json(covered)).hexdigest()[:12]
+
+
+def recorded(settings: Settings) -> dict[str, Any]:
+    """The settings for run.json, without those at their former value: runs from before and after them are alike."""
+    config = settings.model_dump(mode="json")
+    return {name: value for name, value in config.items() if name not in _FORMER or value != _FORMER[name]}
 
 
 def _sha256_of(file: str) -> str:

@@ -13,11 +13,13 @@ Task = Literal["classification", "regression", "frame_regression", "distribution
 
 LOSSES: dict[str, tuple[str, ...]] = {
     "classification": ("cross_entropy", "sigmoid"),
-    "regression": ("mse", "ccc", "mse_ccc"),
-    "frame_regression": ("mse", "ccc", "mse_ccc"),
+    "regression": ("mse", "mae", "ccc", "mse_ccc"),
+    "frame_regression": ("mse", "mae", "ccc", "mse_ccc"),
     "distribution": ("soft_cross_entropy",),
 }
 """What fits each task, the default first."""
+NUMBERS = ("regression", "frame_regression")
+"""The tasks whose targets have a unit."""
 _CLASS_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1")
 
 
@@ -40,6 +42,9 @@ class Settings(Table):
     task: Task = "classification"
     targets: Annotated[Names, Field(min_length=1)]  # label columns; tracks for frame_regression
     targets_apart: bool = False  # a head of its own for each target
+    # Numbers: standardised on the training part (the default), or as they are, with the output's bias at their mean.
+    # Classes, shares and what a bounded head learns are always taken as they are: None.
+    targets_scale: Literal["train", "none"] | None = None
     threshold: Literal["median", "mean", "zero"] | None = None  # classification of numbers: high above it, or low
     auxiliary: str | None = None  # label column that a multi-task head learns as well
     vote: str | None = None  # label column naming what several rows are parts of: their mean is scored
@@ -94,6 +99,10 @@ class Settings(Table):
         if self.task not in self.head.tasks():
             raise ValueError(f"head {self.head.kind!r} does not fit task {self.task!r}; it is for"
                              f" {', '.join(self.head.tasks())}")  # fmt: skip
+        if self.targets_scale == "train" and (bounds := self.head.bounds()) is not None:
+            raise ValueError(f"targets_scale = 'train' gives targets that head {self.head.kind!r} cannot reach, whose"
+                             f" values lie between {bounds[0]:g} and {bounds[1]:g}; leave it out, or choose a"
+                             " head.output without bounds")  # fmt: skip
         if (self.auxiliary is not None) != self.head.multitask():
             remedy = "set auxiliary to a label column" if self.head.multitask() else "leave auxiliary out"
             raise ValueError(f"head {self.head.kind!r}: {remedy}")
@@ -115,6 +124,8 @@ class Settings(Table):
         if not classification and (self.labels or self.threshold or self.vote):
             name = "labels" if self.labels else "threshold" if self.threshold else "vote"
             raise ValueError(f"{name} is about classes; it does not fit task {self.task!r}")
+        if self.targets_scale is not None and self.task not in NUMBERS:
+            raise ValueError(f"targets_scale is the unit of numbers; leave it out for task {self.task!r}")
         twice_used = {self.auxiliary, self.vote} & set(self.targets)
         if len(set(self.targets)) < len(self.targets) or twice_used:
             name = next(iter(twice_used), None) or next(t for t in self.targets if self.targets.count(t) > 1)

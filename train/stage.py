@@ -12,7 +12,7 @@ from .dataset import Dataset, load_dataset
 from .fold import train_fold
 from .folds import Fold, make_folds, split_sha256
 from .reading import search_points
-from .runs import is_stored, run_folder, setting_hash, write_run
+from .runs import is_stored, recorded, run_folder, setting_hash, write_run
 from .settings import Settings
 from .tables import FeatureSettings
 
@@ -99,7 +99,7 @@ class Plan:
             "folds": len(self.folds),
             "seed": seed,
             "setting": self.setting,
-            "config": s.model_dump(mode="json"),
+            "config": recorded(s),
             "manifests": self.dataset.manifests,
             "item_digest": self.dataset.item_digest,
             "split_sha256": self.split,

@@ -128,7 +128,7 @@ class LossSettings(Table):
     """`[loss]`."""
 
     # mse_ccc: their sum; sigmoid: element-wise on one-hot classes (MDRE); soft_cross_entropy: of a distribution
-    kind: Literal["cross_entropy", "sigmoid", "soft_cross_entropy", "mse", "ccc", "mse_ccc"]
+    kind: Literal["cross_entropy", "sigmoid", "soft_cross_entropy", "mse", "mae", "ccc", "mse_ccc"]
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

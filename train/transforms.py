@@ -71,9 +71,15 @@ class PreparedInput:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """{role: its input}, in the order of the head's roles."""
+    """Every input, and what they were fitted on.
+
+    Attributes:
+        inputs: {role: its input}, in the order of the head's roles.
+        rows: the training part.
+    """
 
     inputs: Mapping[str, PreparedInput]
+    rows: npt.NDArray[np.int64]
 
     def tensors(self) -> dict[str, npt.NDArray[np.floating]]:
         """What transforms.safetensors stores, as `<role>.<name>`."""
@@ -110,7 +116,7 @@ def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows) -> Prepared:
     if segments is not None:
         pieces = cut(shaped[segments.by], shaped[segments.role], segments)
         inputs[segments.role] = replace(inputs[segments.role], pieces=pieces)
-    return Prepared(inputs)
+    return Prepared(inputs, np.asarray(fit_rows, np.int64))
 
 
 def _prepare_input(dataset: Dataset, settings: Settings, role: str, features: Joined, fit_rows: Rows) -> PreparedInput:

@@ -34,7 +34,7 @@ def test_a_batch_is_what_a_loop_gathers(toy: "Toy") -> None:
 
 
 def test_frame_targets_follow_the_grid_and_the_mask(toy: "Toy") -> None:
-    settings = toy.frame_settings()
+    settings = toy.frame_settings("targets_scale=none")
     dataset, folds = toy.load(settings)
     batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
     batch = batches.gather(np.array([3, 9]))

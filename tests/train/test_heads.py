@@ -128,7 +128,8 @@ def test_an_absent_input_counts_as_zeros(toy: "Toy", case: "Case") -> None:
         batch = ready.batches.gather(np.array([row]))
         filled = tuple(_with_padding_of(frames, 5.0) for frames in batch.inputs)
         with torch.no_grad():
-            assert np.abs(as_outputs(module(*filled)).prediction.numpy()[0] - alone).max() < 1e-5
+            given = ready.batches.native(as_outputs(module(*filled)).prediction.numpy()[0])
+        assert np.abs(given - alone).max() < 1e-5
 
 
 @each_case
@@ -141,6 +142,27 @@ def test_every_head_overfits_sixteen_utterances(toy: "Toy", case: "Case") -> Non
     rates = [ready.settings.training.learning_rate] * 100
     history = train_head(module, ready.batches, ready.rows[:16], ready.settings, loss, 0, None, rates).history
     assert min(line["train_loss"] for line in history) < 0.05 * history[0]["train_loss"]
+
+
+ONE_OF_EACH = list({(case.changes[0], case.target == "valence"): case for case in CASES}.values())
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=lambda case: case.name)
+def test_the_bias_of_the_output_moves_all_values(toy: "Toy", case: "Case") -> None:
+    """Of heads that give numbers; after the first frame CATS sees its own."""
+    ready = Ready(toy, case)
+    if not {"regression", "frame_regression"} & set(ready.settings.head.tasks()):
+        return
+    torch.manual_seed(1)
+    shape = Shape(ready.batches.dims, 2, ready.settings.per_frame)
+    module = build_head(ready.settings.head, shape, learned(ready.prepared, ready.settings)).eval()
+    found = []
+    for values in ([0.0, 0.0], [500.0, -3.0]):
+        module.start_at(torch.tensor(values))
+        with torch.no_grad():
+            given = as_outputs(module(*ready.batches.gather(np.arange(4)).inputs)).prediction
+        found.append(given[:, 0] if ready.settings.per_frame else given)
+    assert torch.allclose(found[1] - found[0], torch.tensor([500.0, -3.0]), atol=1e-3)
 
 
 def test_order_matters_to_the_transformer(toy: "Toy") -> None:

@@ -77,6 +77,14 @@ def test_squared_error_counts_every_valid_frame_of_the_step_once() -> None:
     )
 
 
+def test_absolute_error_is_torch_s_over_what_counts() -> None:
+    outputs, mask = masked()
+    targets = masked(1)[0]
+    found = losses.make_loss(LossSettings(kind="mae"), None)(outputs, targets, mask.unsqueeze(-1).expand(B, T, D))
+    assert float(found) == pytest.approx(float(torch.nn.functional.l1_loss(outputs[mask], targets[mask])), rel=1e-6)
+    assert float(losses.mean_absolute_error(outputs, targets, torch.zeros_like(outputs, dtype=torch.bool))) == 0
+
+
 def test_concordance_loss_pools_the_valid_frames_of_the_step() -> None:
     outputs, mask = masked()
     targets = masked(1)[0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -117,6 +117,13 @@ class HeadSettings(BaseModel):
         """Files that the head's first weights come from; their content is part of a run's identity."""
         return ()
 
+    def bounds(self) -> tuple[float, float] | None:
+        """Between what the values lie that the head gives, such as 0 and 1 behind a sigmoid; None: anywhere.
+
+        Targets of a bounded head are never standardised.
+        """
+        return None
+
     def diagnostic(self) -> str | None:
         """Why what the head gives is no prediction, such as decoding from true labels; None: it is one."""
         return None
@@ -162,6 +169,16 @@ class Head(torch.nn.Module):
     def per_frame(self) -> bool:
         """Whether outputs are (B, T, outputs)."""
         return self.shape.per_frame
+
+    def output_layer(self) -> torch.nn.Linear:
+        """The linear layer that gives the values: `self.output`, or the last of it."""
+        output = cast(torch.nn.Module, self.output)
+        return [module for module in output.modules() if isinstance(module, torch.nn.Linear)][-1]
+
+    @torch.no_grad()
+    def start_at(self, values: torch.Tensor) -> None:
+        """Let the biases of the output start at (outputs,) values; only for heads that are not bounded."""
+        self.output_layer().bias.copy_(values)
 
     def forward(self, *inputs: Frames, teacher: torch.Tensor | None = None) -> torch.Tensor | Outputs:
         """See the class."""

@@ -42,6 +42,10 @@ class CATSSettings(HeadSettings):
         """One value a frame."""
         return ("frame_regression",)
 
+    def bounds(self) -> tuple[float, float] | None:
+        """Those of tanh."""
+        return (-1.0, 1.0) if self.output == "tanh" else None
+
     def diagnostic(self) -> str | None:
         """Whoever is told the last true value needs only to repeat it."""
         return "teacher-forced decoding, not a prediction" if self.decode == "teacher_forced" else None
@@ -76,6 +80,10 @@ class CATS(Head):
             self.decoder = CausalDecoder(s.width, s.heads, s.layers, s.feedforward, s.dropout)
             self.previous = torch.nn.Linear(shape.outputs, s.width)
             self.start = torch.nn.Parameter(torch.randn(s.width))
+
+    def output_layer(self) -> torch.nn.Linear:
+        """The last one of the MLP."""
+        return cast(torch.nn.Linear, self.mlp[-1])
 
     def forward(self, frames: Frames, teacher: torch.Tensor | None = None) -> Outputs:  # type: ignore[override]
         """(B, T, D) to (B, T, outputs); keeps "gate" (B, D), the weights of the whole utterance.

@@ -50,6 +50,10 @@ class CNN1D(Head):
             torch.nn.Linear(s.hidden, shape.outputs),
         )
 
+    def output_layer(self) -> torch.nn.Linear:
+        """The last of all."""
+        return cast(torch.nn.Linear, self.layers[-1])
+
     def forward(self, frames: Frames) -> Outputs:  # type: ignore[override]
         """(B, 1, D) of mean vectors to (B, outputs), with the vectors as "embedding" (B, D)."""
         return Outputs(self.layers(frames.values), kept={"embedding": frames.values[:, 0]})

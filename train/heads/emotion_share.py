@@ -45,6 +45,10 @@ class EmotionShareSettings(HeadSettings):
         """Shares are values."""
         return ("regression",)
 
+    def bounds(self) -> tuple[float, float] | None:
+        """Those of the function behind the last layer."""
+        return {"sigmoid": (0.0, 1.0), "relu": (0.0, math.inf), "linear": None}[self.output]
+
 
 class EmotionShare(Head):
     """Three convolutions, max pooling by 2, two LSTM layers, mean or attention, hidden layers, one linear output."""

@@ -65,6 +65,10 @@ class Frontend(Head):
             {r: WordVectors(one.vectors, one.unknown) for r, one in learned.items() if one.vectors is not None}
         )
 
+    def output_layer(self) -> torch.nn.Linear:
+        """That of the head."""
+        return self.head.output_layer()
+
     def forward(self, *inputs: Frames, teacher: torch.Tensor | None = None) -> torch.Tensor | Outputs:
         """See `Head`."""
         made = [self._learned(role, one) for role, one in zip(self.shape.dims, inputs, strict=True)]

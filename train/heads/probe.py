@@ -28,6 +28,10 @@ class Probe(Head):
         torch.nn.init.zeros_(self.linear.weight)
         torch.nn.init.zeros_(self.linear.bias)
 
+    def output_layer(self) -> torch.nn.Linear:
+        """The only one."""
+        return self.linear
+
     def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
         """(B, T, D) to (B, T, outputs); or (B, 1, D) of vectors that are pooled already to (B, outputs)."""
         if self.per_frame:
