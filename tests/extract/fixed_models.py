@@ -66,14 +66,14 @@ def speech(folder: Path, model_type: str, norm: str, normalize: bool | None, **c
     return folder
 
 
-def whisper(folder: Path, bands: int) -> Path:
+def whisper(folder: Path, bands: int, **changes: object) -> Path:
     """A Whisper of English and French with a tokenizer of 256 signs."""
     number = {token: 256 + i for i, token in enumerate(SPOKEN)}
     ids = {
         "decoder_start_token_id": number["<|startoftranscript|>"], "pad_token_id": 256, "bos_token_id": 256,
         "eos_token_id": 256,
     }  # fmt: skip
-    _write_model(folder, WHISPER | ids | {"num_mel_bins": bands}, "WhisperForConditionalGeneration")
+    _write_model(folder, WHISPER | ids | {"num_mel_bins": bands} | changes, "WhisperForConditionalGeneration")
     write_json(folder / "preprocessor_config.json", WHISPER_FRONT_END | {"feature_size": bands})
     generation = ids | {
         "is_multilingual": True, "no_timestamps_token_id": number["<|notimestamps|>"],
