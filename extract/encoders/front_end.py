@@ -15,7 +15,7 @@ from .inference import quiet
 
 HOP, N_FFT = 160, 400  # of Whisper, in samples
 _ALONE, _NESTED = "preprocessor_config.json", "processor_config.json"
-_REMEDY = "copy it from the model that the checkpoint was made from"
+_REMEDY = "copy the one of the model that the checkpoint was made from"
 
 
 def normalizes(checkpoint: Checkpoint) -> bool:
@@ -30,8 +30,8 @@ def normalizes(checkpoint: Checkpoint) -> bool:
         raise EmocacheError(
             f"{checkpoint.folder}: neither {_NESTED} nor {_ALONE} says whether waveforms are normalised, and the model"
             f" does not tell; {_REMEDY}, or write {_NESTED} with"
-            f' {{"feature_extractor": {{"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": true}}}},'
-            f" or false (streams stored before this was asked took {guessed}, and go on with that)"
+            f' {{"feature_extractor": {{"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": true}}}}'
+            f" or with false (streams stored before this was asked took {guessed}, and go on with that)"
         )
     if extractor.sampling_rate != SAMPLE_RATE:
         raise EmocacheError(
@@ -46,7 +46,9 @@ def normalizes(checkpoint: Checkpoint) -> bool:
 
 
 def check_whisper(checkpoint: Checkpoint, bands: int) -> None:
-    """See that a Whisper's log-mel spectrogram is the one every Whisper has; where no file tells, it is.
+    """See that a Whisper's log-mel spectrogram is the one every Whisper has.
+
+    Where no file tells it is: but for the number of bands, Whisper's own code has no settings for it (audio.py).
 
     Args:
         checkpoint: the checkpoint.
