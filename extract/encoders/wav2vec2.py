@@ -53,9 +53,9 @@ class Wav2Vec2:
         self.name = name
         self._checkpoint = checkpoint
         self._runtime = runtime
-        self._normalize = normalizes(checkpoint)
         self._model = runtime.load(AutoModel, checkpoint)
         _check_convolutions(checkpoint, self._model.config)
+        self._normalize = normalizes(checkpoint)
         self.dim = int(self._model.config.hidden_size)
         self.layers = int(self._model.config.num_hidden_layers)
         self._group_norm, self._batch_norm = _mask_norms(self._model)
