@@ -98,7 +98,7 @@ class Checkpoint:
         """
         self.weight_files()
         refuse_own_code(self.folder, self.config, "AutoModel")
-        if "transformers_weights" in self.config:
+        if self.config.get("transformers_weights") is not None:
             raise EmocacheError(
                 f"{self.folder}: config.json names its weights itself (transformers_weights); rename the file to"
                 f" {_WEIGHTS} and take the entry out"

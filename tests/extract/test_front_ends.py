@@ -17,6 +17,7 @@ from emocache.cache import EmocacheError
 from emocache.extract.encoders import Clip, load
 from emocache.extract.encoders.checkpoints import find
 from emocache.extract.encoders.registry import FAMILY_OF_MODEL_TYPE
+from emocache.extract.media import decode_audio
 
 from . import fixed_models
 from .fixed_models import FRONT_END, WHISPER_FRONT_END, write_json
@@ -129,6 +130,21 @@ def test_equal_to_transformers_or_refused(
     else:
         assert counts == {"equal": 2 * 8, "refused": 2 * 3}
         assert relative(seen[0], seen[-1]) > 1e-3  # normalised and not are not the same
+
+
+@pytest.mark.parametrize("name", ["group-norm-preprocessor-config", "group-norm-processor-config"])
+def test_speech_through_folders_as_transformers_saves_them(name: str, shared: Callable[[str], Path]) -> None:
+    """The second was run without normalisation: 0.4 relative error."""
+    from transformers import AutoModel
+
+    folder = shared(f"cases/checkpoints/{name}")
+    encoder, model = load(name, checkpoints=folder.parent, device="cpu"), AutoModel.from_pretrained(folder).eval()
+    for path in sorted(shared("data/ravdess").glob("Actor_01/*.flac"))[:3]:
+        audio = decode_audio(path)
+        expected = reference(folder, model, audio)
+        (ours,) = encoder.encode([Clip(path.stem, audio)], [None])
+        assert isinstance(ours, dict) and expected is not None
+        assert relative(ours[None].frames, expected) < 1e-5
 
 
 SEAMLESS = {"feature_extractor_type": "SeamlessM4TFeatureExtractor", "feature_size": 80, "num_mel_bins": 80}
