@@ -6,7 +6,14 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from transformers import HubertConfig, HubertModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
 
 from emocache.extract.encoders.inference import quiet
 
@@ -28,6 +35,7 @@ def write_hubert(folder: Path, small: bool) -> None:
                           do_stable_layer_norm=True)  # fmt: skip
     with quiet():
         HubertModel(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)  # type: ignore[no-untyped-call]
 
 
 def write_hubert_base(folder: Path) -> None:
@@ -35,6 +43,7 @@ def write_hubert_base(folder: Path) -> None:
     torch.manual_seed(0)
     with quiet():
         HubertModel(HubertConfig()).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)  # type: ignore[no-untyped-call]
 
 
 def write_whisper(folder: Path, small: bool) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,10 +20,12 @@ _TOKENIZER_FILES = (
 _WEIGHTS = "model.safetensors"
 _GENERATION = "generation_config.json"
 _PICKLED = frozenset((".pt", ".pth", ".bin"))
+_ADAPTER = "adapter_config.json"
 _INDEX = "model.safetensors.index.json"
 _DOWNLOADED = [
     "config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     _GENERATION,
     *_TOKENIZER_FILES,
     _WEIGHTS,
@@ -88,6 +90,25 @@ class Checkpoint:
                 raise EmocacheError(f"{file} is missing, though {_INDEX} names it; copy the checkpoint again")
         return files
 
+    def check(self) -> None:
+        """See that the model is what config.json and the weight files say, and nothing that the recipe would not know.
+
+        Raises:
+            EmocacheError: transformers would read other files, or the checkpoint counts on code of its own.
+        """
+        self.weight_files()
+        refuse_own_code(self.folder, self.config, "AutoModel")
+        if self.config.get("transformers_weights") is not None:
+            raise EmocacheError(
+                f"{self.folder}: config.json names its weights itself (transformers_weights); rename the file to"
+                f" {_WEIGHTS} and take the entry out"
+            )
+        if (self.folder / _ADAPTER).exists():
+            raise EmocacheError(
+                f"{self.folder}: {_ADAPTER} tells of an adapter (PEFT), which would be run or not depending on what is"
+                " installed; merge it into the model, or take it out of the folder"
+            )
+
     def weights_sha256(self) -> str:
         """sha256 over the bytes of the weight files."""
         return files_sha256(self.weight_files())
@@ -104,7 +125,11 @@ class Checkpoint:
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
     def identity(self) -> dict[str, str]:
-        """The part of a recipe that identifies the checkpoint."""
+        """The part of a recipe that identifies the checkpoint.
+
+        What a feature extractor in processor_config.json says stands in the recipe's pre-processing, not here: else
+        streams from the time when that file was not read would not be found again where it says what was done anyway.
+        """
         others = _TOKENIZER_FILES if self.family == "text" else ("preprocessor_config.json",)
         return {"weights_sha256": self.weights_sha256(), "config_sha256": self.config_sha256(others)}
 
@@ -250,6 +275,32 @@ def _download(name: str, entry: EncoderEntry, offline: bool) -> Path:
             f"encoder {name!r}: {entry.hub} at {str(entry.revision)[:12]} {where}; {remedy}, or give {local}"
         ) from error
     return Path(folder)
+
+
+def refuse_own_code(folder: Path, settings: Mapping[str, Any], part: str) -> None:
+    """Refuse a checkpoint that names Python code of its own for a part.
+
+    transformers would run its own class of that name instead, which may give other numbers.
+
+    Args:
+        folder: the checkpoint's.
+        settings: of the part.
+        part: as `auto_map` calls it, such as "AutoModel".
+
+    Raises:
+        EmocacheError: it does.
+    """
+    named = settings.get("auto_map")
+    if named and (not isinstance(named, dict) or part in named):
+        raise EmocacheError(
+            f"{folder}: auto_map names code of the checkpoint's own for {part}, which is never run; if the class of"
+            " transformers gives the same numbers, take auto_map out of the settings"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _hash_settings(settings: dict[str, Any]) -> str:

@@ -207,5 +207,6 @@ def _vocabulary(checkpoint: Checkpoint, size: int) -> tuple[dict[str, int], int 
     if bad is not None:
         raise EmocacheError(f"{file}: {bad!r} is {found[bad]!r}; expected one label below {size} for each letter")
     settings = read_json(checkpoint.folder / "tokenizer_config.json") or {}
-    delimiter = settings.get("word_delimiter_token", "|")
+    told = settings.get("word_delimiter_token", "|")
+    delimiter = str(told.get("content") if isinstance(told, dict) else told)  # with its flags, as it was saved of old
     return {k: v for k, v in found.items() if len(k) == 1 and k != delimiter}, found.get(delimiter)

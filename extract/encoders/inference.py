@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...cache import EmocacheError
 from .base import Layers
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, first_line
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Weights that inference never touches, which some checkpoints therefore lack.
@@ -83,9 +83,9 @@ class Runtime:
         Attention is transformers' own choice: `sdpa` where the model supports it, else eager (WavLM).
 
         Raises:
-            EmocacheError: the weights cannot be read, do not fit, or some are missing.
+            EmocacheError: the weights cannot be read, do not fit, or some are missing or left over.
         """
-        checkpoint.weight_files()
+        checkpoint.check()
         try:
             with quiet():
                 model, report = model_class.from_pretrained(
@@ -94,15 +94,27 @@ class Runtime:
                 )  # fmt: skip
                 model = model.eval().requires_grad_(False).to(self.device)
         except Exception as error:  # safetensors, json, shape, version and memory errors share no base class
-            line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise EmocacheError(f"{checkpoint.folder}: the checkpoint cannot be loaded: {line}") from error
+            raise EmocacheError(f"{checkpoint.folder}: the checkpoint cannot be loaded: {first_line(error)}") from error
         missing = sorted(key for key in report["missing_keys"] if not _UNUSED.search(key))
         if missing:
             raise EmocacheError(
                 f"{checkpoint.folder}: {len(missing)} weights of a {checkpoint.model_type} model are missing, such as"
                 f" {missing[0]}; is this a complete checkpoint of that kind?"
             )
+        left = sorted(key for key in report["unexpected_keys"] if _belongs(key, model))
+        if left:
+            raise EmocacheError(
+                f"{checkpoint.folder}: {len(left)} weights have no place in a {checkpoint.model_type} model of"
+                f" transformers, such as {left[0]}; without them it would give other numbers"
+            )
         return model
+
+
+def _belongs(key: str, model: nn.Module) -> bool:
+    """Whether a weight's name is one of the model itself, not of a head on it or of the other half of a Whisper."""
+    parts = {name for name, _ in model.named_children()}
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    return key.split(".")[0] in parts or key.removeprefix(prefix).split(".")[0] in parts
 
 
 def device_memory(device: str) -> Callable[[], tuple[int, int]]:

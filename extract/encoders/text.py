@@ -16,6 +16,7 @@ from ...cache.segments import is_special
 from .base import Clip, LayerItems, Layers, check_layer, seconds
 from .checkpoints import Checkpoint
 from .inference import Runtime, captured
+from .tokenizer import load_tokenizer
 
 _TOKENS_PER_SECOND = 4.0
 
@@ -164,10 +165,7 @@ def _text_fault(text: str | None) -> InputFailure | None:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # missing files, bad JSON and unknown classes share no base class
-        raise EmocacheError(f"{checkpoint.folder}: the tokenizer cannot be loaded; is tokenizer.json there?") from error
+    tokenizer = load_tokenizer(checkpoint, AutoTokenizer)
     if not tokenizer.is_fast:
         raise EmocacheError(f"{checkpoint.folder}: no tokenizer.json; save the checkpoint's fast tokenizer there")
     return tokenizer

@@ -14,7 +14,8 @@ from transformers import AutoModel
 from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
 from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
-from .checkpoints import Checkpoint, read_json
+from .checkpoints import Checkpoint
+from .front_end import normalizes
 from .inference import Runtime, captured
 from .masked_norm import MaskedBatchNorm, MaskedGroupNorm
 from .windows import Window, encode_windows
@@ -53,7 +54,8 @@ class Wav2Vec2:
         self._checkpoint = checkpoint
         self._runtime = runtime
         self._model = runtime.load(AutoModel, checkpoint)
-        self._normalize = _front_end(checkpoint, self._model.config)
+        _check_convolutions(checkpoint, self._model.config)
+        self._normalize = normalizes(checkpoint)
         self.dim = int(self._model.config.hidden_size)
         self.layers = int(self._model.config.num_hidden_layers)
         self._group_norm, self._batch_norm = _mask_norms(self._model)
@@ -170,12 +172,7 @@ def _mask_norms(model: Any) -> tuple[MaskedGroupNorm | None, MaskedBatchNorm | N
     return group, batch
 
 
-def _front_end(checkpoint: Checkpoint, config: Any) -> bool:
-    """Check the front end; say whether waveforms are brought to zero mean and unit variance.
-
-    Without a preprocessor_config.json: as the models were trained, which is exactly where the convolutions carry
-    layer norms.
-    """
+def _check_convolutions(checkpoint: Checkpoint, config: Any) -> None:
     if getattr(config, "add_adapter", False):
         raise EmocacheError(f"{checkpoint.folder}: checkpoints with an adapter (another frame rate) are not supported")
     if (tuple(config.conv_kernel), tuple(config.conv_stride)) != (_KERNELS, _STRIDES):
@@ -183,10 +180,3 @@ def _front_end(checkpoint: Checkpoint, config: Any) -> bool:
             f"{checkpoint.folder}: convolutions {config.conv_kernel} with strides {config.conv_stride};"
             f" only {_KERNELS} with {_STRIDES} (50 frames a second) are supported"
         )
-    front_end = read_json(checkpoint.folder / "preprocessor_config.json")
-    if front_end is None:
-        return bool(config.feat_extract_norm == "layer")
-    rate = front_end.get("sampling_rate", SAMPLE_RATE)
-    if rate != SAMPLE_RATE:
-        raise EmocacheError(f"{checkpoint.folder}: expects audio at {rate} Hz; only {SAMPLE_RATE} is supported")
-    return bool(front_end.get("do_normalize", True))

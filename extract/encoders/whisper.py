@@ -9,21 +9,21 @@ from torch import Tensor
 from transformers import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from ...cache import EmocacheError, InputFailure, Utterance
+from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
 from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples
-from .checkpoints import Checkpoint, read_json
+from .checkpoints import Checkpoint
+from .front_end import HOP, N_FFT, check_whisper
 from .inference import Runtime, captured
 from .windows import Window, encode_windows
 
-_HOP, _N_FFT = 160, 400
 _WINDOW = 30 * SAMPLE_RATE
 _CONTEXT = 5 * SAMPLE_RATE  # of windows that overlap, on either side
 
 
 def frames(n: int) -> int:
     """Frames of n samples: one per two mel frames, of which there is one per started hop of 10 ms."""
-    mel_frames = -(-n // _HOP)
+    mel_frames = -(-n // HOP)
     return -(-mel_frames // 2)
 
 
@@ -48,8 +48,9 @@ class Whisper:
         self.dim = int(self._model.config.d_model)
         self.layers = int(self._model.config.encoder_layers)
         self._bands = int(self._model.config.num_mel_bins)
-        self._filters = torch.from_numpy(_mel_filters(checkpoint, self._bands)).to(runtime.device, torch.float32)
-        self._hann = torch.hann_window(_N_FFT, device=runtime.device)
+        check_whisper(checkpoint, self._bands)
+        self._filters = torch.from_numpy(_mel_filters(self._bands)).to(runtime.device, torch.float32)
+        self._hann = torch.hann_window(N_FFT, device=runtime.device)
 
     def recipe(self, layer: int | None) -> Recipe:
         """See `Encoder.recipe`."""
@@ -66,7 +67,7 @@ class Whisper:
             **self._checkpoint.identity(),
             "precision": self._runtime.precision,
             "preprocessing": {
-                "sample_rate": SAMPLE_RATE, "features": "log-mel", "bands": self._bands, "n_fft": _N_FFT, "hop": _HOP,
+                "sample_rate": SAMPLE_RATE, "features": "log-mel", "bands": self._bands, "n_fft": N_FFT, "hop": HOP,
             },
             "windowing": {
                 "seconds": 30, "overlap_seconds": self._overlap, "padding": "silence", "frames": self._kept,
@@ -113,7 +114,7 @@ class Whisper:
             row[: len(audio)] = audio
         with self._runtime.exact():
             waves = self._runtime.send(torch.from_numpy(padded))
-            spectrum = torch.stft(waves, _N_FFT, _HOP, window=self._hann, return_complex=True)
+            spectrum = torch.stft(waves, N_FFT, HOP, window=self._hann, return_complex=True)
             mel = self._filters.T @ (spectrum[..., :-1].abs() ** 2).contiguous()
             log = torch.clamp(mel, min=1e-10).log10()
             log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0)
@@ -161,20 +162,7 @@ def _overlapping(n: int) -> list[int]:
     return [0, *range(_WINDOW - 2 * _CONTEXT, n - 2 * _CONTEXT, _WINDOW - 2 * _CONTEXT)]
 
 
-def _mel_filters(checkpoint: Checkpoint, bands: int) -> npt.NDArray[np.float64]:
-    """(201, bands), after checking that the checkpoint's front end is the one every Whisper has."""
-    usual = {
-        "feature_size": bands,
-        "sampling_rate": SAMPLE_RATE,
-        "hop_length": _HOP,
-        "n_fft": _N_FFT,
-        "chunk_length": 30,
-    }
-    found = read_json(checkpoint.folder / "preprocessor_config.json") or {}
-    for key, value in usual.items():
-        if found.get(key, value) != value:
-            raise EmocacheError(
-                f"{checkpoint.folder}: preprocessor_config.json says {key} {found[key]}; this model needs {value}"
-            )
+def _mel_filters(bands: int) -> npt.NDArray[np.float64]:
+    """(201, bands)."""
     front_end = WhisperFeatureExtractor(feature_size=bands)  # type: ignore[no-untyped-call]
     return np.asarray(front_end.mel_filters)

@@ -18,7 +18,9 @@ from transformers.modeling_outputs import BaseModelOutput
 from ...cache import EmocacheError
 from .base import SAMPLE_RATE, Audio
 from .checkpoints import Checkpoint, read_json
+from .front_end import check_whisper
 from .inference import Runtime, quiet
+from .tokenizer import load_tokenizer
 
 _REMEDY = "copy generation_config.json from the Whisper model that the checkpoint was made from"
 
@@ -66,6 +68,7 @@ class WhisperDecoder:
         self._model = runtime.load(WhisperForConditionalGeneration, checkpoint)
         config = self._model.config
         self.bands = int(config.num_mel_bins)
+        check_whisper(checkpoint, self.bands)
         self._front_end = WhisperFeatureExtractor(feature_size=self.bands)  # type: ignore[no-untyped-call]
         settings = _settings(checkpoint)
         self._start, self._end = int(settings["decoder_start_token_id"]), int(settings["eos_token_id"])
@@ -213,10 +216,7 @@ def _alignment_heads(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> lis
 
 def _tokenizer(checkpoint: Checkpoint, needed: int) -> Any:
     """The tokenizer; it has to know at least the `needed` first tokens, those of text."""
-    try:
-        tokenizer = WhisperTokenizer.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # missing files, bad JSON and unknown classes share no base class
-        raise EmocacheError(f"{checkpoint.folder}: the tokenizer cannot be loaded; is tokenizer.json there?") from error
+    tokenizer = load_tokenizer(checkpoint, WhisperTokenizer)
     if len(tokenizer) < needed:  # without its files it is an empty one
         raise EmocacheError(
             f"{checkpoint.folder}: the tokenizer knows {len(tokenizer)} tokens, the model {needed};"

@@ -226,6 +226,14 @@ def test_recipe_and_planning(encoder: CtcAlign, folder: Path, tmp_path: Path) ->
         encoder.recipe(0)
 
 
+def test_the_word_delimiter_is_found_however_it_was_saved(folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "tiny-ctc")
+    (other / "vocab.json").write_text(json.dumps({k if k != "|" else "_": v for k, v in VOCABULARY.items()}))
+    for saved in ("_", {"__type": "AddedToken", "content": "_", "lstrip": False}):
+        (other / "tokenizer_config.json").write_text(json.dumps({"word_delimiter_token": saved}))
+        assert ctc_align._vocabulary(read(other), len(LETTERS))[1] == DELIMITER
+
+
 def test_a_model_without_a_recognition_head(make_speech_model: Callable[..., Path]) -> None:
     with pytest.raises(EmocacheError, match="no lm_head in the weights; alignment needs a checkpoint fine-tuned"):
         load(make_speech_model("wav2vec2", "group"))

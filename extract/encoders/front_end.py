@@ -1,0 +1,100 @@
+"""What a checkpoint says of the sound it wants: the feature extractor that transformers finds in its folder.
+
+processor_config.json, as processors of transformers 5 write it, comes before preprocessor_config.json. Nothing is
+guessed from the model, and nothing is run that does not come with transformers.
+"""
+
+from typing import Any
+
+from transformers import AutoFeatureExtractor
+
+from ...cache import EmocacheError
+from .base import SAMPLE_RATE
+from .checkpoints import Checkpoint, first_line, read_json, refuse_own_code
+from .inference import quiet
+
+HOP, N_FFT = 160, 400  # of Whisper, in samples
+_ALONE, _NESTED = "preprocessor_config.json", "processor_config.json"
+_REMEDY = "copy the one of the model that the checkpoint was made from"
+
+
+def normalizes(checkpoint: Checkpoint) -> bool:
+    """Whether a wav2vec 2.0, HuBERT or WavLM takes waveforms of zero mean and unit variance.
+
+    Raises:
+        EmocacheError: the checkpoint does not say, or wants what is not done here.
+    """
+    extractor = _feature_extractor(checkpoint, "Wav2Vec2FeatureExtractor")
+    if extractor is None:
+        guessed = str(checkpoint.config.get("feat_extract_norm", "group") == "layer").lower()
+        raise EmocacheError(
+            f"{checkpoint.folder}: neither {_NESTED} nor {_ALONE} says whether waveforms are normalised, and the model"
+            f" does not tell; {_REMEDY}, or write {_NESTED} with"
+            f' {{"feature_extractor": {{"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": true}}}}'
+            f" or with false (streams stored before this was asked took {guessed}, and go on with that)"
+        )
+    if extractor.sampling_rate != SAMPLE_RATE:
+        raise EmocacheError(
+            f"{checkpoint.folder}: expects audio at {extractor.sampling_rate} Hz; only {SAMPLE_RATE} is supported"
+        )
+    if not isinstance(extractor.do_normalize, bool):
+        raise EmocacheError(
+            f"{checkpoint.folder}: do_normalize of the feature extractor is {extractor.do_normalize!r}; expected true"
+            " or false"
+        )
+    return extractor.do_normalize
+
+
+def check_whisper(checkpoint: Checkpoint, bands: int) -> None:
+    """See that a Whisper's log-mel spectrogram is the one every Whisper has.
+
+    Where no file tells it is: but for the number of bands, Whisper's own code has no settings for it (audio.py).
+
+    Args:
+        checkpoint: the checkpoint.
+        bands: of the model.
+
+    Raises:
+        EmocacheError: it is another one.
+    """
+    extractor = _feature_extractor(checkpoint, "WhisperFeatureExtractor")
+    usual = {
+        "feature_size": bands, "sampling_rate": SAMPLE_RATE, "hop_length": HOP, "n_fft": N_FFT, "chunk_length": 30,
+        "dither": 0, "padding_value": 0, "padding_side": "right",
+    }  # fmt: skip
+    for key, value in usual.items() if extractor is not None else ():
+        found = getattr(extractor, key)
+        if found != value:
+            raise EmocacheError(
+                f"{checkpoint.folder}: the feature extractor says {key} {found!r}; this model needs {value!r}"
+            )
+    positions = checkpoint.config.get("max_source_positions", 1500)
+    if positions != 1500:
+        raise EmocacheError(
+            f"{checkpoint.folder}: windows of {positions} frames; only Whisper's 1500 (30 s) are supported"
+        )
+
+
+def _feature_extractor(checkpoint: Checkpoint, kind: str) -> Any:
+    """The feature extractor, which must be of this kind; None where no file tells of one."""
+    folder = checkpoint.folder
+    nested, alone = read_json(folder / _NESTED) or {}, read_json(folder / _ALONE)
+    if alone is None and nested.get("feature_extractor", nested.get("audio_processor")) is None:
+        return None
+    try:
+        with quiet():
+            found: Any = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # of missing keys, wrong types and unknown classes; they share no base class
+        raise EmocacheError(
+            f"{folder}: transformers cannot make the feature extractor that {_NESTED} or {_ALONE} tells of:"
+            f" {first_line(error)}; {_REMEDY}"
+        ) from error
+    refuse_own_code(folder, vars(found), "AutoFeatureExtractor")
+    if type(found).__name__ != kind:
+        raise EmocacheError(
+            f"{folder}: its feature extractor is a {type(found).__name__}; a {checkpoint.model_type} model is run with"
+            f" a {kind} only"
+        )
+    return found
