@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 
-from ..cache import EmocacheError
+from ..cache import EmocacheError, parquet
 from ..cache.opening import open_objects
 from ..cache.recipe import canonical_json
 from .dataset import Dataset
@@ -100,7 +100,7 @@ def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.
         data = path.read_bytes()
         if sha256(data).hexdigest() != document.get("predictions_sha256"):
             raise ValueError("it is not the file that was written with run.json")
-        return document, pq.read_table(pa.BufferReader(data))
+        return document, parquet.read(data)
     except (OSError, TypeError, ValueError, pa.ArrowException) as error:
         raise _damaged(folder, path, error) from error
 
