@@ -199,10 +199,12 @@ def _auxiliary_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray) 
 
 def _frame_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray) -> Samples:
     lengths = []
+    labelled = reference.is_valid()  # an utterance may lack one of several targets
+    prediction = pc.if_else(labelled, prediction, None)
     for column in (reference, prediction):
-        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) or column.null_count:
+        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
             raise ValueError(f"the frames of every utterance must be a list, found {column.type}")
-        lengths.append(pc.list_value_length(column).to_numpy().astype(np.int64))
+        lengths.append(pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64))
     if len(wrong := np.flatnonzero(lengths[0] != lengths[1])):
         i = wrong[0]
         raise ValueError(f"row {i} of the test part has {lengths[0][i]} references but {lengths[1][i]} predictions")
