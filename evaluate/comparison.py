@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from ..cache import EmocacheError
 from .metrics import DEAD_OUTPUT, Score
 from .predictions import Predictions, read_predictions
-from .resampling import draw, resample, statistics_of
+from .resampling import draw
 from .results import Cell, Result
-from .scoring import Evaluation, pool_folds, scores_of
+from .scoring import Evaluation, pool_folds, resample, scores_of
 from .statistics import FEWEST_GROUPS, NO_INTERVAL, Interval, holm, interval, signed_rank, with_dead_as_zero
 
 
@@ -129,7 +129,7 @@ def _differences(
 ) -> dict[str, Difference]:
     scores = [[scores_of(part) for part in parts] for parts in kept]
     weights = draw(len(names))
-    resampled = [resample([statistics_of(p, names) for p in parts], weights) for parts in kept]
+    resampled = [resample(parts, names, weights) for parts in kept]
     folds = _fold_scores(grids)
     differences = {}
     for name in (metric for metric in scores[0][0] if metric in scores[1][0]):  # one may lack a second target
