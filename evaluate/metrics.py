@@ -259,3 +259,8 @@ def metrics_of(kind: Kind) -> dict[str, Metric]:
 def metric_name(metric: str, target: str) -> str:
     """`metric`, or `metric.target` where the target has a name."""
     return f"{metric}.{target}" if target else metric
+
+
+def base_name(name: str) -> str:
+    """The metric of a `metric.target`."""
+    return name.partition(".")[0]

@@ -39,9 +39,17 @@ def evaluate_runs(paths: Sequence[Path]) -> list[Evaluation]:
     return [evaluate_result(result) for result in group(discover(paths))]
 
 
-def compare_runs(evaluations: Sequence[Evaluation], names: tuple[str, str] | None) -> list[Comparison]:
-    """The comparisons of two experiments, see `compare`; none without names."""
-    return compare(evaluations, *names) if names else []
+def compare_runs(
+    evaluations: Sequence[Evaluation], names: tuple[str, str] | None, metrics: Sequence[str] = ()
+) -> list[Comparison]:
+    """The comparisons of two experiments, see `compare`; none without names.
+
+    Raises:
+        EmocacheError: see `compare`; or metrics, but no names.
+    """
+    if metrics and not names:
+        raise EmocacheError("--metric says what to compare; name two experiments with --compare A B")
+    return compare(evaluations, *names, metrics) if names else []
 
 
 def tables_as_text(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:

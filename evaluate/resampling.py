@@ -20,8 +20,8 @@ Weights = NDArray[np.uint16]
 
 _BLOCK = 2_000_000  # numbers held at a time
 _RANK_BUDGET = 10_000_000  # samples x resamples for Spearman, whose ranks are recounted in every resample
-_ANEW_BUDGET = 1_000_000  # the same for what is computed from the samples themselves
 FEWEST_RESAMPLES = 200
+ANEW_RESAMPLES = 400  # for what is computed from the samples themselves, a thousand times slower than from sums
 
 
 def draw(groups: int, resamples: int = 2000, seed: int = 0) -> Weights:
@@ -97,9 +97,8 @@ class Drawn:
         return np.concatenate([_rank_correlation(block, *rankings) for block in blocks])
 
     def anew(self, value: Callable[[Samples], float]) -> Floats:
-        """(R,) or fewer, of many samples: a function of the samples, which are written out for every resample."""
-        count = max(FEWEST_RESAMPLES, _ANEW_BUDGET // max(len(self.samples.row), 1))
-        return np.array([value(self._written_out(own)) for own in self.weights[:count]], np.float64)
+        """(R,), at most `ANEW_RESAMPLES`: a function of the samples, which are written out for every resample."""
+        return np.array([value(self._written_out(own)) for own in self.weights[:ANEW_RESAMPLES]], np.float64)
 
     def _written_out(self, weights: NDArray[np.uint16]) -> Samples:
         """The samples of the drawn groups, with utterances of their own for every time that a group was drawn."""

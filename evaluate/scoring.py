@@ -1,7 +1,7 @@
 """From a result's stored predictions to everything that is told of it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,11 +131,22 @@ def scores_of(predictions: Predictions) -> dict[str, Score]:
     return scores
 
 
-def resample(seeds: Sequence[Predictions], names: NDArray[np.str_], weights: Weights) -> dict[str, Floats]:
-    """Every metric in each bootstrap resample, (R,) or fewer, averaged over the seeds inside the resample.
+def names_of(predictions: Predictions) -> list[str]:
+    """Every metric that a set of predictions has, by `metric` or `metric.target`."""
+    return [metric_name(name, target) for target, own in predictions.scored() for name in metrics_of(own.kind)]
+
+
+def resample(
+    seeds: Sequence[Predictions],
+    names: NDArray[np.str_],
+    weights: Weights,
+    chosen: Collection[str] | None = None,
+) -> dict[str, Floats]:
+    """Each metric in each bootstrap resample, (R,) or fewer, averaged over the seeds inside the resample.
 
     Args:
         seeds: the predictions of each. names: all groups' names, sorted, (G,). weights: see `resampling.draw`, (R, G).
+        chosen: of these metrics, by `metric` or `metric.target`; None: of all.
     """
     by_name: defaultdict[str, list[Floats]] = defaultdict(list)
     with np.errstate(invalid="ignore"):  # predictions that are not finite stay NaN, which their score explains
@@ -144,7 +155,8 @@ def resample(seeds: Sequence[Predictions], names: NDArray[np.str_], weights: Wei
             for target, samples in predictions.scored():
                 drawn = Drawn(samples, group_of_row, weights)
                 for name, metric in metrics_of(samples.kind).items():
-                    by_name[metric_name(name, target)].append(metric.resampled(drawn))
+                    if chosen is None or metric_name(name, target) in chosen:
+                        by_name[metric_name(name, target)].append(metric.resampled(drawn))
     return {name: np.mean([v[: min(map(len, parts))] for v in parts], axis=0) for name, parts in by_name.items()}
 
 

@@ -64,9 +64,9 @@ def test_the_keys_of_the_document(tmp_path: Path, grid: Any) -> None:
     assert list(result["sanity"]["majority"]["accuracy"]) == METRIC_KEYS
     assert result["confusion"]["classes"] == ["angry", "happy", "sad"]
     comparison = found["comparisons"][0]
-    assert list(comparison) == ["a", "b", "utterances", "n_groups", "group_unit", "approximate", "metrics"]
+    assert list(comparison) == ["a", "b", "utterances", "n_groups", "group_unit", "approximate", "metrics", "left_out"]
     assert list(comparison["metrics"]["accuracy"]) == [
-        "difference", "ci95", "wilcoxon", "wilcoxon_holm", "reasons", "notes",
+        "difference", "ci95", "wilcoxon", "wilcoxon_holm", "reasons", "notes", "folds",
     ]  # fmt: skip
     assert list(document(evaluations)) == ["results"]
 

@@ -100,7 +100,7 @@ def test_dead_outputs_count_as_0_in_resamples() -> None:
 
 @pytest.mark.parametrize("task", ["classification", "regression", "frame_regression", "distribution", "auxiliary"])
 def test_a_metric_without_sums_is_scored_anew_in_every_resample(task: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is added up is only faster; of many samples fewer resamples are taken."""
+    """What is added up is only faster; fewer resamples are taken."""
     p = predictions(task, 0)
     dead = p.map(lambda _, s: replace(s, prediction=s.prediction[:1].repeat(len(s.row), axis=0)))
     names, weights = np.unique(p.groups), draw(GROUPS, 25)
@@ -110,8 +110,7 @@ def test_a_metric_without_sums_is_scored_anew_in_every_resample(task: Kind, monk
             for name, metric in METRICS.items():
                 patch.setitem(METRICS, name, replace(metric, sums=None))
             anew = resample([own], names, weights)
-            patch.setattr(resampling, "_ANEW_BUDGET", 10)
-            patch.setattr(resampling, "FEWEST_RESAMPLES", 7)
+            patch.setattr(resampling, "ANEW_RESAMPLES", 7)
             few = resample([own], names, weights)
         for name in fast:
             assert anew[name] == pytest.approx(fast[name], rel=1e-6, abs=1e-9, nan_ok=True), name
