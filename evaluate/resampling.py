@@ -110,7 +110,7 @@ class Drawn:
         return replace(self.samples.take(inside), row=np.repeat(np.arange(len(clips)), lengths))
 
     def _by_group(self, values: Values, group: NDArray[np.int64]) -> Floats:
-        return np.bincount(group, values, self.weights.shape[1])
+        return np.asarray(np.bincount(group, values, self.weights.shape[1]), np.float64)
 
     def _summed(self, sums: Floats) -> Floats:
         """(R, K): the groups' sums (G, K) added up as each resample drew them."""
@@ -134,7 +134,7 @@ class Confusion:
 
     @property
     def _correct(self) -> Floats:
-        return np.diagonal(self.counts, axis1=-2, axis2=-1)
+        return np.asarray(np.diagonal(self.counts, axis1=-2, axis2=-1))
 
     @property
     def _f1(self) -> Floats:

@@ -101,7 +101,7 @@ def signed_rank(a: Sequence[float], b: Sequence[float]) -> Score:
 
 def fold_differences(a: Sequence[float], b: Sequence[float]) -> NDArray[np.float64]:
     """Each fold's score of `a` less that of `b`; those that differ in nothing but rounding are equal."""
-    return np.round(np.subtract(a, b), 12)
+    return np.round(np.asarray(a, np.float64) - np.asarray(b, np.float64), 12)
 
 
 def smallest_p(folds: int) -> float:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ..cache import EmocacheError
 from .selection import Score, score
-from .tables import Names, Table
+from .tables import Names, Reports, Table
 
 Values = npt.NDArray[np.float64]
 
@@ -46,6 +46,7 @@ class FusionSettings(Table):
     """An experiment that fuses others; read it with `reading.load_experiment`."""
 
     description: str = ""
+    report: Reports = ()  # see `settings.Settings`
     fusion: FusionTable
 
 

@@ -156,6 +156,7 @@ class FusionPlan:
             "fold": fold,
             "seed": seed,
             "setting": self.setting,
+            "report": list(self.settings.report),
             "config": {
                 **self.settings.model_dump(mode="json"),
                 "seeds": list(self.seeds),

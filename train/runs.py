@@ -23,7 +23,7 @@ from .results import FoldResult
 from .settings import Settings
 
 FORMAT = 1
-_NOT_HASHED = {"seeds", "description"}  # settings that change no number of a run
+_NOT_HASHED = {"seeds", "description", "report"}  # settings that change no number of a run
 # Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
 # that value is not hashed, so that those runs still count.
 _FORMER: dict[str, Any] = {}

@@ -290,7 +290,8 @@ def test_both_architectures_of_a_feature_get_their_tables(tmp_path: Path, write_
     ]
     for arch in ("arch1", "arch2"):
         fields = {"task": "regression", "targets": ["anger"], "classes": None, "prior": {"anger": 0.5}, "folds": 1}
-        write_run(rows, experiment=f"paper2/mfcc-{arch}", **fields)
+        head = {"kind": "emotion_share", "attention": arch == "arch2"}
+        write_run(rows, experiment=f"paper2/mfcc-{arch}", config={"head": head}, **fields)
     evaluations = evaluate_runs([tmp_path / "runs"])
     written = write_report(tmp_path / "out", evaluations, [])
     assert [path.name for path in written if not path.name.startswith("scatter-")] == [

@@ -118,8 +118,9 @@ def test_a_metric_without_sums_is_scored_anew_in_every_resample(task: Kind, monk
 
 
 def test_no_samples_are_undefined_in_every_resample() -> None:
-    for task in ("classification", "regression", "frame_regression", "distribution", "auxiliary"):
-        p = predictions(task, 0)  # type: ignore[arg-type]
+    tasks: tuple[Kind, ...] = ("classification", "regression", "frame_regression", "distribution", "auxiliary")
+    for task in tasks:
+        p = predictions(task, 0)
         empty = p.map(lambda _, s: s.take(np.zeros(len(s.row), bool)))
         for name, values in resample([empty], np.unique(p.groups), draw(GROUPS, 3)).items():
             assert np.isnan(values).all() and len(values) == 3, name

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import Cache, EmocacheError
+from emocache.evaluate.emotion_share import pairs
+from emocache.evaluate.report import evaluate_runs
 from emocache.evaluate.results import group
 from emocache.evaluate.runs import discover
 from emocache.evaluate.scoring import evaluate_result
@@ -393,6 +395,26 @@ def test_frame_wise_members_over_seeds(toy: "Toy", rule: str) -> None:
     assert min(counted.values()) > 20
     (result,) = (r for r in group(discover([fusing.runs])) if r.first.experiment == "fused")
     assert "ccc.valence" in evaluate_result(result).metrics
+
+
+def test_the_papers_that_a_file_names_are_in_the_records(toy: "Toy") -> None:
+    """Of a head and of a fusion, in which it changes no setting's hash; evaluation makes their tables."""
+    head = 'kind = "emotion_share"\nchannels = [4, 4, 4]\nhidden = 4\nfeedforward = [4]'
+    text = EXPERIMENT.replace('"emotion"', '"intensity"').replace('kind = "probe"', head)
+    text = text.replace("[protocol]", 'task = "regression"\n[protocol]', 1)
+    named = f'report = ["emotion_share"]\n{text}'
+    fusing = Fusing(toy, toy.cache(), {"probe": named, "gru": named.replace("hidden = 4", "hidden = 3")})
+    fusing.lines(AVERAGE, folds=(1,))
+    setting, record = fusing.plan(AVERAGE).setting, fusing.record()
+    assert record["report"] == [] and "report" in json.loads(next(fusing.runs.glob("gru/*/*/*/run.json")).read_text())
+    path = toy.experiment(f'report = "emotion_share"\n[fusion]\n{AVERAGE}\n', "fused")
+    request = Request(fusing.cache, ["toys"], fusing.runs, ["training.epochs=2"], (1,))
+    plan = request.plan(request.experiment(path))
+    assert plan.setting == setting and plan.to_train() == []
+    shutil.rmtree(fusing.runs / "fused")
+    list(carry_out(plan, 1, False))
+    assert fusing.record()["report"] == ["emotion_share"]
+    assert [pair.name for pair in pairs(evaluate_runs([fusing.runs]))] == ["fused (toy)", "gru (toy)", "probe (toy)"]
 
 
 @pytest.mark.parametrize(
