@@ -130,7 +130,7 @@ class Confusion:
 
     @property
     def _either(self) -> Floats:
-        return self._support + self.counts.sum(axis=-2)
+        return np.asarray(self._support + self.counts.sum(axis=-2))
 
     @property
     def _correct(self) -> Floats:

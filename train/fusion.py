@@ -140,7 +140,7 @@ def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) 
         present[m, samples] = _flat(table["present"], lengths[at]) == 1 if columns.per_frame else there[m, at]
     missing = np.logical_not(there.any(axis=0))
     held = np.repeat(np.where(missing, seen, there), lengths, axis=1)
-    some = present.any(axis=0)
+    some = np.asarray(present.any(axis=0))
     return Aligned(columns, rows, values, np.where(some, present, held), some, missing, offsets)
 
 

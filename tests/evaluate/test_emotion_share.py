@@ -131,7 +131,12 @@ def write(write_run: Any, experiment: str, anger: list[float], boredom: list[flo
         }
         for k, (share, a, b) in enumerate(values)
     ]
-    own = {"task": "regression", "targets": ["anger", "boredom"], "classes": None, "prior": {"anger": 0, "boredom": 0}}
+    own: dict[str, Any] = {
+        "task": "regression",
+        "targets": ["anger", "boredom"],
+        "classes": None,
+        "prior": {"anger": 0, "boredom": 0},
+    }
     own |= {"report": ["emotion_share"], "config": {"head": head(attention=experiment.endswith("arch2"))}}
     write_run(rows, experiment=experiment, folds=1, **{**own, **fields})
 
@@ -168,7 +173,7 @@ def test_an_architecture_whose_outputs_are_all_dead_is_told(tmp_path: Path, writ
     assert pair.notes == ("arch2 has no average: dead_output: the prediction is constant",)
 
 
-RISING = ([1, 2, 4, 3], [1, 2, 3, 4])
+RISING = ([1.0, 2.0, 4.0, 3.0], [1.0, 2.0, 3.0, 4.0])
 
 
 def test_no_name_switches_the_paper_on(tmp_path: Path, write_run: Any) -> None:

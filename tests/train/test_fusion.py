@@ -195,7 +195,7 @@ def test_an_utterance_may_lack_a_target() -> None:
     assert weighted(put(members[0], broken, columns=columns), [1, 0])[:, 0] == pytest.approx(
         [r["prediction.valence"] for r in members[0]]
     )
-    tracks = {"reference.valence": None, "prediction.valence": None}
+    tracks: dict[str, Any] = {"reference.valence": None, "prediction.valence": None}
     nulls = [framewise("u", [1.0, 2.0], [True, True]), framewise("v", None, [True], **tracks)]
     both = put(nulls, nulls[::-1], columns=FRAMES)
     assert weighted(both, [0.5, 0.5])[:, 0] == pytest.approx([1.0, 2.0, np.nan], nan_ok=True)

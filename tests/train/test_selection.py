@@ -91,10 +91,12 @@ def test_what_chooses_on_validation_is_what_the_test_part_is_scored_by(metric: s
     for seed in range(5):
         random = np.random.default_rng(seed)
         if "classification" in told.kinds:
-            y, p = random.integers(0, 3, 40), random.integers(0, 4, 40)
-            expected = told.score(Samples(y, p, rows, "classification")).value
+            classes, guesses = random.integers(0, 3, 40), random.integers(0, 4, 40)
+            expected = told.score(Samples(classes, guesses, rows, "classification")).value
+            found = score(metric, classes, guesses, 0)
         else:
             y, p = random.normal(size=(40, 2)), random.normal(size=(40, 2))
             own = (told.score(Samples(y[:, k], p[:, k], rows, "regression")).value for k in range(2))
             expected = float(np.mean(list(own)))
-        assert score(metric, y, p, 0).value(metric) == pytest.approx(expected, rel=1e-6)
+            found = score(metric, y, p, 0)
+        assert found.value(metric) == pytest.approx(expected, rel=1e-6)
