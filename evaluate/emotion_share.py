@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .metrics import Score, metric_name
-from .results import Result
+from .results import Result, flatten
 from .scoring import Evaluation
 from .statistics import with_dead_as_zero
 from .tables import UNDEFINED, Table
@@ -113,9 +113,9 @@ def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
 
 def _architecture(result: Result) -> str | None:
     """ "arch1" or "arch2" by the head's settings, or those of all members of a fusion; None of any other head."""
-    config = result.first.config
-    heads = [config.get("head"), *(member.get("head") for member in config.get("members", {}).values())]
-    told = {(head.get("kind"), bool(head.get("attention"))) for head in heads if head}
+    config = flatten(result.first.config)
+    heads = {key.removesuffix("head.kind") for key in config if key == "head.kind" or key.endswith(".head.kind")}
+    told = {(config[f"{of}head.kind"], config.get(f"{of}head.attention") == "true") for of in heads}
     architectures = {("emotion_share", False): "arch1", ("emotion_share", True): "arch2"}
     return architectures.get(told.pop()) if len(told) == 1 and result.first.task == "regression" else None
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 from scipy.stats import spearmanr
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score, root_mean_squared_error
+from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
 
 from .predictions import Kind, Samples, Values
 from .resampling import Drawn, Floats
@@ -23,6 +23,7 @@ CONSTANT_REFERENCE = "the reference is constant"
 BOTH_CONSTANT = "reference and prediction are constant and equal"
 NO_SAMPLES = "no test samples"
 ALL_TIED = "the most voted class is tied in every utterance"
+_LARGEST = 1e150  # whose square is still a number
 
 
 class Score(NamedTuple):
@@ -56,9 +57,7 @@ def macro_f1(reference: Values, prediction: Values) -> Score:
 
 def confusion_counts(reference: Values, prediction: Values, classes: int) -> NDArray[np.int64]:
     """(classes, classes) int64: rows are the true class, columns the predicted one."""
-    if not len(reference):
-        return np.zeros((classes, classes), np.int64)
-    return np.asarray(confusion_matrix(reference, prediction, labels=np.arange(classes)), np.int64)
+    return np.bincount(reference * classes + prediction, minlength=classes * classes).reshape(classes, classes)
 
 
 def row_normalised(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -160,6 +159,8 @@ def _of_values(value: Callable[[], float], reference: Values, prediction: Values
     for name, values in (("prediction", prediction), ("reference", reference)):
         if wrong := len(np.unique(np.argwhere(~np.isfinite(values))[:, 0])):
             return Score(np.nan, f"the {name} is not finite in {wrong} of {len(values)} samples")
+        if np.abs(values).max() > _LARGEST:
+            return Score(np.nan, f"the {name} is too large to compute with")
     return Score(float(value()))
 
 

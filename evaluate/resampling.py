@@ -243,5 +243,5 @@ def _ratio(numerator: Floats, denominator: NDArray[np.generic]) -> Floats:
 def _variance(squares: Floats, mean: Floats, centre: float) -> Floats:
     """Mean square less squared mean; what is only rounding is 0, so that a constant is seen as one."""
     variance = squares - mean**2
-    noise = 1e-14 * squares + (1e-15 * centre) ** 2
+    noise = 1e-14 * squares + np.square(1e-15 * centre)
     return np.where(variance <= noise, np.where(np.isnan(variance), np.nan, 0.0), variance)

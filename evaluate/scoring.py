@@ -149,7 +149,7 @@ def resample(
         chosen: of these metrics, by `metric` or `metric.target`; None: of all.
     """
     by_name: defaultdict[str, list[Floats]] = defaultdict(list)
-    with np.errstate(invalid="ignore"):  # predictions that are not finite stay NaN, which their score explains
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays NaN, which its score explains
         for predictions in seeds:
             group_of_row = np.searchsorted(names, predictions.groups).astype(np.int64)
             for target, samples in predictions.scored():

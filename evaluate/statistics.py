@@ -90,7 +90,7 @@ def interval(resampled: NDArray[np.float64], notes: list[str]) -> tuple[Interval
 def signed_rank(a: Sequence[float], b: Sequence[float]) -> Score:
     """Two-sided p-value of Wilcoxon's signed-rank test over the folds' scores of two results, fold by fold."""
     if len(a) < FEWEST_FOLDS:
-        return Score(np.nan, f"{len(a)} folds; Wilcoxon's test is made from {FEWEST_FOLDS} on")
+        return Score(np.nan, f"{len(a)} fold{'s' * (len(a) != 1)}; Wilcoxon's test is made from {FEWEST_FOLDS} on")
     difference = fold_differences(a, b)
     if np.isnan(difference).any():
         return Score(np.nan, "a fold's score is undefined")

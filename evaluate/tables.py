@@ -184,7 +184,7 @@ def _cells(metrics: dict[str, Summary], names: Sequence[str], show: Callable[[Su
 def _comparison(comparison: Comparison) -> Table:
     few = "; approximate, as there are fewer than 20" if comparison.approximate else ""
     notes = [
-        f"paired on {comparison.utterances} utterances; 95 % bootstrap interval over"
+        f"paired on {_count(comparison.utterances, 'utterance')}; 95 % bootstrap interval over"
         f" {_count(comparison.groups, comparison.unit)}{few}; Wilcoxon's test over folds; Holm's p is corrected for all"
         " tests made here."
     ]

@@ -254,3 +254,15 @@ def test_an_utterance_may_lack_a_track(tmp_path: Path, write_run: Any) -> None:
     write_run(rows, folds=1, experiment="broken", **own)
     with pytest.raises(EmocacheError, match="row 0 of the test part has 3 references but 0 predictions"):
         evaluate_runs([tmp_path / "runs"])
+
+
+def test_a_prediction_beyond_measure_is_undefined(tmp_path: Path, write_run: Any) -> None:
+    rows = [
+        {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", "reference.v": float(i), "prediction.v": i * 1e200}
+        for i in range(4)
+    ]
+    write_run(rows, folds=1, task="regression", targets=["v"], classes=None, prior={"v": 0.0})
+    metrics = only(tmp_path).metrics
+    for name in ("ccc.v", "pearson.v", "rmse.v"):
+        assert np.isnan(metrics[name].pooled)
+        assert metrics[name].reasons["pooled"] == "seed 0: the prediction is too large to compute with"
