@@ -27,6 +27,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
+    if metrics and compare is None:
+        raise typer.BadParameter("says what to compare; name two experiments with --compare A B", param_hint="--metric")
     from .documents import document, to_json
     from .report import compare_runs, evaluate_runs, tables_as_text, write_report
 

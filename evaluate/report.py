@@ -42,13 +42,7 @@ def evaluate_runs(paths: Sequence[Path]) -> list[Evaluation]:
 def compare_runs(
     evaluations: Sequence[Evaluation], names: tuple[str, str] | None, metrics: Sequence[str] = ()
 ) -> list[Comparison]:
-    """The comparisons of two experiments, see `compare`; none without names.
-
-    Raises:
-        EmocacheError: see `compare`; or metrics, but no names.
-    """
-    if metrics and not names:
-        raise EmocacheError("--metric says what to compare; name two experiments with --compare A B")
+    """The comparisons of two experiments, see `compare`; none without names."""
     return compare(evaluations, *names, metrics) if names else []
 
 

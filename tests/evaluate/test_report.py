@@ -326,6 +326,17 @@ def test_the_command_prints_tables_and_where_they_are(tmp_path: Path, grid: Any,
     assert f"written to {out}" in done.stdout and not (tmp_path / "runs" / "evaluation").exists()
 
 
+def test_a_metric_can_be_asked_for_in_a_comparison(tmp_path: Path, grid: Any, app: typer.Typer) -> None:
+    grid(4, experiment="bigru")
+    grid(3)
+    where = [str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--json"]
+    for asked, metrics in (([], ["accuracy"]), (["--metric", "macro_f1"], ["macro_f1"])):
+        done = CliRunner().invoke(app, [*where, "--compare", "bigru", "probe", *asked])
+        assert list(json.loads(done.stdout)["comparisons"][0]["metrics"]) == metrics
+    done = CliRunner().invoke(app, [*where, "--metric", "macro_f1"])
+    assert done.exit_code == 2 and "name two experiments" in done.stderr and not done.stdout
+
+
 def test_errors_reach_the_root_command_and_nothing_is_written(tmp_path: Path, app: typer.Typer) -> None:
     done = CliRunner().invoke(app, [str(tmp_path)])
     assert isinstance(done.exception, EmocacheError) and list(tmp_path.iterdir()) == []
