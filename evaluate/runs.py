@@ -45,7 +45,7 @@ class CoverageRecord(_Record):
 class SelectionRecord(_Record):
     """What was chosen on validation."""
 
-    metric: str = ""  # that chose the epoch
+    metric: str | None = None  # that chose the epoch
     tried: tuple[dict[str, Any], ...] = ()  # one entry for each setting of a search
 
 

@@ -10,9 +10,12 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from emocache.evaluate.metrics import METRICS
-from emocache.evaluate.predictions import Samples
+from emocache.evaluate.metrics import METRICS, metrics_of
+from emocache.evaluate.predictions import Kind, Samples
+from emocache.evaluate.runs import RunRecord
+from emocache.evaluate.sanity import SANITY
 from emocache.train.selection import Score, score
+from emocache.train.settings import _CLASS_METRICS, LOSSES
 from emocache.train.tables import Selection
 
 RANDOM = np.random.default_rng(0)
@@ -87,6 +90,7 @@ DECLARED = [name for name in get_args(Selection.model_fields["metric"].annotatio
 def test_what_chooses_on_validation_is_what_the_test_part_is_scored_by(metric: str) -> None:
     """Every metric that can be declared is evaluation's of the same name, with the same value."""
     told = METRICS[metric]
+    assert ("classification" in told.kinds) == (metric in _CLASS_METRICS)
     rows = np.arange(40)
     for seed in range(5):
         random = np.random.default_rng(seed)
@@ -100,3 +104,8 @@ def test_what_chooses_on_validation_is_what_the_test_part_is_scored_by(metric: s
             expected = float(np.mean(list(own)))
             found = score(metric, y, p, 0)
         assert found.value(metric) == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_task_is_known_to_evaluation() -> None:
+    assert set(LOSSES) == set(get_args(RunRecord.model_fields["task"].annotation)) == set(SANITY)
+    assert all(metrics_of(kind) for kind in get_args(Kind))
