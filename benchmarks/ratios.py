@@ -1,8 +1,8 @@
 """How fast the cache is, as ratios against plain files: `make bench`.
 
 Every figure is the median over interleaved pairs of the same work done both ways in one process, with a 90 % bootstrap
-interval. Everything that is read is checksummed and compared, outside the timed region. Exits with 1 where the lower
-end of an interval misses its bound.
+interval. Everything that is read is checksummed and compared, outside the timed region. A bound that the lower end of
+an interval misses is told, as it may be the machine's doing; with --strict it is also the exit status 1.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Figure(NamedTuple):
         """(what to print, whether the bound is met)."""
         low, middle, high = interval(self.ratios)
         met = low >= self.bound
-        verdict = "ok" if met else "MISSED"
+        verdict = "ok" if met else "missed"
         return f"{self.name:<58} {middle:6.2f}  [{low:6.2f}, {high:6.2f}]  >= {self.bound:5.2f}  {verdict}", met
 
 
@@ -178,24 +178,34 @@ def bench_training(root: Path, frames: Mapping[str, Frames], pairs: int) -> list
     ]
 
 
-def main() -> None:
-    """Run all benchmarks."""
+BENCHES: tuple[Callable[[Path, Mapping[str, Frames], int], list[Figure]], ...] = (
+    bench_reading,
+    bench_writing,
+    bench_training,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run all benchmarks; exits with 1 where a bound is missed and that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=15, help="interleaved pairs (default 15)")
     parser.add_argument("--utterances", type=int, default=1440, help="utterances (1440, as RAVDESS has)")
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
-    options = parser.parse_args()
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where a bound is missed")
+    options = parser.parse_args(arguments)
     frames = make_frames(options.utterances)
     print(f"{len(frames)} utterances, {sum(f.nbytes for f in frames.values()) / 1e6:.0f} MB, {options.pairs} pairs")
     print(f"{'speed of the first : the second':<58} {'median':>6}  {'90 % interval':<16}  bound")
-    missed = False
+    missed = 0
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        for bench in (bench_reading, bench_writing, bench_training):
+        for bench in BENCHES:
             for figure in bench(Path(folder), frames, options.pairs):
                 line, met = figure.line()
                 print(line, flush=True)
-                missed |= not met
-    sys.exit(1 if missed else 0)
+                missed += not met
+    if missed:
+        print(f"{missed} of the bounds missed" + ("" if options.strict else "; --strict makes that an error"))
+    sys.exit(1 if missed and options.strict else 0)
 
 
 if __name__ == "__main__":

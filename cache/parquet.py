@@ -1,18 +1,31 @@
-"""Parquet from bytes in memory."""
+"""Parquet from bytes in memory; the only place that reads it, so that every read is done alike.
+
+Everything is read in the calling thread: a thread of Arrow that lets go of a Python object while the interpreter ends
+aborts the process (apache/arrow#33975, #34314), and `pq.read_table` leaves such threads behind.
+"""
 
 import io
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 
-def read(data: bytes) -> pa.Table:
-    """The table of a Parquet file, page checksums verified.
-
-    Everything is read in the calling thread: a thread of Arrow that lets go of a Python object while the interpreter
-    ends aborts the process (apache/arrow#33975, #34314), and `pq.read_table` leaves such threads behind.
+def read(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of a Parquet file, or these columns of it, which it must have; page checksums verified.
 
     Raises:
         pyarrow.ArrowException, OSError: the bytes are damaged or no Parquet file.
+        KeyError: there is no such column.
     """
-    return pq.ParquetFile(io.BytesIO(data), pre_buffer=False, page_checksum_verification=True).read(use_threads=False)
+    table = _open(data).read(columns=None if columns is None else list(columns), use_threads=False)
+    return table if columns is None else table.select(columns)
+
+
+def column_names(data: bytes) -> list[str]:
+    """The columns of a Parquet file; raises like `read`."""
+    return list(_open(data).schema_arrow.names)
+
+
+def _open(data: bytes) -> pq.ParquetFile:
+    return pq.ParquetFile(io.BytesIO(data), pre_buffer=False, page_checksum_verification=True)

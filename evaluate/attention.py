@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .kept import read_kept
 from .predictions import read_predictions
-from .results import Cell, Result
+from .results import Cell, Result, flatten
 
 _HALVES = ("text", "audio")
 """CAN keeps the heads of its text, then as many of its audio."""
@@ -44,7 +44,7 @@ def read_attention(result: Result) -> Attention | None:
     rows.sort(key=lambda i: (known[str(kept.utterances[i])][0], str(kept.utterances[i])))
     if not rows:
         return None
-    channels = _HALVES if result.first.config.get("head", {}).get("kind") == "can" else ("",)
+    channels = _HALVES if flatten(result.first.config).get("head.kind") == "can" else ("",)
     own = [str(kept.utterances[i]) for i in rows]
     classes = [(names[known[u][0]], names[known[u][1]]) for u in own]
     weights = [_by_channel(kept.arrays[i], len(channels)) for i in rows]

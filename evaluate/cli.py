@@ -16,14 +16,25 @@ def evaluate(
         tuple[str, str] | None,
         typer.Option("--compare", metavar="A B", help="Also print experiment A minus experiment B, paired."),
     ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="METRIC",
+            help="Compare this metric, such as macro_f1 or ccc.valence, or all; if not given, the one that both"
+            " experiments chose their epochs by. May be given again.",
+        ),
+    ] = None,
 ) -> None:
     """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
+    if metrics and compare is None:
+        raise typer.BadParameter("says what to compare; name two experiments with --compare A B", param_hint="--metric")
     from .documents import document, to_json
     from .report import compare_runs, evaluate_runs, tables_as_text, write_report
 
     folder = out if out is not None else runs[0] / "evaluation"
     evaluations = evaluate_runs(runs)
-    comparisons = compare_runs(evaluations, compare)
+    comparisons = compare_runs(evaluations, compare, metrics or ())
     write_report(folder, evaluations, comparisons)
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)

@@ -1,31 +1,22 @@
 """The paired difference of two results on the utterances both were tested on."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..cache import EmocacheError
-from .metrics import DEAD_OUTPUT, Score
+from .differences import Difference, corrected, differences
+from .metrics import base_name, metrics_of
 from .predictions import Predictions, read_predictions
-from .resampling import draw, resample, statistics_of
-from .results import Cell, Result
-from .scoring import Evaluation, pool_folds, scores_of
-from .statistics import FEWEST_GROUPS, NO_INTERVAL, Interval, holm, interval, signed_rank, with_dead_as_zero
+from .results import Result
+from .scoring import Evaluation, names_of, pool_folds
+from .statistics import FEWEST_GROUPS
 
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of `a` minus the same of `b`; NaN where undefined, with its reason."""
-
-    difference: float  # of the pooled scores on the common utterances, seeds averaged
-    ci95: Interval  # by bootstrap over groups, both results on the same draws
-    wilcoxon: float  # p-value over folds
-    wilcoxon_holm: float  # corrected for all tests that were made together
-    reasons: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+ALL = "all"
+"""Asks for every metric."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +29,7 @@ class Comparison:
     groups: int
     unit: str
     metrics: dict[str, Difference]
+    left_out: dict[str, str]  # metrics that were asked for in which there is nothing to compare, and why
 
     @property
     def approximate(self) -> bool:
@@ -45,7 +37,7 @@ class Comparison:
         return self.groups < FEWEST_GROUPS
 
 
-def compare(evaluations: Sequence[Evaluation], a: str, b: str) -> list[Comparison]:
+def compare(evaluations: Sequence[Evaluation], a: str, b: str, metrics: Sequence[str] = ()) -> list[Comparison]:
     """Compare experiment `a` with experiment `b` wherever both have results.
 
     Results are paired by corpora and streams; where no streams are in common, by corpora. Holm's correction counts
@@ -55,14 +47,18 @@ def compare(evaluations: Sequence[Evaluation], a: str, b: str) -> list[Compariso
         evaluations: what there is to compare.
         a: an experiment, or `experiment@setting` with the first digits of the setting.
         b: likewise.
+        metrics: what is compared: `metric`, of every target, `metric.target`, or "all". If none are given it is the
+            primary one: the metric that both chose their epochs by, else the first of their task.
 
     Raises:
-        EmocacheError: no such experiment, several settings to choose from, no common corpora, no common utterances,
-            or references that disagree.
+        EmocacheError: no such experiment or metric, several settings to choose from, no common corpora, no common
+            utterances, or references that disagree.
     """
     results = [evaluation.result for evaluation in evaluations]
     pairs = _pairs(a, select(results, a), b, select(results, b))
-    return _corrected([_paired(first, second) for first, second in pairs])
+    made = [_paired(first, second, metrics) for first, second in pairs]
+    numbers = corrected([comparison.metrics for comparison in made])
+    return [replace(comparison, metrics=own) for comparison, own in zip(made, numbers, strict=True)]
 
 
 def select(results: Sequence[Result], name: str) -> list[Result]:
@@ -103,7 +99,7 @@ def _only(name: str, results: Sequence[Result]) -> Result:
     return results[0]
 
 
-def _paired(a: Result, b: Result) -> Comparison:
+def _paired(a: Result, b: Result, asked: Sequence[str]) -> Comparison:
     if (a.first.task, a.first.targets) != (b.first.task, b.first.targets):
         raise EmocacheError(f"{a.first.experiment} and {b.first.experiment} differ in task or targets")
     classes = list(dict.fromkeys([*a.classes, *b.classes]))
@@ -118,56 +114,24 @@ def _paired(a: Result, b: Result) -> Comparison:
     coarsest = _coarsest(a, kept[0][0], b, kept[1][0])
     kept = [[_regrouped(part, coarsest) for part in parts] for parts in kept]
     names = np.unique(coarsest.groups)
-    metrics = _differences(kept, grids, names)
-    return Comparison(a, b, len(common), len(names), coarsest.unit, metrics)
+    theirs = names_of(kept[1][0])
+    both = [name for name in names_of(kept[0][0]) if name in theirs]  # one may lack a second target
+    metrics, left_out = differences(kept, grids, names, _chosen(a, b, asked, both))
+    return Comparison(a, b, len(common), len(names), coarsest.unit, metrics, left_out)
 
 
-def _differences(
-    kept: Sequence[Sequence[Predictions]],
-    grids: Sequence[Mapping[Cell, Predictions]],
-    names: NDArray[np.str_],
-) -> dict[str, Difference]:
-    scores = [[scores_of(part) for part in parts] for parts in kept]
-    weights = draw(len(names))
-    resampled = [resample([statistics_of(p, names) for p in parts], weights) for parts in kept]
-    folds = _fold_scores(grids)
-    differences = {}
-    for name in (metric for metric in scores[0][0] if metric in scores[1][0]):  # one may lack a second target
-        sides = [[part[name] for part in side] for side in scores]
-        size = min(len(side[name]) for side in resampled) if len(names) > 1 else 0
-        found = _difference(sides, resampled[0][name][:size] - resampled[1][name][:size])
-        test = signed_rank(*folds[name]) if folds else Score(np.nan, "the folds are not the same")
-        told = {"wilcoxon": test.reason, "wilcoxon_holm": test.reason} if test.reason else {}
-        differences[name] = replace(found, wilcoxon=test.value, reasons=found.reasons | told)
-    return differences
-
-
-def _difference(sides: Sequence[Sequence[Score]], resampled: NDArray[np.float64]) -> Difference:
-    """From both sides' scores of every seed, and the resampled differences; no test is made here."""
-    notes: list[str] = []
-    means = []
-    for side in sides:
-        values, reason = with_dead_as_zero({f"seed {i}": score for i, score in enumerate(side)}, notes)
-        if reason:
-            return Difference(np.nan, NO_INTERVAL, np.nan, np.nan, {"difference": reason, "ci95": reason}, notes)
-        means.append(float(np.mean(values)))
-    ci95, reason = interval(resampled, notes)
-    return Difference(means[0] - means[1], ci95, np.nan, np.nan, {"ci95": reason} if reason else {}, notes)
-
-
-def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]]) -> dict[str, list[list[float]]]:
-    """Each metric's scores by fold, seeds averaged, of both results; empty if their folds test other utterances."""
-    tested = [{fold: frozenset(part.utterances) for (fold, _), part in grid.items()} for grid in grids]
-    if tested[0] != tested[1]:
-        return {}
-    collected: dict[str, list[list[float]]] = {}
-    for side, grid in enumerate(grids):
-        for fold in sorted(tested[0]):
-            seeds = [scores_of(part) for cell, part in grid.items() if cell[0] == fold]
-            for name in seeds[0]:
-                mean = np.mean([0.0 if s[name].reason == DEAD_OUTPUT else s[name].value for s in seeds])
-                collected.setdefault(name, [[], []])[side].append(float(mean))
-    return collected
+def _chosen(a: Result, b: Result, asked: Sequence[str], common: Sequence[str]) -> list[str]:
+    """Those of the metrics that both have which are asked for, in the order of tables."""
+    bases = list(map(base_name, common))
+    if not asked:
+        declared = {result.first.selection.metric for result in (a, b)}
+        primary = declared.pop() if len(declared) == 1 else ""
+        asked = [primary if primary in bases else next(iter(metrics_of(a.first.task)))]
+    if unknown := [name for name in asked if name not in (ALL, *common, *bases)]:
+        known = ", ".join(dict.fromkeys([*bases, *common, ALL]))
+        raise EmocacheError(f"--metric {unknown[0]!r}: {a.first.experiment} and {b.first.experiment} have no such"
+                            f" metric in common; they have {known}")  # fmt: skip
+    return [name for name in common if {ALL, name, base_name(name)} & set(asked)]
 
 
 def _check_paired(a: Result, first: Predictions, b: Result, second: Predictions) -> None:
@@ -207,11 +171,3 @@ def _mean_reference(part: Predictions, target: str) -> tuple[NDArray[np.str_], N
     samples = part.samples[target]
     ids, place = np.unique(part.utterances[samples.row], return_inverse=True)
     return ids, np.bincount(place, samples.reference) / np.bincount(place)
-
-
-def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
-    places = [(comparison, name) for comparison in comparisons for name in comparison.metrics]
-    corrected = holm([comparison.metrics[name].wilcoxon for comparison, name in places])
-    for (comparison, name), p in zip(places, corrected, strict=True):
-        comparison.metrics[name] = replace(comparison.metrics[name], wilcoxon_holm=p)
-    return comparisons

@@ -104,6 +104,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "group_unit": comparison.unit,
         "approximate": comparison.approximate,
         "metrics": {name: asdict(difference) for name, difference in comparison.metrics.items()},
+        "left_out": comparison.left_out,
     }
 
 

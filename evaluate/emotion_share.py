@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .metrics import Score, metric_name
+from .results import Result, flatten
 from .scoring import Evaluation
 from .statistics import with_dead_as_zero
 from .tables import UNDEFINED, Table
@@ -31,6 +32,8 @@ BASELINE = {
 }
 """The challenge's own baseline on devel as the paper's Table 1 quotes it (Schuller et al. 2023); it is not run here."""
 BEST_OF = "best_of (test-selected)"
+REPORT = "emotion_share"
+"""What an experiment's `report` must name for its runs to be here."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Pair:
     """One feature under both architectures.
 
     Attributes:
-        name: what both experiments are called, less -arch1 and -arch2, with their streams.
+        name: what both experiments are called, with their streams.
         arch1, arch2: {target: correlation}, all of it over the same targets; empty where there are no runs.
         notes: what must be told of these numbers.
     """
@@ -82,17 +85,22 @@ def relative_change(a: float, b: float) -> float:
 
 
 def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
-    """The experiments whose names end in -arch1 and -arch2, paired where nothing else of the name differs.
+    """The experiments whose files ask for this report, paired where their names differ in -arch1 and -arch2 alone.
 
-    A dead output's correlation counts as 0 (models.md 3), which is noted.
+    Which architecture it is says the head, not the name. A dead output's correlation counts as 0 (models.md 3), which
+    is noted.
     """
     found: dict[tuple[str, str, str, tuple[str, ...]], dict[str, Evaluation]] = {}
     for evaluation in evaluations:
-        result = evaluation.result
-        stem, dash, architecture = result.first.experiment.rpartition("-")
-        if dash and architecture in ("arch1", "arch2") and result.first.task == "regression":
+        result, architecture = evaluation.result, _architecture(evaluation.result)
+        if REPORT not in result.report or architecture is None:
+            continue
+        name = result.first.experiment
+        for stem in (name.removesuffix(f"-{architecture}"), name):  # the whole name where another is called like that
             key = (f"{stem} ({'+'.join(result.streams)})", result.difference, result.corpus, result.first.targets)
-            found.setdefault(key, {})[architecture] = evaluation
+            if architecture not in found.setdefault(key, {}):
+                found[key][architecture] = evaluation
+                break
     made = []
     for (stem, difference, *_), both in found.items():
         notes: list[str] = []
@@ -101,6 +109,15 @@ def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
         name = f"{stem} {difference}".rstrip()
         made.append(Pair(name, columns.get("arch1", {}), columns.get("arch2", {}), tuple(notes)))
     return made
+
+
+def _architecture(result: Result) -> str | None:
+    """ "arch1" or "arch2" by the head's settings, or those of all members of a fusion; None of any other head."""
+    config = flatten(result.first.config)
+    heads = {key.removesuffix("head.kind") for key in config if key == "head.kind" or key.endswith(".head.kind")}
+    told = {(config[f"{of}head.kind"], config.get(f"{of}head.attention") == "true") for of in heads}
+    architectures = {("emotion_share", False): "arch1", ("emotion_share", True): "arch2"}
+    return architectures.get(told.pop()) if len(told) == 1 and result.first.task == "regression" else None
 
 
 def emotion_share_tables(made: Sequence[Pair]) -> list[Table]:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from ..cache import EmocacheError
 from .kept import Kept, read_kept
-from .results import Result, flatten
+from .results import TEXTS, Result, flatten
 
 Floats = NDArray[np.float64]
 
-_NO_PART_OF_A_MODEL = ("targets", "description", "seeds")
+_NO_PART_OF_A_MODEL = ("targets", "seeds", *TEXTS)
 
 
 @dataclass(frozen=True)

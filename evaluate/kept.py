@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..cache import EmocacheError
+from ..cache import EmocacheError, parquet
 from .predictions import cultures
 from .runs import Run
 
@@ -41,12 +40,13 @@ def read_kept(run: Run, name: str, alike: bool = True) -> Kept | None:
     if not path.exists():
         return None
     try:
-        stored = pq.read_schema(path).names
+        data = path.read_bytes()
+        stored = parquet.column_names(data)
         if name not in stored:
             return None
         shape = f"{name}.shape"
         own = ["part", "corpus", "id", "culture", name, *([shape] if shape in stored else [])]
-        table = pq.read_table(path, columns=own)
+        table = parquet.read(data, own)
         lengths = pc.list_value_length(table[name]).to_numpy()
         if alike and (len(set(lengths.tolist())) != 1 or not lengths[0]):
             raise ValueError(f"{name} of {sorted(set(lengths.tolist()))} values, where all utterances need the same")

@@ -1,4 +1,4 @@
-"""The metrics, each one function of references and predictions, and the table that names them.
+"""The metrics, each one function of references and predictions, and the table with all that is known of each.
 
 A metric that is undefined is NaN with a reason; it is never an exception and never silently zero.
 docs/metrics.md has the definitions in words.
@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 from scipy.stats import spearmanr
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score, root_mean_squared_error
+from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
 
 from .predictions import Kind, Samples, Values
+from .resampling import Drawn, Floats
 
 DEAD_OUTPUT = "dead_output: the prediction is constant"
 CONSTANT_REFERENCE = "the reference is constant"
 BOTH_CONSTANT = "reference and prediction are constant and equal"
 NO_SAMPLES = "no test samples"
 ALL_TIED = "the most voted class is tied in every utterance"
+_LARGEST = 1e150  # whose square is still a number
 
 
 class Score(NamedTuple):
@@ -55,9 +57,7 @@ def macro_f1(reference: Values, prediction: Values) -> Score:
 
 def confusion_counts(reference: Values, prediction: Values, classes: int) -> NDArray[np.int64]:
     """(classes, classes) int64: rows are the true class, columns the predicted one."""
-    if not len(reference):
-        return np.zeros((classes, classes), np.int64)
-    return np.asarray(confusion_matrix(reference, prediction, labels=np.arange(classes)), np.int64)
+    return np.bincount(reference * classes + prediction, minlength=classes * classes).reshape(classes, classes)
 
 
 def row_normalised(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -159,6 +159,8 @@ def _of_values(value: Callable[[], float], reference: Values, prediction: Values
     for name, values in (("prediction", prediction), ("reference", reference)):
         if wrong := len(np.unique(np.argwhere(~np.isfinite(values))[:, 0])):
             return Score(np.nan, f"the {name} is not finite in {wrong} of {len(values)} samples")
+        if np.abs(values).max() > _LARGEST:
+            return Score(np.nan, f"the {name} is too large to compute with")
     return Score(float(value()))
 
 
@@ -181,15 +183,40 @@ def _constant(values: Values) -> bool:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric as tables know it."""
+    """All that is known of a metric: tables, intervals and comparisons ask nobody else."""
 
     title: str  # the column's heading
     score: Callable[[Samples], Score]
     kinds: tuple[Kind, ...]  # of the samples it is for
+    # The values in all resamples from what groups add up to; None: `score` of every resample, which takes longer.
+    sums: Callable[[Drawn], Floats] | None = None
+    of_prediction: bool = True  # False: it tells of the reference alone, so that two systems cannot differ in it
+
+    def resampled(self, drawn: Drawn) -> Floats:
+        """The metric in every resample, (R,) or fewer; a dead output counts as 0, as it does in means."""
+        return drawn.anew(self._in_means) if self.sums is None else self.sums(drawn)
+
+    def _in_means(self, samples: Samples) -> float:
+        score = self.score(samples)
+        return 0.0 if score.reason == DEAD_OUTPUT else score.value
 
 
 def _plain(function: Callable[[Values, Values], Score]) -> Callable[[Samples], Score]:
     return lambda samples: function(samples.reference, samples.prediction)
+
+
+def _clip_means(drawn: Drawn) -> Floats:
+    rows, values = clip_cccs(drawn.samples)
+    return drawn.mean(values, rows)
+
+
+def _divergences(drawn: Drawn) -> Floats:
+    return drawn.mean(rel_entr(drawn.samples.reference, drawn.samples.prediction).sum(axis=1), drawn.samples.row)
+
+
+def _hit_means(drawn: Drawn) -> Floats:
+    clear, hits = most_voted_hits(drawn.samples)
+    return drawn.mean(hits.astype(np.float64), drawn.samples.row[clear])
 
 
 _CLASSES: tuple[Kind, ...] = ("classification",)
@@ -198,22 +225,31 @@ _SHARES: tuple[Kind, ...] = ("distribution",)
 _SECOND: tuple[Kind, ...] = ("auxiliary",)
 
 METRICS = {
-    "accuracy": Metric("accuracy (WA)", _plain(accuracy), _CLASSES),
-    "balanced_accuracy": Metric("balanced_accuracy (UA)", _plain(balanced_accuracy), _CLASSES),
-    "weighted_f1": Metric("weighted_f1", _plain(weighted_f1), _CLASSES),
-    "macro_f1": Metric("macro_f1", _plain(macro_f1), _CLASSES),
-    "ccc": Metric("ccc", _plain(ccc), _VALUES),
-    "ccc_per_clip": Metric("ccc_per_clip", ccc_per_clip, ("frame_regression",)),
-    "pearson": Metric("pearson", _plain(pearson), _VALUES),
-    "spearman": Metric("spearman", _plain(spearman), _VALUES),
-    "rmse": Metric("rmse", _plain(rmse), _VALUES),
-    "reference_std": Metric("reference_std", _plain(reference_std), _VALUES),
-    "kl_divergence": Metric("kl_divergence", _plain(kl_divergence), _SHARES),
-    "most_voted_accuracy": Metric("most_voted_accuracy", most_voted_accuracy, _SHARES),
-    "auxiliary_accuracy": Metric("auxiliary_accuracy", _plain(accuracy), _SECOND),
-    "auxiliary_balanced_accuracy": Metric("auxiliary_balanced_accuracy", _plain(balanced_accuracy), _SECOND),
+    "accuracy": Metric("accuracy (WA)", _plain(accuracy), _CLASSES, lambda d: d.confusion.accuracy),
+    "balanced_accuracy": Metric(
+        "balanced_accuracy (UA)", _plain(balanced_accuracy), _CLASSES, lambda d: d.confusion.balanced_accuracy
+    ),
+    "weighted_f1": Metric("weighted_f1", _plain(weighted_f1), _CLASSES, lambda d: d.confusion.weighted_f1),
+    "macro_f1": Metric("macro_f1", _plain(macro_f1), _CLASSES, lambda d: d.confusion.macro_f1),
+    "ccc": Metric("ccc", _plain(ccc), _VALUES, lambda d: d.moments.ccc),
+    "ccc_per_clip": Metric("ccc_per_clip", ccc_per_clip, ("frame_regression",), _clip_means),
+    "pearson": Metric("pearson", _plain(pearson), _VALUES, lambda d: d.moments.pearson),
+    "spearman": Metric("spearman", _plain(spearman), _VALUES, Drawn.rank_correlation),
+    "rmse": Metric("rmse", _plain(rmse), _VALUES, lambda d: d.moments.rmse),
+    "reference_std": Metric(
+        "reference_std", _plain(reference_std), _VALUES, lambda d: d.moments.reference_std, of_prediction=False
+    ),
+    "kl_divergence": Metric("kl_divergence", _plain(kl_divergence), _SHARES, _divergences),
+    "most_voted_accuracy": Metric("most_voted_accuracy", most_voted_accuracy, _SHARES, _hit_means),
+    "auxiliary_accuracy": Metric("auxiliary_accuracy", _plain(accuracy), _SECOND, lambda d: d.confusion.accuracy),
+    "auxiliary_balanced_accuracy": Metric(
+        "auxiliary_balanced_accuracy", _plain(balanced_accuracy), _SECOND, lambda d: d.confusion.balanced_accuracy
+    ),
 }
-"""Every metric by its name in results.json; where targets have names the target follows, as in `ccc.valence`."""
+"""Every metric by its name in results.json; where targets have names the target follows, as in `ccc.valence`.
+
+The first of its kind of samples is the primary one, which comparisons are about unless another is asked for.
+"""
 
 
 def metrics_of(kind: Kind) -> dict[str, Metric]:
@@ -224,3 +260,8 @@ def metrics_of(kind: Kind) -> dict[str, Metric]:
 def metric_name(metric: str, target: str) -> str:
     """`metric`, or `metric.target` where the target has a name."""
     return f"{metric}.{target}" if target else metric
+
+
+def base_name(name: str) -> str:
+    """The metric of a `metric.target`."""
+    return name.partition(".")[0]

@@ -8,10 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..cache import EmocacheError
+from ..cache import EmocacheError, parquet
 from .runs import Run
 
 Kind = Literal["classification", "regression", "frame_regression", "distribution", "auxiliary"]
@@ -154,13 +153,12 @@ def _read_test_part(run: Run, columns: list[str], newer: list[str]) -> pa.Table:
         data = path.read_bytes()
         if run.record.predictions_sha256 not in (None, sha256(data).hexdigest()):
             raise EmocacheError(f"{path}: not the file that was written with run.json; {remedy}")
-        stored = set(pq.read_schema(pa.BufferReader(data)).names)
+        stored = set(parquet.column_names(data))
         if absent := sorted({"part", *columns} - stored):
             raise EmocacheError(f"{path}: no column {', '.join(absent)}; {remedy}")
         columns = [*columns, *(name for name in newer if name in stored)]
-        return pq.read_table(
-            pa.BufferReader(data), columns=columns, filters=pc.field("part") == "test"
-        ).combine_chunks()
+        table = parquet.read(data, ["part", *columns])
+        return table.filter(pc.equal(table["part"].cast(pa.string()), "test")).combine_chunks()
     except FileNotFoundError as error:
         raise EmocacheError(f"{path} does not exist; {remedy}") from error
     except (OSError, pa.ArrowException) as error:
@@ -201,10 +199,12 @@ def _auxiliary_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray) 
 
 def _frame_samples(reference: pa.ChunkedArray, prediction: pa.ChunkedArray) -> Samples:
     lengths = []
+    labelled = reference.is_valid()  # an utterance may lack one of several targets
+    prediction = pc.if_else(labelled, prediction, None)
     for column in (reference, prediction):
-        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)) or column.null_count:
+        if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
             raise ValueError(f"the frames of every utterance must be a list, found {column.type}")
-        lengths.append(pc.list_value_length(column).to_numpy().astype(np.int64))
+        lengths.append(pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64))
     if len(wrong := np.flatnonzero(lengths[0] != lengths[1])):
         i = wrong[0]
         raise ValueError(f"row {i} of the test part has {lengths[0][i]} references but {lengths[1][i]} predictions")

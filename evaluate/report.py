@@ -39,9 +39,11 @@ def evaluate_runs(paths: Sequence[Path]) -> list[Evaluation]:
     return [evaluate_result(result) for result in group(discover(paths))]
 
 
-def compare_runs(evaluations: Sequence[Evaluation], names: tuple[str, str] | None) -> list[Comparison]:
+def compare_runs(
+    evaluations: Sequence[Evaluation], names: tuple[str, str] | None, metrics: Sequence[str] = ()
+) -> list[Comparison]:
     """The comparisons of two experiments, see `compare`; none without names."""
-    return compare(evaluations, *names) if names else []
+    return compare(evaluations, *names, metrics) if names else []
 
 
 def tables_as_text(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:

@@ -1,21 +1,18 @@
 """The bootstrap over groups, from what each group adds up to.
 
 A resample draws as many groups as there are, with replacement. It is held as how often each group was drawn, so that
-a metric of 2,000 resamples is a matrix product with the groups' sums and not 2,000 passes over the samples. Every
-class here gives what its metrics would give on the drawn samples, written one after another.
+a metric of 2,000 resamples is a matrix product with the groups' sums and not 2,000 passes over the samples. `Drawn`
+has what metrics are computed from; which metric takes what stands beside its definition, in `metrics.METRICS`.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import rel_entr
 
-from .metrics import clip_cccs, metric_name, most_voted_hits
-from .predictions import Predictions, Samples, Values
+from .predictions import Samples, Values
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.uint16]
@@ -24,6 +21,7 @@ Weights = NDArray[np.uint16]
 _BLOCK = 2_000_000  # numbers held at a time
 _RANK_BUDGET = 10_000_000  # samples x resamples for Spearman, whose ranks are recounted in every resample
 FEWEST_RESAMPLES = 200
+ANEW_RESAMPLES = 400  # for what is computed from the samples themselves, a thousand times slower than from sums
 
 
 def draw(groups: int, resamples: int = 2000, seed: int = 0) -> Weights:
@@ -38,118 +36,165 @@ def draw(groups: int, resamples: int = 2000, seed: int = 0) -> Weights:
     return weights
 
 
-class Statistic(Protocol):
-    """What the groups add up to, for some metrics."""
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One target's samples in every resample, as if those of the drawn groups were written one after another.
 
-    def resampled(self, weights: Weights) -> dict[str, Floats]:
-        """Each metric's value in each resample, (R,) or fewer; NaN where it is undefined."""
+    What several metrics need is added up once. All numbers are NaN where they are undefined.
+    """
+
+    samples: Samples  # N of n utterances
+    group_of_row: NDArray[np.int64]  # (n,) of each utterance
+    weights: Weights  # (R, G)
+
+    @property
+    def group(self) -> NDArray[np.int64]:
+        """(N,) of each sample."""
+        return self.group_of_row[self.samples.row]
+
+    @cached_property
+    def confusion(self) -> "Confusion":
+        """The confusion matrix of every resample."""
+        own, groups = self.samples, self.weights.shape[1]
+        names, number = np.unique(np.concatenate([own.reference, own.prediction]), return_inverse=True)
+        classes, n = len(names), len(own.reference)
+        cell = (self.group * classes + number[:n]) * classes + number[n:]
+        counts = np.bincount(cell.astype(np.int64), minlength=groups * classes * classes)
+        summed = self._summed(counts.astype(np.float64).reshape(groups, classes * classes))
+        return Confusion(summed.reshape(len(self.weights), classes, classes))
+
+    @cached_property
+    def moments(self) -> "Moments":
+        """Means, variances and covariance of every resample."""
+        own, some = self.samples, len(self.samples.row) > 0
+        # Subtracting the centres keeps the sums of squares free of large cancelling parts.
+        centres = (float(own.reference.mean()), float(own.prediction.mean())) if some else (0.0, 0.0)
+        y, p = own.reference - centres[0], own.prediction - centres[1]
+        products = (np.ones(len(y)), y, p, y * y, p * p, y * p)
+        n, *sums = self._summed(np.stack([self._by_group(part, self.group) for part in products], axis=1)).T
+        y, p, yy, pp, yp = (_ratio(part, n) for part in sums)
+        var_y, var_p = _variance(yy, y, centres[0]), _variance(pp, p, centres[1])
+        cov = np.where((var_y > 0) & (var_p > 0), yp - y * p, np.where(np.isnan(y), np.nan, 0.0))
+        return Moments(var_y, var_p, cov, y + centres[0] - p - centres[1])
+
+    def mean(self, values: Floats, row: NDArray[np.int64]) -> Floats:
+        """(R,) means of (k,) values, each of the utterance `row` (k,); what is NaN is left out."""
+        defined = ~np.isnan(values)
+        group = self.group_of_row[row][defined]
+        sums = [self._by_group(part, group) for part in (values[defined], np.ones(len(group)))]
+        total, count = self._summed(np.stack(sums, axis=1)).T
+        return _ratio(total, count)
+
+    def rank_correlation(self) -> Floats:
+        """(R,) or fewer, of many samples: sorted once, in each resample only the ranks are recounted."""
+        if not len(self.samples.row):
+            return np.full(len(self.weights), np.nan)
+        group = self.group
+        rankings = [_Ranking.of(values) for values in (self.samples.reference, self.samples.prediction)]
+        weights = self.weights[: max(FEWEST_RESAMPLES, _RANK_BUDGET // len(group))]
+        # Resamples are the last axis here: reordering samples then moves whole rows, which is several times faster.
+        blocks = (block.astype(np.float64).T[group] for block in _blocks(weights, len(group)))
+        return np.concatenate([_rank_correlation(block, *rankings) for block in blocks])
+
+    def anew(self, value: Callable[[Samples], float]) -> Floats:
+        """(R,), at most `ANEW_RESAMPLES`: a function of the samples, which are written out for every resample."""
+        return np.array([value(self._written_out(own)) for own in self.weights[:ANEW_RESAMPLES]], np.float64)
+
+    def _written_out(self, weights: NDArray[np.uint16]) -> Samples:
+        """The samples of the drawn groups, with utterances of their own for every time that a group was drawn."""
+        clips = np.repeat(np.arange(len(self.group_of_row)), weights[self.group_of_row])
+        ends = np.searchsorted(self.samples.row, clips, side="right")
+        starts = np.searchsorted(self.samples.row, clips)
+        lengths = ends - starts
+        inside = np.arange(int(lengths.sum())) + np.repeat(ends - np.cumsum(lengths), lengths)
+        return replace(self.samples.take(inside), row=np.repeat(np.arange(len(clips)), lengths))
+
+    def _by_group(self, values: Values, group: NDArray[np.int64]) -> Floats:
+        return np.asarray(np.bincount(group, values, self.weights.shape[1]), np.float64)
+
+    def _summed(self, sums: Floats) -> Floats:
+        """(R, K): the groups' sums (G, K) added up as each resample drew them."""
+        blocks = _blocks(self.weights, self.weights.shape[1])
+        return np.concatenate([block.astype(np.float64) @ sums for block in blocks])
 
 
 @dataclass(frozen=True)
-class ConfusionCounts:
-    """accuracy, balanced_accuracy, weighted_f1 and macro_f1 from a confusion matrix of every group."""
+class Confusion:
+    """The classification metrics of R confusion matrices, (R,) each; NaN where a matrix is empty."""
 
-    counts: Floats  # (G, C, C), C the classes that occur
-    prefix: str = ""  # of the metrics' names
+    counts: Floats  # (R, C, C), C the classes that occur
 
-    @classmethod
-    def of(cls, samples: Samples, group: NDArray[np.int64], groups: int, prefix: str = "") -> "ConfusionCounts":
-        """From samples and the group of each, (N,)."""
-        names, number = np.unique(np.concatenate([samples.reference, samples.prediction]), return_inverse=True)
-        classes, n = len(names), len(samples.reference)
-        cell = (group * classes + number[:n]) * classes + number[n:]
-        counts = np.bincount(cell.astype(np.int64), minlength=groups * classes * classes)
-        return cls(counts.astype(np.float64).reshape(groups, classes, classes), prefix)
+    @property
+    def _support(self) -> Floats:
+        return np.asarray(self.counts.sum(axis=-1))
 
-    def resampled(self, weights: Weights) -> dict[str, Floats]:
-        """See `Statistic`."""
-        classes = self.counts.shape[1]
-        summed = _summed(weights, self.counts.reshape(len(self.counts), -1))
-        scores = scores_from_counts(summed.reshape(len(weights), classes, classes))
-        return {f"{self.prefix}{name}": values for name, values in scores.items()}
+    @property
+    def _either(self) -> Floats:
+        return np.asarray(self._support + self.counts.sum(axis=-2))
 
+    @property
+    def _correct(self) -> Floats:
+        return np.asarray(np.diagonal(self.counts, axis1=-2, axis2=-1))
 
-def scores_from_counts(counts: Floats) -> dict[str, Floats]:
-    """The four classification metrics of (..., C, C) confusion matrices, (...) each; NaN where a matrix is empty."""
-    correct = np.diagonal(counts, axis1=-2, axis2=-1)
-    support, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
-    total = support.sum(axis=-1)
-    recall = _ratio(correct, support)
-    f1 = _ratio(2 * correct, support + predicted)
-    return {
-        "accuracy": _ratio(correct.sum(axis=-1), total),
-        "balanced_accuracy": _ratio(np.nansum(recall, axis=-1), (support > 0).sum(axis=-1)),
-        "weighted_f1": _ratio(np.nansum(support * f1, axis=-1), total),
-        "macro_f1": _ratio(np.nansum(f1, axis=-1), (support + predicted > 0).sum(axis=-1)),
-    }
+    @property
+    def _f1(self) -> Floats:
+        return _ratio(2 * self._correct, self._either)
+
+    @property
+    def accuracy(self) -> Floats:
+        """Correct / all."""
+        return _ratio(self._correct.sum(axis=-1), self._support.sum(axis=-1))
+
+    @property
+    def balanced_accuracy(self) -> Floats:
+        """Mean recall of the classes that are in the reference."""
+        recall = _ratio(self._correct, self._support)
+        return _ratio(np.nansum(recall, axis=-1), (self._support > 0).sum(axis=-1))
+
+    @property
+    def weighted_f1(self) -> Floats:
+        """F1, weighted by the classes' counts in the reference."""
+        return _ratio(np.nansum(self._support * self._f1, axis=-1), self._support.sum(axis=-1))
+
+    @property
+    def macro_f1(self) -> Floats:
+        """Mean F1 of the classes that are in the reference or the prediction."""
+        return _ratio(np.nansum(self._f1, axis=-1), (self._either > 0).sum(axis=-1))
 
 
 @dataclass(frozen=True)
 class Moments:
-    """ccc, pearson, rmse and reference_std from every group's n, sums and sums of products."""
+    """The metrics of values that follow from moments, (R,) each; a constant prediction counts as 0, as in means."""
 
-    sums: Floats  # (G, 6): n, y, p, yy, pp, yp, after subtracting the centres
-    centres: tuple[float, float]  # of y and p: keeps the sums of squares free of large cancelling parts
+    var_y: Floats
+    var_p: Floats
+    cov: Floats
+    shift: Floats  # mean of the reference less that of the prediction
 
-    @classmethod
-    def of(cls, samples: Samples, group: NDArray[np.int64], groups: int) -> "Moments":
-        """From samples and the group of each, (N,)."""
-        centres = (float(samples.reference.mean()), float(samples.prediction.mean())) if len(group) else (0.0, 0.0)
-        y, p = samples.reference - centres[0], samples.prediction - centres[1]
-        columns = [np.bincount(group, part, groups) for part in (np.ones(len(y)), y, p, y * y, p * p, y * p)]
-        return cls(np.stack(columns, axis=1), centres)
+    @property
+    def _denominator(self) -> Floats:
+        return self.var_y + self.var_p + self.shift**2
 
-    def resampled(self, weights: Weights) -> dict[str, Floats]:
-        """See `Statistic`; a constant prediction counts as 0, as it does in means over folds."""
-        n, *sums = _summed(weights, self.sums).T
-        y, p, yy, pp, yp = (_ratio(part, n) for part in sums)
-        var_y, var_p = _variance(yy, y, self.centres[0]), _variance(pp, p, self.centres[1])
-        cov = np.where((var_y > 0) & (var_p > 0), yp - y * p, np.where(np.isnan(y), np.nan, 0.0))
-        denominator = var_y + var_p + (y + self.centres[0] - p - self.centres[1]) ** 2
-        correlation = _ratio(cov, np.sqrt(var_y * var_p))
-        return {
-            "ccc": _ratio(2 * cov, denominator),
-            "pearson": np.where((var_p == 0) & (var_y > 0), 0.0, correlation),
-            "rmse": np.sqrt(np.maximum(denominator - 2 * cov, 0)),
-            "reference_std": np.sqrt(var_y),
-        }
+    @property
+    def ccc(self) -> Floats:
+        """Concordance correlation."""
+        return _ratio(2 * self.cov, self._denominator)
 
+    @property
+    def pearson(self) -> Floats:
+        """Pearson's correlation."""
+        correlation = _ratio(self.cov, np.sqrt(self.var_y * self.var_p))
+        return np.where((self.var_p == 0) & (self.var_y > 0), 0.0, correlation)
 
-@dataclass(frozen=True)
-class Means:
-    """A metric that is a mean over utterances, from every group's sum and number of them."""
+    @property
+    def rmse(self) -> Floats:
+        """Root of the mean squared error."""
+        return np.sqrt(np.maximum(self._denominator - 2 * self.cov, 0))
 
-    metric: str
-    sums: Floats  # (G, 2)
-
-    @classmethod
-    def of(cls, metric: str, values: Floats, group: NDArray[np.int64], groups: int) -> "Means":
-        """From the values and the group of each, (n,); what is NaN is left out."""
-        defined = ~np.isnan(values)
-        total = np.bincount(group[defined], values[defined], groups)
-        return cls(metric, np.stack([total, np.bincount(group[defined], minlength=groups)], axis=1))
-
-    def resampled(self, weights: Weights) -> dict[str, Floats]:
-        """See `Statistic`."""
-        total, count = _summed(weights, self.sums).T
-        return {self.metric: _ratio(total, count)}
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """spearman: sorted once; in each resample only the ranks are recounted."""
-
-    samples: Samples
-    group: NDArray[np.int64]  # (N,)
-
-    def resampled(self, weights: Weights) -> dict[str, Floats]:
-        """See `Statistic`; of many samples fewer resamples, and a constant prediction counts as 0."""
-        size = max(len(self.group), 1)
-        weights = weights[: max(FEWEST_RESAMPLES, _RANK_BUDGET // size)]
-        rankings = [_Ranking.of(values) for values in (self.samples.reference, self.samples.prediction)]
-        # Resamples are the last axis here: reordering samples then moves whole rows, which is several times faster.
-        blocks = (block.astype(np.float64).T[self.group] for block in _blocks(weights, size))
-        return {"spearman": np.concatenate([_rank_correlation(block, *rankings) for block in blocks])}
+    @property
+    def reference_std(self) -> Floats:
+        """Standard deviation of the reference."""
+        return np.sqrt(self.var_y)
 
 
 @dataclass(frozen=True)
@@ -184,58 +229,6 @@ def _rank_correlation(weight: Floats, of_y: _Ranking, of_p: _Ranking) -> Floats:
     return np.where((var_p == 0) & (var_y > 0), 0.0, _ratio(cov, np.sqrt(var_y * var_p)))
 
 
-Statistics = Mapping[str, Sequence[Statistic]]
-"""The statistics of each target."""
-
-
-def statistics_of(predictions: Predictions, names: NDArray[np.str_]) -> Statistics:
-    """What a set of predictions adds up to in every group; `names` are all groups' names, sorted, (G,)."""
-    group_of_row = np.searchsorted(names, predictions.groups).astype(np.int64)
-    collected: defaultdict[str, list[Statistic]] = defaultdict(list)
-    with np.errstate(invalid="ignore"):
-        for target, samples in predictions.scored():
-            collected[target] += _statistics(samples, group_of_row, len(names))
-    return collected
-
-
-def _statistics(samples: Samples, group_of_row: NDArray[np.int64], groups: int) -> list[Statistic]:
-    group = group_of_row[samples.row]
-    if samples.kind == "classification":
-        return [ConfusionCounts.of(samples, group, groups)]
-    if samples.kind == "auxiliary":
-        return [ConfusionCounts.of(samples, group, groups, "auxiliary_")]
-    if samples.kind == "distribution":
-        clear, hits = most_voted_hits(samples)
-        divergence = rel_entr(samples.reference, samples.prediction).sum(axis=1)
-        return [
-            Means.of("kl_divergence", divergence, group, groups),
-            Means.of("most_voted_accuracy", hits.astype(np.float64), group[clear], groups),
-        ]
-    found: list[Statistic] = [Moments.of(samples, group, groups)]
-    if len(group):
-        found.append(Ranks(samples, group))
-    if samples.kind == "frame_regression":
-        rows, values = clip_cccs(samples)
-        found.append(Means.of("ccc_per_clip", values, group_of_row[rows], groups))
-    return found
-
-
-def resample(seeds: Sequence[Statistics], weights: Weights) -> dict[str, Floats]:
-    """Each metric in each resample, (R,) or fewer, averaged over the seeds inside the resample."""
-    by_name: defaultdict[str, list[Floats]] = defaultdict(list)
-    with np.errstate(invalid="ignore"):  # predictions that are not finite stay NaN, which their score explains
-        for seed in seeds:
-            for target, statistics in seed.items():
-                for name, values in (item for s in statistics for item in s.resampled(weights).items()):
-                    by_name[metric_name(name, target)].append(values)
-    return {name: np.mean([v[: min(map(len, parts))] for v in parts], axis=0) for name, parts in by_name.items()}
-
-
-def _summed(weights: Weights, sums: Floats) -> Floats:
-    """(R, K): the groups' sums (G, K) added up as each resample drew them."""
-    return np.concatenate([block.astype(np.float64) @ sums for block in _blocks(weights, weights.shape[1])])
-
-
 def _blocks(weights: Weights, width: int) -> Iterator[Weights]:
     rows = max(1, _BLOCK // max(width, 1))
     for start in range(0, len(weights), rows):
@@ -250,5 +243,5 @@ def _ratio(numerator: Floats, denominator: NDArray[np.generic]) -> Floats:
 def _variance(squares: Floats, mean: Floats, centre: float) -> Floats:
     """Mean square less squared mean; what is only rounding is 0, so that a constant is seen as one."""
     variance = squares - mean**2
-    noise = 1e-14 * squares + (1e-15 * centre) ** 2
+    noise = 1e-14 * squares + np.square(1e-15 * centre)
     return np.where(variance <= noise, np.where(np.isnan(variance), np.nan, 0.0), variance)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..cache import EmocacheError
 from .runs import CoverageRecord, Run, RunRecord
+from .shipped import shipped_report
 
 Cell = tuple[int, int]
 """(fold, seed): the place of one run in a result's grid."""
@@ -77,6 +78,13 @@ class Result:
         return any(run.record.transductive for run in self.runs.values())
 
     @property
+    def report(self) -> list[str]:
+        """The papers whose tables are made of any run; where a run does not say, its shipped file does."""
+        records = [run.record for run in self.runs.values()]
+        named = [r.report if r.report is not None else shipped_report(r.experiment) for r in records]
+        return list(dict.fromkeys(name for names in named for name in names))
+
+    @property
     def trials(self) -> int:
         """How many settings each run of a search chose from; 1 without a search."""
         return max(1, *(len(run.record.selection.tried) for run in self.runs.values()))
@@ -113,6 +121,10 @@ class Result:
         if self.missing_runs:
             marks.append(f"{len(self.runs)} of {len(self.runs) + len(self.missing_runs)} runs")
         return list(dict.fromkeys([*marks, *(mark for run in self.runs.values() for mark in run.record.marks)]))
+
+
+TEXTS = ("description", "report")
+"""Settings, also of a fusion's members, that say nothing of what was trained."""
 
 
 def group(runs: Iterable[Run]) -> list[Result]:
@@ -166,9 +178,10 @@ def _differences(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _describe(record: RunRecord) -> dict[str, dict[str, str]]:
-    config = {key: value for key, value in record.config.items() if key not in ("seeds", "description")}
+    config = {key: value for key, value in record.config.items() if key != "seeds"}
+    told = {key: text for key, text in flatten(config).items() if key.rpartition(".")[2] not in TEXTS}
     return {
-        "config": flatten(config),
+        "config": told,
         "fingerprint": {f"{s.corpus}/{s.name}": s.fingerprint[:12] for s in record.streams},
         "manifest": {f"manifest.{corpus}": sha256[:12] for corpus, sha256 in record.manifests.items()},
         "split": {"split": record.split_sha256[:12]},

@@ -45,6 +45,7 @@ class CoverageRecord(_Record):
 class SelectionRecord(_Record):
     """What was chosen on validation."""
 
+    metric: str | None = None  # that chose the epoch
     tried: tuple[dict[str, Any], ...] = ()  # one entry for each setting of a search
 
 
@@ -63,6 +64,7 @@ class RunRecord(_Record):
     fold: Annotated[int, Field(ge=0)]
     folds: Annotated[int, Field(ge=1)]
     seed: int
+    report: tuple[str, ...] | None = None  # papers whose tables are made of it; None: before files said so
     setting: str  # equal for runs that differ in nothing but fold and seed
     config: dict[str, Any]
     manifests: dict[str, str]

@@ -1,6 +1,7 @@
 """From a result's stored predictions to everything that is told of it."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from .metrics import Score, confusion_counts, metric_name, metrics_of
 from .predictions import Predictions, concatenate, read_predictions
-from .resampling import draw, resample, statistics_of
+from .resampling import Drawn, Floats, Weights, draw
 from .results import Cell, Result
 from .sanity import SANITY, guess
 from .statistics import FEWEST_GROUPS, Summary, summarise
@@ -107,16 +108,12 @@ def score_grid(cells: Grid) -> dict[str, Summary]:
     seeds = pool_folds(cells)
     by_seed = {seed: scores_of(predictions) for seed, predictions in seeds.items()}
     names = np.unique(np.concatenate([predictions.groups for predictions in seeds.values()]))
-    resampled: dict[str, NDArray[np.float64]] = {}
-    if len(names) > 1:
-        statistics = [statistics_of(predictions, names) for predictions in seeds.values()]
-        resampled = resample(statistics, draw(len(names)))
-    empty = np.empty(0)
+    resampled = resample(list(seeds.values()), names, draw(len(names))) if len(names) > 1 else None
     return {
         name: summarise(
             {cell: scores[name] for cell, scores in by_cell.items()},
             {seed: scores[name] for seed, scores in by_seed.items()},
-            resampled.get(name, empty),
+            resampled[name] if resampled is not None else np.empty(0),
         )
         for name in next(iter(by_cell.values()))
     }
@@ -132,6 +129,35 @@ def scores_of(predictions: Predictions) -> dict[str, Score]:
                 score = score._replace(note=f"{left_out} of {len(predictions.utterances)} utterances left out")
             scores[metric_name(name, target)] = score
     return scores
+
+
+def names_of(predictions: Predictions) -> list[str]:
+    """Every metric that a set of predictions has, by `metric` or `metric.target`."""
+    return [metric_name(name, target) for target, own in predictions.scored() for name in metrics_of(own.kind)]
+
+
+def resample(
+    seeds: Sequence[Predictions],
+    names: NDArray[np.str_],
+    weights: Weights,
+    chosen: Collection[str] | None = None,
+) -> dict[str, Floats]:
+    """Each metric in each bootstrap resample, (R,) or fewer, averaged over the seeds inside the resample.
+
+    Args:
+        seeds: the predictions of each. names: all groups' names, sorted, (G,). weights: see `resampling.draw`, (R, G).
+        chosen: of these metrics, by `metric` or `metric.target`; None: of all.
+    """
+    by_name: defaultdict[str, list[Floats]] = defaultdict(list)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays NaN, which its score explains
+        for predictions in seeds:
+            group_of_row = np.searchsorted(names, predictions.groups).astype(np.int64)
+            for target, samples in predictions.scored():
+                drawn = Drawn(samples, group_of_row, weights)
+                for name, metric in metrics_of(samples.kind).items():
+                    if chosen is None or metric_name(name, target) in chosen:
+                        by_name[metric_name(name, target)].append(metric.resampled(drawn))
+    return {name: np.mean([v[: min(map(len, parts))] for v in parts], axis=0) for name, parts in by_name.items()}
 
 
 def pool_folds(cells: Grid) -> dict[int, Predictions]:

@@ -14,6 +14,7 @@ Interval = tuple[float, float]
 
 FEWEST_GROUPS = 20  # below, an interval is called approximate
 FEWEST_FOLDS = 8  # below, Wilcoxon's test is not made
+SMALL_P = 0.05  # what a p that cannot be as small as this is told of
 NO_INTERVAL = (float("nan"), float("nan"))
 
 
@@ -89,13 +90,27 @@ def interval(resampled: NDArray[np.float64], notes: list[str]) -> tuple[Interval
 def signed_rank(a: Sequence[float], b: Sequence[float]) -> Score:
     """Two-sided p-value of Wilcoxon's signed-rank test over the folds' scores of two results, fold by fold."""
     if len(a) < FEWEST_FOLDS:
-        return Score(np.nan, f"{len(a)} folds; Wilcoxon's test is made from {FEWEST_FOLDS} on")
-    difference = np.subtract(a, b)
+        return Score(np.nan, f"{len(a)} fold{'s' * (len(a) != 1)}; Wilcoxon's test is made from {FEWEST_FOLDS} on")
+    difference = fold_differences(a, b)
     if np.isnan(difference).any():
         return Score(np.nan, "a fold's score is undefined")
     if not difference.any():
         return Score(np.nan, "no fold differs")
     return Score(float(wilcoxon(difference).pvalue))
+
+
+def fold_differences(a: Sequence[float], b: Sequence[float]) -> NDArray[np.float64]:
+    """Each fold's score of `a` less that of `b`; those that differ in nothing but rounding are equal."""
+    return np.round(np.asarray(a, np.float64) - np.asarray(b, np.float64), 12)
+
+
+def smallest_p(folds: int) -> float:
+    """The least that Wilcoxon's two-sided p can be over so many folds that differ: all of them in one direction.
+
+    >>> smallest_p(8)
+    0.0078125
+    """
+    return float(min(1.0, 2.0 ** (1 - folds)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

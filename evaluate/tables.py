@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .comparison import Comparison, Difference
+from .comparison import Comparison
+from .differences import Difference
 from .metrics import METRICS, metric_name
 from .results import Result
 from .sanity import DIAGNOSTIC
@@ -183,19 +184,28 @@ def _cells(metrics: dict[str, Summary], names: Sequence[str], show: Callable[[Su
 def _comparison(comparison: Comparison) -> Table:
     few = "; approximate, as there are fewer than 20" if comparison.approximate else ""
     notes = [
-        f"paired on {comparison.utterances} utterances; 95 % bootstrap interval over"
-        f" {_count(comparison.groups, comparison.unit)}{few}; Wilcoxon's test over folds, Holm-corrected for all tests"
-        " made here."
+        f"paired on {_count(comparison.utterances, 'utterance')}; 95 % bootstrap interval over"
+        f" {_count(comparison.groups, comparison.unit)}{few}; Wilcoxon's test over folds; Holm's p is corrected for all"
+        " tests made here."
     ]
-    notes += [f"{name}: {told}." for name, d in comparison.metrics.items() if (told := told_of(d, ("wilcoxon",)))]
+    notes += _alike({name: told_of(d, ("wilcoxon",)) for name, d in comparison.metrics.items()})
+    notes += _alike({name: f"left out: {why}" for name, why in comparison.left_out.items()})
     if tests := {d.reasons["wilcoxon"]: None for d in comparison.metrics.values() if "wilcoxon" in d.reasons}:
         notes.append(f"no Wilcoxon's test: {'; '.join(tests)}.")
     rows = [
-        [name, _number(d.difference, sign=True), _interval(d.ci95, sign=True), _number(d.wilcoxon_holm)]
+        [name, _number(d.difference, sign=True), _interval(d.ci95, sign=True), _p(d.wilcoxon), _p(d.wilcoxon_holm)]
         for name, d in comparison.metrics.items()
     ]
     title = f"{comparison.a.corpus}: {_named(comparison.a, marks=True)} minus {_named(comparison.b, marks=True)}"
-    return Table(title, ["metric", "difference", "95 % interval", "Wilcoxon p"], rows, 1, notes)
+    return Table(title, ["metric", "difference", "95 % interval", "Wilcoxon's p", "Holm's p"], rows, 1, notes)
+
+
+def _alike(told: Mapping[str, str]) -> list[str]:
+    """What is told of each metric, once, with all that it is true of."""
+    metrics: dict[str, list[str]] = {}
+    for name, text in told.items():
+        metrics.setdefault(text, []).append(name)
+    return [f"{', '.join(names)}: {text}." for text, names in metrics.items() if text]
 
 
 _OBVIOUS = ("std", "std_ddof1", "std_seeds")  # one fold or one seed: the table shows it
@@ -241,6 +251,12 @@ def _pooled_interval(summary: Summary) -> str:
 
 def _number(value: float, sign: bool = False) -> str:
     return UNDEFINED if math.isnan(value) else f"{value:{'+' if sign else ''}z.3f}"
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return UNDEFINED
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
 def _interval(ends: Interval, sign: bool = False) -> str:

@@ -1,9 +1,12 @@
 """The benchmarks that need what is not here still start, and say so."""
 
+from itertools import count
+from pathlib import Path
+
 import pytest
 import torch
 
-from emocache.benchmarks import gpu
+from emocache.benchmarks import gpu, ratios
 
 
 def test_bench_gpu_stands_ready(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,3 +23,27 @@ def test_bench_gpu_without_a_gpu(capsys: pytest.CaptureFixture[str], monkeypatch
     with pytest.raises(SystemExit, match="2"):
         gpu.main([])
     assert "torch sees no CUDA device, so there is nothing to measure" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "status"), [([], 0), (["--strict"], 1)])
+def test_a_missed_bound_is_told_and_an_error_only_where_asked(
+    arguments: list[str], status: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = [ratios.Figure("writing", 0.5, [0.5, 0.49, 0.51]), ratios.Figure("reading", 0.5, [0.9, 0.9])]
+    monkeypatch.setattr(ratios, "BENCHES", (lambda *_: figures,))
+    with pytest.raises(SystemExit) as ended:
+        ratios.main(["--utterances", "2", *arguments])
+    assert ended.value.code == status
+    out = capsys.readouterr().out
+    assert [line.split()[-1] for line in out.splitlines()[2:4]] == ["missed", "ok"] and "1 of the bounds missed" in out
+    monkeypatch.setattr(ratios, "BENCHES", (lambda *_: figures[1:],))
+    with pytest.raises(SystemExit) as ended:
+        ratios.main(["--utterances", "2", *arguments])
+    assert ended.value.code == 0 and "missed" not in capsys.readouterr().out
+
+
+def test_other_bytes_than_were_written_are_always_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    monkeypatch.setattr(ratios, "checksum", lambda _: next(numbers))
+    with pytest.raises(SystemExit, match="the frames read are not those written"):
+        ratios.bench_reading(tmp_path, ratios.make_frames(2), 1)

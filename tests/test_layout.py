@@ -107,3 +107,20 @@ def test_what_is_public_is_documented(path: Path) -> None:
 def test_examples_are_true(path: Path) -> None:
     tested = doctest.testmod(importlib.import_module(dotted(path)))
     assert tested.attempted and not tested.failed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_parquet_is_read_in_one_place_and_without_threads(path: Path) -> None:
+    """`cache.parquet` says why: what a thread of Arrow lets go of while Python ends aborts the process."""
+    if dotted(path) == "emocache.cache.parquet":
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    of_parquet = {name for name in used if name.startswith(("pq.", "pyarrow.parquet.", "pa.parquet."))}
+    assert of_parquet <= {"pq.write_table", "pq.ParquetWriter"}, "read it with cache.parquet.read"
+    assert not used & {"pc.field", "pa.dataset", "pa.Table.group_by"}, "an expression is evaluated in threads"
+    assert not {"pyarrow.dataset", "pyarrow.acero"} & set(imports(path))
+    assert not any(name.startswith("pyarrow.parquet.") for name in imports(path))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "csv.read_csv":
+            assert "csv.ReadOptions(use_threads=False)" in ast.unparse(tree)

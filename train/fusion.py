@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ..cache import EmocacheError
 from .selection import Score, score
-from .tables import Names, Table
+from .tables import Names, Reports, Table
 
 Values = npt.NDArray[np.float64]
 
@@ -46,6 +46,7 @@ class FusionSettings(Table):
     """An experiment that fuses others; read it with `reading.load_experiment`."""
 
     description: str = ""
+    report: Reports = ()  # see `settings.Settings`
     fusion: FusionTable
 
 
@@ -84,23 +85,26 @@ class Aligned:
         values: (M, N, K) probabilities or values. usable: (M, N) bool, what counts: where a member has no features, of
             the utterance or at the stamp, the others do; at a stamp where none has, all that have the utterance; in an
             utterance that none has, the prior of those that score it so.
-        missing: (n,) bool, no member has features. offsets: (n + 1,) samples of each row.
+        present: (N,) bool, some member has features there. missing: (n,) bool, no member has any of the utterance.
+        offsets: (n + 1,) samples of each row.
     """
 
     columns: Columns
     rows: pa.Table
     values: Values
     usable: npt.NDArray[np.bool_]
+    present: npt.NDArray[np.bool_]
     missing: npt.NDArray[np.bool_]
     offsets: npt.NDArray[np.int64]
 
     @property
     def references(self) -> npt.NDArray[Any]:
-        """(N,) class numbers, or (N, K) values."""
+        """(N,) class numbers, or (N, K) values; NaN where an utterance lacks a target."""
         if self.columns.task == "classification":
             found = pc.index_in(self.rows["reference"], value_set=pa.array(self.columns.names, pa.string()))
             return np.asarray(found.to_numpy(), np.int64)
-        return np.stack([_flat(self.rows[f"reference.{name}"]) for name in self.columns.names], axis=1)
+        lengths = np.diff(self.offsets)
+        return np.stack([_flat(self.rows[f"reference.{name}"], lengths) for name in self.columns.names], axis=1)
 
 
 def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) -> Aligned:
@@ -130,20 +134,22 @@ def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) 
         at = np.array([number[key] for key in own], np.int64)
         _check_same(table.select(common), rows.take(pa.array(at)), columns, members[m])
         samples = np.concatenate([np.zeros(0, np.int64), *(np.arange(offsets[i], offsets[i + 1]) for i in at)])
-        values[m, samples] = np.stack([_flat(table[name]) for name in columns.values], axis=1)
+        values[m, samples] = np.stack([_flat(table[name], lengths[at]) for name in columns.values], axis=1)
         seen[m, at] = True
         there[m, at] = ~np.asarray(table["missing"].to_numpy(), bool)
-        present[m, samples] = _flat(table["present"]) if columns.per_frame else there[m, at]
+        present[m, samples] = _flat(table["present"], lengths[at]) == 1 if columns.per_frame else there[m, at]
     missing = np.logical_not(there.any(axis=0))
     held = np.repeat(np.where(missing, seen, there), lengths, axis=1)
-    return Aligned(columns, rows, values, np.where(present.any(axis=0), present, held), missing, offsets)
+    some = np.asarray(present.any(axis=0))
+    return Aligned(columns, rows, values, np.where(some, present, held), some, missing, offsets)
 
 
 def weighted(aligned: Aligned, weights: Sequence[float]) -> Values:
     """(N, K) weighted mean over the members that count; where all of those weigh nothing, their plain mean."""
     share = np.asarray(weights, np.float64)[:, None] * aligned.usable
     share = np.where(share.sum(axis=0) > 0, share, aligned.usable)
-    return np.asarray(np.einsum("mn,mnk->nk", share / share.sum(axis=0), aligned.values))
+    counted = np.where(share[:, :, None] > 0, aligned.values, 0.0)  # what weighs nothing may be NaN
+    return np.asarray(np.einsum("mn,mnk->nk", share / share.sum(axis=0), counted))
 
 
 def majority(aligned: Aligned) -> Values:
@@ -170,7 +176,10 @@ def fit_weights(aligned: Aligned, metric: str) -> tuple[tuple[float, ...], Score
 
 
 def fused_score(aligned: Aligned, fused: Values, metric: str) -> Score:
-    """The declared metric of (N, K) values; the loss that decides between equals is that of probabilities, or MSE."""
+    """The declared metric of (N, K) values; the loss that decides between equals is that of probabilities, or MSE.
+
+    Of values it is the mean over the targets, each over the samples that have it.
+    """
     references = aligned.references
     logs = np.log(np.maximum(fused, 1e-12))
     if aligned.columns.task == "classification":
@@ -178,19 +187,27 @@ def fused_score(aligned: Aligned, fused: Values, metric: str) -> Score:
         return score(metric, references, fused.argmax(axis=1), float(loss))
     if aligned.columns.task == "distribution":
         return score(metric, references, fused, float(-(references * logs).sum(axis=1).mean()))
-    return score(metric, references, fused, float(np.mean((fused - references) ** 2)))
+    scores = []
+    for y, p in zip(references.T, fused.T, strict=True):
+        known = ~np.isnan(y)
+        if known.any():
+            loss = float(np.mean((p[known] - y[known]) ** 2))
+            scores.append(score(metric, y[known, None], p[known, None], loss))
+    return Score(*np.mean(scores, axis=0).tolist()) if scores else Score(np.nan, np.nan)
 
 
 def fused_table(part: str, aligned: Aligned, fused: Values) -> pa.Table:
-    """Rows of predictions.parquet."""
-    columns, rows = aligned.columns, aligned.rows
+    """Rows of predictions.parquet, which can be fused again."""
+    columns, rows, offsets = aligned.columns, aligned.rows, pa.array(aligned.offsets, pa.int32())
     table = {"part": pa.array([part] * len(rows), pa.string()), **{key: rows[key] for key in _KEYS}}
-    table |= {"missing": pa.array(aligned.missing), **{name: rows[name] for name in columns.truth}}
+    table["missing"] = pa.array(aligned.missing)
+    if columns.per_frame:
+        table["present"] = pa.ListArray.from_arrays(offsets, pa.array(aligned.present))
+    table |= {name: rows[name] for name in columns.truth}
     if columns.task == "classification":
         table["prediction"] = pa.array([columns.names[best] for best in fused.argmax(axis=1)], pa.string())
     for name, values in zip(columns.values, fused.T, strict=True):
         column = pa.array(values)
-        offsets = pa.array(aligned.offsets, pa.int32())
         table[name] = pa.ListArray.from_arrays(offsets, column) if columns.per_frame else column
     return pa.table(table)
 
@@ -204,8 +221,11 @@ def _simplex(members: int) -> Iterator[tuple[float, ...]]:
 
 def _check_same(own: pa.Table, rows: pa.Table, columns: Columns, member: str) -> None:
     for name in columns.truth:
-        if own[name].combine_chunks() != rows[name].combine_chunks():
-            differing = next(i for i in range(len(own)) if own[name][i] != rows[name][i])
+        if own[name].combine_chunks() == rows[name].combine_chunks():
+            continue
+        pairs = zip(own[name].to_pylist(), rows[name].to_pylist(), strict=True)
+        differing = next((i for i, pair in enumerate(pairs) if not _alike(*pair)), None)
+        if differing is not None:
             where = "/".join(str(own[key][differing]) for key in ("corpus", "id"))
             raise EmocacheError(f"fusion.members: {member!r} has another {name} of {where} than the others;"
                                 " give all the same targets, labels, threshold and features.crop_s")  # fmt: skip
@@ -217,7 +237,18 @@ def _lengths(rows: pa.Table, columns: Columns) -> npt.NDArray[np.int64]:
     return np.asarray(pc.list_value_length(rows["times"]).to_numpy(), np.int64)
 
 
-def _flat(column: pa.ChunkedArray) -> Values:
-    """(N,) of a column of numbers, or of lists of them."""
-    flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
-    return np.asarray(flat.to_numpy(zero_copy_only=False), np.float64)
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two cells are the same: names, or numbers, of which null and NaN are one."""
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(a == b)
+    return np.array_equal(np.asarray(a, np.float64), np.asarray(b, np.float64), equal_nan=True)
+
+
+def _flat(column: pa.ChunkedArray, lengths: npt.NDArray[np.int64]) -> Values:
+    """(N,) of a column of numbers, or of lists of them, of these lengths; NaN for what is null."""
+    if not pa.types.is_list(column.type):
+        return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+    flat = np.full(int(lengths.sum()), np.nan)
+    there = np.repeat(column.is_valid().to_numpy(zero_copy_only=False), lengths)
+    flat[there] = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+    return flat

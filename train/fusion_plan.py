@@ -122,7 +122,7 @@ class FusionPlan:
         names = [member.experiment for member in self.members]
         tables = []
         for name, runs in zip(names, stored, strict=True):
-            own = [table.filter(pc.field("part") == part) for _, table in runs]
+            own = [table.filter(pc.equal(table["part"], part)) for _, table in runs]
             if len(own) > 1:
                 seeds = align(own, [name] * len(own), columns)
                 own = [fused_table(part, seeds, weighted(seeds, [1.0] * len(own)))]
@@ -156,6 +156,7 @@ class FusionPlan:
             "fold": fold,
             "seed": seed,
             "setting": self.setting,
+            "report": list(self.settings.report),
             "config": {
                 **self.settings.model_dump(mode="json"),
                 "seeds": list(self.seeds),

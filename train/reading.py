@@ -116,10 +116,10 @@ def search_points(settings: Settings) -> Iterator[tuple[dict[str, Any], Settings
 
 
 def _parse_fusion(file: ExperimentFile) -> FusionSettings:
-    others = sorted(set(file.values) - {"description", "fusion"})
+    others = sorted(set(file.values) - {"description", "report", "fusion"})
     if others:
-        raise EmocacheError(f"{file.place(others[0])}: unknown setting {others[0]!r} of a fusion, which has description"
-                            " and [fusion] only; set it in its members")  # fmt: skip
+        raise EmocacheError(f"{file.place(others[0])}: unknown setting {others[0]!r} of a fusion, which has"
+                            " description, report and [fusion] only; set it in its members")  # fmt: skip
     return _validate(FusionSettings, file.values, file.place, "")
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 
-from ..cache import EmocacheError
+from ..cache import EmocacheError, parquet
 from ..cache.opening import open_objects
 from ..cache.recipe import canonical_json
 from .dataset import Dataset
@@ -28,7 +28,7 @@ FORMAT = 1
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
 
-_NOT_HASHED = {"seeds", "description"}  # settings that change no number of a run
+_NOT_HASHED = {"seeds", "description", "report"}  # settings that change no number of a run
 # Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
 # that value is not hashed, so that those runs still count.
 _FORMER: dict[str, Any] = {"targets_scale": None}
@@ -110,7 +110,7 @@ def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.
         data = path.read_bytes()
         if sha256(data).hexdigest() != document.get("predictions_sha256"):
             raise ValueError("it is not the file that was written with run.json")
-        return document, pq.read_table(pa.BufferReader(data))
+        return document, parquet.read(data)
     except (OSError, TypeError, ValueError, pa.ArrowException) as error:
         raise _damaged(folder, path, error) from error
 

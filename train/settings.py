@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from .heads.base import HeadSettings
-from .tables import AllFeatures, Augmentation, LossSettings, Names, Protocol, Selection, Table, Training
+from .tables import AllFeatures, Augmentation, LossSettings, Names, Protocol, Reports, Selection, Table, Training
 
 Task = Literal["classification", "regression", "frame_regression", "distribution"]
 
@@ -36,6 +36,7 @@ class Settings(Table):
     """A whole experiment; read it with `reading.load_settings`."""
 
     description: str = ""
+    report: Reports = ()  # papers whose tables evaluation makes of the runs
     streams: Annotated[dict[str, Names], BeforeValidator(_by_role)]  # role -> streams, side by side in each frame
     modalities: Literal["all", "any"] = "all"  # streams an utterance must have; heads take an absent one as zeros
     masking: Literal["proper", "none"] = "proper"  # none: padding counts as frames, as in some papers' code
@@ -96,6 +97,9 @@ class Settings(Table):
                 f"features.{unknown[0]} is neither a setting ({', '.join(known)}) nor an input of head"
                 f" {self.head.kind!r} ({', '.join(wanted)})"
             )
+        if "emotion_share" in self.report and self.head.kind != "emotion_share":
+            raise ValueError(f"report 'emotion_share' has the two architectures of head 'emotion_share', and this is"
+                             f" head {self.head.kind!r}; set report = []")  # fmt: skip
         if self.task not in self.head.tasks():
             raise ValueError(f"head {self.head.kind!r} does not fit task {self.task!r}; it is for"
                              f" {', '.join(self.head.tasks())}")  # fmt: skip

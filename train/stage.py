@@ -100,6 +100,7 @@ class Plan:
             "seed": seed,
             "setting": self.setting,
             "config": recorded(s),
+            "report": list(s.report),
             "manifests": self.dataset.manifests,
             "item_digest": self.dataset.item_digest,
             "split_sha256": self.split,

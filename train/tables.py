@@ -7,6 +7,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+# Papers whose tables and figures evaluation makes of an experiment's runs, beside those of any run.
+Reports = Annotated[
+    tuple[Literal["emotion_share"], ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
 
 
 class Table(BaseModel):

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ...cache import EmocacheError
+from ...cache import EmocacheError, parquet
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 _MISSING = ("", "nan", "NaN", "NA", "N/A", "null")
@@ -40,10 +40,9 @@ def read_table(source: Path) -> dict[str, list[Any]]:
         EmocacheError: the file cannot be read as what its name says, has no rows, or has a column twice.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(source) if source.suffix.lower() == ".parquet" else _read_text(source)
+        table = parquet.read(source.read_bytes()) if source.suffix.lower() == ".parquet" else _read_text(source)
     except UnicodeDecodeError as error:
         raise EmocacheError(f"table {source} is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except (pa.ArrowException, OSError) as error:
@@ -71,7 +70,9 @@ def _read_text(source: Path) -> Any:
         strings_can_be_null=True,
         null_values=list(_MISSING),
     )
-    return csv.read_csv(source, parse_options=parse, convert_options=convert)
+    # One thread, see `cache.parquet`.
+    read = csv.ReadOptions(use_threads=False)
+    return csv.read_csv(source, read, parse, convert)
 
 
 def finite_number(text: str) -> float | None:

@@ -39,6 +39,7 @@ def test_it_is_written_where_there_are_pairs(tmp_path: Path, write_run: Any, gri
         for i, y in enumerate((0.1, 0.5, 0.9))
     ]
     fields = {"task": "regression", "targets": ["anger"], "classes": None, "prior": {"anger": 0.5}, "folds": 1}
-    write_run(rows, experiment="paper2/mfcc-arch1", **fields)
+    config = {"head": {"kind": "emotion_share", "attention": False}}
+    write_run(rows, experiment="paper2/mfcc-arch1", config=config, **fields)
     (path,) = save_share_bars(tmp_path, evaluate_runs([tmp_path / "runs"]))
     assert path == tmp_path / "emotion-share.png" and path.read_bytes()[:4] == b"\x89PNG"

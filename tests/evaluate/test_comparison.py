@@ -1,24 +1,27 @@
 """Paired differences."""
 
-import math
 import re
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import wilcoxon
 
 from emocache.cache import EmocacheError
 from emocache.evaluate.comparison import Comparison, compare
 from emocache.evaluate.report import evaluate_runs
 from emocache.evaluate.resampling import draw
+from emocache.evaluate.tables import comparison_tables
 
 CLASSES = ("angry", "happy", "sad")
 
 
-def compared(tmp_path: Path, a: str, b: str) -> list[Comparison]:
+def compared(tmp_path: Path, a: str, b: str, metrics: Sequence[str] = ("all",)) -> list[Comparison]:
     """`a` minus `b` among everything below runs/."""
-    return compare(evaluate_runs([tmp_path / "runs"]), a, b)
+    return compare(evaluate_runs([tmp_path / "runs"]), a, b, metrics)
 
 
 @pytest.fixture
@@ -71,15 +74,98 @@ def test_an_experiment_is_no_better_than_itself_in_another_setting(tmp_path: Pat
     random_runs("probe", 0.5, 1, setting="aaaaaaaaaaaa")
     random_runs("probe", 0.5, 1, setting="bbbbbbbbbbbb")
     (comparison,) = compared(tmp_path, "probe@a", "probe@b")
-    difference = comparison.metrics["accuracy"]
-    assert (difference.difference, difference.ci95) == (0, (0, 0))
-    assert difference.reasons["wilcoxon"] == "no fold differs"
+    assert comparison.metrics == {} and set(comparison.left_out.values()) == {"both predict the same"}
+    (table,) = comparison_tables([comparison])
+    assert (
+        table.rows == []
+        and "accuracy, balanced_accuracy, weighted_f1, macro_f1: left out: both predict the same." in (table.notes)
+    )
+
+
+def exact_p(differences: Sequence[float]) -> float:
+    """Two-sided, over every way in which the folds that differ could have had their signs."""
+    d = [x for x in np.round(differences, 9) if x]
+    ranks = [sum(abs(y) < abs(x) for y in d) + (1 + sum(abs(y) == abs(x) for y in d)) / 2 for x in d]
+    sums = [sum(r for r, up in zip(ranks, signs, strict=True) if up) for signs in product((0, 1), repeat=len(d))]
+    found = sum(r for r, x in zip(ranks, d, strict=True) if x > 0)
+    tails = [np.mean([s >= found for s in sums]), np.mean([s <= found for s in sums])]
+    return float(min(1.0, 2 * min(tails)))
+
+
+def naive_holm(p_values: Sequence[float]) -> list[float]:
+    """Step down: the k-th smallest is multiplied by how many are not smaller, and is no less than those before it."""
+    ranked = sorted(p_values)
+    stepped = [min(1.0, p * (len(ranked) - k)) for k, p in enumerate(ranked)]
+    return [max(stepped[: ranked.index(p) + 1]) for p in p_values]
+
+
+def test_the_table_has_difference_interval_raw_p_and_holms(tmp_path: Path, random_runs: Any) -> None:
+    """Eight folds with ties and equal folds; p against every possible sign, and against scipy."""
+    a, b = random_runs("bigru", 0.8, 3), random_runs("probe", 0.5, 1)
+    by_fold = a.mean(axis=0).reshape(8, 5).mean(axis=1) - b.mean(axis=0).reshape(8, 5).mean(axis=1)
+    (comparison,) = compared(tmp_path, "bigru", "probe")
+    found = comparison.metrics["accuracy"]
+    assert found.wilcoxon == pytest.approx(exact_p(by_fold.tolist()))
+    assert found.wilcoxon == pytest.approx(wilcoxon(np.round(by_fold, 9)).pvalue)
+    p_values = [d.wilcoxon for d in comparison.metrics.values()]
+    assert [d.wilcoxon_holm for d in comparison.metrics.values()] == pytest.approx(naive_holm(p_values))
+    (table,) = comparison_tables([comparison])
+    assert table.headings == ["metric", "difference", "95 % interval", "Wilcoxon's p", "Holm's p"]
+    assert table.rows[0] == [
+        "accuracy", f"{found.difference:+.3f}", "[{:+.3f}, {:+.3f}]".format(*found.ci95),
+        f"{found.wilcoxon:.4f}", f"{found.wilcoxon_holm:.4f}",
+    ]  # fmt: skip
+
+
+def test_the_primary_metric_is_compared_unless_others_are_asked_for(tmp_path: Path, random_runs: Any) -> None:
+    for experiment, chance, metric in (("a", 0.8, "macro_f1"), ("b", 0.5, "macro_f1"), ("c", 0.4, "accuracy")):
+        random_runs(experiment, chance, 1, selection={"metric": metric})
+    for others, asked, metrics in (
+        ("b", [], ["macro_f1"]),
+        ("c", [], ["accuracy"]),
+        ("b", ["balanced_accuracy", "accuracy"], ["accuracy", "balanced_accuracy"]),
+        ("b", ["all"], ["accuracy", "balanced_accuracy", "weighted_f1", "macro_f1"]),
+    ):
+        (comparison,) = compared(tmp_path, "a", others, asked)
+        assert list(comparison.metrics) == metrics
+    (alone,) = compared(tmp_path, "a", "b", [])
+    assert alone.metrics["macro_f1"].wilcoxon == alone.metrics["macro_f1"].wilcoxon_holm
+    with pytest.raises(
+        EmocacheError, match=r"--metric 'f1': a and b have no such metric in common; they have accuracy, "
+    ):
+        compared(tmp_path, "a", "b", ["f1"])
+
+
+@pytest.mark.parametrize(("targets", "told"), [(1, False), (6, False), (7, True), (10, True)])
+def test_a_p_that_cannot_be_small_is_told(tmp_path: Path, write_run: Any, targets: int, told: bool) -> None:
+    """8 folds, all in one direction, have p = 2 / 2^8; with Holm's factor for 10 targets that is .078."""
+    names = [f"t{k}" for k in range(targets)]
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=(8, 9, targets))
+    for experiment, noise in (("good", 0.1), ("bad", 3.0)):
+        for fold in range(8):
+            rows = []
+            for i, values in enumerate(truth[fold]):
+                guesses = values + noise * generator.normal(size=targets)
+                own = {f"reference.{n}": y for n, y in zip(names, values, strict=True)}
+                own |= {f"prediction.{n}": p for n, p in zip(names, guesses, strict=True)}
+                rows.append({"id": f"u{fold}-{i}", "speaker": f"s{fold}", "group": f"s{fold}", **own})
+            write_run(rows, experiment=experiment, fold=fold, folds=8, task="regression", targets=names, classes=None,
+                      prior=dict.fromkeys(names, 0.0))  # fmt: skip
+    (comparison,) = compared(tmp_path, "good", "bad", ["rmse"])
+    least = 2 / 2**8
+    assert [d.wilcoxon for d in comparison.metrics.values()] == pytest.approx([least] * targets)
+    assert [d.wilcoxon_holm for d in comparison.metrics.values()] == pytest.approx([targets * least] * targets)
+    (table,) = comparison_tables([comparison])
+    line = f"8 folds differ, so Wilcoxon's p cannot be below 0.0078, nor Holm's of {targets} tests below"
+    assert any(f"{line} {targets * least:.2g}." in note for note in table.notes) is told
+    assert any("cannot be below" in note for note in table.notes) is told
 
 
 def test_only_common_utterances_count(tmp_path: Path, write_run: Any, utterance: Any) -> None:
-    common = [utterance(f"u{i}", f"s{i}", "sad", "sad") for i in range(3)]
-    write_run([*common, utterance("x", "s0", "sad", "happy")], experiment="a", folds=1)
-    write_run([*common, utterance("y", "s1", "sad", "happy")], experiment="b", folds=1)
+    for experiment, wrong in (("a", 0), ("b", 1)):
+        common = [utterance(f"u{i}", f"s{i}", "sad", "happy" if i == wrong else "sad") for i in range(3)]
+        write_run([*common, utterance(experiment, "s0", "sad", "happy")], experiment=experiment, folds=1)
     (comparison,) = compared(tmp_path, "a", "b")
     assert comparison.utterances == 3
     assert comparison.metrics["accuracy"].difference == 0
@@ -101,7 +187,7 @@ def test_a_second_target_of_one_side_is_not_compared(tmp_path: Path, write_run: 
     write_run([row | gender for row in rows], experiment="a", folds=1, auxiliary="gender")
     write_run(rows, experiment="b", folds=1)
     (comparison,) = compared(tmp_path, "a", "b")
-    assert list(comparison.metrics) == ["accuracy", "balanced_accuracy", "weighted_f1", "macro_f1"]
+    assert list(comparison.left_out) == ["accuracy", "balanced_accuracy", "weighted_f1", "macro_f1"]
 
 
 def test_the_coarser_groups_are_drawn_if_the_others_lie_within_them(
@@ -181,5 +267,5 @@ def test_regressions_are_compared_and_undefined_ones_say_why(tmp_path: Path, wri
         )
     (comparison,) = compared(tmp_path, "good", "dead")
     assert comparison.metrics["ccc.v"].difference > 0.9 and comparison.metrics["ccc.v"].ci95[0] > 0.9
-    assert math.isnan(comparison.metrics["pearson.v"].difference)
-    assert comparison.metrics["pearson.v"].reasons["difference"].startswith("dead_output")
+    assert "pearson.v" not in comparison.metrics and comparison.left_out["pearson.v"].startswith("dead_output")
+    assert comparison.left_out["reference_std.v"] == "it tells of the references alone"

@@ -3,20 +3,26 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from emocache.cache import EmocacheError
 from emocache.evaluate.emotion_share import (
     BASELINE,
+    REPORT,
     Pair,
     emotion_share_csv,
     emotion_share_tables,
     pairs,
     relative_change,
 )
-from emocache.evaluate.report import evaluate_runs
+from emocache.evaluate.report import evaluate_runs, write_report
+from emocache.evaluate.shipped import shipped_report
+from emocache.train.experiment_files import experiment_names, open_experiment
+from emocache.train.reading import load_settings
+from emocache.train.tables import Reports
 
 PUBLISHED = {
     "wav2vec2-base": (
@@ -125,8 +131,19 @@ def write(write_run: Any, experiment: str, anger: list[float], boredom: list[flo
         }
         for k, (share, a, b) in enumerate(values)
     ]
-    own = {"task": "regression", "targets": ["anger", "boredom"], "classes": None, "prior": {"anger": 0, "boredom": 0}}
+    own: dict[str, Any] = {
+        "task": "regression",
+        "targets": ["anger", "boredom"],
+        "classes": None,
+        "prior": {"anger": 0, "boredom": 0},
+    }
+    own |= {"report": ["emotion_share"], "config": {"head": head(attention=experiment.endswith("arch2"))}}
     write_run(rows, experiment=experiment, folds=1, **{**own, **fields})
+
+
+def head(attention: bool) -> dict[str, Any]:
+    """The settings that tell both architectures apart."""
+    return {"kind": "emotion_share", "attention": attention}
 
 
 def test_runs_are_paired_by_name_and_dead_outputs_count_as_zero(tmp_path: Path, write_run: Any) -> None:
@@ -134,7 +151,7 @@ def test_runs_are_paired_by_name_and_dead_outputs_count_as_zero(tmp_path: Path, 
     write(write_run, "paper2/hubert-arch1", [1, 2, 4, 3], [0, 0, 0, 0])
     write(write_run, "paper2/hubert-arch2", [2, 1, 4, 3], [1, 2, 3, 4], incomplete=True)
     write(write_run, "paper2/faithful-hubert-arch2", [4, 3, 2, 1], [1, 2, 3, 4])
-    write(write_run, "paper2/transformer", [1, 2, 3, 4], [1, 2, 3, 4])
+    write(write_run, "paper2/transformer", [1, 2, 3, 4], [1, 2, 3, 4], report=[])
     alone, hubert = sorted(pairs(evaluate_runs([tmp_path / "runs"])), key=lambda pair: pair.name)
     assert hubert.name == "paper2/hubert (logmel)" and alone.name == "paper2/faithful-hubert (logmel)"
     assert hubert.arch1 == pytest.approx({"anger": 0.8, "boredom": 0.0})
@@ -154,3 +171,65 @@ def test_an_architecture_whose_outputs_are_all_dead_is_told(tmp_path: Path, writ
     assert pair.averages["mean_arch1"] == pytest.approx(0.9)
     assert np.isnan(pair.averages["mean_arch2"]) and np.isnan(pair.averages["mean_best_of"])
     assert pair.notes == ("arch2 has no average: dead_output: the prediction is constant",)
+
+
+RISING = ([1.0, 2.0, 4.0, 3.0], [1.0, 2.0, 3.0, 4.0])
+
+
+def test_no_name_switches_the_paper_on(tmp_path: Path, write_run: Any) -> None:
+    """A regression called like an architecture has no tables; one that asks for them has, whatever it is called."""
+    write(write_run, "arousal-arch1", *RISING, report=[])
+    write(write_run, "mine-arch2", *RISING, report=None, config={"head": {"kind": "probe"}})
+    write(write_run, "other", *RISING, config={"head": {"kind": "probe"}})
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    assert pairs(evaluations) == []
+    written = write_report(tmp_path / "out", evaluations, [])
+    assert not any("emotion-share" in path.name for path in written)
+    write(write_run, "with", *RISING, config={"head": head(attention=True)})
+    write(write_run, "with-arch2", *RISING)
+    write(write_run, "without", *RISING, config={"head": head(attention=False)})
+    members = {name: {"head": head(attention=False)} for name in ("one", "two")}
+    write(write_run, "fused", *RISING, config={"fusion": {}, "members": members})
+    found = {pair.name: (bool(pair.arch1), bool(pair.arch2)) for pair in pairs(evaluate_runs([tmp_path / "runs"]))}
+    assert found == {
+        "fused (logmel)": (True, False),
+        "with (logmel)": (False, True),
+        "with-arch2 (logmel)": (False, True),
+        "without (logmel)": (True, False),
+    }
+
+
+@pytest.mark.parametrize(("experiment", "count"), [("hubert-base-arch1", 1), ("transformer", 0), ("../x-arch1", 0)])
+def test_a_run_from_before_has_what_its_shipped_file_names(
+    tmp_path: Path, write_run: Any, experiment: str, count: int
+) -> None:
+    write(write_run, f"paper2/{experiment}", *RISING, report=None)
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    assert len(pairs(evaluations)) == count and evaluations[0].result.report == [REPORT] * count
+
+
+def test_shipped_files_are_read_as_training_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {name: open_experiment(name).values for name in experiment_names()}
+    said = {name: own.get("report", []) for name, own in values.items()}
+    assert {name: list(shipped_report(name)) for name in values} == said
+    heads = {name: own.get("head", {}).get("kind") for name, own in values.items()}
+    assert {name for name, report in said.items() if report} == {name for name, kind in heads.items() if kind == REPORT}
+    files = {"a": "report = 'one'", "b": "report = ['two']", "c": "", "d": "extends = 'c'"}
+    files |= {"e": "extends = ['a', 'b', 'd']", "f": "extends = ['b', 'a']", "g": "extends = 'f'\nreport = []"}
+    monkeypatch.setattr("emocache.evaluate.shipped.EXPERIMENTS", tmp_path)
+    for name, text in files.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    for name in files:
+        named = open_experiment(str(tmp_path / f"{name}.toml")).values.get("report", [])
+        assert shipped_report(name) == tuple([named] if isinstance(named, str) else named)
+    assert [shipped_report(name) for name in ("../a", "c/../a", "nowhere")] == [(), (), ()]
+
+
+def test_what_training_takes_is_what_evaluation_knows() -> None:
+    (of_names, _) = get_args(get_args(Reports)[0])
+    assert get_args(of_names) == (REPORT,)
+    with pytest.raises(EmocacheError, match=r"report\.0: Input should be 'emotion_share' \(found 'emotion_shares'\)"):
+        load_settings("paper2/mfcc-arch1", ["report=emotion_shares"])
+    with pytest.raises(EmocacheError, match=r"is head 'probe'; set report = \[\]"):
+        load_settings("paper2/mfcc-arch1", ["head.kind=probe"])
+    assert load_settings("paper2/mfcc-arch1", ["head.kind=probe", "report=[]"])[1].report == ()

@@ -27,7 +27,7 @@ from emocache.evaluate.metrics import (
     weighted_f1,
 )
 from emocache.evaluate.predictions import Samples, Values
-from emocache.evaluate.resampling import scores_from_counts
+from emocache.evaluate.resampling import Confusion
 
 CLASSES = 5
 
@@ -64,9 +64,8 @@ def test_classification_metrics_are_their_definitions(seed: int) -> None:
     found = {function.__name__: function(reference, prediction).value for function in functions}
     assert found == pytest.approx(expected)
     counts = confusion_counts(reference, prediction, CLASSES)
-    assert {name: float(value) for name, value in scores_from_counts(counts.astype(float)).items()} == pytest.approx(
-        expected
-    )
+    of_counts = Confusion(counts[None].astype(float))
+    assert {name: getattr(of_counts, name)[0] for name in expected} == pytest.approx(expected)
 
 
 def test_confusion_counts_have_the_true_class_in_rows() -> None:

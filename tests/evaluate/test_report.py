@@ -64,9 +64,9 @@ def test_the_keys_of_the_document(tmp_path: Path, grid: Any) -> None:
     assert list(result["sanity"]["majority"]["accuracy"]) == METRIC_KEYS
     assert result["confusion"]["classes"] == ["angry", "happy", "sad"]
     comparison = found["comparisons"][0]
-    assert list(comparison) == ["a", "b", "utterances", "n_groups", "group_unit", "approximate", "metrics"]
+    assert list(comparison) == ["a", "b", "utterances", "n_groups", "group_unit", "approximate", "metrics", "left_out"]
     assert list(comparison["metrics"]["accuracy"]) == [
-        "difference", "ci95", "wilcoxon", "wilcoxon_holm", "reasons", "notes",
+        "difference", "ci95", "wilcoxon", "wilcoxon_holm", "reasons", "notes", "folds",
     ]  # fmt: skip
     assert list(document(evaluations)) == ["results"]
 
@@ -290,7 +290,8 @@ def test_both_architectures_of_a_feature_get_their_tables(tmp_path: Path, write_
     ]
     for arch in ("arch1", "arch2"):
         fields = {"task": "regression", "targets": ["anger"], "classes": None, "prior": {"anger": 0.5}, "folds": 1}
-        write_run(rows, experiment=f"paper2/mfcc-{arch}", **fields)
+        head = {"kind": "emotion_share", "attention": arch == "arch2"}
+        write_run(rows, experiment=f"paper2/mfcc-{arch}", config={"head": head}, **fields)
     evaluations = evaluate_runs([tmp_path / "runs"])
     written = write_report(tmp_path / "out", evaluations, [])
     assert [path.name for path in written if not path.name.startswith("scatter-")] == [
@@ -323,6 +324,17 @@ def test_the_command_prints_tables_and_where_they_are(tmp_path: Path, grid: Any,
         "demo, group_folds (2 folds), emotion" in done.stdout and "bigru (logmel) minus probe (logmel)" in done.stdout
     )
     assert f"written to {out}" in done.stdout and not (tmp_path / "runs" / "evaluation").exists()
+
+
+def test_a_metric_can_be_asked_for_in_a_comparison(tmp_path: Path, grid: Any, app: typer.Typer) -> None:
+    grid(4, experiment="bigru")
+    grid(3)
+    where = [str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--json"]
+    for asked, metrics in (([], ["accuracy"]), (["--metric", "macro_f1"], ["macro_f1"])):
+        done = CliRunner().invoke(app, [*where, "--compare", "bigru", "probe", *asked])
+        assert list(json.loads(done.stdout)["comparisons"][0]["metrics"]) == metrics
+    done = CliRunner().invoke(app, [*where, "--metric", "macro_f1"])
+    assert done.exit_code == 2 and "name two experiments" in done.stderr and not done.stdout
 
 
 def test_errors_reach_the_root_command_and_nothing_is_written(tmp_path: Path, app: typer.Typer) -> None:

@@ -1,6 +1,5 @@
 """The fast bootstrap against a loop that writes the drawn samples one after another."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,8 @@ import pytest
 from emocache.evaluate import resampling
 from emocache.evaluate.metrics import METRICS, metrics_of
 from emocache.evaluate.predictions import Kind, Predictions, Samples
-from emocache.evaluate.resampling import Statistic, Weights, draw, resample, statistics_of
+from emocache.evaluate.resampling import draw
+from emocache.evaluate.scoring import resample
 
 GROUPS = 6
 CLASSES = 4
@@ -50,7 +50,7 @@ def test_every_metric_equals_that_of_the_drawn_samples(task: Kind, offset: float
     seeds = [predictions(task, seed, offset) for seed in (0, 1)]
     weights = draw(GROUPS, 30, seed=3)
     names = np.unique(seeds[0].groups)
-    fast = resample([statistics_of(p, names) for p in seeds], weights)
+    fast = resample(seeds, names, weights)
     assert set(fast) >= {f"{name}.x" for name in metrics_of(task)}
     for r, weight in enumerate(weights):
         for name in metrics_of(task):
@@ -65,9 +65,9 @@ def test_blocks_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> No
     p = predictions("frame_regression", 0)
     names = np.unique(p.groups)
     whole_draw = draw(GROUPS, 50)
-    whole = resample([statistics_of(p, names)], whole_draw)
+    whole = resample([p], names, whole_draw)
     monkeypatch.setattr(resampling, "_BLOCK", 64)
-    blockwise = resample([statistics_of(p, names)], whole_draw)
+    blockwise = resample([p], names, whole_draw)
     for name, values in whole.items():
         assert np.allclose(values, blockwise[name], rtol=1e-12), name
     assert (draw(GROUPS, 50).sum(axis=1) == GROUPS).all()
@@ -86,25 +86,41 @@ def test_spearman_of_many_samples_takes_fewer_resamples(monkeypatch: pytest.Monk
     monkeypatch.setattr(resampling, "_RANK_BUDGET", 10)
     monkeypatch.setattr(resampling, "FEWEST_RESAMPLES", 7)
     p = predictions("regression", 0)
-    found = resample([statistics_of(p, np.unique(p.groups))], draw(GROUPS, 20))
+    found = resample([p], np.unique(p.groups), draw(GROUPS, 20))
     assert len(found["spearman.x"]) == 7 and len(found["pearson.x"]) == 20
 
 
 def test_dead_outputs_count_as_0_in_resamples() -> None:
     p = predictions("regression", 0)
     dead = p.map(lambda _, s: replace(s, prediction=np.full_like(s.prediction, 1 / 3)))
-    found = resample([statistics_of(dead, np.unique(p.groups))], draw(GROUPS, 20))
+    found = resample([dead], np.unique(p.groups), draw(GROUPS, 20))
     for name in ("ccc", "pearson", "spearman"):
         assert (found[f"{name}.x"] == 0).all(), name
 
 
-def test_seeds_are_averaged_inside_a_resample() -> None:
-    class Fixed:
-        def __init__(self, values: list[float]) -> None:
-            self.values = values
+@pytest.mark.parametrize("task", ["classification", "regression", "frame_regression", "distribution", "auxiliary"])
+def test_a_metric_without_sums_is_scored_anew_in_every_resample(task: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added up is only faster; fewer resamples are taken."""
+    p = predictions(task, 0)
+    dead = p.map(lambda _, s: replace(s, prediction=s.prediction[:1].repeat(len(s.row), axis=0)))
+    names, weights = np.unique(p.groups), draw(GROUPS, 25)
+    for own in (p, dead):
+        fast = resample([own], names, weights)
+        with monkeypatch.context() as patch:
+            for name, metric in METRICS.items():
+                patch.setitem(METRICS, name, replace(metric, sums=None))
+            anew = resample([own], names, weights)
+            patch.setattr(resampling, "ANEW_RESAMPLES", 7)
+            few = resample([own], names, weights)
+        for name in fast:
+            assert anew[name] == pytest.approx(fast[name], rel=1e-6, abs=1e-9, nan_ok=True), name
+            assert few[name] == pytest.approx(anew[name][:7], nan_ok=True)
 
-        def resampled(self, weights: Weights) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-            return {"m": np.array(self.values)}
 
-    seeds: list[Mapping[str, list[Statistic]]] = [{"": [Fixed([0.0, 1.0])]}, {"": [Fixed([1.0, 1.0])]}]
-    assert resample(seeds, draw(2, 2))["m"].tolist() == [0.5, 1.0]
+def test_no_samples_are_undefined_in_every_resample() -> None:
+    tasks: tuple[Kind, ...] = ("classification", "regression", "frame_regression", "distribution", "auxiliary")
+    for task in tasks:
+        p = predictions(task, 0)
+        empty = p.map(lambda _, s: s.take(np.zeros(len(s.row), bool)))
+        for name, values in resample([empty], np.unique(p.groups), draw(GROUPS, 3)).items():
+            assert np.isnan(values).all() and len(values) == 3, name

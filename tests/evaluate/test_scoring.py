@@ -1,13 +1,21 @@
 """Whole results from hand-made runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
+from emocache.cache import EmocacheError
+from emocache.evaluate.comparison import compare
+from emocache.evaluate.documents import document, to_json
+from emocache.evaluate.metrics import METRICS, Metric, Score, metrics_of
+from emocache.evaluate.predictions import Samples
 from emocache.evaluate.report import evaluate_runs
 from emocache.evaluate.scoring import Evaluation
+from emocache.evaluate.tables import result_tables
 
 
 def only(tmp_path: Path) -> Evaluation:
@@ -48,9 +56,6 @@ def test_uniform_is_the_expectation_of_uniform_guesses(tmp_path: Path, write_run
     write_run(rows, folds=1)
     sanity = only(tmp_path).sanity["uniform"]
     generator = np.random.default_rng(0)
-    from emocache.evaluate.metrics import METRICS, metrics_of
-    from emocache.evaluate.predictions import Samples
-
     reference = np.repeat([0, 1, 2], [150, 90, 60])
     for name in metrics_of("classification"):
         guesses = generator.integers(0, 3, (200, 300))
@@ -198,3 +203,66 @@ def test_a_distribution_is_scored_by_class_and_as_a_whole(tmp_path: Path, write_
     assert guess["rmse.b"].pooled == pytest.approx(np.sqrt(np.mean([(y[1] - 0.6) ** 2 for y in votes])))
     entropy = [sum(r * np.log(r * 2) for r in y if r) for y in votes]
     assert evaluation.sanity["uniform"]["kl_divergence"].pooled == pytest.approx(np.mean(entropy))
+
+
+def test_a_metric_is_added_in_one_place(
+    tmp_path: Path, write_run: Any, utterance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One entry of METRICS has its column, an interval over 30 speakers, and a line in --compare."""
+
+    def kappa(samples: Samples) -> Score:
+        y, p = (
+            np.bincount(values, minlength=3) / len(samples.row) for values in (samples.reference, samples.prediction)
+        )
+        return Score((np.mean(samples.reference == samples.prediction) - y @ p) / (1 - y @ p))
+
+    monkeypatch.setitem(METRICS, "kappa", Metric("Cohen's kappa", kappa, ("classification",)))
+    random = np.random.default_rng(0)
+    truth = random.choice(["angry", "happy", "sad"], 120)
+    for experiment, chance in (("good", 0.8), ("bad", 0.4)):
+        right = random.random(120) < chance
+        guess = np.where(right, truth, random.choice(["angry", "happy", "sad"], 120))
+        rows = [utterance(f"u{i}", f"s{i // 4}", str(truth[i]), str(guess[i])) for i in range(120)]
+        write_run(rows, experiment=experiment, folds=1)
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    expected, good = cohen_kappa_score(truth, guess), evaluations[1].metrics["kappa"]
+    assert evaluations[0].metrics["kappa"].pooled == pytest.approx(expected)
+    assert good.ci95[0] < good.pooled < good.ci95[1] and "ci95" not in good.reasons
+    pooled = result_tables(evaluations)[1]
+    cell = pooled.rows[0][pooled.headings.index("Cohen's kappa")]
+    assert cell.startswith(f"{expected:.3f} [")
+    (comparison,) = compare(evaluations, "good", "bad", ["kappa"])
+    found = comparison.metrics["kappa"]
+    assert found.difference == pytest.approx(good.pooled - expected)
+    assert found.ci95[0] < found.difference < found.ci95[1]
+    assert json.loads(to_json(document(evaluations, [comparison])))["comparisons"][0]["metrics"]["kappa"]["ci95"]
+
+
+def test_an_utterance_may_lack_a_track(tmp_path: Path, write_run: Any) -> None:
+    """Where targets are trained apart: null for the reference, whatever is predicted."""
+    rows = [
+        {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}",
+         **{f"reference.{t}": None if lacks else [0.0, 1.0, 2.0] for t, lacks in (("v", i == 1), ("a", i > 1))},
+         "prediction.v": [0.0, 1.0, 2.0], "prediction.a": [0.0, 1.0, 2.0] if i < 2 else None}
+        for i in range(4)
+    ]  # fmt: skip
+    own = {"task": "frame_regression", "targets": ["v", "a"], "classes": None, "prior": {"v": 0.0, "a": 0.0}}
+    write_run(rows, folds=1, **own)
+    metrics = only(tmp_path).metrics
+    assert metrics["ccc.v"].pooled == metrics["ccc.a"].pooled == 1.0
+    rows[0]["prediction.v"] = None
+    write_run(rows, folds=1, experiment="broken", **own)
+    with pytest.raises(EmocacheError, match="row 0 of the test part has 3 references but 0 predictions"):
+        evaluate_runs([tmp_path / "runs"])
+
+
+def test_a_prediction_beyond_measure_is_undefined(tmp_path: Path, write_run: Any) -> None:
+    rows = [
+        {"id": f"u{i}", "speaker": f"s{i}", "group": f"s{i}", "reference.v": float(i), "prediction.v": i * 1e200}
+        for i in range(4)
+    ]
+    write_run(rows, folds=1, task="regression", targets=["v"], classes=None, prior={"v": 0.0})
+    metrics = only(tmp_path).metrics
+    for name in ("ccc.v", "pearson.v", "rmse.v"):
+        assert np.isnan(metrics[name].pooled)
+        assert metrics[name].reasons["pooled"] == "seed 0: the prediction is too large to compute with"

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import Cache, EmocacheError
+from emocache.evaluate.emotion_share import pairs
+from emocache.evaluate.report import evaluate_runs
 from emocache.evaluate.results import group
 from emocache.evaluate.runs import discover
 from emocache.evaluate.scoring import evaluate_result
@@ -29,6 +31,7 @@ from emocache.train.fusion import (
 from emocache.train.fusion_plan import FusionPlan
 from emocache.train.planning import Request, carry_out
 from emocache.train.reading import load_experiment
+from emocache.train.selection import concordance
 
 from .conftest import EXPERIMENT, FRAME_EXPERIMENT
 
@@ -138,6 +141,66 @@ def test_frames_are_fused_stamp_by_stamp() -> None:
             neither = {"u0": y, "u2": x}.get(found["id"], 0.6 * x + 0.4 * y)
             assert fused == pytest.approx(neither if alone is None else alone)
         assert found["times"] == one[number]["times"] and found["reference.valence"] == one[number]["reference.valence"]
+
+
+def framewise(id_: str, values: Any, present: Any, missing: bool = False, **changes: Any) -> dict[str, Any]:
+    """Stamps every tenth of a second whose reference is the time."""
+    times = [k / 10 for k in range(len(present))]
+    known = {"times": times, "reference.valence": times, "prediction.valence": values, "present": present}
+    return row(id_, missing, **{**known, **changes})
+
+
+def test_what_was_fused_can_be_fused_again() -> None:
+    """Seeds first, then members, as `over_seeds` does; a stamp, or an utterance, that one seed lacks is the others'."""
+    seeds = [
+        [framewise("u", [1.0, 2.0, 3.0], [True, True, False]), framewise("v", [0.5], [False], missing=True)],
+        [framewise("u", [3.0, 4.0, 5.0], [True, False, False])],
+        [framewise("v", [0.9], [True]), framewise("u", [9.0, 9.0, 9.0], [False] * 3, missing=True)],
+    ]
+    own = put(*seeds, columns=FRAMES)
+    mean = fused_table("test", own, weighted(own, [1.0] * 3))
+    assert mean.drop_columns("part").to_pylist() == [
+        framewise("u", [2.0, 2.0, 4.0], [True, True, False]), framewise("v", [0.9], [True])
+    ]  # fmt: skip
+    other = [framewise("v", [0.1], [True]), framewise("u", [0.0, 0.0, 0.0], [False, True, True])]
+    both = align([mean, pa.Table.from_pylist(other)], ["seeds", "other"], FRAMES)
+    fused = fused_table("test", both, weighted(both, [0.5, 0.5])).to_pylist()
+    assert [r["prediction.valence"] for r in fused] == [[2.0, 1.0, 0.0], pytest.approx([0.5])]
+
+
+def test_an_utterance_may_lack_a_target() -> None:
+    """Null, or NaN, in references and predictions alike; a member of no weight does not spoil the others with it."""
+    columns = Columns("regression", ("valence", "arousal"))
+    rng = np.random.default_rng(0)
+
+    def member(seed: int, nothing: float | None) -> list[dict[str, Any]]:
+        noise = np.random.default_rng(seed).normal(size=(30, 2))
+        rows = []
+        for k, (y, z) in enumerate(truth):
+            lacks = k % 5 == 0
+            rows.append(row(f"u{k}", **{"reference.valence": y, "reference.arousal": nothing if lacks else z,
+                                        "prediction.valence": y + noise[k, 0],
+                                        "prediction.arousal": nothing if lacks else z + noise[k, 1]}))  # fmt: skip
+        return rows
+
+    truth = rng.normal(size=(30, 2))
+    members = [member(1, None), member(2, float("nan"))]
+    aligned = put(*members, columns=columns)
+    fused = weighted(aligned, [0.5, 0.5])
+    known = np.arange(30) % 5 != 0
+    y, z = (np.mean([[r[f"prediction.{t}"] for r in m] for m in members], axis=0, dtype=float) for t in columns.names)
+    expected = np.mean([concordance(truth[:, 0], y), concordance(truth[known, 1], z[known])])
+    assert fused_score(aligned, fused, "ccc").metric == pytest.approx(expected)
+    broken = [{**r, "prediction.valence": float("nan")} for r in members[1]]
+    assert weighted(put(members[0], broken, columns=columns), [1, 0])[:, 0] == pytest.approx(
+        [r["prediction.valence"] for r in members[0]]
+    )
+    tracks: dict[str, Any] = {"reference.valence": None, "prediction.valence": None}
+    nulls = [framewise("u", [1.0, 2.0], [True, True]), framewise("v", None, [True], **tracks)]
+    both = put(nulls, nulls[::-1], columns=FRAMES)
+    assert weighted(both, [0.5, 0.5])[:, 0] == pytest.approx([1.0, 2.0, np.nan], nan_ok=True)
+    with pytest.raises(EmocacheError, match=r"'m1' has another reference\.valence of toys/v than the others"):
+        put(nulls, [framewise("v", [0.0], [True])], columns=FRAMES)
 
 
 def test_weights_fitted_are_the_best_tenths() -> None:
@@ -299,6 +362,59 @@ def test_frame_wise_members(toy: "Toy") -> None:
         assert found["prediction.valence"] == pytest.approx(0.4 * a + 0.6 * b)
     (result,) = (r for r in group(discover([fusing.runs])) if r.first.experiment == "fused")
     assert "ccc.valence" in evaluate_result(result).metrics
+
+
+@pytest.mark.parametrize("rule", ["average", 'weighted"\nweights = "validation'])
+def test_frame_wise_members_over_seeds(toy: "Toy", rule: str) -> None:
+    """One member reads the first frames only, has two seeds, and lacks an utterance that the other has."""
+    corpus = toy.corpus()
+    cache = toy.cache(corpus)
+    toy.streams(cache, corpus, ["slow"])
+    gru = FRAME_EXPERIMENT.replace('kind = "probe"', 'kind = "recurrent"\nhidden = 4').replace('["toy"]', '["slow"]')
+    gru = gru.replace("[protocol]", "seeds = [0, 3]\n[features]\nmax_frames = 3\n[protocol]", 1)
+    fusing = Fusing(toy, cache, {"probe": FRAME_EXPERIMENT, "gru": gru})
+    assert fusing.lines(f'{AVERAGE}\nover_seeds = true\nrule = "{rule}"', folds=(1,))[-1].startswith("1 fused")
+    fused, probe, *seeds = (
+        fusing.table(*run) for run in (["fused"], ["probe"], ["gru"], ["gru", "fold1-seed3"])
+    )  # fmt: skip
+    weights = fusing.record()["selection"]["chosen"]["weights"]
+    assert set(fused) == set(probe) and any(r["missing"] for r in seeds[0].values())
+    counted = {"both": 0, "one": 0}
+    for key, found in fused.items():
+        for k, value in enumerate(found["prediction.valence"]):
+            own = [probe[key]["prediction.valence"][k]]
+            there = [probe[key]["present"][k]]
+            if key in seeds[0]:  # of the validation part only those with features are stored
+                own += [np.mean([one[key]["prediction.valence"][k] for one in seeds])]
+                there += [seeds[0][key]["present"][k]]
+            share = [w * p for w, p in zip(weights, there, strict=False)]
+            share = share if any(share) else [float(p) for p in there]
+            counted["both" if all(there) and len(there) == 2 else "one"] += 1
+            assert any(there) and found["present"][k]
+            assert value == pytest.approx(np.dot(share, own) / sum(share))
+    assert min(counted.values()) > 20
+    (result,) = (r for r in group(discover([fusing.runs])) if r.first.experiment == "fused")
+    assert "ccc.valence" in evaluate_result(result).metrics
+
+
+def test_the_papers_that_a_file_names_are_in_the_records(toy: "Toy") -> None:
+    """Of a head and of a fusion, in which it changes no setting's hash; evaluation makes their tables."""
+    head = 'kind = "emotion_share"\noutput = "linear"\nchannels = [4, 4, 4]\nhidden = 4\nfeedforward = [4]'
+    text = EXPERIMENT.replace('"emotion"', '"intensity"').replace('kind = "probe"', head)
+    text = text.replace("[protocol]", 'task = "regression"\n[protocol]', 1)
+    named = f'report = ["emotion_share"]\n{text}'
+    fusing = Fusing(toy, toy.cache(), {"probe": named, "gru": named.replace("hidden = 4", "hidden = 3")})
+    fusing.lines(AVERAGE, folds=(1,))
+    setting, record = fusing.plan(AVERAGE).setting, fusing.record()
+    assert record["report"] == [] and "report" in json.loads(next(fusing.runs.glob("gru/*/*/*/run.json")).read_text())
+    path = toy.experiment(f'report = "emotion_share"\n[fusion]\n{AVERAGE}\n', "fused")
+    request = Request(fusing.cache, ["toys"], fusing.runs, ["training.epochs=2"], (1,))
+    plan = request.plan(request.experiment(path))
+    assert plan.setting == setting and plan.to_train() == []
+    shutil.rmtree(fusing.runs / "fused")
+    list(carry_out(plan, 1, False))
+    assert fusing.record()["report"] == ["emotion_share"]
+    assert [pair.name for pair in pairs(evaluate_runs([fusing.runs]))] == ["fused (toy)", "gru (toy)", "probe (toy)"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import get_args
 
 import audmetric
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
+from emocache.evaluate.metrics import METRICS, metrics_of
+from emocache.evaluate.predictions import Kind, Samples
+from emocache.evaluate.runs import RunRecord
+from emocache.evaluate.sanity import SANITY
 from emocache.train.selection import Score, score
+from emocache.train.settings import _CLASS_METRICS, LOSSES
+from emocache.train.tables import Selection
 
 RANDOM = np.random.default_rng(0)
 
@@ -74,3 +81,31 @@ def test_rank_correlation_that_is_undefined_counts_as_zero() -> None:
 def test_equal_metrics_are_told_apart_by_the_loss() -> None:
     assert Score(0.5, -1.0) < Score(0.5, -0.9) < Score(0.6, -2.0)
     assert score("loss", np.zeros(1), np.zeros(1), 0.7).value("loss") == 0.7
+
+
+DECLARED = [name for name in get_args(Selection.model_fields["metric"].annotation) if name != "loss"]
+
+
+@pytest.mark.parametrize("metric", DECLARED)
+def test_what_chooses_on_validation_is_what_the_test_part_is_scored_by(metric: str) -> None:
+    """Every metric that can be declared is evaluation's of the same name, with the same value."""
+    told = METRICS[metric]
+    assert ("classification" in told.kinds) == (metric in _CLASS_METRICS)
+    rows = np.arange(40)
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        if "classification" in told.kinds:
+            classes, guesses = random.integers(0, 3, 40), random.integers(0, 4, 40)
+            expected = told.score(Samples(classes, guesses, rows, "classification")).value
+            found = score(metric, classes, guesses, 0)
+        else:
+            y, p = random.normal(size=(40, 2)), random.normal(size=(40, 2))
+            own = (told.score(Samples(y[:, k], p[:, k], rows, "regression")).value for k in range(2))
+            expected = float(np.mean(list(own)))
+            found = score(metric, y, p, 0)
+        assert found.value(metric) == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_task_is_known_to_evaluation() -> None:
+    assert set(LOSSES) == set(get_args(RunRecord.model_fields["task"].annotation)) == set(SANITY)
+    assert all(metrics_of(kind) for kind in get_args(Kind))
