@@ -18,6 +18,7 @@ from .checkpoints import Checkpoint, first_line
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Weights that inference never touches, which some checkpoints therefore lack.
 _UNUSED = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
+_NARROW = 16  # channels of a group
 # Passes overlap on the device, but are launched one at a time: hooks and masked norms belong to the model, the flags of
 # `_full_precision` to the process, and it is while it is launched that a pass takes its memory.
 _LAUNCHING = threading.RLock()
@@ -107,7 +108,30 @@ class Runtime:
                 f"{checkpoint.folder}: {len(left)} weights have no place in a {checkpoint.model_type} model of"
                 f" transformers, such as {left[0]}; without them it would give other numbers"
             )
+        if self.device.type == "cpu" and self.precision in _AUTOCAST:
+            _widen_narrow_groups(model)
         return model
+
+
+def _widen_narrow_groups(model: nn.Module) -> None:
+    """Run convolutions of few channels a group in float32.
+
+    On processors with AMX, oneDNN (of torch 2.13) gives wrong values for them in bf16 where the kernel is wide, such as
+    128 frames: as far from the right ones as these are from zero. From 16 channels a group on it is right.
+    """
+
+    def wrap(convolution: nn.Module) -> None:
+        forward = convolution.forward
+
+        def in_float32(values: Tensor) -> Tensor:
+            with torch.autocast("cpu", enabled=False):
+                return forward(values.float())  # type: ignore[no-any-return]
+
+        convolution.forward = in_float32
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d) and module.groups > 1 and module.in_channels // module.groups < _NARROW:
+            wrap(module)
 
 
 def _belongs(key: str, model: nn.Module) -> bool:

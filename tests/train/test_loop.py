@@ -110,7 +110,8 @@ def test_lbfgs_ends_where_the_penalised_loss_has_no_slope(toy: "Toy") -> None:
     loss = cross_entropy(head(*batch.inputs), batch.targets)
     loss = loss + 0.05 * sum((p**2).sum() for p in head.parameters() if p.ndim > 1)
     slopes = torch.autograd.grad(loss, list(head.parameters()))
-    assert max(float(slope.abs().max()) for slope in slopes) < 1e-4
+    # A float32 loss cannot tell smaller ones: along a curvature of 0.1 a slope of 1e-4 lowers it by 5e-8.
+    assert max(float(slope.abs().max()) for slope in slopes) < 2e-4
     assert float(head.state_dict()["linear.weight"].abs().max()) > 0.01
 
 
