@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import EmocacheError, Manifest, Track
+from ..cache.expression import text_of
 from .settings import Settings
 
 
@@ -89,13 +90,6 @@ def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], thres
         raise EmocacheError(f"threshold = {threshold!r} ({boundary:g}): every utterance of a training part is {side};"
                             " use another threshold or target")  # fmt: skip
     return classes
-
-
-def text_of(value: object) -> str | None:
-    """A cell of a manifest as text; a number that is whole has no point. None stays None."""
-    if value is None:
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _classes(manifest: Manifest, settings: Settings, dropped: Counter[str]) -> list[str | None]:
