@@ -67,8 +67,8 @@ def chosen(
         kept = [cell in every and (kept is None or kept[row]) for row, cell in enumerate(held)]
     if kept is not None and not any(kept):
         column, wanted = terms[0]
-        raise EmocacheError(f"no utterance with {column} {' or '.join(map(repr, wanted))} fits the other terms; leave it"
-                            " out, or correct them")  # fmt: skip
+        values = " or ".join(map(repr, wanted))
+        raise EmocacheError(f"no utterance with {column} {values} fits the other terms; leave it out, or correct them")
     return kept
 
 

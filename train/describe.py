@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
+from . import recordings
 from .examples import Side, terms
 from .fold import train_fold, with_classes
 from .folds import Fold, Rows, overlap
@@ -40,6 +41,7 @@ def summary(plan: Plan) -> Iterator[str]:
         yield "TRANSDUCTIVE: something fitted sees test features; the runs are marked"
     for mark in plan.marks:
         yield f"MARKED: {mark}"
+    yield from recordings.lines(plan.recordings, settings.protocol)
     yield f"shared between train, valid and test: {_shared(plan)}"
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..cache import EmocacheError, Manifest
 from ..cache.expression import chosen, parse_expression, text_of
+from ..cache.recordings import shared_recordings
 from .references import Reference, references
 from .settings import Settings
 from .tables import Protocol
@@ -36,6 +37,7 @@ class Example:
     auxiliary: int | None = None  # class number of the second target; None where unknown
     columns: Mapping[str, str | float | None] = field(default_factory=dict)  # others that the settings name
     media: tuple[str, ...] = ()  # sha256 of each; told only where there are several corpora, which may share them
+    recordings: tuple[str, ...] = ()  # those that another utterance of the corpus has as well
 
     @property
     def key(self) -> str:
@@ -168,11 +170,15 @@ def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Exampl
     for k, manifest in enumerate(manifests):
         own = {name: manifest.column(name) for name in _OWN if name != "corpus"}
         media = manifest.column("media") if len(manifests) > 1 else [None] * len(manifest)
+        shared = shared_recordings(manifest)
         for row, id_ in enumerate(manifest.ids):
             known = {name: values[row] for name, values in own.items()}
             columns = {name: values[k][row] for name, values in extra.items()}
             hashes = tuple(medium["sha256"] for medium in media[row] or ())
-            found.append(Example(manifest.corpus, id_, reference=-1, columns=columns, media=hashes, **known))
+            held = tuple(f"{manifest.corpus}/{recording}" for recording in shared[row])
+            found.append(
+                Example(manifest.corpus, id_, reference=-1, columns=columns, media=hashes, recordings=held, **known)
+            )
     return found
 
 

@@ -29,16 +29,18 @@ _NOT_HASHED = {"seeds", "description"}  # settings that change no number of a ru
 _FORMER: dict[str, Any] = {}
 
 
-def setting_hash(settings: Settings, dataset: Dataset, split: str) -> str:
+def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws: Sequence[Sequence[str]] = ()) -> str:
     """12 hex digits, equal for runs that differ in fold and seed only.
 
     They cover the settings, the split, the streams' fingerprints, the manifests, and the digest of the items read:
-    when a stream is completed or repaired, its runs are trained again.
+    when a stream is completed or repaired, its runs are trained again. `joined_draws`: see `recordings.joined_draws`;
+    covered where there are any.
     """
     config = settings.model_dump(mode="json", exclude=_NOT_HASHED)
     config = {name: value for name, value in config.items() if name not in _FORMER or value != _FORMER[name]}
     streams = [[s.corpus, s.name, s.fingerprint] for s in dataset.sources]
     covered: list[Any] = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
+    covered += [list(joined_draws)] if joined_draws else []
     covered += [_sha256_of(file) for file in settings.head.files()]
     return sha256(canonical_json(covered)).hexdigest()[:12]
 

@@ -48,7 +48,7 @@ def test_speakers_who_meet_by_way_of_others_stay_together(seed: int) -> None:
                 met = sessions[one] is not None and sessions[one] == sessions[other]
                 if met or speakers[one] == speakers[other] or together[one] & together[other]:
                     together[one] |= together[other]
-    names = joined(speakers, sessions)
+    names = joined(speakers, [() if name is None else (name,) for name in sessions])
     assert [{row for row in range(20) if names[row] == name} for name in names] == together
     assert names == [min((speakers[row] for row in rows), key=natural) for rows in together]
 
