@@ -59,9 +59,13 @@ def train(
         problem = "give experiments or --all, not both" if all_ else "name at least one, or give --all"
         raise typer.BadParameter(problem, param_hint="EXPERIMENT")
     from ..cache import Cache
+    from .cautions import Warned
     from .experiment_files import sweep_override
     from .planning import Request, carry_out, carry_out_all
     from .stage import choose_device
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=isinstance(line, Warned))
 
     overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
     request = Request(Cache(cache), corpus, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete)
@@ -69,11 +73,11 @@ def train(
     chosen = [request.experiment(name) for name in dict.fromkeys(experiments or ())]
     request.check(dry_run)
     if all_:
-        carry_out_all(request, typer.echo, jobs, dry_run)
+        carry_out_all(request, tell, jobs, dry_run)
         return
     if len(chosen) > 1:
         for experiment in chosen:
             request.plan(experiment)  # and made anew below, since a plan holds the frames that it has read
     for experiment in chosen:
         for line in carry_out(request.plan(experiment), jobs, dry_run):
-            typer.echo(line)
+            tell(line)

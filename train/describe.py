@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from . import recordings
+from .cautions import Caution, warned
 from .examples import Side, terms
 from .fold import train_fold, with_classes
 from .folds import Fold, Rows, overlap
@@ -73,6 +74,7 @@ def cost(plan: Plan, jobs: int) -> Iterator[str]:
     point = points[0][1]
     short = point.model_copy(update={"training": point.training.model_copy(update={"epochs": 1})})
     result = train_fold(plan.dataset, short, plan.folds[todo[0][0]], todo[0][1], torch.device(plan.device))
+    yield from warned({todo[0]: [Caution(**one) for one in result.record["warnings"]]}, "run")
     epoch = sum(float(line["seconds"]) for line in result.history if line["phase"] == "search")  # of all targets
     rounds = len(points) + plan.settings.selection.refit
     once = float(result.record["seconds"]) + rounds * plan.settings.training.epochs * epoch

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from ..cache import EmocacheError
+from . import cautions
 from .batches import Batches
 from .dataset import Dataset
 from .folds import Fold, Rows
@@ -76,6 +77,8 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
     metric = settings.selection.metric
     best_epoch, best_value = trained.epoch, trained.score.value(metric)
+    told = cautions.of_features(run.prepared(point, train), train, point)
+    told += cautions.of_search(settings, chosen) + cautions.of_epochs(point, best_epoch, len(trained.history))
     tables = [run.tables("valid", trained, point, train, fold.valid, prior(dataset, point, fold.train))]
     history: list[dict[str, Any]] = [{"phase": "search", **line} for line in trained.history]
     fitted, known_rows = train, fold.train
@@ -99,6 +102,7 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
             "tried": [{"settings": c, "epoch": t.epoch, "value": t.score.value(metric)} for c, _, t in candidates],
         },
         "parameters": sum(p.numel() for p in trained.head.parameters()),
+        "warnings": [asdict(caution) for caution in told],
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.head.state_dict().items()}
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None

@@ -62,6 +62,11 @@ def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldRes
             "by_target": {t: record["selection"] for t, record in zip(targets, records, strict=True)},
         },
         "parameters": sum(record["parameters"] for record in records),
+        "warnings": [
+            {**one, "text": f"{target}: {one['text']}"}
+            for target, record in zip(targets, records, strict=True)
+            for one in record["warnings"]
+        ],
     }
     return FoldResult(
         record,

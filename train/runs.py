@@ -107,6 +107,19 @@ def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.
         raise _damaged(folder, path, error) from error
 
 
+def stored_warnings(folder: Path) -> list[dict[str, str]]:
+    """The warnings of a finished run; none of a run that was stored before there were any.
+
+    Raises:
+        EmocacheError: run.json is gone or damaged.
+    """
+    path = folder / "run.json"
+    try:
+        return list(json.loads(path.read_bytes()).get("warnings", []))
+    except (AttributeError, OSError, ValueError) as error:
+        raise _damaged(folder, path, error) from error
+
+
 def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> None:
     """Store a finished run, durably and all at once. A run that another process stored meanwhile stays as it is.
 

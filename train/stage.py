@@ -1,7 +1,7 @@
 """The train stage: an experiment on corpora of a cache becomes run folders."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ import torch
 
 from ..cache import Cache, EmocacheError
 from . import recordings
+from .cautions import Caution, of_groups, of_parts
 from .dataset import Dataset, load_dataset
-from .fold import train_fold
+from .fold import train_fold, with_classes
 from .folds import Fold, make_folds, split_sha256
 from .reading import search_points
 from .runs import is_stored, run_folder, setting_hash, write_run
@@ -71,6 +72,15 @@ class Plan:
         }
         return [mark for mark, holds in told.items() if holds and mark is not None]
 
+    def cautions(self, fold: int) -> list[Caution]:
+        """What is known of a fold's runs before they are trained."""
+        labelled, _ = with_classes(self.dataset, self.settings, self.folds[fold])
+        return [*self._of_groups, *of_parts(labelled, self.settings, self.folds[fold], len(self.folds))]
+
+    @cached_property
+    def _of_groups(self) -> list[Caution]:
+        return of_groups(self.dataset.examples, self.folds, self.settings.protocol)
+
     @cached_property
     def recordings(self) -> dict[str, Any]:
         """See `recordings.record`."""
@@ -79,6 +89,7 @@ class Plan:
     def train(self, fold: int, seed: int) -> str:
         """Train and store one run; returns a line that tells of it."""
         result = train_fold(self.dataset, self.settings, self.folds[fold], seed, torch.device(self.device))
+        result.record["warnings"][:0] = map(asdict, self.cautions(fold))
         write_run(self.folder(fold, seed), self._record(fold, seed), result)
         selection = result.record["selection"]
         chosen = "".join(f", {key} {value}" for key, value in selection["chosen"].items())

@@ -25,8 +25,9 @@ from emocache.evaluate.tables import Table, comparison_tables, result_tables
 
 RESULT_KEYS = [
     "experiment", "corpus", "streams", "setting", "difference", "marks", "task", "targets", "auxiliary", "protocol",
-    "seeds", "folds", "trials", "selection", "coverage", "incomplete", "transductive", "missing_runs", "n_groups",
-    "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown", "fingerprints", "config",
+    "seeds", "folds", "trials", "selection", "coverage", "incomplete", "transductive", "missing_runs", "warnings",
+    "n_groups", "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown",
+    "fingerprints", "config",
 ]  # fmt: skip
 METRIC_KEYS = ["mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95", "reasons", "notes"]
 
