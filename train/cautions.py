@@ -88,12 +88,10 @@ def _of_classes(dataset: Dataset, parts: Mapping[str, Rows], test: Rows, folds: 
                              " labels"))  # fmt: skip
     for part, classes in held.items():
         if len(classes) == 1:
-            means = {"training": "learns a constant", "validation": "is chosen by a score that a constant reaches"}[
-                part
-            ]
-            found.append(Caution(f"one class in {part}", f"the {part} part has class"
-                                 f" {dataset.classes[classes.pop()]!r} only, so that the head {does}; use fewer folds,"
-                                 " or another protocol.validation"))  # fmt: skip
+            name = dataset.classes[classes.pop()]
+            found.append(Caution(f"one class in {part}", f"the {part} part has class {name!r} only, from which nothing"
+                                 " can be learned or chosen; use fewer folds, or another"
+                                 " protocol.validation"))  # fmt: skip
     means = "test on utterances that have it, or leave it out with labels"
     if folds > 1:
         means = ("even a constant guess then scores high there, and in the mean over folds; read the pooled score, use"
@@ -182,8 +180,8 @@ def of_search(settings: Settings, chosen: Mapping[str, Any]) -> list[Caution]:
         bounded = low == 0 or (low == 1 and all(isinstance(number, int) for number in numbers))
         if value == high or (value == low and not bounded):
             end, more = ("largest", "larger") if value == high else ("smallest", "smaller")
-            found.append(Caution("search at its edge", f"{key} = {value:g} is the {end} value tried; a {more} one may be"
-                                 " better: add some to [search], or to --sweep"))  # fmt: skip
+            found.append(Caution("search at its edge", f"{key} = {value:g} is the {end} value tried; try {more} ones as"
+                                 " well, in [search] or with --sweep"))  # fmt: skip
     return found
 
 

@@ -12,6 +12,7 @@ from .fold import train_fold, with_classes
 from .folds import Fold, Rows, overlap
 from .groups import natural, plural
 from .reading import search_points
+from .results import has_target
 from .stage import Plan
 
 _TOLD = 8  # names in one line
@@ -32,6 +33,11 @@ def summary(plan: Plan) -> Iterator[str]:
         yield f"dropped by the label map: {told}"
     if dataset.unlabelled:
         yield f"without {' and '.join(settings.targets)}: {dataset.unlabelled} utterances, left out"
+    if settings.targets_apart and settings.task != "classification":
+        counts = {t: int(has_target(dataset.examples, k).sum()) for k, t in enumerate(settings.targets)}
+        if min(counts.values()) < len(dataset.examples):
+            told = ", ".join(f"{target} {count}" for target, count in counts.items())
+            yield f"each head trains on the utterances that have its target, of {len(dataset.examples)}: {told}"
     absent = [example.key for example, there in zip(dataset.examples, dataset.present, strict=True) if not there]
     if absent:
         told = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")

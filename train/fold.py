@@ -43,8 +43,9 @@ def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     started = time.perf_counter()
     if settings.targets_apart and len(settings.targets) > 1:
         targets = range(len(settings.targets))
-        parts = [_train_one(*only(dataset, settings, k), fold, seed, device) for k in targets]
+        parts = [_train_one(*only(dataset, settings, fold, k), seed, device) for k in targets]
         result = side_by_side(parts, settings.targets)
+        result.record.update(_counts(dataset, settings, fold))
     else:
         labelled, boundary = with_classes(dataset, settings, fold)
         result = _train_one(labelled, settings, fold, seed, device)
@@ -90,8 +91,7 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     known = prior(dataset, point, known_rows)
     tables.append(run.tables("test", trained, point, fitted, fold.test, known))
     record = {
-        "coverage": coverage(dataset, settings, fold.test),
-        "without_features": {"train": len(fold.train) - len(train), "valid": len(fold.valid) - len(valid)},
+        **_counts(dataset, settings, fold),
         "prior": known,
         "selection": {
             "metric": metric,
@@ -108,6 +108,11 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
     predictions = pa.concat_tables([p for p, _ in tables])
     return FoldResult(record, predictions, kept, weights, run.prepared(point, fitted).tensors(), history)
+
+
+def _counts(dataset: Dataset, settings: Settings, fold: Fold) -> dict[str, Any]:
+    absent = {name: int(np.count_nonzero(~dataset.present[getattr(fold, name)])) for name in ("train", "valid")}
+    return {"coverage": coverage(dataset, settings, fold.test), "without_features": absent}
 
 
 def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Aligned:
 
     @property
     def references(self) -> npt.NDArray[Any]:
-        """(N,) class numbers, or (N, K) values."""
+        """(N,) class numbers, or (N, K) values, NaN where a target is unknown."""
         if self.columns.task == "classification":
             found = pc.index_in(self.rows["reference"], value_set=pa.array(self.columns.names, pa.string()))
             return np.asarray(found.to_numpy(), np.int64)
@@ -178,7 +178,7 @@ def fused_score(aligned: Aligned, fused: Values, metric: str) -> Score:
         return score(metric, references, fused.argmax(axis=1), float(loss))
     if aligned.columns.task == "distribution":
         return score(metric, references, fused, float(-(references * logs).sum(axis=1).mean()))
-    return score(metric, references, fused, float(np.mean((fused - references) ** 2)))
+    return score(metric, references, fused, float(np.nanmean((fused - references) ** 2)))
 
 
 def fused_table(part: str, aligned: Aligned, fused: Values) -> pa.Table:
