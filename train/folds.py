@@ -100,13 +100,16 @@ def _held_out(examples: Sequence[Example], protocol: Protocol, generator: np.ran
         return _deal(
             examples, everyone, _shuffled(examples, everyone, protocol, generator), protocol.folds or 0, protocol
         )
-    members = [known_group(example, protocol.group, protocol.name) for example in examples]
-    members = joined(members, _recordings(examples, protocol))
+    own = [known_group(example, protocol.group, protocol.name) for example in examples]
+    members = joined(own, _recordings(examples, protocol))
     names = sorted(set(members), key=natural)
     count = len(names) if protocol.name == "leave_one_out" else protocol.folds or 0
     needed = max(count, 3 if protocol.validation == "next" else 2)
     if len(names) < needed:
         remedy = "use fewer folds" if protocol.folds else "give more, or use protocol.validation = 'random_utterance'"
+        if apart := len(set(own)) - len(names):
+            remedy = (f"{apart} more count as one with another, whose recordings they share: take the copies out of the"
+                      f" corpus, {remedy}, or declare it with protocol.overlap = true")  # fmt: skip
         raise EmocacheError(f"{protocol.name} needs at least {needed} {plural(protocol.group)}, there are {len(names)};"
                             f" {remedy}")  # fmt: skip
     assigned = _assign(examples, members, names, count, protocol.assignment)
