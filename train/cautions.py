@@ -185,20 +185,24 @@ def of_search(settings: Settings, chosen: Mapping[str, Any]) -> list[Caution]:
     return found
 
 
-def of_epochs(settings: Settings, best: int, trained: int) -> list[Caution]:
+def of_epochs(settings: Settings, best: int, scores: Sequence[float]) -> list[Caution]:
     """The best epoch at an end of those that were trained.
 
     L-BFGS takes many steps in an epoch and stops where it has converged, and a cosine schedule is meant to end at its
-    best; there neither end tells anything.
+    best; there neither end tells anything. Nor does a last epoch whose score an earlier one had as well.
+
+    Args:
+        best: epoch, from 1. scores: of every epoch on validation, by `selection.metric`.
     """
     training = settings.training
-    if training.optimiser == "lbfgs" or settings.selection.epoch == "last" or trained == 1:
+    if training.optimiser == "lbfgs" or settings.selection.epoch == "last" or len(scores) == 1:
         return []
     if best == 1:
         return [Caution("best epoch first", "no epoch after the first was better on validation; lower"
                         " training.learning_rate, and look at the scale of the targets and at"
                         " [features] normalise")]  # fmt: skip
-    if best == training.epochs and training.schedule != "cosine":
-        return [Caution("best epoch last", f"validation was still at its best in the last of training.epochs ="
+    first = scores.index(scores[best - 1]) + 1
+    if first == training.epochs and training.schedule != "cosine":
+        return [Caution("best epoch last", f"validation was still getting better in the last of training.epochs ="
                         f" {training.epochs}; train longer")]  # fmt: skip
     return []

@@ -78,8 +78,9 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
     metric = settings.selection.metric
     best_epoch, best_value = trained.epoch, trained.score.value(metric)
+    scores = [line[f"valid_{metric}"] for line in trained.history]
     told = cautions.of_features(run.prepared(point, train), train, point)
-    told += cautions.of_search(settings, chosen) + cautions.of_epochs(point, best_epoch, len(trained.history))
+    told += cautions.of_search(settings, chosen) + cautions.of_epochs(point, best_epoch, scores)
     tables = [run.tables("valid", trained, point, train, fold.valid, prior(dataset, point, fold.train))]
     history: list[dict[str, Any]] = [{"phase": "search", **line} for line in trained.history]
     fitted, known_rows = train, fold.train

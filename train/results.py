@@ -95,25 +95,24 @@ def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldRes
 
 
 def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
-    """Every row of any table once, validation before test; at stamps a list of nulls stands for an unknown target."""
-    place: dict[tuple[str, ...], int] = {}
+    """Every row of any table once, in the same order; at stamps a list of nulls stands for an unknown target."""
     keys = [list(zip(*(t[name].to_pylist() for name in ("part", "corpus", "id")), strict=True)) for t in tables]
-    for part in ("valid", "test"):
-        for key in (key for own in keys for key in own if key[0] == part):
-            place.setdefault(key, len(place))
-    if all(own == list(place) for own in keys):  # all utterances have all targets, as is usual
+    if all(own == keys[0] for own in keys):  # all utterances have all targets, as is usual
         table = tables[0]
         for other in tables[1:]:
             for name in (name for name in other.column_names if name not in table.column_names):
                 table = table.append_column(name, other[name])
         return table
-    rows: list[dict[str, Any]] = [{} for _ in place]
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
     for table, own in zip(tables, keys, strict=True):
         for key, row in zip(own, table.to_pylist(), strict=True):
-            rows[place[key]] |= row
+            merged.setdefault(key, {}).update(row)
     columns = [f"{kind}.{target}" for target in targets for kind in ("reference", "prediction")]
-    for row in rows:
+    for row in merged.values():
         unknown = [None] * len(row["times"]) if "times" in row else None
         row.update({name: unknown for name in columns if name not in row})
-    schema = pa.unify_schemas([table.schema for table in tables])
-    return pa.Table.from_pylist(rows, schema=schema)
+    corpora = list(dict.fromkeys(corpus for _, corpus, _ in merged))
+    rows = sorted(
+        merged.values(), key=lambda r: (r["part"] == "test", r["missing"], corpora.index(r["corpus"]), r["id"])
+    )
+    return pa.Table.from_pylist(rows, schema=pa.unify_schemas([table.schema for table in tables]))
