@@ -115,8 +115,9 @@ def stored_warnings(folder: Path) -> list[dict[str, str]]:
     """
     path = folder / "run.json"
     try:
-        return list(json.loads(path.read_bytes()).get("warnings", []))
-    except (AttributeError, OSError, ValueError) as error:
+        found = dict(json.loads(path.read_bytes())).get("warnings", [])
+        return [{name: str(one[name]) for name in ("kind", "text")} for one in found]
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise _damaged(folder, path, error) from error
 
 
