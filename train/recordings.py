@@ -68,7 +68,7 @@ def _in_no_part(examples: Sequence[Example], fold: Fold) -> list[int]:
     held = np.zeros(len(examples), bool)
     for part in (fold.train, fold.valid, fold.test):
         held[part] = True
-    return np.flatnonzero(~held).tolist()  # type: ignore[no-any-return]
+    return np.flatnonzero(~held).tolist()
 
 
 def _listed(names: Sequence[str]) -> str:

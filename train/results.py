@@ -60,7 +60,7 @@ def only(dataset: Dataset, settings: Settings, fold: Fold, k: int) -> tuple[Data
 def has_target(examples: Sequence[Example], k: int) -> npt.NDArray[np.bool_]:
     """(U,) whether each utterance has the k-th target of several."""
     firsts = [e.reference.values[0] if isinstance(e.reference, Stamps) else e.reference for e in examples]
-    return ~np.isnan(np.array([np.asarray(first)[k] for first in firsts]))
+    return np.asarray(~np.isnan([np.asarray(first)[k] for first in firsts]))
 
 
 def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldResult:
