@@ -72,9 +72,19 @@ def of_parts(dataset: Dataset, settings: Settings, fold: Fold, folds: int) -> li
     test = fold.test[present[fold.test]] if settings.missing == "intersect" else fold.test
     learned = np.union1d(train, valid) if settings.selection.refit else train
     parts = {"training": learned, "validation": valid}
+    found = _of_copies(dataset.examples, fold)
     if settings.task == "classification":
-        return _of_classes(dataset, parts, test, folds)
-    return [] if settings.task == "distribution" else _of_values(dataset.examples, settings.targets, parts)
+        return [*found, *_of_classes(dataset, parts, test, folds)]
+    return [*found, *([] if settings.task == "distribution" else _of_values(dataset.examples, settings.targets, parts))]
+
+
+def _of_copies(examples: Sequence[Example], fold: Fold) -> list[Caution]:
+    """Recordings that are trained and tested, which only a declared overlap lets be."""
+    trained, tested = ({one for row in rows for one in examples[row].recordings} for rows in (fold.train, fold.test))
+    if not trained & tested:
+        return []
+    return [Caution("copies trained and tested", "recordings of the test part are trained on under another id, as"
+                    " protocol.overlap = true declares; leave it out, and they stay together")]  # fmt: skip
 
 
 def _of_classes(dataset: Dataset, parts: Mapping[str, Rows], test: Rows, folds: int) -> list[Caution]:

@@ -155,8 +155,12 @@ def test_it_is_told_before_training_and_in_the_run(toy: "Toy") -> None:
     plan.train(number, 0)
     stored = json.loads((plan.folder(number, 0) / "run.json").read_text())
     assert stored["recordings"] == {"shared": 2, "one_group": [["toys/S3", "toys/S5"]], "left_out": []}
-    declared = list(describe.summary(plan_of(toy, cache, "protocol.overlap=true")))
-    assert any("2; they may lie in two parts of a fold, as protocol.overlap = true declares" in x for x in declared)
+    declared = plan_of(toy, cache, "protocol.overlap=true")
+    told = list(describe.summary(declared))
+    assert any("2; they may lie in two parts of a fold, as protocol.overlap = true declares" in line for line in told)
+    marked = [number for number in range(3) if declared.cautions(number)[1:]]
+    assert marked and all(declared.cautions(n)[1].kind == "copies trained and tested" for n in marked)
+    assert not any(plan.cautions(number)[1:] for number in range(5))
 
 
 def test_runs_of_corpora_without_copies_are_found_again_and_others_are_not(toy: "Toy") -> None:
