@@ -94,7 +94,7 @@ def test_one_of_505_shows_why_the_mean_over_folds_is_not_to_be_read(toy: "Toy") 
     majority = [balanced_accuracy(references[rows], np.zeros(len(rows), np.int64)).value for rows in folds]
     assert np.mean(majority) == pytest.approx(0.95)
     assert balanced_accuracy(references, np.zeros(505, np.int64)).value == 0.5
-    dataset = replace(dataset_of(references), classes=("common", "rare"))
+    dataset = replace(dataset_of(references.tolist()), classes=("common", "rare"))
     told = [of_parts(dataset, toy.settings(), Fold(folds[k - 2], folds[k - 1], folds[k]), 10) for k in range(10)]
     assert [kinds(one).count("class not tested") for one in told] == [0, *([1] * 9)]
 
