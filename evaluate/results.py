@@ -113,7 +113,7 @@ class Result:
 
     @property
     def marks(self) -> list[str]:
-        """What every table must say beside the numbers, the kinds of training's warnings last."""
+        """What every table must say beside the numbers; last come training's warnings, with how many runs have each."""
         marks = ["incomplete"] if self.incomplete else []
         marks += ["transductive"] if self.transductive else []
         if self.missing_runs:
@@ -121,7 +121,7 @@ class Result:
         marks += [mark for run in self.runs.values() for mark in run.record.marks]
         kinds = Counter(kind for run in self.runs.values() for kind in {one.kind: None for one in run.record.warnings})
         whole = len(self.runs)
-        marks += [kind if count == whole else f"{kind} in {count} of {whole} runs" for kind, count in kinds.items()]
+        marks += [kind if count == whole else f"{kind} {count}/{whole}" for kind, count in kinds.items()]
         return list(dict.fromkeys(marks))
 
 

@@ -126,7 +126,7 @@ def test_what_training_warned_of_stands_beside_every_number(tmp_path: Path, grid
     path = next((tmp_path / "runs/warned").rglob("fold1-seed0/run.json"))
     path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": [few, rare, other]}))
     evaluations = evaluate_runs([tmp_path / "runs"])
-    marked = "warned [unmasked, fewer than 20 groups, class not tested in 1 of 2 runs]"
+    marked = "warned [unmasked, fewer than 20 groups, class not tested 1/2]"
     for table in result_tables(evaluations):
         assert {row[0] for row in table.rows[:2]} == {marked, "probe"}
     notes = result_tables(evaluations)[0].notes
@@ -137,7 +137,7 @@ def test_what_training_warned_of_stands_beside_every_number(tmp_path: Path, grid
     assert comparison.title == f"demo: {marked} (logmel) minus probe (logmel)"
     lines = {line["experiment"]: line["marks"] for line in csv.DictReader(io.StringIO(to_csv(evaluations)))
              if line["row"] == "result"}  # fmt: skip
-    assert lines == {"probe": "", "warned": "unmasked; fewer than 20 groups; class not tested in 1 of 2 runs"}
+    assert lines == {"probe": "", "warned": "unmasked; fewer than 20 groups; class not tested 1/2"}
     found = {result["experiment"]: result["warnings"] for result in document(evaluations)["results"]}
     assert found == {"probe": [], "warned": [{**few, "runs": 2}, {**rare, "runs": 1}, {**other, "runs": 1}]}
 
