@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from . import parquet
 from .errors import EmocacheError
+from .expression import chosen, nearest, parse_expression
 from .recipe import Input, base_inputs, check_corpus_name, item_key
 from .utterance import Media, Track, Utterance, Word, check
 
@@ -120,8 +121,9 @@ class Manifest:
         for candidate in (name, f"label.{name}"):
             if candidate in self.table.column_names:
                 return self.table.column(candidate).to_pylist()  # type: ignore[no-any-return]
-        known = ", ".join([*_TEXT_COLUMNS, *self.label_names])
-        raise EmocacheError(f"corpus {self.corpus!r} has no column {name!r}; it has: {known}")
+        known = [*_TEXT_COLUMNS, *self.label_names]
+        raise EmocacheError(f"corpus {self.corpus!r} has no column {name!r}; {nearest(name, known)}it has:"
+                            f" {', '.join(known)}")  # fmt: skip
 
     def item_keys(self, stream_fingerprint: str, inputs: Sequence[Input]) -> dict[str, str]:
         """{utterance id: item key} of every utterance, for a stream that declares these inputs."""
@@ -137,31 +139,22 @@ class Manifest:
     def select(self, expression: str) -> list[str]:
         """Ids that match `all`, or `column=value[|value]` terms joined by commas (all must hold).
 
+        "corpus" is a column too. A number is compared as a number, a text as it stands: see `expression.matches`.
+
         Raises:
-            EmocacheError: a malformed term, an unknown column, or nothing selected.
+            EmocacheError: a malformed term, an unknown column, or a value that selects nothing.
         """
-        chosen = set(self.ids)
-        for column, wanted in parse_expression(expression):
-            cells = self.column(column)
-            chosen &= {i for i, cell in zip(self.ids, cells, strict=True) if cell is not None and str(cell) in wanted}
-        if not chosen:
-            raise EmocacheError(f"expression {expression!r} selects no utterance of corpus {self.corpus!r}")
-        return sorted(chosen)
+        terms = [
+            (column, {value: {value} for value in sorted(values)}) for column, values in parse_expression(expression)
+        ]
+        try:
+            kept = chosen(terms, self._cells, f"utterance of corpus {self.corpus!r}")
+        except EmocacheError as error:
+            raise EmocacheError(f"expression {expression!r}: {error}") from None
+        return self.ids if kept is None else [id_ for id_, fits in zip(self.ids, kept, strict=True) if fits]
 
-
-def parse_expression(expression: str) -> list[tuple[str, set[str]]]:
-    """What `all`, or `column=value[|value]` terms joined by commas, ask for: (column, the values it may have).
-
-    Raises:
-        EmocacheError: a malformed term.
-    """
-    terms = []
-    for term in [] if expression.strip() == "all" else expression.split(","):
-        column, equals, values = term.partition("=")
-        if not equals or not column.strip():
-            raise EmocacheError(f"expression {expression!r}: {term!r} is not column=value[|value]; or say 'all'")
-        terms.append((column.strip(), {value.strip() for value in values.split("|")}))
-    return terms
+    def _cells(self, column: str) -> list[Any]:
+        return [self.corpus] * len(self) if column == "corpus" else self.column(column)
 
 
 def position(ids: Sequence[str], utterance_id: str) -> int | None:

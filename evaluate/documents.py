@@ -48,6 +48,7 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
         "incomplete": result.incomplete,
         "transductive": result.transductive,
         "missing_runs": [{"fold": fold, "seed": seed} for fold, seed in result.missing_runs],
+        "warnings": [{"kind": kind, "text": text, "runs": n} for (kind, text), n in result.warnings.items()],
         **_scored(evaluation, result),
         "diagnostics": [name for name in evaluation.sanity if name in DIAGNOSTIC],
         "breakdown": [_part(part, result) for part in evaluation.breakdown],

@@ -3,7 +3,7 @@
 import json
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,13 +114,23 @@ class Result:
         )
 
     @property
+    def warnings(self) -> dict[tuple[str, str], int]:
+        """{(kind, text): how many runs were warned of it in training}."""
+        found = ((one.kind, one.text) for run in self.runs.values() for one in dict.fromkeys(run.record.warnings))
+        return dict(Counter(found))
+
+    @property
     def marks(self) -> list[str]:
-        """What every table must say beside the numbers."""
+        """What every table must say beside the numbers; last come training's warnings, with how many runs have each."""
         marks = ["incomplete"] if self.incomplete else []
         marks += ["transductive"] if self.transductive else []
         if self.missing_runs:
             marks.append(f"{len(self.runs)} of {len(self.runs) + len(self.missing_runs)} runs")
-        return list(dict.fromkeys([*marks, *(mark for run in self.runs.values() for mark in run.record.marks)]))
+        marks += [mark for run in self.runs.values() for mark in run.record.marks]
+        kinds = Counter(kind for run in self.runs.values() for kind in {one.kind: None for one in run.record.warnings})
+        whole = len(self.runs)
+        marks += [kind if count == whole else f"{kind} {count}/{whole}" for kind, count in kinds.items()]
+        return list(dict.fromkeys(marks))
 
 
 TEXTS = ("description", "report")

@@ -49,6 +49,13 @@ class SelectionRecord(_Record):
     tried: tuple[dict[str, Any], ...] = ()  # one entry for each setting of a search
 
 
+class WarningRecord(_Record):
+    """What training warned of."""
+
+    kind: Annotated[str, Field(min_length=1)]  # a few words, which tables show
+    text: str  # what it means, and the remedy
+
+
 class RunRecord(_Record):
     """The part of run.json that evaluation reads; what has a default is absent from older runs."""
 
@@ -73,6 +80,7 @@ class RunRecord(_Record):
     incomplete: bool  # trained with --allow-incomplete
     transductive: bool  # something fitted saw test features
     marks: tuple[str, ...] = ()  # what else must be told beside the numbers
+    warnings: tuple[WarningRecord, ...] = ()  # what a reader must know, with what it means
     selection: SelectionRecord = SelectionRecord()
     coverage: CoverageRecord
     predictions_sha256: str | None = None

@@ -123,10 +123,12 @@ def scores_of(predictions: Predictions) -> dict[str, Score]:
     """Every metric of a set of predictions, by `metric` or `metric.target`."""
     scores = {}
     for target, samples in predictions.scored():
+        left_out = len(predictions.utterances) - len(np.unique(samples.row))
+        why = f", which have no {target}" if target else ""
         for name, metric in metrics_of(samples.kind).items():
             score = metric.score(samples)
-            if samples.kind == "auxiliary" and (left_out := len(predictions.utterances) - len(samples.row)):
-                score = score._replace(note=f"{left_out} of {len(predictions.utterances)} utterances left out")
+            if left_out:
+                score = score._replace(note=f"{left_out} of {len(predictions.utterances)} utterances left out{why}")
             scores[metric_name(name, target)] = score
     return scores
 

@@ -86,8 +86,19 @@ def _over_folds(block: Sequence[Evaluation]) -> Table:
         if e.result.missing_runs:
             absent = ", ".join(f"fold {fold} seed {seed}" for fold, seed in e.result.missing_runs)
             notes.append(f"{name}: no run of {absent}.")
+    notes += _warned(block)
     notes += _told([(_named(e.result), e.metrics) for e in block])
     return _table([(e, e) for e in block], _title(block), extra, _mean_std, notes)
+
+
+def _warned(block: Sequence[Evaluation]) -> list[str]:
+    """What training warned of, each thing once, with the results and how many of their runs it is true of."""
+    whose: dict[tuple[str, str], list[str]] = {}
+    for e in block:
+        for warning, count in e.result.warnings.items():
+            some = "" if count == len(e.result.runs) else f" in {count} of {len(e.result.runs)} runs"
+            whose.setdefault(warning, []).append(f"{_named(e.result)}{some}")
+    return [f"{'; '.join(names)}: {kind}: {text}." for (kind, text), names in whose.items()]
 
 
 def _pooled(block: Sequence[Evaluation]) -> Table:

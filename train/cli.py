@@ -19,8 +19,10 @@ def _list(wanted: bool) -> None:
 
 
 def _tell(line: str) -> None:
+    from .cautions import Warned
+
     try:
-        typer.echo(line)
+        typer.echo(line, err=isinstance(line, Warned))
     except OSError as error:
         if error.errno != errno.EIO:  # the terminal is gone, which stops no work
             raise

@@ -41,12 +41,14 @@ def _check_classes(examples: Examples, settings: Settings) -> None:
 
 def _check_values(examples: Examples, settings: Settings) -> None:
     found = [e.reference.values if isinstance(e.reference, Stamps) else e.reference for e in examples.rows]
-    values = np.concatenate([np.atleast_2d(np.asarray(one)) for one in found])
-    constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
-    if len(constant) and len(values) > 1:
-        k = constant[0]
-        raise EmocacheError(f"target {settings.targets[k]!r} is {values[0, k]:g} in every utterance; nothing can be"
-                            " learned of it: leave it out of targets")  # fmt: skip
+    columns = np.concatenate([np.atleast_2d(np.asarray(one)) for one in found]).T
+    for target, column in zip(settings.targets, columns, strict=True):
+        known = column[~np.isnan(column)]
+        if not len(known):
+            raise EmocacheError(f"no utterance has {target}; leave it out of targets")
+        if len(known) > 1 and np.ptp(known) == 0:
+            raise EmocacheError(f"target {target!r} is {known[0]:g} in every utterance; nothing can be learned of it:"
+                                " leave it out of targets")  # fmt: skip
 
 
 def _check_units(examples: Examples, column: str) -> None:

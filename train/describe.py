@@ -5,11 +5,14 @@ from collections.abc import Iterator
 
 import torch
 
+from . import recordings
+from .cautions import Caution, warned
 from .examples import Side, terms
 from .fold import train_fold, with_classes
 from .folds import Fold, Rows, overlap
 from .groups import natural, plural
 from .reading import search_points
+from .results import has_target
 from .stage import Plan
 
 _TOLD = 8  # names in one line
@@ -30,6 +33,11 @@ def summary(plan: Plan) -> Iterator[str]:
         yield f"dropped by the label map: {told}"
     if dataset.unlabelled:
         yield f"without {' and '.join(settings.targets)}: {dataset.unlabelled} utterances, left out"
+    if settings.targets_apart and settings.task != "classification":
+        counts = {t: int(has_target(dataset.examples, k).sum()) for k, t in enumerate(settings.targets)}
+        if min(counts.values()) < len(dataset.examples):
+            told = ", ".join(f"{target} {count}" for target, count in counts.items())
+            yield f"each head trains on the utterances that have its target, of {len(dataset.examples)}: {told}"
     absent = [example.key for example, there in zip(dataset.examples, dataset.present, strict=True) if not there]
     if absent:
         told = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
@@ -40,6 +48,7 @@ def summary(plan: Plan) -> Iterator[str]:
         yield "TRANSDUCTIVE: something fitted sees test features; the runs are marked"
     for mark in plan.marks:
         yield f"MARKED: {mark}"
+    yield from recordings.lines(plan.recordings, settings.protocol)
     yield f"shared between train, valid and test: {_shared(plan)}"
 
 
@@ -71,6 +80,7 @@ def cost(plan: Plan, jobs: int) -> Iterator[str]:
     point = points[0][1]
     short = point.model_copy(update={"training": point.training.model_copy(update={"epochs": 1})})
     result = train_fold(plan.dataset, short, plan.folds[todo[0][0]], todo[0][1], torch.device(plan.device))
+    yield from warned({todo[0]: [Caution(**one) for one in result.record["warnings"]]}, "run")
     epoch = sum(float(line["seconds"]) for line in result.history if line["phase"] == "search")  # of all targets
     rounds = len(points) + plan.settings.selection.refit
     once = float(result.record["seconds"]) + rounds * plan.settings.training.epochs * epoch

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import EmocacheError, Manifest
-from ..cache.manifest import parse_expression
-from .references import Reference, references, text_of
+from ..cache.expression import chosen, parse_expression, text_of
+from ..cache.recordings import shared_recordings
+from .references import Reference, references
 from .settings import Settings
 from .tables import Protocol
 
 _OWN = ("corpus", "speaker", "session", "culture", "gender", "split")
 _SPLITS = ("train", "valid", "test")
-_TOLD = 10  # values that an error lists
 
 Side = Literal["train_on", "test_on"]
 Mask = npt.NDArray[np.bool_]
@@ -35,8 +35,9 @@ class Example:
     reference: Reference
     culture: str | None = None
     auxiliary: int | None = None  # class number of the second target; None where unknown
-    columns: Mapping[str, str | None] = field(default_factory=dict)  # other columns that the settings name
+    columns: Mapping[str, str | float | None] = field(default_factory=dict)  # others that the settings name
     media: tuple[str, ...] = ()  # sha256 of each; told only where there are several corpora, which may share them
+    recordings: tuple[str, ...] = ()  # those that another utterance of the corpus has as well
 
     @property
     def key(self) -> str:
@@ -44,7 +45,11 @@ class Example:
         return f"{self.corpus}/{self.id}"
 
     def column(self, name: str) -> str | None:
-        """What the manifest says of it; None where it says nothing. "corpus" is a column too."""
+        """What the manifest says of it, as text; None where it says nothing. "corpus" is a column too."""
+        return text_of(self.cell(name))
+
+    def cell(self, name: str) -> str | float | None:
+        """The same as the manifest has it: a text or a number."""
         return getattr(self, name) if name in _OWN else self.columns[name]
 
 
@@ -140,25 +145,16 @@ def sides(examples: Sequence[Example], protocol: Protocol) -> tuple[Mask, Mask]:
 
 
 def _selected(examples: Sequence[Example], protocol: Protocol, side: Side) -> Mask:
-    where = f"protocol.{side} = {getattr(protocol, side)!r}"
-    chosen = np.ones(len(examples), bool)
-    asked = [(column, wanted, [e.column(column) for e in examples]) for column, wanted in terms(protocol, side)]
-    for column, wanted, held in asked:
-        for written, values in wanted.items():
-            if values.isdisjoint(held):
-                there = sorted({value for value in held if value is not None})
-                told = ", ".join(there[:_TOLD]) + (", ..." if len(there) > _TOLD else "") or "none"
-                meant = f" ({' or '.join(sorted(values))})" if written in protocol.codes else ""
-                raise EmocacheError(f"{where}: no utterance with a reference has {column} {written!r}{meant}; there"
-                                    f" are: {told}; correct it, or name it in protocol.codes")  # fmt: skip
-        every = set().union(*wanted.values())
-        chosen &= np.array([value in every for value in held], bool)
-    for column, wanted, held in asked:
-        for written, values in wanted.items():
-            if not any(kept and value in values for kept, value in zip(chosen, held, strict=True)):
-                raise EmocacheError(f"{where}: no utterance with {column} {written!r} fits the other terms; leave it"
-                                    " out, or correct them")  # fmt: skip
-    return chosen
+    try:
+        kept = chosen(
+            terms(protocol, side),
+            lambda column: [example.cell(column) for example in examples],
+            "utterance with a reference",
+            ", or name it in protocol.codes",
+        )
+    except EmocacheError as error:
+        raise EmocacheError(f"protocol.{side} = {getattr(protocol, side)!r}: {error}") from None
+    return np.ones(len(examples), bool) if kept is None else np.array(kept, bool)
 
 
 def _used(examples: Sequence[Example], protocol: Protocol) -> Mask:
@@ -174,11 +170,15 @@ def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Exampl
     for k, manifest in enumerate(manifests):
         own = {name: manifest.column(name) for name in _OWN if name != "corpus"}
         media = manifest.column("media") if len(manifests) > 1 else [None] * len(manifest)
+        shared = shared_recordings(manifest)
         for row, id_ in enumerate(manifest.ids):
             known = {name: values[row] for name, values in own.items()}
             columns = {name: values[k][row] for name, values in extra.items()}
             hashes = tuple(medium["sha256"] for medium in media[row] or ())
-            found.append(Example(manifest.corpus, id_, reference=-1, columns=columns, media=hashes, **known))
+            held = tuple(f"{manifest.corpus}/{recording}" for recording in shared[row])
+            found.append(
+                Example(manifest.corpus, id_, reference=-1, columns=columns, media=hashes, recordings=held, **known)
+            )
     return found
 
 
@@ -197,13 +197,13 @@ def _named_columns(settings: Settings) -> dict[str, str]:
     return {name: key for key, names in named.items() for name in names if name and name not in _OWN}
 
 
-def _column(manifests: Sequence[Manifest], name: str, key: str) -> list[list[str | None]]:
-    """A column of every corpus as text. One that some corpora lack is unknown there; one that all lack is an error."""
-    columns: list[list[str | None]] = []
+def _column(manifests: Sequence[Manifest], name: str, key: str) -> list[list[str | float | None]]:
+    """A column of every corpus. One that some corpora lack is unknown there; one that all lack is an error."""
+    columns: list[list[str | float | None]] = []
     errors = []
     for manifest in manifests:
         try:
-            columns.append([text_of(value) for value in manifest.column(name)])
+            columns.append(manifest.column(name))
         except EmocacheError as error:
             errors.append(str(error))
             columns.append([None] * len(manifest))

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from ..cache import EmocacheError
+from . import cautions
 from .batches import Batches
 from .dataset import Dataset
 from .folds import Fold, Rows
@@ -42,8 +43,9 @@ def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     started = time.perf_counter()
     if settings.targets_apart and len(settings.targets) > 1:
         targets = range(len(settings.targets))
-        parts = [_train_one(*only(dataset, settings, k), fold, seed, device) for k in targets]
+        parts = [_train_one(*only(dataset, settings, fold, k), seed, device) for k in targets]
         result = side_by_side(parts, settings.targets)
+        result.record.update(_counts(dataset, settings, fold))
     else:
         labelled, boundary = with_classes(dataset, settings, fold)
         result = _train_one(labelled, settings, fold, seed, device)
@@ -76,6 +78,9 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
     metric = settings.selection.metric
     best_epoch, best_value = trained.epoch, trained.score.value(metric)
+    scores = [line[f"valid_{metric}"] for line in trained.history]
+    told = cautions.of_features(run.prepared(point, train), train, point)
+    told += cautions.of_search(settings, chosen) + cautions.of_epochs(point, best_epoch, scores)
     tables = [run.tables("valid", trained, point, train, fold.valid, prior(dataset, point, fold.train))]
     history: list[dict[str, Any]] = [{"phase": "search", **line} for line in trained.history]
     fitted, known_rows = train, fold.train
@@ -87,8 +92,7 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     known = prior(dataset, point, known_rows)
     tables.append(run.tables("test", trained, point, fitted, fold.test, known))
     record = {
-        "coverage": coverage(dataset, settings, fold.test),
-        "without_features": {"train": len(fold.train) - len(train), "valid": len(fold.valid) - len(valid)},
+        **_counts(dataset, settings, fold),
         "prior": known,
         "selection": {
             "metric": metric,
@@ -99,11 +103,17 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
             "tried": [{"settings": c, "epoch": t.epoch, "value": t.score.value(metric)} for c, _, t in candidates],
         },
         "parameters": sum(p.numel() for p in trained.head.parameters()),
+        "warnings": [asdict(caution) for caution in told],
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.head.state_dict().items()}
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
     predictions = pa.concat_tables([p for p, _ in tables])
     return FoldResult(record, predictions, kept, weights, run.fitted(point, fitted), history)
+
+
+def _counts(dataset: Dataset, settings: Settings, fold: Fold) -> dict[str, Any]:
+    absent = {name: int(np.count_nonzero(~dataset.present[getattr(fold, name)])) for name in ("train", "valid")}
+    return {"coverage": coverage(dataset, settings, fold.test), "without_features": absent}
 
 
 def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]:

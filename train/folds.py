@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..cache import EmocacheError
 from ..cache.recipe import canonical_json
+from ..cache.recordings import components
 from .examples import Example, sides
 from .groups import group_of, joined, known_group, natural, plural
 from .tables import Protocol
@@ -44,6 +45,11 @@ def make_folds(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
 
     No two parts share a speaker or a group, except as the protocol declares by its nature: `random_folds` in all
     parts; `random_utterance` and a `validation_group` in train and valid; `half` and `test` in valid and test.
+
+    Nor, whatever the protocol, do utterances of one recording (`Example.recordings`) lie in two parts: groups that
+    share one are one group, and what is drawn is drawn together. Where the parts are given, by `official` and
+    `transfer`, what is tested is left out of validation and training, and what validates out of training. Only
+    `protocol.overlap` lets them be.
 
     Raises:
         EmocacheError: too few groups, an example without one, an official split without train or test utterances, a
@@ -90,15 +96,20 @@ def _rotating(examples: Sequence[Example], protocol: Protocol, generator: np.ran
 def _held_out(examples: Sequence[Example], protocol: Protocol, generator: np.random.Generator) -> list[Rows]:
     """What each fold holds out."""
     if protocol.name == "random_folds":
-        count = protocol.folds or 0
-        order = _shuffled(examples, np.arange(len(examples)), protocol, generator)
-        return [np.sort(order[k::count]) for k in range(count)]
-    members = [known_group(example, protocol.group, protocol.name) for example in examples]
+        everyone = np.arange(len(examples))
+        return _deal(
+            examples, everyone, _shuffled(examples, everyone, protocol, generator), protocol.folds or 0, protocol
+        )
+    own = [known_group(example, protocol.group, protocol.name) for example in examples]
+    members = joined(own, _recordings(examples, protocol))
     names = sorted(set(members), key=natural)
     count = len(names) if protocol.name == "leave_one_out" else protocol.folds or 0
     needed = max(count, 3 if protocol.validation == "next" else 2)
     if len(names) < needed:
         remedy = "use fewer folds" if protocol.folds else "give more, or use protocol.validation = 'random_utterance'"
+        if apart := len(set(own)) - len(names):
+            remedy = (f"{apart} more count as one with another, whose recordings they share: take the copies out of the"
+                      f" corpus, {remedy}, or declare it with protocol.overlap = true")  # fmt: skip
         raise EmocacheError(f"{protocol.name} needs at least {needed} {plural(protocol.group)}, there are {len(names)};"
                             f" {remedy}")  # fmt: skip
     assigned = _assign(examples, members, names, count, protocol.assignment)
@@ -132,6 +143,7 @@ def _official(examples: Sequence[Example], protocol: Protocol, generator: np.ran
     for name in ("train", "test"):
         if not len(parts[name]):
             raise EmocacheError(f"the official split has no {name} utterance; use another protocol.name")
+    parts = _without_copies(examples, parts, protocol)
     if not len(parts["valid"]):
         return [_validate(examples, parts["train"], parts["test"], None, protocol, generator)]
     if protocol.validation != "next":
@@ -144,7 +156,19 @@ def _official(examples: Sequence[Example], protocol: Protocol, generator: np.ran
 
 def _transfer(examples: Sequence[Example], protocol: Protocol, generator: np.random.Generator) -> list[Fold]:
     train, test = (np.flatnonzero(side) for side in sides(examples, protocol))
-    return [_validate(examples, train, test, None, protocol, generator)]
+    parts = _without_copies(examples, {"train": train, "test": test}, protocol)
+    return [_validate(examples, parts["train"], parts["test"], None, protocol, generator)]
+
+
+def _without_copies(examples: Sequence[Example], parts: dict[str, Rows], protocol: Protocol) -> dict[str, Rows]:
+    """The parts of a given split, without what another utterance of the same recording tests, or else validates."""
+    held = _recordings(examples, protocol)
+    kept = dict(parts)
+    later: set[str] = set()
+    for name in (part for part in reversed(_PARTS) if part in parts):
+        kept[name] = np.array([row for row in parts[name] if later.isdisjoint(held[row])], np.int64)
+        later |= {recording for row in parts[name] for recording in held[row]}
+    return kept
 
 
 def _validate(
@@ -159,8 +183,8 @@ def _validate(
     if protocol.validation == "test":
         return Fold(train, test, test)
     if protocol.validation == "half":
-        order = _shuffled(examples, test, protocol, generator)
-        return Fold(train, np.sort(order[1::2]), np.sort(order[::2]))
+        tested, valid = _deal(examples, test, _shuffled(examples, test, protocol, generator), 2, protocol)
+        return Fold(train, valid, tested)
     if following is not None:
         valid = following
     elif protocol.validation == "random_utterance":
@@ -168,9 +192,32 @@ def _validate(
         count = max(1, round(protocol.validation_fraction * len(train)))
         # Evenly spaced, so that of stratified rows every class gives its share.
         valid = order[np.arange(count) * len(train) // count]
+        valid = train[_together(examples, train, np.isin(train, valid).astype(np.int64), protocol) == 1]
     else:
         valid = _draw(train, _kept_together(examples, train, protocol), protocol, generator)
     return Fold(np.setdiff1d(train, valid), np.sort(valid), test)
+
+
+def _deal(examples: Sequence[Example], rows: Rows, order: Rows, count: int, protocol: Protocol) -> list[Rows]:
+    """The ascending rows dealt out in an order, one to each of `count` parts in turn."""
+    place = np.empty(len(examples), np.int64)
+    place[order] = np.arange(len(order)) % count
+    dealt = _together(examples, rows, place[rows], protocol)
+    return [rows[dealt == k] for k in range(count)]
+
+
+def _together(examples: Sequence[Example], rows: Rows, places: Rows, protocol: Protocol) -> Rows:
+    """The place of each row, which for all of one recording is that of the first of them."""
+    held = _recordings([examples[row] for row in rows], protocol)
+    if not any(held):
+        return places
+    _, first, number = np.unique(components(held), return_index=True, return_inverse=True)
+    return places[first[number]]
+
+
+def _recordings(examples: Sequence[Example], protocol: Protocol) -> list[tuple[str, ...]]:
+    """What may not be in two parts."""
+    return [() if protocol.overlap else example.recordings for example in examples]
 
 
 def _shuffled(
@@ -188,16 +235,18 @@ def _shuffled(
 
 def _kept_together(examples: Sequence[Example], rows: Rows, protocol: Protocol) -> list[str]:
     """The group of each row that validates as a whole or not at all."""
+    own = [examples[row] for row in rows]
     if protocol.validation_group:
-        return [known_group(examples[row], protocol.validation_group, "protocol.validation_group") for row in rows]
-    if protocol.name == "random_folds":
-        return [examples[row].key for row in rows]
-    groups = [group_of(examples[row], protocol.group) or examples[row].key for row in rows]
-    if protocol.name in ("leave_one_out", "group_folds"):
-        return groups
-    for kind in ("session", "speaker"):  # conversations, and those whose speakers meet again, stay together
-        groups = joined(groups, [group_of(examples[row], kind) for row in rows])
-    return groups
+        groups = [known_group(example, protocol.validation_group, "protocol.validation_group") for example in own]
+    elif protocol.name == "random_folds":
+        groups = [example.key for example in own]
+    else:
+        groups = [group_of(example, protocol.group) or example.key for example in own]
+        if protocol.name in ("official", "transfer"):
+            for kind in ("session", "speaker"):  # conversations, and those whose speakers meet again, stay together
+                named = [group_of(example, kind) for example in own]
+                groups = joined(groups, [() if name is None else (name,) for name in named])
+    return joined(groups, _recordings(own, protocol))
 
 
 def _draw(rows: Rows, groups: Sequence[str], protocol: Protocol, generator: np.random.Generator) -> Rows:

@@ -147,6 +147,8 @@ class FusionPlan:
         plans, first = self.members, documents[0]
         streams = {tuple(stream.items()): stream for document in documents for stream in document["streams"]}
         transductive = any(document["transductive"] for document in documents)
+        # Runs that were stored before there were warnings have none.
+        warnings = [tuple(one.items()) for document in documents for one in document.get("warnings", [])]
         return {
             **{key: first[key] for key in _SAME},
             "protocol": {**first["protocol"], "transductive": transductive},
@@ -167,6 +169,8 @@ class FusionPlan:
             "incomplete": any(document["incomplete"] for document in documents),
             "transductive": transductive,
             "marks": list(dict.fromkeys(mark for document in documents for mark in document["marks"])),
+            "recordings": first.get("recordings", {}),
+            "warnings": [dict(one) for one in dict.fromkeys(warnings)],
             "auxiliary": None,
         }
 

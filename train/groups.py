@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from ..cache import EmocacheError
+from ..cache.recordings import components
 from .examples import Example
 from .tables import Protocol
 
@@ -44,21 +45,22 @@ def drawn(example: Example, protocol: Protocol) -> str:
     return next((name for kind in kinds if kind and (name := example.column(kind))), example.id)
 
 
-def joined(groups: Sequence[str], sessions: Sequence[str | None]) -> list[str]:
-    """Groups that share a session as one, which is named after the first of them."""
-    leaders = {group: group for group in groups}
+def draws(examples: Sequence[Example], protocol: Protocol) -> list[str]:
+    """`drawn` of every utterance, where groups that share a recording, being no independent samples, are one."""
+    groups = [f"{example.corpus}/{drawn(example, protocol)}" for example in examples]
+    found = joined(groups, [example.recordings for example in examples])
+    return [group.removeprefix(f"{example.corpus}/") for group, example in zip(found, examples, strict=True)]
 
-    def leader(group: str) -> str:
-        while leaders[group] != group:
-            group = leaders[group]
-        return group
 
-    met: dict[str, str] = {}
-    for group, session in zip(groups, sessions, strict=True):
-        if session is not None:
-            first, second = sorted((leader(met.setdefault(session, group)), leader(group)), key=natural)
-            leaders[second] = first
-    return [leader(group) for group in groups]
+def joined(groups: Sequence[str], held: Sequence[Sequence[str]]) -> list[str]:
+    """Groups whose rows hold something in common as one, which is named after the first of them."""
+    if not any(held):
+        return list(groups)
+    number = components([(("group", group), *own) for group, own in zip(groups, held, strict=True)])
+    leaders: dict[int, str] = {}
+    for group in sorted(set(zip(groups, number, strict=True)), key=lambda pair: natural(pair[0])):
+        leaders.setdefault(group[1], group[0])
+    return [leaders[one] for one in number]
 
 
 def natural(name: str) -> list[tuple[int, str]]:

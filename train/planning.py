@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ..cache import Cache, EmocacheError
 from . import describe
+from .cautions import Caution, warned
 from .experiment_files import beside, key_of
 from .fusion import FusionSettings
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
 from .reading import Experiment, experiment_names, load_experiment, search_points
-from .runs import check_writable
+from .runs import check_writable, stored_warnings
 from .settings import Settings
 from .stage import Plan, make_plan
 
@@ -118,12 +119,16 @@ def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
     if trials := len(list(search_points(plan.settings))) - 1:
         searched = ", ".join(plan.settings.search)
         yield f"search: {trials + 1} settings of {searched} tried in each fold and seed; validation chooses"
+    before = {fold: plan.cautions(fold) for fold in plan.only or range(len(plan.folds))}
+    yield from warned(before, "fold")
     if dry_run:
         yield from describe.folds(plan)
         yield from describe.cost(plan, jobs)
         return
     todo = plan.to_train()
     yield from train_runs(plan, todo, jobs)
+    found = {run: [Caution(**one) for one in stored_warnings(plan.folder(*run))] for run in plan.all_runs()}
+    yield from warned({run: [c for c in those if c not in before[run[0]]] for run, those in found.items()}, "run")
     yield _done("trained", plan, len(todo))
 
 

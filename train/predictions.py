@@ -12,7 +12,7 @@ from .batches import Batches
 from .dataset import Dataset
 from .examples import Example
 from .folds import Rows
-from .groups import drawn
+from .groups import draws
 from .predicting import Predicted, at_stamps, present_at_stamps, softmax, stamps_of
 from .references import Stamps
 from .settings import Settings
@@ -71,6 +71,7 @@ def prediction_table(
         outputs = [*at_stamps(outputs, batches, dataset, settings, present), *held]
         near = [*present_at_stamps(batches, dataset, settings, present), *(np.zeros(len(h), bool) for h in held)]
     order = np.concatenate([present, absent])
+    groups = draws(dataset.examples, settings.protocol)
     examples = [dataset.examples[row] for row in order]
     table = pa.table(
         {
@@ -79,7 +80,7 @@ def prediction_table(
                 name: pa.array([getattr(example, name) for example in examples], pa.string())
                 for name in ("corpus", "id", "speaker", "session", "culture", "gender")
             },
-            "group": pa.array([drawn(example, settings.protocol) for example in examples], pa.string()),
+            "group": pa.array([groups[row] for row in order], pa.string()),
             "missing": pa.array([False] * len(present) + [True] * len(absent), pa.bool_()),
             **({"present": pa.array(near, pa.list_(pa.bool_()))} if settings.per_frame else {}),
             **_values(dataset, settings, examples, outputs),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import EmocacheError, Manifest, Track
+from ..cache.expression import text_of
 from .settings import Settings
 
 
@@ -39,7 +40,8 @@ def references(
         dropped: counts the labels that the label map leaves out.
 
     Returns:
-        In the order of `manifest.ids`: a class name, (K,) values, or `Stamps`.
+        In the order of `manifest.ids`: a class name, (K,) values, or `Stamps`. With `targets_apart` an utterance needs
+        one of the targets only; what it lacks of the others is NaN.
 
     Raises:
         EmocacheError: a target that the manifest lacks, text where numbers are needed or the reverse, negative votes,
@@ -50,7 +52,8 @@ def references(
     if settings.task != "frame_regression":
         columns = [_numbers(manifest, target, settings) for target in settings.targets]
         rows = zip(*columns, strict=True)
-        values = [None if any(value is None for value in row) else np.array(row, np.float64) for row in rows]
+        needed = any if settings.targets_apart else all
+        values = [np.array(row, np.float64) if needed(value is not None for value in row) else None for row in rows]
         if settings.task == "distribution":
             return [_shares(f"{manifest.corpus}/{id_}", row) for id_, row in zip(manifest.ids, values, strict=True)]
         return values
@@ -59,7 +62,10 @@ def references(
         known = ", ".join(manifest.track_names) or "none"
         raise EmocacheError(f"corpus {manifest.corpus!r} has no track {absent[0]!r}; it has: {known}")
     crop = settings.features.crop_s
-    return [_stamps(f"{manifest.corpus}/{u.id}", [u.tracks.get(t) for t in settings.targets], crop) for u in manifest]
+    return [
+        _stamps(f"{manifest.corpus}/{u.id}", [u.tracks.get(t) for t in settings.targets], crop, settings.targets_apart)
+        for u in manifest
+    ]
 
 
 def limit(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> float:
@@ -89,13 +95,6 @@ def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], thres
         raise EmocacheError(f"threshold = {threshold!r} ({boundary:g}): every utterance of a training part is {side};"
                             " use another threshold or target")  # fmt: skip
     return classes
-
-
-def text_of(value: object) -> str | None:
-    """A cell of a manifest as text; a number that is whole has no point. None stays None."""
-    if value is None:
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _classes(manifest: Manifest, settings: Settings, dropped: Counter[str]) -> list[str | None]:
@@ -148,13 +147,15 @@ def _cropped(track: Track | None, crop: float | None) -> Track | None:
     return Track(track.times[inside], track.values[inside]) if inside.any() else None
 
 
-def _stamps(where: str, tracks: Sequence[Track | None], crop: float | None) -> Stamps | None:
-    found = [kept for track in tracks if (kept := _cropped(track, crop)) is not None]
-    if len(found) < len(tracks):
+def _stamps(where: str, tracks: Sequence[Track | None], crop: float | None, apart: bool) -> Stamps | None:
+    cropped = [_cropped(track, crop) for track in tracks]
+    found = [track for track in cropped if track is not None]
+    if not found or (len(found) < len(tracks) and not apart):
         return None
     if any(not np.array_equal(track.times, found[0].times) for track in found):
         raise EmocacheError(f"{where}: the targets' tracks have different times; train one target an experiment")
-    return Stamps(found[0].times, np.stack([track.values for track in found], axis=1))
+    unknown = np.full(len(found[0].times), np.nan)
+    return Stamps(found[0].times, np.stack([unknown if t is None else t.values for t in cropped], axis=1))
 
 
 def on_grid(

@@ -9,7 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from ..cache import EmocacheError
 from .dataset import Dataset
+from .examples import Example
+from .folds import Fold
 from .references import Stamps
 from .settings import Settings
 
@@ -33,23 +36,36 @@ class FoldResult:
     history: list[dict[str, Any]]
 
 
-def only(dataset: Dataset, settings: Settings, k: int) -> tuple[Dataset, Settings]:
-    """The experiment with its k-th target only."""
+def only(dataset: Dataset, settings: Settings, fold: Fold, k: int) -> tuple[Dataset, Settings, Fold]:
+    """The experiment with its k-th target only, and of the fold the utterances that have it.
+
+    Raises:
+        EmocacheError: no utterance of the training or of the validation part has it.
+    """
     examples = []
     for example in dataset.examples:
         ref = example.reference
         one = Stamps(ref.times, ref.values[:, k : k + 1]) if isinstance(ref, Stamps) else np.asarray(ref)[k : k + 1]
         examples.append(replace(example, reference=one))
-    return replace(dataset, examples=examples), settings.model_copy(update={"targets": (settings.targets[k],)})
+    known = has_target(dataset.examples, k)
+    parts = {name: rows[known[rows]] for name, rows in vars(fold).items()}
+    for name in ("train", "valid"):
+        if not len(parts[name]):
+            raise EmocacheError(f"no {name} utterance of a fold has {settings.targets[k]}; use fewer folds, or leave it"
+                                " out of targets")  # fmt: skip
+    own = replace(dataset, examples=examples), settings.model_copy(update={"targets": (settings.targets[k],)})
+    return *own, Fold(**parts)
+
+
+def has_target(examples: Sequence[Example], k: int) -> npt.NDArray[np.bool_]:
+    """(U,) whether each utterance has the k-th target of several."""
+    firsts = [e.reference.values[0] if isinstance(e.reference, Stamps) else e.reference for e in examples]
+    return np.asarray(~np.isnan([np.asarray(first)[k] for first in firsts]))
 
 
 def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldResult:
-    """Results of single targets as one: what is of one target is named after it."""
-    table = parts[0].predictions
-    for part in parts[1:]:
-        for name in part.predictions.column_names:
-            if name not in table.column_names:
-                table = table.append_column(name, part.predictions[name])
+    """Results of single targets as one: what is of one target is named after it, and null where it is not known."""
+    table = _beside([part.predictions for part in parts], targets)
     records = [part.record for part in parts]
     values = [record["selection"]["value"] for record in records]
     record = {
@@ -62,6 +78,11 @@ def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldRes
             "by_target": {t: record["selection"] for t, record in zip(targets, records, strict=True)},
         },
         "parameters": sum(record["parameters"] for record in records),
+        "warnings": [
+            {**one, "text": f"{target}: {one['text']}"}
+            for target, record in zip(targets, records, strict=True)
+            for one in record["warnings"]
+        ],
     }
     return FoldResult(
         record,
@@ -71,3 +92,27 @@ def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldRes
         {f"{t}.{name}": w for t, part in zip(targets, parts, strict=True) for name, w in part.transforms.items()},
         [{"target": t, **line} for t, part in zip(targets, parts, strict=True) for line in part.history],
     )
+
+
+def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
+    """Every row of any table once, in the same order; at stamps a list of nulls stands for an unknown target."""
+    keys = [list(zip(*(t[name].to_pylist() for name in ("part", "corpus", "id")), strict=True)) for t in tables]
+    if all(own == keys[0] for own in keys):  # all utterances have all targets, as is usual
+        table = tables[0]
+        for other in tables[1:]:
+            for name in (name for name in other.column_names if name not in table.column_names):
+                table = table.append_column(name, other[name])
+        return table
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
+    for table, own in zip(tables, keys, strict=True):
+        for key, row in zip(own, table.to_pylist(), strict=True):
+            merged.setdefault(key, {}).update(row)
+    columns = [f"{kind}.{target}" for target in targets for kind in ("reference", "prediction")]
+    for row in merged.values():
+        unknown = [None] * len(row["times"]) if "times" in row else None
+        row.update({name: unknown for name in columns if name not in row})
+    corpora = list(dict.fromkeys(corpus for _, corpus, _ in merged))
+    rows = sorted(
+        merged.values(), key=lambda r: (r["part"] == "test", r["missing"], corpora.index(r["corpus"]), r["id"])
+    )
+    return pa.Table.from_pylist(rows, schema=pa.unify_schemas([table.schema for table in tables]))

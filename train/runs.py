@@ -34,15 +34,17 @@ _NOT_HASHED = {"seeds", "description", "report"}  # settings that change no numb
 _FORMER: dict[str, Any] = {"targets_scale": None}
 
 
-def setting_hash(settings: Settings, dataset: Dataset, split: str) -> str:
+def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws: Sequence[Sequence[str]] = ()) -> str:
     """12 hex digits, equal for runs that differ in fold and seed only.
 
     They cover the settings, the split, the streams' fingerprints, the manifests, and the digest of the items read:
-    when a stream is completed or repaired, its runs are trained again.
+    when a stream is completed or repaired, its runs are trained again. `joined_draws`: see `recordings.joined_draws`;
+    covered where there are any.
     """
     config = {name: value for name, value in recorded(settings).items() if name not in _NOT_HASHED}
     streams = [[s.corpus, s.name, s.fingerprint] for s in dataset.sources]
     covered: list[Any] = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
+    covered += [list(joined_draws)] if joined_draws else []
     covered += [_sha256_of(file) for file in settings.head.files()]
     return sha256(canonical_json(covered)).hexdigest()[:12]
 
@@ -112,6 +114,20 @@ def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.
             raise ValueError("it is not the file that was written with run.json")
         return document, parquet.read(data)
     except (OSError, TypeError, ValueError, pa.ArrowException) as error:
+        raise _damaged(folder, path, error) from error
+
+
+def stored_warnings(folder: Path) -> list[dict[str, str]]:
+    """The warnings of a finished run; none of a run that was stored before there were any.
+
+    Raises:
+        EmocacheError: run.json is gone or damaged.
+    """
+    path = folder / "run.json"
+    try:
+        found = dict(json.loads(path.read_bytes())).get("warnings", [])
+        return [{name: str(one[name]) for name in ("kind", "text")} for one in found]
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise _damaged(folder, path, error) from error
 
 

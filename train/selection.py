@@ -25,14 +25,16 @@ def score(metric: str, references: npt.NDArray[np.generic], predictions: npt.NDA
 
     Args:
         metric: see `settings.Selection`. "rmse" and "loss" are negated.
-        references, predictions: (n,) classes, or (n, K) values pooled over the part; metrics are averaged over K.
+        references, predictions: (n,) classes, or (n, K) values pooled over the part; metrics are averaged over K, each
+            of the rows whose reference is known, which is no NaN.
         loss: of the whole part.
     """
     if metric == "loss":
         return Score(-loss, -loss)
     if metric in _OF_VALUES:
         columns = zip(references.T, predictions.T, strict=True)
-        return Score(float(np.mean([_OF_VALUES[metric](y, p) for y, p in columns])), -loss)
+        known = [(y[there], p[there]) for y, p in columns if (there := ~np.isnan(y)).any()]
+        return Score(float(np.mean([_OF_VALUES[metric](y, p) for y, p in known])), -loss)
     if metric == "accuracy":
         return Score(float(np.mean(references == predictions)), -loss)
     balanced = metric == "balanced_accuracy"

@@ -1,15 +1,18 @@
 """The train stage: an experiment on corpora of a cache becomes run folders."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..cache import Cache, EmocacheError
+from . import recordings
+from .cautions import Caution, of_groups, of_parts
 from .dataset import Dataset, load_dataset
-from .fold import train_fold
+from .fold import train_fold, with_classes
 from .folds import Fold, make_folds, split_sha256
 from .reading import search_points
 from .runs import is_stored, recorded, run_folder, setting_hash, write_run
@@ -69,9 +72,24 @@ class Plan:
         }
         return [mark for mark, holds in told.items() if holds and mark is not None]
 
+    def cautions(self, fold: int) -> list[Caution]:
+        """What is known of a fold's runs before they are trained."""
+        labelled, _ = with_classes(self.dataset, self.settings, self.folds[fold])
+        return [*self._of_groups, *of_parts(labelled, self.settings, self.folds[fold], len(self.folds))]
+
+    @cached_property
+    def _of_groups(self) -> list[Caution]:
+        return of_groups(self.dataset.examples, self.folds, self.settings.protocol)
+
+    @cached_property
+    def recordings(self) -> dict[str, Any]:
+        """See `recordings.record`."""
+        return recordings.record(self.dataset.examples, self.folds, self.settings.protocol)
+
     def train(self, fold: int, seed: int) -> str:
         """Train and store one run; returns a line that tells of it."""
         result = train_fold(self.dataset, self.settings, self.folds[fold], seed, torch.device(self.device))
+        result.record["warnings"][:0] = map(asdict, self.cautions(fold))
         write_run(self.folder(fold, seed), self._record(fold, seed), result)
         selection = result.record["selection"]
         chosen = "".join(f", {key} {value}" for key, value in selection["chosen"].items())
@@ -107,6 +125,7 @@ class Plan:
             "incomplete": self.dataset.incomplete,
             "transductive": self.transductive,
             "marks": self.marks,
+            "recordings": self.recordings,
             "auxiliary": s.auxiliary,
             "missing_policy": s.missing,
             "dropped_classes": self.dataset.dropped,
@@ -148,7 +167,7 @@ def make_plan(
                             " fitted in each fold, or ask for it with features.fit_scope = 'all'")  # fmt: skip
     leaks = find_leak(dataset, folds, {source.name for source in dataset.sources}) is not None
     split = split_sha256(dataset.examples, folds)
-    setting = setting_hash(settings, dataset, split)
+    setting = setting_hash(settings, dataset, split, recordings.joined_draws(dataset.examples, settings.protocol))
     return Plan(experiment, tuple(corpora), runs, settings, dataset, folds, split, setting, device, leaks)
 
 
@@ -163,11 +182,16 @@ def find_leak(dataset: Dataset, folds: Sequence[Fold], streams: Collection[str])
         if source.projection is None or source.name not in streams:
             continue
         speakers, ids = set(source.projection["speakers"] or ()), set(source.projection["ids"] or ())
+        own = [example for example in dataset.examples if example.corpus == source.corpus]
+        fitted = {e.key for e in own if e.id in ids or e.speaker in speakers}
+        heard = {recording for e in own if e.key in fitted for recording in e.recordings}
         for number, fold in enumerate(folds):
             tested = [dataset.examples[row] for row in fold.test if dataset.examples[row].corpus == source.corpus]
-            seen = [example for example in tested if example.id in ids or example.speaker in speakers]
+            seen = [e for e in tested if e.key in fitted or not heard.isdisjoint(e.recordings)]
             if seen:
-                who = f"speaker {seen[0].speaker!r}" if seen[0].speaker in speakers else f"utterance {seen[0].id!r}"
+                known = seen[0].speaker in speakers
+                who = f"speaker {seen[0].speaker!r}" if known else f"utterance {seen[0].id!r}"
+                who += "" if seen[0].key in fitted else ", under another id,"
                 return (
                     f"the PCA of stream {source.corpus}/{source.name} was fitted on"
                     f" {source.projection['fit_on']!r}, which holds {who} of the test part of fold {number}"

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ...cache import Manifest
+from ...cache.recordings import components, shared_recordings
 from . import REGISTRY, load
 from .files import MediaHasher, Published, media_files
 
@@ -34,6 +35,7 @@ class Census:
         labels: {label: {value: utterances}}, of labels with at most `MAX_CLASSES` values.
         ranges: {label: a description} of the others.
         duplicates: groups of files with the same bytes, paths relative to the root.
+        voices: {speakers that have recordings in common, as in "46 = 53": the utterances of each such recording}.
         unused: media files below the root that no utterance uses.
         published: what a complete corpus holds, the loader module's `PUBLISHED`; None where it has none, or where the
             corpus is what another function than its `load` makes of it.
@@ -51,6 +53,7 @@ class Census:
     labels: Mapping[str, Mapping[str, int]]
     ranges: Mapping[str, str]
     duplicates: Sequence[Sequence[str]]
+    voices: Mapping[str, Sequence[Sequence[str]]]
     unused: Sequence[str]
     published: Published | None
 
@@ -96,6 +99,7 @@ def take_census(name: str, root: Path, mapping: Mapping[str, str], hasher: Media
         labels=labels,
         ranges=ranges,
         duplicates=_same(files),
+        voices=_voices(manifest),
         unused=[path for path in below if path not in files],
         published=published,
     )
@@ -151,6 +155,19 @@ def _same(files: Mapping[str, str]) -> list[list[str]]:
     return [paths for paths in groups.values() if len(paths) > 1]
 
 
+def _voices(manifest: Manifest) -> dict[str, list[list[str]]]:
+    """The utterances of each recording that is told to be of several speakers, by these."""
+    held: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    speakers = manifest.column("speaker")
+    for id_, speaker, number in zip(manifest.ids, speakers, components(shared_recordings(manifest)), strict=True):
+        held[number].append((speaker or "unknown", id_))
+    voices: dict[str, list[list[str]]] = defaultdict(list)
+    for those in held.values():
+        if len(names := sorted({speaker for speaker, _ in those})) > 1:
+            voices[" = ".join(names)].append([id_ for _, id_ in those])
+    return dict(sorted(voices.items()))
+
+
 def _row(name: str, found: int, published: int | None = None) -> tuple[str, str, str, str]:
     if published is None:
         return name, str(found), "", ""
@@ -171,6 +188,11 @@ def _notes(census: Census) -> list[str]:
         notes.append(f"published in: {census.published.source}")
     copies = [" = ".join(paths) for paths in census.duplicates]
     notes += _listed("groups of files with the same bytes", copies)
+    if census.voices:
+        several = [
+            f"{who}: {len(same)} recordings, such as {' = '.join(same[0])}" for who, same in census.voices.items()
+        ]
+        notes += _listed("speakers that share recordings, whom training counts as one", several)
     notes += _listed("media files used by no utterance", census.unused)
     return notes
 

@@ -128,9 +128,9 @@ def test_ids_are_never_paths() -> None:
 
 
 SPEAKERS = corpus(
-    Utterance("1", speaker="a", split="train", labels={"emotion": "sad", "level": 2.0}),
-    Utterance("2", speaker="b", split="train", labels={"emotion": "happy"}),
-    Utterance("3", speaker="b", split="test"),
+    Utterance("1", speaker="a", split="train", labels={"emotion": "sad", "level": 2.0, "batch": 1.0, "code": "01"}),
+    Utterance("2", speaker="b", split="train", labels={"emotion": "happy", "batch": 1.0, "code": "1e0"}),
+    Utterance("3", speaker="b", split="test", labels={"batch": 2.5, "code": "2"}),
     Utterance("4"),
 )
 
@@ -145,6 +145,13 @@ SPEAKERS = corpus(
         ("speaker = a | b , split = train", "12"),
         ("emotion=sad|happy,speaker=b", "2"),
         ("level=2.0", "1"),
+        ("level=2", "1"),
+        ("batch=1", "12"),
+        ("batch=1.0", "12"),
+        ("batch=1e0|2.50", "123"),
+        ("code=01", "1"),
+        ("code=1e0", "2"),
+        ("corpus=toy,code=2", "3"),
         ("label.emotion=sad", "1"),
     ],
 )
@@ -159,8 +166,20 @@ def test_selecting(expression: str, expected: str) -> None:
         ("speaker=a,", "'' is not column=value"),
         ("=a", "'=a' is not column=value"),
         ("mood=sad", "corpus 'toy' has no column 'mood'; it has: speaker, session, .*emotion"),
-        ("speaker=c", "expression 'speaker=c' selects no utterance of corpus 'toy'"),
-        ("speaker=a,speaker=b", "selects no utterance"),
+        ("mod=sad", "no column 'mod'; it has: "),
+        ("emotoin=sad", "no column 'emotoin'; did you mean 'emotion'. it has: speaker, "),
+        (
+            "speaker=c",
+            "expression 'speaker=c': no utterance of corpus 'toy' has speaker 'c'; there are: a, b; correct it$",
+        ),
+        ("speaker=a|c", "no utterance of corpus 'toy' has speaker 'c'; there are: a, b"),
+        ("batch=3", "no utterance of corpus 'toy' has batch '3'; there are: 1, 2.5; correct it"),
+        ("batch=one", "has batch 'one'; there are: 1, 2.5"),
+        ("code=1", "has code '1'; did you mean '01'. there are: 01, 1e0, 2"),
+        ("split=Train", "has split 'Train'; did you mean 'train'. there are: test, train"),
+        ("culture=de", "has culture 'de'; there are: none; correct it"),
+        ("corpus=toys", "has corpus 'toys'; did you mean 'toy'. there are: toy"),
+        ("speaker=a,speaker=b", "no utterance with speaker 'a' fits the other terms; leave it out"),
     ],
 )
 def test_selecting_wrongly(expression: str, complaint: str) -> None:

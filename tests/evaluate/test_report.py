@@ -25,8 +25,9 @@ from emocache.evaluate.tables import Table, comparison_tables, result_tables
 
 RESULT_KEYS = [
     "experiment", "corpus", "streams", "setting", "difference", "marks", "task", "targets", "auxiliary", "protocol",
-    "seeds", "folds", "trials", "selection", "coverage", "incomplete", "transductive", "missing_runs", "n_groups",
-    "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown", "fingerprints", "config",
+    "seeds", "folds", "trials", "selection", "coverage", "incomplete", "transductive", "missing_runs", "warnings",
+    "n_groups", "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown",
+    "fingerprints", "config",
 ]  # fmt: skip
 METRIC_KEYS = ["mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95", "reasons", "notes"]
 
@@ -114,6 +115,31 @@ def test_every_table_marks_what_is_not_as_it_should_be(tmp_path: Path, grid: Any
     found = document(evaluations)["results"][0]
     assert found["missing_runs"] == [{"fold": 0, "seed": 1}, {"fold": 1, "seed": 1}]
     assert found["incomplete"] and found["transductive"]
+
+
+def test_what_training_warned_of_stands_beside_every_number(tmp_path: Path, grid: Any) -> None:
+    few = {"kind": "fewer than 20 groups", "text": "intervals are approximate"}
+    rare = {"kind": "class not tested", "text": "class 'x' is not in the test part"}
+    other = {**rare, "text": "class 'y' is not in the test part"}
+    grid(experiment="warned", seeds=[0], marks=["unmasked"], warnings=[few])
+    grid(5, seeds=[0])  # as runs were stored before
+    path = next((tmp_path / "runs/warned").rglob("fold1-seed0/run.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": [few, rare, other]}))
+    evaluations = evaluate_runs([tmp_path / "runs"])
+    marked = "warned [unmasked, fewer than 20 groups, class not tested 1/2]"
+    for table in result_tables(evaluations):
+        assert {row[0] for row in table.rows[:2]} == {marked, "probe"}
+    notes = result_tables(evaluations)[0].notes
+    assert "warned (logmel): fewer than 20 groups: intervals are approximate." in notes
+    assert "warned (logmel) in 1 of 2 runs: class not tested: class 'x' is not in the test part." in notes
+    assert sum("class not tested" in note for note in notes) == 2
+    (comparison,) = comparison_tables(compare(evaluations, "warned", "probe"))
+    assert comparison.title == f"demo: {marked} (logmel) minus probe (logmel)"
+    lines = {line["experiment"]: line["marks"] for line in csv.DictReader(io.StringIO(to_csv(evaluations)))
+             if line["row"] == "result"}  # fmt: skip
+    assert lines == {"probe": "", "warned": "unmasked; fewer than 20 groups; class not tested 1/2"}
+    found = {result["experiment"]: result["warnings"] for result in document(evaluations)["results"]}
+    assert found == {"probe": [], "warned": [{**few, "runs": 2}, {**rare, "runs": 1}, {**other, "runs": 1}]}
 
 
 def test_marks_of_training_stand_beside_every_number(tmp_path: Path, grid: Any) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -415,6 +416,38 @@ def test_the_papers_that_a_file_names_are_in_the_records(toy: "Toy") -> None:
     list(carry_out(plan, 1, False))
     assert fusing.record()["report"] == ["emotion_share"]
     assert [pair.name for pair in pairs(evaluate_runs([fusing.runs]))] == ["fused (toy)", "gru (toy)", "probe (toy)"]
+
+
+def test_members_with_targets_apart_that_some_utterances_lack(toy: "Toy") -> None:
+    corpus = toy.corpus()
+    corpus.rows = [
+        replace(row, labels={"valence": float(k % 7), **({"arousal": float(k % 4)} if k % 3 else {})})
+        for k, row in enumerate(corpus.rows)
+    ]
+    apart = 'task = "regression"\ntargets_apart = true\ntargets = ["valence", "arousal"]\n'
+    members = {name: text.replace('targets = ["emotion"]\n', apart) for name, text in MEMBERS.items()}
+    fusing = Fusing(toy, toy.cache(corpus), members)
+    fusing.lines(f'{AVERAGE}\nrule = "weighted"\nweights = "validation"')
+    weights = fusing.record()["selection"]["chosen"]["weights"]
+    fused, probe, gru = (fusing.table(name) for name in ("fused", "probe", "gru"))
+    for key, found in fused.items():
+        own = [one[key]["prediction.arousal"] for one in (probe, gru)]
+        assert (own[0] is None) == (found["reference.arousal"] is None) == (int(key[1][-1]) % 3 == 0)
+        if own[0] is not None:
+            assert found["prediction.arousal"] == pytest.approx(np.dot(weights, own))
+    (result,) = (r for r in group(discover([fusing.runs])) if r.first.experiment == "fused")
+    assert np.isfinite(evaluate_result(result).metrics["rmse.arousal"].pooled)
+
+
+def test_warnings_of_members_are_warnings_of_the_fusion(fusing: Fusing) -> None:
+    lines = fusing.lines(AVERAGE)
+    assert sum("warning: fewer than 20 groups" in line for line in lines) == 2  # of each member
+    assert [one["kind"] for one in fusing.record()["warnings"]].count("fewer than 20 groups") == 1
+    (older,) = (fusing.runs / "probe/toys").glob("*/fold0-seed0/run.json")  # stored before there were warnings
+    kept = json.loads(older.read_text())
+    older.write_text(json.dumps({name: kept[name] for name in kept if name not in ("warnings", "recordings")}))
+    shutil.rmtree(fusing.runs / "fused")
+    assert fusing.lines(AVERAGE)[-1].startswith("3 fused")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from emocache.cache import EmocacheError, Item
+from emocache.cache import Cache, EmocacheError, Item, Manifest, Track, Utterance
+from emocache.evaluate.predictions import read_predictions
+from emocache.evaluate.results import group
+from emocache.evaluate.runs import discover, read_run
+from emocache.evaluate.scoring import evaluate_result, scores_of
+from emocache.train import describe
 from emocache.train.batches import Batches
 from emocache.train.dataset import Dataset, load_dataset
 from emocache.train.fold import learned, train_fold
@@ -24,6 +31,7 @@ from emocache.train.results import FoldResult
 from emocache.train.runs import setting_hash
 from emocache.train.settings import Settings
 from emocache.train.shaping import Joined
+from emocache.train.stage import make_plan
 from emocache.train.tables import Training
 from emocache.train.transforms import find_words, fit_normaliser, normalise_utterances, pool, prepare
 
@@ -205,6 +213,104 @@ def test_targets_apart_are_the_experiments_of_single_targets(toy: "Toy") -> None
         single = run(load_dataset(cache, ["toys"], alone), alone)
         assert joint.predictions[f"prediction.{target}"].equals(single.predictions[f"prediction.{target}"])
         assert all(torch.equal(joint.weights[f"{target}.{name}"], w) for name, w in single.weights.items())
+
+
+def lacking(row: Utterance, target: str) -> Utterance:
+    """Without a label and a track."""
+    labels = {name: value for name, value in row.labels.items() if name != target}
+    return replace(row, labels=labels, tracks={name: t for name, t in row.tracks.items() if name != target})
+
+
+@pytest.mark.parametrize("task", ["regression", "frame_regression"])
+def test_an_utterance_that_lacks_a_target_still_trains_and_scores_the_others(toy: "Toy", task: str) -> None:
+    """Each head is that of the experiment with its target alone; the tables have null for what is not known."""
+    common = (f"task={task}", "head.kind=recurrent", "head.hidden=4", "training.epochs=2", "protocol.folds=3")
+    both = toy.settings(*common, 'targets=["one", "two"]', "targets_apart=true")
+    corpus = toy.corpus()
+    rows = []
+    for number, row in enumerate(corpus.rows):
+        track = row.tracks["valence"]
+        tracks = {"one": track, "two": Track(track.times, track.values**2)}
+        row = replace(row, labels={"one": row.labels["intensity"], "two": float(number % 5)}, tracks=tracks)
+        rows.append(lacking(row, "one" if number % 6 == 1 else "two" if number % 6 in (2, 3) else ""))
+    rows[34] = lacking(lacking(rows[34], "one"), "two")
+    corpus.rows = rows
+    cache = toy.cache(corpus)
+    known = {
+        t: [r.id for r in rows if t in (r.tracks if task == "frame_regression" else r.labels)] for t in both.targets
+    }
+    plan = make_plan(cache, ["toys"], toy.folder / "runs", "apart", both)
+    assert len(plan.dataset.examples) == 35 and plan.dataset.unlabelled == 1
+    assert f"each head trains on the utterances that have its target, of 35: one {len(known['one'])}, two" in "\n".join(
+        describe.summary(plan)
+    )
+    for fold in range(3):
+        plan.train(fold, 0)
+    run = read_run(plan.folder(0, 0))
+    assert run.record.coverage.test == 12
+    table = pq.read_table(run.predictions)
+    for target in both.targets:
+        held = [
+            value is not None and value != [None] * len(times)
+            for value, times in zip(
+                table[f"reference.{target}"].to_pylist(),
+                table["times"].to_pylist() if task == "frame_regression" else [()] * len(table),
+                strict=True,
+            )
+        ]
+        assert [i for i, h in zip(table["id"].to_pylist(), held, strict=True) if h] == [
+            i for i in table["id"].to_pylist() if i in known[target]
+        ]
+        alone = toy.settings(*common, f"targets={target}")
+        single = make_plan(cache, ["toys"], toy.folder / "runs", target, alone)
+        single.train(0, 0)
+        own = pq.read_table(read_run(single.folder(0, 0)).predictions)
+        mine = table.filter(pa.array(held))
+        assert own["id"].equals(mine["id"]) and len(own) == sum(held) < len(table)
+        for kind in ("reference", "prediction"):
+            assert own[f"{kind}.{target}"].to_pylist() == mine[f"{kind}.{target}"].to_pylist()
+        score = scores_of(read_predictions(run, []))[f"rmse.{target}"]
+        naive = scores_of(read_predictions(read_run(single.folder(0, 0)), []))[f"rmse.{target}"]
+        left_out = 12 - len(set(own.filter(pc.field("part") == "test")["id"].to_pylist()))
+        assert (
+            score.value == naive.value and score.note == f"{left_out} of 12 utterances left out, which have no {target}"
+        )
+    (result,) = group([r for r in discover([toy.folder / "runs"]) if r.record.experiment == "apart"])
+    evaluation = evaluate_result(result)
+    assert all(np.isfinite(evaluation.metrics[f"rmse.{t}"].pooled) for t in both.targets)
+
+
+def test_targets_that_all_have_are_filed_as_they_were(toy: "Toy") -> None:
+    """What changes no number is not hashed; an utterance more is another split, and other items."""
+    settings = toy.settings("task=regression", 'targets=["intensity", "loudness"]', "targets_apart=true")
+    corpus = toy.corpus()
+    corpus.rows = [replace(r, labels={**r.labels, "loudness": float(i % 5)}) for i, r in enumerate(corpus.rows)]
+    whole = make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)
+    assert len(whole.dataset.examples) == 36 and not any("its target" in line for line in describe.summary(whole))
+    together = settings.model_copy(update={"targets_apart": False})
+    assert make_plan(Cache(toy.root), ["toys"], toy.folder / "runs", "small", together).split == whole.split
+    corpus.rows[7] = lacking(corpus.rows[7], "loudness")
+    cache = Cache(toy.root)
+    cache.put_manifest(Manifest.from_utterances("toys", corpus.rows))
+    assert len(make_plan(cache, ["toys"], toy.folder / "runs", "small", together).dataset.examples) == 35
+    assert make_plan(cache, ["toys"], toy.folder / "runs", "small", settings).split == whole.split
+
+
+def test_a_target_that_nobody_has_is_told(toy: "Toy") -> None:
+    settings = toy.settings("task=regression", 'targets=["intensity", "loudness"]', "targets_apart=true")
+    corpus = toy.corpus()
+    corpus.rows = [
+        replace(r, labels={**r.labels, "loudness": float(i) if r.speaker in ("S1", "S2") else None})
+        for i, r in enumerate(corpus.rows)
+    ]
+    plan = make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)
+    with pytest.raises(EmocacheError, match="no train utterance of a fold has loudness; use fewer folds, or leave it"):
+        plan.train(0, 0)
+    corpus.rows = [replace(r, labels={"intensity": r.labels["intensity"], "loudness": None}) for r in corpus.rows]
+    cache = Cache(toy.root)
+    cache.put_manifest(Manifest.from_utterances("toys", corpus.rows))
+    with pytest.raises(EmocacheError, match="loudness"):
+        make_plan(cache, ["toys"], toy.folder / "runs", "small", settings)
 
 
 def test_learned_layer_weights_are_a_weighted_sum(toy: "Toy") -> None:

@@ -48,7 +48,7 @@ def test_speakers_who_meet_by_way_of_others_stay_together(seed: int) -> None:
                 met = sessions[one] is not None and sessions[one] == sessions[other]
                 if met or speakers[one] == speakers[other] or together[one] & together[other]:
                     together[one] |= together[other]
-    names = joined(speakers, sessions)
+    names = joined(speakers, [() if name is None else (name,) for name in sessions])
     assert [{row for row in range(20) if names[row] == name} for name in names] == together
     assert names == [min((speakers[row] for row in rows), key=natural) for rows in together]
 
@@ -176,8 +176,8 @@ def test_classes_are_those_of_the_two_sides(toy: "Toy") -> None:
         (
             "cultur=zh",
             "culture=hu",
-            "protocol.train_on: corpus 'one' has no column 'cultur'; it has: speaker, session, culture, language,"
-            " gender, split, text, words_source, emotion, take",
+            "protocol.train_on: corpus 'one' has no column 'cultur'; did you mean 'culture'? it has: speaker, session,"
+            " culture, language, gender, split, text, words_source, emotion, take",
         ),
     ],
 )
@@ -186,6 +186,19 @@ def test_wrong_expressions_are_told(toy: "Toy", train_on: str, test_on: str, mes
     with pytest.raises(EmocacheError) as caught:
         transferred(toy, [one], train_on, test_on, 'protocol.codes={C1="zh", C2="magyar"}')
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "expression", ["take=1", "take=1.0|2.50", "take=1e0,culture=zh", "code=01", "code=1.0", "corpus=one", "all"]
+)
+def test_an_expression_means_the_same_here_and_for_a_projection(toy: "Toy", expression: str) -> None:
+    takes, codes = [1.0, 2.5, 1.0, 2.0], ["01", "1.0", "1", "01"]
+    one = manifest("one", ["zh", "zh", "hu", "zh"], take=takes, code=codes)
+    other = manifest("other", ["de"] * 2, take=[9.0] * 2, code=["9"] * 2)
+    found = transferred(
+        toy, [one, other], f"corpus=one,{expression}" if expression != "all" else "corpus=one", "culture=de"
+    )
+    assert [example.id for example in found.rows if example.corpus == "one"] == one.select(expression)
 
 
 def test_a_column_that_no_corpus_has_is_told_of_all(toy: "Toy") -> None:
