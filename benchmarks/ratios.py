@@ -22,7 +22,7 @@ from emocache.cache import Cache, Item, Load, Manifest, Stream, StreamWriter, Ut
 
 _SECONDS = (2.94, 5.27)  # shortest and longest clip of RAVDESS
 _RATE, _DIM = 50, 768
-_READS = 192  # of each kind in a pair
+_READS = 192  # of each kind in a pair, where there are so many utterances
 Frames = npt.NDArray[Any]
 
 
@@ -111,7 +111,7 @@ def bench_reading(root: Path, frames: Mapping[str, Frames], pairs: int) -> list[
         if [checksum(read(i)) for i in ids] != list(sums.values()):
             raise SystemExit("the frames read are not those written")
     for _ in range(pairs):
-        chosen = [str(i) for i in rng.choice(ids, _READS, replace=False)]
+        chosen = [str(i) for i in rng.choice(ids, min(_READS, len(ids)), replace=False)]
         order = list(ways)
         rng.shuffle(order)
         for name in order:
@@ -193,6 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where a bound is missed")
     options = parser.parse_args(arguments)
+    if min(options.pairs, options.utterances) < 1:
+        parser.error("--pairs and --utterances must be 1 or more")
     frames = make_frames(options.utterances)
     print(f"{len(frames)} utterances, {sum(f.nbytes for f in frames.values()) / 1e6:.0f} MB, {options.pairs} pairs")
     print(f"{'speed of the first : the second':<58} {'median':>6}  {'90 % interval':<16}  bound")

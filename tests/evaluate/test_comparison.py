@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from emocache.cache import EmocacheError
 from emocache.evaluate.comparison import Comparison, compare
 from emocache.evaluate.report import evaluate_runs
 from emocache.evaluate.resampling import draw
+from emocache.evaluate.results import group
+from emocache.evaluate.runs import discover
 from emocache.evaluate.tables import comparison_tables
 
 CLASSES = ("angry", "happy", "sad")
@@ -21,7 +24,9 @@ CLASSES = ("angry", "happy", "sad")
 
 def compared(tmp_path: Path, a: str, b: str, metrics: Sequence[str] = ("all",)) -> list[Comparison]:
     """`a` minus `b` among everything below runs/."""
-    return compare(evaluate_runs([tmp_path / "runs"]), a, b, metrics)
+    # All that a comparison takes of an evaluation is its result, and scoring is slow.
+    evaluations: list[Any] = [SimpleNamespace(result=result) for result in group(discover([tmp_path / "runs"]))]
+    return compare(evaluations, a, b, metrics)
 
 
 @pytest.fixture
@@ -136,7 +141,7 @@ def test_the_primary_metric_is_compared_unless_others_are_asked_for(tmp_path: Pa
         compared(tmp_path, "a", "b", ["f1"])
 
 
-@pytest.mark.parametrize(("targets", "told"), [(1, False), (6, False), (7, True), (10, True)])
+@pytest.mark.parametrize(("targets", "told"), [(6, False), (10, True)])
 def test_a_p_that_cannot_be_small_is_told(tmp_path: Path, write_run: Any, targets: int, told: bool) -> None:
     """8 folds, all in one direction, have p = 2 / 2^8; with Holm's factor for 10 targets that is .078."""
     names = [f"t{k}" for k in range(targets)]
