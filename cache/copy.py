@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from .commit import FailureEntry, Record, parse_name
 from .errors import EmocacheError
-from .index import load, save
+from .index import rebuilt, save
 from .objects import Objects, create_once
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
@@ -59,7 +59,7 @@ def copy(
     for info in chosen:
         objects = target.objects.below(info.folder)
         manifest = manifests[info.corpus]
-        save(objects, load(objects), manifest.item_keys(info.fingerprint, info.recipe["inputs"]), manifest.sha256)
+        save(objects, rebuilt(objects), manifest.item_keys(info.fingerprint, info.recipe["inputs"]), manifest.sha256)
     return done
 
 

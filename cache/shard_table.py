@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import parquet
-from .errors import EmocacheError
 from .objects import Buffer
 from .recipe import canonical_json
+from .sealed import DamagedError
 
 SUFFIX = ".parquet"
 Row = Mapping[str, Any]
@@ -33,14 +33,39 @@ def build(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Buffer]]:
 
 
 def read(data: bytes, what: str) -> list[dict[str, Any]]:
-    """Rows in stored order, without `id` and null values. Raises EmocacheError for bytes that are not such a file."""
+    """The rows of `named_rows` without their ids."""
+    return [row for _, row in named_rows(data, what)]
+
+
+def named_rows(data: bytes, what: str) -> list[tuple[str, dict[str, Any]]]:
+    """(id, row) in stored order, rows without null values. Raises DamagedError for bytes that are not such a file."""
     try:
-        rows = parquet.read(data).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise EmocacheError(f"{what}: unreadable Parquet ({error}); run `emocache cache verify --full`") from error
-    for row in rows:
-        row.pop("id")
-    return [_without_nulls(row) for row in rows]
+        return _named(parquet.read(data).to_pylist())
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise DamagedError(f"{what}: unreadable Parquet ({error}); run `emocache cache verify --full`") from error
+
+
+def surviving_rows(data: bytes) -> list[tuple[str, dict[str, Any]] | None]:
+    """Like `named_rows`, whatever the checksums of the pages say: in a damaged file most rows are often still right.
+
+    A row of which nothing can be made is None.
+
+    Raises:
+        pyarrow.ArrowException, OSError, KeyError, ValueError: nothing can be made of the bytes.
+    """
+    table = pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False)
+    table.validate(full=False)
+    rows: list[tuple[str, dict[str, Any]] | None] = []
+    for number in range(len(table)):
+        try:
+            rows += _named(table.slice(number, 1).to_pylist())
+        except (UnicodeDecodeError, KeyError):
+            rows.append(None)
+    return rows
+
+
+def _named(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(row.pop("id"), _without_nulls(row)) for row in rows]
 
 
 def checksum(row: Row) -> int:
