@@ -15,6 +15,9 @@ from .sealed import DamagedError
 
 SUFFIX = ".parquet"
 Row = Mapping[str, Any]
+# Values lie there as they are: a damaged byte then mostly takes one row with it, where a compressed page takes all.
+_PLAIN: Any = {"compression": "none", "use_dictionary": False, "write_statistics": False, "store_schema": False,
+               "write_page_checksum": True}  # fmt: skip
 
 
 def build(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Buffer]]:
@@ -28,7 +31,7 @@ def build(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Buffer]]:
         raise ValueError("a row may not have a column 'id'; that is the utterance's")
     columns = {name: pa.array([row.get(name) for row in rows]) for name in names}
     sink = io.BytesIO()
-    pq.write_table(pa.table({"id": pa.array(ids, pa.string()), **columns}), sink, write_page_checksum=True)
+    pq.write_table(pa.table({"id": pa.array(ids, pa.string()), **columns}), sink, **_PLAIN)
     return {"": [sink.getbuffer()]}
 
 
@@ -42,7 +45,8 @@ def named_rows(data: bytes, what: str) -> list[tuple[str, dict[str, Any]]]:
     try:
         return _named(parquet.read(data).to_pylist())
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise DamagedError(f"{what}: unreadable Parquet ({error}); run `emocache cache verify --full`") from error
+        why = " ".join(str(error).split())
+        raise DamagedError(f"{what}: unreadable Parquet ({why}); run `emocache cache verify --full`") from error
 
 
 def surviving_rows(data: bytes) -> list[tuple[str, dict[str, Any]] | None]:
@@ -71,6 +75,14 @@ def _named(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
 def checksum(row: Row) -> int:
     """crc32c of the row's canonical JSON, without its null values: Parquet gives every row every column."""
     return int(google_crc32c.value(canonical_json(_without_nulls(row))))
+
+
+def has_checksum(row: Row, crc32c: int) -> bool:
+    """Whether a row, whatever a damaged file has made of it, is the one with this checksum."""
+    try:
+        return checksum(row) == crc32c
+    except (TypeError, ValueError):  # bytes, or a number that is not finite, of which there is no JSON
+        return False
 
 
 def _without_nulls(value: Any) -> Any:

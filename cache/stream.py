@@ -172,7 +172,7 @@ class Stream:
         rows = self._table(number, utterance_id)
         if not self._checked_rows[at]:
             told = row < len(rows) and rows[row][0] == utterance_id
-            if not told or shard_table.checksum(rows[row][1]) != self._crc32c[at]:
+            if not told or not shard_table.has_checksum(rows[row][1], int(self._crc32c[at])):
                 raise DamagedError(self._damage(utterance_id, f"commits/{self._shards[number]}"))
             self._checked_rows[at] = 1
         return rows[row][1]

@@ -35,6 +35,12 @@ class Outcome:
     bytes: int = 0
     unresolved: dict[str, str] = field(default_factory=dict)
 
+    def add(self, done: Committed) -> None:
+        """Count what a commit made part of a stream."""
+        self.committed += len(done.items)
+        self.failed += len(done.failures)
+        self.bytes += done.bytes
+
 
 @dataclass
 class _Unit:
@@ -140,9 +146,7 @@ class _UnderWay:
         """Wait until no more than so many units are with the writer."""
         while len(self._writing) > most:
             done = self._writing.popleft().result()
-            self.outcome.committed += len(done.items)
-            self.outcome.failed += len(done.failures)
-            self.outcome.bytes += done.bytes
+            self.outcome.add(done)
             self._tell(0, done)
 
     def commit_open(self) -> None:

@@ -145,7 +145,7 @@ def _project(cache: Cache, target: pipeline.Target, options: Options, environmen
         )
         return
     shared: Any = {"dtype": options.dtype, "backend": options.backend, "environment": environment}
-    report.streams.append(project(cache, report.corpus, exact, components, fit_on, **shared))
+    report.streams.append(project(cache, report.corpus, exact, components, fit_on, report.outcome.add, **shared))
 
 
 def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
