@@ -19,8 +19,11 @@ FILE = ".media-hashes.sqlite"
 _WAIT = 30.0  # seconds for another process that is writing
 _COLUMNS = "path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT, duration REAL, seal TEXT"
 _OURS = {("table", "media"), ("index", "sqlite_autoindex_media_1")}
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+_OUTSIDE = _IN_USE | {  # causes that do not lie in the file's bytes
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM,
+}  # fmt: skip
 
 
 class Remembered(NamedTuple):
@@ -70,15 +73,12 @@ class MediaHashes:
         if self._path is None or not rows:
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite would make it 0644; whoever may write beside it shall be able to write it. Its journal follows it.
-            os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666))
-            with _opened(self._path, "rw") as memory, memory:
-                memory.execute(f"CREATE TABLE IF NOT EXISTS media ({_COLUMNS})")
-                _seal_old_rows(memory)
-                sealed = [(*row, _seal(row)) for row in rows]
-                memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?, ?)", sealed)
-        except (sqlite3.Error, OSError, UnicodeEncodeError, OverflowError) as error:
+            try:
+                _write(self._path, rows)
+            except _Damaged:
+                _remove(self._path)
+                _write(self._path, rows)
+        except (_Damaged, sqlite3.Error, OSError, UnicodeEncodeError, OverflowError) as error:
             self.notes.append(
                 f"{self._path} cannot be written ({_why(error)}), so {len(rows)} media files will be hashed again next"
                 " time; give its group the right to write it and its folder (chmod g+w)"
@@ -101,6 +101,17 @@ def fault(path: Path | None) -> str | None:
     return f"damaged: {wrong or f'the checksums of {damaged} rows differ'}" if wrong or damaged else None
 
 
+def _write(path: Path, rows: Sequence[Remembered]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # SQLite would make it 0644; whoever may write beside it shall be able to write it. Its journal follows it.
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
+    with _opened(path, "rw") as memory, memory:
+        memory.execute(f"CREATE TABLE IF NOT EXISTS media ({_COLUMNS})")
+        _seal_old_rows(memory)
+        sealed = [(*row, _seal(row)) for row in rows]
+        memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?, ?)", sealed)
+
+
 class _Damaged(Exception):
     """The file is no such memory."""
 
@@ -113,8 +124,10 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
         try:
             memory.execute("PRAGMA trusted_schema = OFF")
             yield memory
-        except sqlite3.DatabaseError as error:
-            if _code(error) in _DAMAGE:
+        except UnicodeDecodeError as error:  # of a name in the schema
+            raise _Damaged(_why(error)) from error
+        except sqlite3.Error as error:
+            if _code(error) not in _OUTSIDE:
                 raise _Damaged(_why(error)) from error
             raise
 
