@@ -57,7 +57,8 @@ class Index:
     damaged: tuple[str, ...] = ()
 
 
-_NOTHING = Index(_SCHEMA.empty_table(), (), (), ())
+def _nothing() -> Index:
+    return Index(_SCHEMA.empty_table(), (), (), ())
 
 
 def load(objects: Objects) -> Index:
@@ -65,11 +66,11 @@ def load(objects: Objects) -> Index:
     names = {name for name in objects.names("commits") if parse_name(name)}
     known = _stored(objects)
     if known is None or not names.issuperset(known.records):
-        known = _NOTHING
+        known = _nothing()
     records = _read(objects, names.difference(known.records))
     if any(record.supersedes for record in records.values() if record):
         # What the superseded records had hidden is not in the stored copy.
-        known, records = _NOTHING, _read(objects, names)
+        known, records = _nothing(), _read(objects, names)
     damaged = tuple(name for name, record in records.items() if record is None)
     found = [record for record in records.values() if record is not None]
     return _merge(known, found, damaged) if records else known
@@ -91,7 +92,7 @@ def fault(objects: Objects, keys: Mapping[str, str], manifest_sha256: str) -> st
     records = _read(objects, stored.records) if set(stored.records) <= set(objects.names("commits")) else {}
     if len(records) < len(stored.records) or None in records.values():
         return None  # of a record that is gone or damaged, which is told as such
-    told = _merge(_NOTHING, [record for record in records.values() if record is not None], ())
+    told = _merge(_nothing(), [record for record in records.values() if record is not None], ())
     if stored.manifest == manifest_sha256:
         told = mark_current(told, keys, manifest_sha256)
     else:
@@ -110,7 +111,7 @@ def rebuilt(objects: Objects) -> Index:
     """The index of a stream from its records alone."""
     records = _read(objects, filter(parse_name, objects.names("commits")))
     damaged = tuple(name for name, record in records.items() if record is None)
-    return _merge(_NOTHING, [record for record in records.values() if record is not None], damaged)
+    return _merge(_nothing(), [record for record in records.values() if record is not None], damaged)
 
 
 def covered(objects: Objects) -> tuple[str, ...]:
