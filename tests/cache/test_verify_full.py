@@ -111,7 +111,7 @@ SAID = [f"clip{number:02d}" for number in range(20)]
 def spoken(utterance_id: str) -> dict[str, Any]:
     random = np.random.default_rng(int(utterance_id[-2:]))
     words = [{"word": str(w), "start": float(n), "end": n + 0.5} for n, w in enumerate(random.integers(0, 999, 6))]
-    return {"text": " ".join(word["word"] for word in words), "words": words, "logprob": float(random.normal())}
+    return {"text": " ".join(str(word["word"]) for word in words), "words": words, "logprob": float(random.normal())}
 
 
 def test_damage_in_a_table_names_the_row(tmp_path: Path) -> None:
