@@ -53,7 +53,7 @@ class MediaHashes:
         if self._path is None or not _exists(self._path):
             return {}
         try:
-            with _opened(self._path, "ro") as memory:
+            with _opened(self._path, "rw") as memory:  # which rolls back what a kill has left, where it may
                 if wrong := _structure(memory):
                     raise _Damaged(wrong)
                 rows, damaged = _rows(memory)

@@ -1,7 +1,9 @@
 """`verify --full`: recipe against record against shard, and what is derived or remembered beside them."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -254,6 +256,22 @@ def test_a_media_memory_of_somebody_else(tmp_path: Path) -> None:
         assert memory.recall() == {} and "is damaged" in memory.notes[0] and not path.exists()
         path.touch()
     assert fault(path) is None and MediaHashes(path).recall() == {}  # empty, as a kill may leave it
+
+
+def test_a_media_memory_whose_writer_was_killed(tmp_path: Path) -> None:
+    """A kill in the middle of a write leaves a journal, which the next extraction rolls back."""
+    live, killed = tmp_path / FILE, tmp_path / "killed" / FILE
+    rows = {row.path: row for row in remembered(live, 3000)}
+    with closing(sqlite3.connect(live, isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_size = 2")  # so that pages go to the file before the commit
+        writer.execute("BEGIN")
+        writer.execute("UPDATE media SET size = 7")
+        killed.parent.mkdir()
+        for name in (FILE, f"{FILE}-journal"):
+            shutil.copy(tmp_path / name, killed.parent / name)
+    memory = MediaHashes(killed)
+    assert fault(killed) is None  # a check writes nothing, and there is nothing to tell
+    assert memory.recall() == rows and not memory.notes and fault(killed) is None
 
 
 def test_a_media_memory_of_an_earlier_version_is_used_and_sealed(tmp_path: Path) -> None:

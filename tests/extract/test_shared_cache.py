@@ -203,7 +203,8 @@ def test_writers_of_one_memory_wait_for_each_other(tmp_path: Path, monkeypatch: 
     def arriving(name: str, **options: Any) -> sqlite3.Connection:
         if "mode=rw" in name:
             arrived.set()
-        return connect(name, **options)
+        made: sqlite3.Connection = connect(name, **options)
+        return made
 
     monkeypatch.setattr(sqlite3, "connect", arriving)
     hasher = MediaHasher(memory)
