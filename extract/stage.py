@@ -172,9 +172,8 @@ def _manifest(cache: Cache, options: Options) -> tuple[Manifest, list[str]]:
     """The corpus's manifest, and lines to tell the user."""
     memory = cache.objects.local(f"{options.corpus.rpartition(':')[0] or options.corpus}/{media_hashes.FILE}")
     hasher = corpora.MediaHasher(memory, rehash=options.rehash)
-    return corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher), [
-        *dict.fromkeys(hasher.notes)
-    ]
+    manifest = corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher)
+    return manifest, list(dict.fromkeys(hasher.notes))
 
 
 def _load(options: Options, cache: Cache, corpus: str) -> tuple[list[Encoder], dict[str, EmocacheError]]:
