@@ -153,7 +153,7 @@ def _stored(objects: Objects) -> Index | None:
         return None
     try:
         index = _unpacked(payload)
-    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException):
         return None
     return index if _fits_together(index) else None
 

@@ -257,6 +257,35 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, fault: str) -> None:
     assert cache.create_stream(CORPUS, "toy", recipe()) and snapshot(cache.stream(CORPUS, "toy"))["missing"] == []
 
 
+@pytest.mark.parametrize("data", [b"", b"[" * 10**5, b"null", b'{"sha256": 1}', b"\xff\xfe", b"1" * 10**4])
+def test_bytes_that_are_no_document_are_damage(tmp_path: Path, data: bytes) -> None:
+    cache = Cache(tmp_path)
+    objects = filled(cache)
+    [name] = objects.names("commits")
+    objects.delete("index.arrow")
+    objects.replace(f"commits/{name}", data)
+    assert cache.stream(CORPUS, "toy").damaged == (name,)
+    assert [problem.object for problem in verify(cache, full=True)] == [f"commits/{name}"]
+
+
+@pytest.mark.parametrize("units", [[["../../x", [["a", "k"]]]], [["ab", [["a", []]]]], [["ab"]], 5, None])
+def test_a_plan_that_cannot_be_is_passed_over(tmp_path: Path, units: Any) -> None:
+    """The key of a unit becomes a file's name."""
+    cache = Cache(tmp_path)
+    cache.put_manifest(manifest())
+    writer = cache.create_stream(CORPUS, "toy", recipe())
+    keys = writer.keys
+    if isinstance(units, list) and len(units[0]) == 2 and isinstance(units[0][1][0][1], str):
+        units[0][1][0][1] = keys["a"]
+    writer.objects.replace("plans/000001.json", seal({"units": units}))
+    assert [(p.object, "is no plan of emocache's; delete it" in p.reason) for p in verify(cache)] == [
+        ("plans/000001.json", True)
+    ]
+    assert fill(writer, {"a": item("a", recipe())}) == ["a"]
+    assert cache.stream(CORPUS, "toy").ids == ["a"]
+    assert not list(tmp_path.rglob("x*")) and len(writer.objects.names("commits")) == 1
+
+
 def test_a_pointer_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     filled(cache)
