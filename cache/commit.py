@@ -1,9 +1,13 @@
 """Commit records: the small documents whose existence makes a shard part of a stream."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .objects import Objects, create_once
 from .sealed import DamagedError, seal, unseal
@@ -14,6 +18,8 @@ GRACE_SECONDS = 24 * 3600.0
 A courtesy, which saves that writer the work of writing it again; safety does not depend on it, see `tombstones`."""
 
 _NAME = re.compile(r"(?P<unit>[0-9a-f]+)\.(?P<attempt>\d+)\.json")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST_ROWS = 2**31 - 1  # of an item; what the index can hold
 
 
 class ItemEntry(NamedTuple):
@@ -92,19 +98,27 @@ class Record:
 
     @classmethod
     def from_bytes(cls, data: bytes, what: str) -> "Record":
-        """Read a record; raises DamagedError, also for one that leads out of the stream's folder."""
+        """Read a record.
+
+        Whoever has sealed it: what it says fits together and stays inside the stream's folder and the objects it
+        names, so that readers may follow it.
+
+        Raises:
+            DamagedError: the bytes are not those that were written, or no record of emocache's.
+        """
         document: dict[str, Any] = unseal(data, what)
-        document["objects"] = {path: (size, sha256) for path, (size, sha256) in document["objects"].items()}
-        document["arrays"] = {n: Located(o, b, d, tuple(s)) for n, (o, b, d, s) in document["arrays"].items()}
-        document["items"] = tuple(ItemEntry(*entry) for entry in document["items"])
-        document["failures"] = tuple(FailureEntry(*entry) for entry in document["failures"])
-        document["supersedes"] = tuple(document["supersedes"])
-        record = cls(**document)
-        arrays = [located.object for located in record.arrays.values()]
-        if not all(_inside(path, record.shard) for path in (*record.objects, *arrays)):
-            raise DamagedError(
-                f"{what}: names an object that is not of its shard; delete it, it is no record of emocache's"
-            )
+        try:
+            document["objects"] = {path: (size, sha256) for path, (size, sha256) in document["objects"].items()}
+            document["arrays"] = {n: Located(o, b, d, tuple(s)) for n, (o, b, d, s) in document["arrays"].items()}
+            document["items"] = tuple(ItemEntry(*entry) for entry in document["items"])
+            document["failures"] = tuple(FailureEntry(*entry) for entry in document["failures"])
+            document["supersedes"] = tuple(document["supersedes"])
+            record = cls(**document)
+            fault = _fault(record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            fault = f"does not hold what a record holds ({type(error).__name__}: {error})"
+        if fault:
+            raise DamagedError(f"{what}: {fault}; delete it, it is no record of emocache's")
         return record
 
 
@@ -120,6 +134,82 @@ def create_record(objects: Objects, record: Record) -> Record:
     while not create_once(objects, f"commits/{record.name}", record.to_bytes()):
         record = replace(record, attempt=record.attempt + 1)
     return record
+
+
+def _fault(record: Record) -> str | None:
+    """What in a record cannot be; None if it fits together. Bounds come before anything is read or allocated."""
+    arrays = record.arrays.values()
+    if not all(_inside(path, record.shard) for path in (*record.objects, *(located.object for located in arrays))):
+        return "names an object that is not of its shard"
+    if parse_name(record.name) is None or not all(map(parse_name, record.supersedes)):
+        return f"names a record {record.name!r}, or one it supersedes, that cannot be"
+    for path, (size, sha256) in record.objects.items():
+        if type(size) is not int or size < 0 or not _SHA256.fullmatch(sha256):
+            return f"tells no size and sha256 of {path}"
+    for name, located in record.arrays.items():
+        if not is_possible(located) or located.byte_offset + size_of(located) > record.objects[located.object][0]:
+            return f"places array {name!r} where its object has no such bytes"
+    if len({located.shape[0] for located in arrays}) > 1:
+        return "has arrays of different lengths"
+    told = [(entry.id, entry.key) for entry in record.items] + [(entry.id, entry.key) for entry in record.failures]
+    for utterance, key in told:
+        if not (isinstance(utterance, str) and utterance and _SHA256.fullmatch(key)):
+            return f"tells an utterance {utterance!r} with no item key"
+    return _misplaced(record)
+
+
+def _misplaced(record: Record) -> str | None:
+    """What is wrong with the rows of a record's items."""
+    if record.items and record.shard is None:
+        return "has items and no shard"
+    numbers = [(entry.row, entry.length, entry.crc32c) for entry in record.items]
+    if any(type(number) is not int for entry in numbers for number in entry):
+        return "has items whose rows are not numbers"
+    rows = min((located.shape[0] for located in record.arrays.values()), default=_MOST_ROWS)
+    for entry in record.items:
+        inside = 0 <= entry.row <= rows - entry.length and (1 <= entry.length <= _MOST_ROWS)
+        if not inside or not 0 <= entry.crc32c < 2**32 or (not record.arrays and entry.length > 1):
+            return f"places utterance {entry.id!r} in rows that are not there"
+    ordered = sorted(record.items, key=lambda entry: entry.row)
+    for before, after in pairwise(ordered):
+        if before.row + before.length > after.row:
+            return f"gives utterances {before.id!r} and {after.id!r} the same rows"
+    return None
+
+
+def is_possible(located: Located) -> bool:
+    """Whether this can be where an array lies: a plain little-endian type, whole numbers, one row or more."""
+    whole = [located.byte_offset, *located.shape]
+    if not isinstance(located.object, str) or not isinstance(located.dtype, str) or not located.shape:
+        return False
+    if any(type(number) is not int for number in whole) or min(located.shape) < 1 or located.byte_offset < 0:
+        return False
+    return re.fullmatch(r"<[fiu][248]|\|[biu]1", located.dtype) is not None
+
+
+def size_of(located: Located) -> int:
+    """Bytes of an array."""
+    return np.dtype(located.dtype).itemsize * math.prod(located.shape)
+
+
+def contradiction(arrays: Mapping[str, Located], recipe: Mapping[str, Any]) -> str | None:
+    """How the arrays of a record contradict the stream's recipe; None if they are what it declares."""
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {}
+    if recipe["kind"] == "frames":
+        expected["frames"] = (np.dtype(recipe["dtype"]).name, (recipe["dim"],))
+        if recipe["times"] is None:
+            expected["times"] = ("float64", (2,))
+        expected |= {f"aux/{n}": (np.dtype(aux["dtype"]).name, tuple(aux["shape"])) for n, aux in recipe["aux"].items()}
+    found = {name: (np.dtype(one.dtype).name, one.shape[1:]) for name, one in arrays.items()}
+    names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if not names:
+        return None
+    first = names[0]
+    return f"array {first!r} is {_told(found.get(first))}, the recipe says {_told(expected.get(first))}"
+
+
+def _told(array: tuple[str, tuple[int, ...]] | None) -> str:
+    return "absent" if array is None else f"{array[0]} of shape ({', '.join(['T', *map(str, array[1])])})"
 
 
 def _inside(path: str, shard: str | None) -> bool:

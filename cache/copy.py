@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from .commit import FailureEntry, Record, create_record, parse_name, standing
 from .errors import EmocacheError
-from .index import load, save
+from .index import rebuilt, save
 from .objects import Objects, create_once
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
@@ -63,7 +63,7 @@ def copy(
     for info in chosen:
         objects = target.objects.below(info.folder)
         manifest = manifests[info.corpus]
-        save(objects, load(objects), manifest.item_keys(info.fingerprint, info.recipe["inputs"]), manifest.sha256)
+        save(objects, rebuilt(objects), manifest.item_keys(info.fingerprint, info.recipe["inputs"]), manifest.sha256)
     return done
 
 

@@ -9,17 +9,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from .commit import Located, Record, parse_name
+from .commit import Located, Record, is_possible, parse_name
 from .objects import Objects
 from .sealed import DamagedError
 
 FILE = "index.arrow"
 _MAGIC = b"emocache index 1 "
+_ANY = np.iinfo(np.int64).max  # rows of a table, which no array tells
 _SCHEMA = pa.schema([
     ("id", pa.string()), ("key", pa.binary(32)), ("record", pa.int32()), ("row", pa.int64()), ("length", pa.int32()),
     ("crc32c", pa.uint32()), ("current", pa.bool_()),
@@ -56,20 +57,67 @@ class Index:
     damaged: tuple[str, ...] = ()
 
 
+def _nothing() -> Index:
+    return Index(_SCHEMA.empty_table(), (), (), ())
+
+
 def load(objects: Objects) -> Index:
     """The index of a stream: its stored copy, brought up to date with the records it does not cover."""
     names = {name for name in objects.names("commits") if parse_name(name)}
-    nothing = Index(_SCHEMA.empty_table(), (), (), ())
     known = _stored(objects)
     if known is None or not names.issuperset(known.records):
-        known = nothing
+        known = _nothing()
     records = _read(objects, names.difference(known.records))
     if any(record.supersedes for record in records.values() if record):
         # What the superseded records had hidden is not in the stored copy.
-        known, records = nothing, _read(objects, names)
+        known, records = _nothing(), _read(objects, names)
     damaged = tuple(name for name, record in records.items() if record is None)
     found = [record for record in records.values() if record is not None]
     return _merge(known, found, damaged) if records else known
+
+
+def is_current(objects: Objects, index: Index, manifest_sha256: str) -> bool:
+    """Whether the stored copy says already what this index says of this manifest."""
+    stored = _stored(objects)
+    return stored is not None and stored.manifest == manifest_sha256 and stored.records == index.records
+
+
+def fault(objects: Objects, keys: Mapping[str, str], manifest_sha256: str) -> str | None:
+    """What is wrong with the stored copy beside the records it covers; None where it is right, absent, or outdated."""
+    if FILE not in objects.names(""):
+        return None
+    stored = _stored(objects)
+    if stored is None:
+        return "damaged: checksum differs"
+    records = _read(objects, stored.records) if set(stored.records) <= set(objects.names("commits")) else {}
+    if len(records) < len(stored.records) or None in records.values():
+        return None  # of a record that is gone or damaged, which is told as such
+    told = _merge(_nothing(), [record for record in records.values() if record is not None], ())
+    if stored.manifest == manifest_sha256:
+        told = mark_current(told, keys, manifest_sha256)
+    else:
+        told, stored = (mark_current(one, {}, "") for one in (told, stored))
+    return None if _told(stored) == _told(told) else "wrong: it says other things than the records"
+
+
+def _told(index: Index) -> tuple[Any, ...]:
+    """All that an index says, whatever the order in which it has read the records."""
+    columns = index.items.to_pydict()
+    columns["record"] = [index.records[number] for number in columns["record"]]
+    return columns, dict(zip(index.records, index.arrays, strict=True)), index.failures
+
+
+def rebuilt(objects: Objects) -> Index:
+    """The index of a stream from its records alone."""
+    records = _read(objects, filter(parse_name, objects.names("commits")))
+    damaged = tuple(name for name, record in records.items() if record is None)
+    return _merge(_nothing(), [record for record in records.values() if record is not None], damaged)
+
+
+def covered(objects: Objects) -> tuple[str, ...]:
+    """Names of the records that the stored copy covers, whether they are there or not."""
+    stored = _stored(objects)
+    return stored.records if stored else ()
 
 
 def save(objects: Objects, index: Index, keys: Mapping[str, str], manifest_sha256: str) -> Index:
@@ -97,12 +145,20 @@ def mark_current(index: Index, keys: Mapping[str, str], manifest_sha256: str) ->
 def _stored(objects: Objects) -> Index | None:
     try:
         data = objects.get(FILE)
-    except FileNotFoundError:
+    except OSError:
         return None
     start = len(_MAGIC) + 65
     payload = memoryview(data)[start:]
     if data[:start] != _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n":
         return None
+    try:
+        index = _unpacked(payload)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException):
+        return None
+    return index if _fits_together(index) else None
+
+
+def _unpacked(payload: memoryview) -> Index:
     size = int.from_bytes(payload[:8], "little")
     head = json.loads(bytes(payload[8 : 8 + size]))
     with pa.ipc.open_file(pa.BufferReader(pa.py_buffer(payload[8 + size :]))) as reader:
@@ -112,14 +168,35 @@ def _stored(objects: Objects) -> Index | None:
     return Index(items, tuple(head["records"]), arrays, failures, head["manifest"])
 
 
+def _fits_together(index: Index) -> bool:
+    """Whether a stored copy, whoever has made it, can be followed: every item in a record, in rows that are there."""
+    items = index.items
+    if not items.schema.equals(_SCHEMA) or any(column.null_count for column in items.columns):
+        return False
+    if len(index.arrays) != len(index.records) or not all(map(is_possible, _all_located(index))):
+        return False
+    record, row, length = (items.column(name).to_numpy() for name in ("record", "row", "length"))
+    if len(items) and not (record.min() >= 0 and record.max() < len(index.records)):
+        return False
+    rows = [min((located.shape[0] for located in one.values()), default=_ANY) for one in index.arrays]
+    ends = np.array(rows, np.int64)[record] if len(items) else np.zeros(0, np.int64)
+    told = np.bincount(record, length, len(rows))  # rows of each record, which no two items share
+    return bool(((row >= 0) & (length >= 1) & (row <= ends - length)).all() and (told <= rows).all())
+
+
+def _all_located(index: Index) -> Iterable[Located]:
+    return (located for arrays in index.arrays for located in arrays.values())
+
+
 def _read(objects: Objects, names: Iterable[str]) -> dict[str, Record | None]:
     """{name: record, or None if it is damaged}, sorted by name."""
 
     def read(name: str) -> Record | None:
         try:
-            return Record.from_bytes(objects.get(f"commits/{name}"), name)
+            record = Record.from_bytes(objects.get(f"commits/{name}"), name)
         except DamagedError:
             return None
+        return record if record.name == name else None
 
     ordered = sorted(names)
     with ThreadPoolExecutor(16) as pool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,8 +89,22 @@ def read(objects: Objects) -> tuple[_Units, int]:
 
 
 def from_bytes(data: bytes, what: str) -> _Units:
-    """The units of one plan; raises DamagedError."""
-    return {unit: [(i, key) for i, key in items] for unit, items in unseal(data, what)["units"]}
+    """The units of one plan.
+
+    Raises:
+        DamagedError: other bytes than were written, or no plan of emocache's, whoever has sealed it: unit keys become
+            names of records.
+    """
+    document = unseal(data, what)
+    try:
+        units: _Units = {unit: [(i, key) for i, key in items] for unit, items in document["units"]}
+        texts = [text for items in units.values() for pair in items for text in pair]
+        plain = all(re.fullmatch("[0-9a-f]+", unit) for unit in units) and all(isinstance(t, str) for t in texts)
+    except (KeyError, TypeError, ValueError):
+        plain = False
+    if not plain:
+        raise DamagedError(f"{what}: is no plan of emocache's; delete it and extract again")
+    return units
 
 
 def _missing(writer: "StreamWriter", wanted: Mapping[str, Load], retry_failed: bool) -> dict[str, str]:

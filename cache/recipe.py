@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from .errors import EmocacheError
 
@@ -30,6 +33,33 @@ _CORPUS = re.compile(r"[a-z0-9][a-z0-9_-]*")
 def canonical_json(value: Any) -> bytes:
     """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes. NaN and infinity raise ValueError."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def is_recipe(value: Any) -> bool:
+    """Whether a value, whoever has sealed it, has the keys that readers rely on, with values they can work with."""
+    try:
+        _rely_on(value)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def _rely_on(recipe: Any) -> None:
+    base_inputs(recipe["inputs"])
+    if recipe["kind"] == "table":
+        return
+    times, aux = recipe["times"], recipe["aux"].values()
+    numbers = () if times is None else (times["rate"], times["first_start"], times["width"])
+    types = (recipe["dtype"], *(one["dtype"] for one in aux))
+    sizes = (recipe["dim"], *(size for one in aux for size in one["shape"]))
+    if recipe["kind"] != "frames" or recipe["dtype"] not in ("float16", "float32"):
+        raise ValueError
+    if not all(np.dtype(one).kind in "biuf" for one in types):
+        raise ValueError
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError
+    if not all(math.isfinite(number) for number in numbers) or (numbers and numbers[0] <= 0):
+        raise ValueError
 
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ def unseal(data: bytes, what: str) -> dict[str, Any]:
         document.pop("sha256")
         intact = data == _seal(document, pretty=data.startswith(b"{\n"))
         written = document.pop("format")
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact:
         raise DamagedError(

@@ -9,12 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import parquet
-from .errors import EmocacheError
 from .objects import Buffer
 from .recipe import canonical_json
+from .sealed import DamagedError
 
 SUFFIX = ".parquet"
 Row = Mapping[str, Any]
+# Values lie there as they are: a damaged byte then mostly takes one row with it, where a compressed page takes all.
+_PLAIN: Any = {"compression": "none", "use_dictionary": False, "write_statistics": False, "store_schema": False,
+               "write_page_checksum": True}  # fmt: skip
 
 
 def build(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Buffer]]:
@@ -28,24 +31,58 @@ def build(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Buffer]]:
         raise ValueError("a row may not have a column 'id'; that is the utterance's")
     columns = {name: pa.array([row.get(name) for row in rows]) for name in names}
     sink = io.BytesIO()
-    pq.write_table(pa.table({"id": pa.array(ids, pa.string()), **columns}), sink, write_page_checksum=True)
+    pq.write_table(pa.table({"id": pa.array(ids, pa.string()), **columns}), sink, **_PLAIN)
     return {"": [sink.getbuffer()]}
 
 
 def read(data: bytes, what: str) -> list[dict[str, Any]]:
-    """Rows in stored order, without `id` and null values. Raises EmocacheError for bytes that are not such a file."""
+    """The rows of `named_rows` without their ids."""
+    return [row for _, row in named_rows(data, what)]
+
+
+def named_rows(data: bytes, what: str) -> list[tuple[str, dict[str, Any]]]:
+    """(id, row) in stored order, rows without null values. Raises DamagedError for bytes that are not such a file."""
     try:
-        rows = parquet.read(data).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise EmocacheError(f"{what}: unreadable Parquet ({error}); run `emocache cache verify --full`") from error
-    for row in rows:
-        row.pop("id")
-    return [_without_nulls(row) for row in rows]
+        return _named(parquet.read(data).to_pylist())
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise DamagedError(f"{what}: unreadable Parquet ({why}); run `emocache cache verify --full`") from error
+
+
+def surviving_rows(data: bytes) -> list[tuple[str, dict[str, Any]] | None]:
+    """Like `named_rows`, whatever the checksums of the pages say: in a damaged file most rows are often still right.
+
+    A row of which nothing can be made is None.
+
+    Raises:
+        pyarrow.ArrowException, OSError, KeyError, ValueError: nothing can be made of the bytes.
+    """
+    table = pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False)
+    table.validate(full=False)
+    rows: list[tuple[str, dict[str, Any]] | None] = []
+    for number in range(len(table)):
+        try:
+            rows += _named(table.slice(number, 1).to_pylist())
+        except (UnicodeDecodeError, KeyError):
+            rows.append(None)
+    return rows
+
+
+def _named(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(row.pop("id"), _without_nulls(row)) for row in rows]
 
 
 def checksum(row: Row) -> int:
     """crc32c of the row's canonical JSON, without its null values: Parquet gives every row every column."""
     return int(google_crc32c.value(canonical_json(_without_nulls(row))))
+
+
+def has_checksum(row: Row, crc32c: int) -> bool:
+    """Whether a row, whatever a damaged file has made of it, is the one with this checksum."""
+    try:
+        return checksum(row) == crc32c
+    except (TypeError, ValueError):  # bytes, or a number that is not finite, of which there is no JSON
+        return False
 
 
 def _without_nulls(value: Any) -> Any:

@@ -6,6 +6,7 @@ v3, "sharding_indexed": offset and size of each chunk as little-endian uint64, t
 it, a local reader maps it, and a remote one asks for ranges.
 """
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,6 +66,29 @@ def read_rows(objects: Objects, shard: str, rows: Sequence[int]) -> npt.NDArray[
         store, path = LocalStore(objects.local(shard) or shard, read_only=True), "frames"
     frames: Any = zarr.open_array(store, path=path, mode="r")
     return np.stack([np.asarray(frames[row]) for row in rows])
+
+
+def told(shard: str, data: Mapping[str, bytes]) -> tuple[list[str], npt.NDArray[Any], dict[str, Located]]:
+    """(ids, offsets, where each array lies) as the shard itself says.
+
+    Args:
+        shard: its path.
+        data: {path: bytes} of its objects.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: it is not such a shard.
+    """
+    ids = [str(one) for one in json.loads(data[f"{shard}/zarr.json"])["attributes"]["ids"]]
+    arrays = {}
+    for path in data:
+        array = path.removeprefix(f"{shard}/").removesuffix("/zarr.json")
+        document = json.loads(data[path]) if path.endswith("/zarr.json") else {}
+        if document.get("node_type") == "array":
+            shape = tuple(document["shape"])
+            held = "/".join([shard, array, "c", *"0" * len(shape)])
+            arrays[array] = Located(held, 0, np.dtype(document["data_type"]).newbyteorder("<").str, shape)
+    offsets = np.frombuffer(data[arrays.pop("offsets").object], "<i8", len(ids) + 1)
+    return ids, offsets, arrays
 
 
 def _padding_and_index(rows: int, chunk: int, row_bytes: int) -> list[Buffer]:

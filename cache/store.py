@@ -1,6 +1,8 @@
 """The cache itself: corpora, their manifests and their streams."""
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +13,7 @@ from .errors import EmocacheError
 from .manifest import Manifest
 from .objects import Objects, create_once
 from .opening import open_objects
-from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint
+from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint, is_recipe
 from .sealed import DamagedError, seal, unseal
 from .stream import Stream
 from .writer import BACKENDS, StreamWriter
@@ -80,6 +82,8 @@ class Cache:
             known = ", ".join(self.corpora()) or "none"
             remedy = "; give the folder that `emocache extract --cache` wrote to" if known == "none" else ""
             raise EmocacheError(f"cache {self.objects.url} has no corpus {corpus!r}; it has: {known}{remedy}") from None
+        if not re.fullmatch(r"[0-9a-f]{64}", str(pointer.get("manifest_sha256"))):
+            raise DamagedError(f"{objects.url}/{_POINTER}: names no manifest; run the extraction again")
         path = f"manifests/{pointer['manifest_sha256'][:12]}.parquet"
         what = f"{objects.url}/{path}"
         try:
@@ -152,7 +156,8 @@ class Cache:
         }
         try:
             for file, data in (fitted or {}).items():
-                objects.replace(f"fitted/{file}", data)
+                if not _holds(objects, f"fitted/{file}", data):
+                    objects.replace(f"fitted/{file}", data)
             existing = _create_recipe(objects, document)
         except OSError as error:
             raise EmocacheError(f"cache {self.objects.url} cannot be written: {error}") from error
@@ -166,8 +171,7 @@ class Cache:
 
     def _open(self, info: StreamInfo, manifest: Manifest) -> Stream:
         objects = self.objects.below(info.folder)
-        document = unseal(objects.get("recipe.json"), f"{objects.url}/recipe.json")
-        return Stream(objects, info.corpus, info.name, document, manifest)
+        return Stream(objects, info.corpus, info.name, _existing_recipe(objects), manifest)
 
     def _info(self, corpus: str, folder: str) -> StreamInfo | None:
         path = f"{corpus}/{folder}/recipe.json"
@@ -175,23 +179,55 @@ class Cache:
             document = unseal(self.objects.get(path), f"{self.objects.url}/{path}")
         except (FileNotFoundError, NotADirectoryError):
             return None  # being created, or being removed
-        if fingerprint(document["recipe"]) != document["fingerprint"]:
-            raise EmocacheError(f"{self.objects.url}/{path}: the recipe is not that of its fingerprint; extract again")
+        check_document(document, f"{self.objects.url}/{path}")
         name = folder.partition("@")[0]
         keys = ("fingerprint", "recipe", "backend", "created")
         return StreamInfo(corpus, name, *(document[key] for key in keys))
 
 
+def check_document(document: Mapping[str, Any], what: str) -> None:
+    """Refuse what no `recipe.json` may hold, whoever has sealed it.
+
+    Raises:
+        DamagedError: a key is absent or not of its kind, or the fingerprint is not the recipe's.
+    """
+    texts = (document.get("fingerprint"), document.get("backend"), document.get("created"))
+    if not all(isinstance(text, str) for text in texts) or not isinstance(document.get("environment"), Mapping):
+        raise DamagedError(f"{what}: lacks its fingerprint, backend, date or environment; restore it, or extract again")
+    if not is_recipe(document.get("recipe")):
+        raise DamagedError(f"{what}: holds no recipe that could be read; restore it, or extract again")
+    if fingerprint(document["recipe"]) != document["fingerprint"]:
+        raise DamagedError(f"{what}: the recipe is not that of its fingerprint; restore it, or extract again")
+
+
 def _create_recipe(objects: Objects, document: dict[str, Any]) -> dict[str, Any]:
-    """What recipe.json says, after writing it where there is none or one that is damaged."""
+    """What recipe.json says, after writing it where there is none or one that is damaged.
+
+    It is looked at first: a stream that is there asks for no right to write.
+    """
     data = seal(document, pretty=True)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedError):
+        return _existing_recipe(objects)
     if create_once(objects, "recipe.json", data):
         return document
     try:
-        return unseal(objects.get("recipe.json"), f"{objects.url}/recipe.json")
+        return _existing_recipe(objects)
     except DamagedError:
         objects.replace("recipe.json", data)
         return document
+
+
+def _existing_recipe(objects: Objects) -> dict[str, Any]:
+    document = unseal(objects.get("recipe.json"), f"{objects.url}/recipe.json")
+    check_document(document, f"{objects.url}/recipe.json")
+    return document
+
+
+def _holds(objects: Objects, path: str, data: bytes) -> bool:
+    try:
+        return objects.get(path) == data
+    except FileNotFoundError:
+        return False
 
 
 def _ambiguous(corpus: str, name: str, found: list[StreamInfo]) -> str:

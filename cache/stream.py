@@ -1,6 +1,9 @@
-"""Reading a stream: memory maps of local shards, range requests to remote ones, nothing copied that need not be."""
+"""Reading a stream: memory maps of local shards, range requests to remote ones, nothing copied that need not be.
 
-import mmap
+The first read of anything of an item compares all of its bytes with the checksum that was committed, so that what a run
+says it has read is what it has read. A view of a map costs no more after that.
+"""
+
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -8,21 +11,22 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from . import index as index_
 from . import shard_table
-from .commit import Located, Record
+from .commit import Record, contradiction
+from .crc import crc32c
 from .errors import EmocacheError
+from .items import ItemArrays
 from .manifest import Manifest, position
 from .objects import Objects
 from .recipe import Recipe
 from .sealed import DamagedError
 
-_OPEN_MAPS, _OPEN_TABLES = 128, 64
+_OPEN_TABLES = 64
 
 
 class Stream:
@@ -58,8 +62,9 @@ class Stream:
         self._arrays = found.arrays
         self._shards = found.records
         self._failures = found.failures
-        self._maps: OrderedDict[tuple[int, str], npt.NDArray[Any]] = OrderedDict()
-        self._tables: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
+        self._items = ItemArrays(objects, found.arrays, self._record, self._row, self._length, self._compare)
+        self._tables: OrderedDict[int, list[tuple[str, dict[str, Any]]]] = OrderedDict()
+        self._checked_rows = bytearray(len(self.ids))  # 1: the row has been compared with its checksum
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,23 +115,32 @@ class Stream:
 
         Raises:
             EmocacheError: the stream does not serve this id, or is a table; the message says why.
+            DamagedError: its bytes are not those that were committed.
         """
         self._of_frames("dtype")
-        return self._read(self._position(utterance_id), "frames")
+        return self._items.read(self._position(utterance_id), "frames")
 
     def read_many(self, ids: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """Frames of several utterances, in the order asked for.
 
         Returns:
             frames: (sum of T, D) in the storage dtype; offsets: (len(ids) + 1,) int64, where each begins.
+
+        Raises:
+            EmocacheError, DamagedError: see `read`.
         """
+        dim, dtype = self.dim, self.dtype
         at = [self._position(utterance) for utterance in ids]
         offsets = np.zeros(len(at) + 1, np.int64)
         np.cumsum(self._length[at], out=offsets[1:])
-        frames = np.empty((offsets[-1], self.dim), self.dtype)
         # One shard after the other: neighbours in a shard are neighbours on disk.
-        for k in np.lexsort((self._row[at], self._record[at])) if len(at) > 1 else range(len(at)):
-            frames[offsets[k] : offsets[k + 1]] = self._read(at[k], "frames")
+        order = np.lexsort((self._row[at], self._record[at])) if at else np.zeros(0, np.int64)
+        # The last item of each shard first: no memory is taken on the word of a record whose shard is shorter.
+        for k in order[np.flatnonzero(np.diff(self._record[at][order], append=-1))] if at else ():
+            self._items.read(at[k], "frames")
+        frames = np.empty((offsets[-1], dim), dtype)
+        for k in order:
+            frames[offsets[k] : offsets[k + 1]] = self._items.read(at[k], "frames")
         return frames, offsets
 
     def array(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -142,45 +156,49 @@ class Stream:
         at = self._position(utterance_id)
         regular = self._of_frames("times")
         if regular is None:
-            return self._read(at, "times")
+            return self._items.read(at, "times")
         start = regular["first_start"] + np.arange(self._length[at]) / regular["rate"]
         return np.stack([start, start + regular["width"]], axis=1)
 
     def aux(self, utterance_id: str) -> dict[str, npt.NDArray[Any]]:
         """The auxiliary arrays the recipe declares, each (T, ...)."""
         at = self._position(utterance_id)
-        return {name: self._read(at, f"aux/{name}") for name in self._of_frames("aux")}
+        return {name: self._items.read(at, f"aux/{name}") for name in self._of_frames("aux")}
 
     def row(self, utterance_id: str) -> dict[str, Any]:
         """The row of one utterance in a table stream, without its null values."""
         at = self._position(utterance_id)
-        number = int(self._record[at])
-        if number not in self._tables:
-            record = Record.from_bytes(self.objects.get(f"commits/{self._shards[number]}"), self._shards[number])
-            what = f"{self.objects.url}/{record.shard}"
-            self._tables[number] = shard_table.read(self.objects.get(str(record.shard)), what)
-            if len(self._tables) > _OPEN_TABLES:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(number)
-        return self._tables[number][int(self._row[at])]
+        number, row = int(self._record[at]), int(self._row[at])
+        rows = self._table(number, utterance_id)
+        if not self._checked_rows[at]:
+            told = row < len(rows) and rows[row][0] == utterance_id
+            if not told or not shard_table.has_checksum(rows[row][1], int(self._crc32c[at])):
+                raise DamagedError(self._damage(utterance_id, f"commits/{self._shards[number]}"))
+            self._checked_rows[at] = 1
+        return rows[row][1]
 
     def crc32c(self, utterance_id: str) -> int:
         """The committed checksum of one utterance."""
         return int(self._crc32c[self._position(utterance_id)])
 
     def digest(self, ids: Sequence[str]) -> str:
-        """sha256 (hex) over (id, crc32c) of the utterances, whatever their order: what an experiment has read."""
+        """sha256 (hex) over (id, crc32c) of the utterances, whatever their order: what who reads them has read.
+
+        Nothing is read for it: the checksums are the committed ones, and no read gives bytes that have others.
+        """
         lines = sorted(f"{utterance}\t{self.crc32c(utterance):08x}\n" for utterance in set(ids))
         return sha256("".join(lines).encode()).hexdigest()
 
     def check(self, utterance_id: str) -> bool:
         """Whether the stored bytes of one utterance still have their committed checksum."""
-        if self.recipe["kind"] == "table":
-            return shard_table.checksum(self.row(utterance_id)) == self.crc32c(utterance_id)
         at = self._position(utterance_id)
-        arrays = self._arrays[int(self._record[at])]
-        crc = stored_crc32c(self.objects, arrays, int(self._row[at]), int(self._length[at]))
-        return crc == self.crc32c(utterance_id)
+        self._checked_rows[at] = 0
+        self._items.forget(at)
+        try:
+            self.row(utterance_id) if self.recipe["kind"] == "table" else self._items.read(at, "frames")
+        except DamagedError:
+            return False
+        return True
 
     def _of_frames(self, key: str) -> Any:
         """What the recipe of a stream of frames says; raises EmocacheError for a table."""
@@ -202,50 +220,35 @@ class Stream:
             return f"{where} is not extracted yet; run `emocache extract {self.corpus}` again"
         return f"{where} is not in the corpus's manifest"
 
-    def _read(self, at: int, array: str) -> npt.NDArray[Any]:
-        number, row, length = int(self._record[at]), int(self._row[at]), int(self._length[at])
-        mapped = self._maps.get((number, array))
-        if mapped is not None:
-            self._maps.move_to_end((number, array))
-            return mapped[row : row + length]
-        located = self._arrays[number][array]
-        if self.objects.local(located.object) is not None:
-            return self._map(number, array, located)[row : row + length]
-        return _fetch(self.objects, located, row, length)
+    def _compare(self, at: int, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Called with all of an item's arrays before any of them is given to anybody."""
+        number = int(self._record[at])
+        if wrong := contradiction(self._arrays[number], self.recipe):
+            path = f"{self.objects.url}/commits/{self._shards[number]}"
+            raise DamagedError(f"{path}: {wrong}; delete it and run `emocache extract {self.corpus}` again")
+        if crc32c(arrays.values()) != self._crc32c[at]:
+            raise DamagedError(self._damage(self.ids[at], self._arrays[number]["frames"].object))
 
-    def _map(self, number: int, array: str, located: Located) -> npt.NDArray[Any]:
-        path = self.objects.local(located.object)
-        try:
-            with path.open("rb") as file:  # type: ignore[union-attr]
-                mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            flat = np.frombuffer(mapping, located.dtype, int(np.prod(located.shape)), located.byte_offset)
-        except FileNotFoundError as error:
-            raise EmocacheError(f"{path} is gone; `emocache cache verify` tells what to do") from error
-        except ValueError as error:
-            raise DamagedError(f"{path} is shorter than its record says; run `emocache cache verify --full`") from error
-        self._maps[(number, array)] = flat.reshape(located.shape)
-        if len(self._maps) > _OPEN_MAPS:
-            self._maps.popitem(last=False)
-        return self._maps[(number, array)]
-
-
-def stored_crc32c(objects: Objects, arrays: Mapping[str, Located], row: int, length: int) -> int:
-    """crc32c of an item's stored bytes: frames, times, then aux arrays by name. See `ItemEntry`."""
-    crc = 0
-    for name in sorted(arrays, key=lambda name: (name.startswith("aux/"), name)):
-        crc = google_crc32c.extend(crc, _fetch(objects, arrays[name], row, length).tobytes())
-    return int(crc)
-
-
-def _fetch(objects: Objects, located: Located, row: int, length: int) -> npt.NDArray[Any]:
-    dtype, tail = np.dtype(located.dtype), located.shape[1:]
-    size = int(dtype.itemsize * np.prod(tail, dtype=np.int64))
-    data = objects.get_range(located.object, located.byte_offset + row * size, length * size)
-    if len(data) != length * size:
-        raise DamagedError(
-            f"{objects.url}/{located.object} is shorter than its record says; run `emocache cache verify`"
+    def _damage(self, utterance_id: str, path: str) -> str:
+        root = self.objects.url.removesuffix(f"/{self.corpus}/{self.name}@{self.fingerprint[:12]}")
+        return (
+            f"{self.corpus}/{self.name}: utterance {utterance_id!r}: its bytes in {self.objects.url}/{path} are not"
+            f" those that were committed; `emocache cache verify --full {root}` tells what is damaged and what to do"
         )
-    return np.frombuffer(data, dtype).reshape(length, *tail)
+
+    def _table(self, number: int, utterance_id: str) -> list[tuple[str, dict[str, Any]]]:
+        if number not in self._tables:
+            name = self._shards[number]
+            record = Record.from_bytes(self.objects.get(f"commits/{name}"), f"{self.objects.url}/commits/{name}")
+            what = f"{self.corpus}/{self.name}: utterance {utterance_id!r}: {self.objects.url}/{record.shard}"
+            try:
+                self._tables[number] = shard_table.named_rows(self.objects.get(str(record.shard)), what)
+            except FileNotFoundError as error:
+                raise EmocacheError(f"{what} is gone; `emocache cache verify` tells what to do") from error
+            if len(self._tables) > _OPEN_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(number)
+        return self._tables[number]
 
 
 def _numpy(items: pa.Table, name: str) -> npt.NDArray[Any]:

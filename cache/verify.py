@@ -1,16 +1,22 @@
-"""Checking a cache: is everything the records promise there, and (in full) is every byte as it was written?"""
+"""Checking a cache: is everything the records promise there, and (in full) is every byte as it was written?
+
+In full, three tellings are compared with each other: the recipe, the records, and what the shards hold. So a record
+that was sealed over wrong rows is found as well as a bit that has flipped.
+"""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from . import plan
-from .commit import ItemEntry, Record, parse_name, standing
+from . import contents, index, media_hashes, plan
+from .commit import Record, contradiction, parse_name, standing
 from .errors import EmocacheError
+from .manifest import Manifest
 from .objects import Objects
-from .sealed import DamagedError, unseal
-from .store import Cache
-from .stream import stored_crc32c
+from .recipe import Recipe
+from .sealed import unseal
+from .store import Cache, check_document
 
 
 class Problem(NamedTuple):
@@ -31,18 +37,23 @@ def verify(cache: Cache, corpus: str | None = None, *, full: bool = False) -> It
     Args:
         cache: the cache.
         corpus: its name; None for all.
-        full: recompute every checksum instead of comparing sizes.
+        full: recompute every checksum instead of comparing sizes, and look into every shard.
     """
     for name in [corpus] if corpus else _corpora(cache):
         objects = cache.objects.below(name)
+        manifest = None
         try:
-            cache.manifest(name)
+            manifest = cache.manifest(name)
         except EmocacheError as error:
             yield Problem(f"{name}/-", "-", "manifest.json", str(error))
         yield from _old_manifests(objects, name)
         for folder in objects.names(""):
             if "@" in folder:
-                yield from _stream(cache, f"{name}/{folder}", full)
+                yield from _stream(cache, f"{name}/{folder}", manifest, full)
+    for name in [corpus] if corpus else cache.objects.names(""):
+        if full and (wrong := media_hashes.fault(cache.objects.local(f"{name}/{media_hashes.FILE}"))):
+            remedy = "; the next extraction hashes those media again"
+            yield Problem(f"{name}/-", "-", media_hashes.FILE, wrong + remedy)
 
 
 def _corpora(cache: Cache) -> list[str]:
@@ -55,10 +66,27 @@ def _old_manifests(objects: Objects, corpus: str) -> Iterator[Problem]:
             yield Problem(f"{corpus}/-", "-", f"manifests/{name}", "damaged: checksum differs")
 
 
-def _stream(cache: Cache, folder: str, full: bool) -> Iterator[Problem]:
+@dataclass(frozen=True)
+class _Checked:
+    """A stream that is being checked.
+
+    Attributes:
+        objects: its folder. folder: that, below the cache root. recipe: what it says.
+        listed: {path: size} of what lies under shards. known: {item key: id} of the manifest.
+    """
+
+    objects: Objects
+    folder: str
+    recipe: Recipe
+    listed: Mapping[str, int]
+    known: Mapping[str, str]
+
+
+def _stream(cache: Cache, folder: str, manifest: Manifest | None, full: bool) -> Iterator[Problem]:
     objects = cache.objects.below(folder)
     try:
-        recipe = unseal(objects.get("recipe.json"), "recipe.json")["recipe"]
+        document = unseal(objects.get("recipe.json"), "recipe.json")
+        check_document(document, "recipe.json")
     except FileNotFoundError:
         if objects.names("commits"):  # without any, the stream is about to be created, or removed
             yield Problem(folder, "-", "recipe.json", "missing: the stream cannot be read; extract again")
@@ -66,6 +94,34 @@ def _stream(cache: Cache, folder: str, full: bool) -> Iterator[Problem]:
     except EmocacheError as error:
         yield Problem(folder, "-", "recipe.json", str(error))
         return
+    recipe, fingerprint = document["recipe"], document["fingerprint"]
+    if folder.rpartition("@")[2] != fingerprint[:12]:
+        yield Problem(
+            folder, "-", "recipe.json", f"is that of a stream @{fingerprint[:12]}; give the folder its name back"
+        )
+    yield from _beside(objects, folder, recipe)
+    keys = manifest.item_keys(fingerprint, recipe["inputs"]) if manifest and full else {}
+    listed = {found.path: found.size for found in objects.list("shards")}
+    checked = _Checked(objects, folder, recipe, listed, {key: utterance for utterance, key in keys.items()})
+    records = []
+    for name in filter(parse_name, objects.names("commits")):
+        try:
+            records.append(Record.from_bytes(objects.get(f"commits/{name}"), name))
+        except EmocacheError as error:
+            yield Problem(folder, "-", f"commits/{name}", str(error))
+            continue
+        if records[-1].name != name:
+            yield Problem(folder, "-", f"commits/{name}", f"is the record {records.pop().name}; give it its name back")
+    for record in standing(records):  # of one that is superseded gc may have taken the shard
+        yield from _objects(checked, record)
+        if full:
+            yield from _contents(checked, record)
+    if full and manifest and (wrong := index.fault(objects, keys, manifest.sha256)):
+        yield Problem(folder, "-", index.FILE, f"{wrong}; delete it, the next extraction makes it again")
+
+
+def _beside(objects: Objects, folder: str, recipe: Recipe) -> Iterator[Problem]:
+    """What lies beside shards and records: fitted matrices and plans."""
     matrix = f"{(recipe.get('projection') or {}).get('matrix_sha256')}.safetensors"
     if recipe.get("projection") and matrix not in objects.names("fitted"):
         yield Problem(folder, "-", f"fitted/{matrix}", "missing: restore it, or remove the stream and project again")
@@ -77,42 +133,37 @@ def _stream(cache: Cache, folder: str, full: bool) -> Iterator[Problem]:
             plan.from_bytes(objects.get(f"plans/{name}"), name)
         except EmocacheError as error:
             yield Problem(folder, "-", f"plans/{name}", str(error))
-    listed = {found.path: found.size for found in objects.list("shards")}
-    records = []
-    for name in filter(parse_name, objects.names("commits")):
-        try:
-            records.append(Record.from_bytes(objects.get(f"commits/{name}"), name))
-        except EmocacheError as error:
-            yield Problem(folder, "-", f"commits/{name}", str(error))
-    for record in standing(records):  # of a superseded one gc may have taken the shard
-        yield from _record(objects, folder, record, listed, full)
 
 
-def _record(objects: Objects, folder: str, record: Record, listed: dict[str, int], full: bool) -> Iterator[Problem]:
-    remedy = f"; restore it, or delete commits/{record.name} and extract again"
-    for path, (size, sha256) in sorted(record.objects.items()):
-        if path not in listed:
-            hit, reason = [e.id for e in record.items], "incomplete: the object is missing"
-        elif listed[path] != size:
-            hit, reason = [e.id for e in record.items], f"damaged: {listed[path]} bytes, the record says {size}"
-        elif full and hashlib.sha256(objects.get(path)).hexdigest() != sha256:
-            hit, reason = _damage(objects, record, path)
-        else:
-            continue
-        yield from (Problem(folder, utterance, path, reason + remedy) for utterance in hit)
+def _remedy(record: Record) -> str:
+    return f"; restore it, or delete commits/{record.name} and extract again"
 
 
-def _damage(objects: Objects, record: Record, path: str) -> tuple[list[str], str]:
-    """Which utterances a damaged object takes with it: those whose own bytes changed, else all that depend on it."""
-    if any(located.object == path for located in record.arrays.values()):
-        hit = [entry.id for entry in record.items if not _intact(objects, record, entry)]
-        if hit:
-            return hit, "damaged: checksum of the utterance differs"
-    return [entry.id for entry in record.items], "damaged: checksum of the object differs, which it needs"
+def _objects(checked: _Checked, record: Record) -> Iterator[Problem]:
+    """Objects of a record that are not there, or of another size."""
+    for path, (size, _) in sorted(record.objects.items()):
+        found = checked.listed.get(path)
+        if found != size:
+            reason = "incomplete: the object is missing"
+            if found is not None:
+                reason = f"damaged: {found} bytes, the record says {size}"
+            yield from (Problem(checked.folder, e.id, path, reason + _remedy(record)) for e in record.items)
 
 
-def _intact(objects: Objects, record: Record, entry: ItemEntry) -> bool:
-    try:
-        return stored_crc32c(objects, record.arrays, entry.row, entry.length) == entry.crc32c
-    except (OSError, DamagedError):  # another object of the shard is gone or cut short
-        return False
+def _contents(checked: _Checked, record: Record) -> Iterator[Problem]:
+    """What the shard holds, against the record and the recipe."""
+    if not record.items:
+        return
+    problem = {"stream": checked.folder, "object": f"commits/{record.name}"}
+    if wrong := contradiction(record.arrays, checked.recipe):
+        yield Problem(utterance="-", reason=wrong + _remedy(record), **problem)
+        return
+    for entry in record.items:
+        if checked.known.get(entry.key, entry.id) != entry.id:
+            reason = f"wrong: its item key is that of {checked.known[entry.key]!r}"
+            yield Problem(utterance=entry.id, reason=reason + _remedy(record), **problem)
+    there = {p: size for p, (size, _) in record.objects.items() if checked.listed.get(p) == size}
+    data = {path: checked.objects.get(path) for path in there}
+    changed = {path for path in there if hashlib.sha256(data[path]).hexdigest() != record.objects[path][1]}
+    for damage in contents.damages(record, data, changed):
+        yield Problem(checked.folder, damage.utterance, damage.object, damage.reason + _remedy(record))

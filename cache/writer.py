@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from . import index, shard_hdf5, shard_table, shard_zarr
 from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name, standing
+from .crc import crc32c
 from .errors import EmocacheError, InputFailure
 from .manifest import Manifest
 from .objects import Objects, create_once
@@ -119,8 +120,14 @@ class StreamWriter:
         return [i for i in ids if self.keys[i] not in done]
 
     def finish(self) -> None:
-        """Bring the stream's index up to date, so that readers need not go through the records."""
-        index.save(self.objects, index.load(self.objects), self.keys, self.manifest.sha256)
+        """Bring the stream's index up to date, so that readers need not go through the records.
+
+        One that is up to date is left alone, and one that cannot be written stops nothing: readers can do without.
+        """
+        found = index.load(self.objects)
+        if not index.is_current(self.objects, found, self.manifest.sha256):
+            with contextlib.suppress(OSError):
+                index.save(self.objects, found, self.keys, self.manifest.sha256)
 
     def _stored(self, items: Mapping[str, Any], failed: dict[str, InputFailure]) -> dict[str, Any]:
         stored = {}
@@ -250,7 +257,13 @@ class StreamWriter:
             name = f"{unit}.{attempt}.json"
             with contextlib.suppress(DamagedError, FileNotFoundError):
                 records.append(Record.from_bytes(self.objects.get(f"commits/{name}"), name))
-        return records, attempts[-1] + 1 if attempts else 0
+        # Nor does it take the name of a record that was deleted while the index still covers it.
+        covered = [parsed[1] for parsed in map(parse_name, self._covered) if parsed and parsed[0] == unit]
+        return records, max([*attempts, *covered], default=-1) + 1
+
+    @cached_property
+    def _covered(self) -> tuple[str, ...]:
+        return index.covered(self.objects)
 
 
 def to_storage(item: Item, recipe: Recipe) -> Item:
@@ -316,8 +329,5 @@ def _all_finite(frames: npt.NDArray[Any]) -> bool:
 
 def checksum(item: Item) -> int:
     """crc32c over the bytes of frames, times and aux arrays (sorted by name), in this order."""
-    parts = [item.frames, *([] if item.times is None else [item.times]), *(item.aux[n] for n in sorted(item.aux))]
-    crc = 0
-    for part in parts:
-        crc = google_crc32c.extend(crc, part.tobytes())
-    return int(crc)
+    times = [] if item.times is None else [item.times]
+    return crc32c([item.frames, *times, *(item.aux[name] for name in sorted(item.aux))])

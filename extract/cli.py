@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,9 +28,9 @@ def extract(
         str | None, typer.Option(metavar="EXPR", help="What the PCA may see: all, or column=value[|value],...")
     ] = None,
     map_: Annotated[
-        str,
+        list[str] | None,
         typer.Option("--map", metavar="K=VALUE,...", help="What a corpus asks for, such as columns: label=emotion."),
-    ] = "",
+    ] = None,
     text_from: Annotated[
         str | None, typer.Option(metavar="STREAM", help="Texts from a transcript; STREAM:translation for English ones.")
     ] = None,
@@ -84,7 +85,7 @@ def extract(
         f"{report.corpus}: {', '.join(report.streams)}: {outcome.committed} items committed"
         f" ({outcome.bytes / 1e6:.1f} MB), {report.already} were there, {len(wrong)} failed"
     )
-    if not outcome.encoded and not report.missing:
+    if not (outcome.encoded or outcome.committed or outcome.failed or report.missing):
         print("nothing to extract: everything is in the cache")
     elif report.missing and not outcome.unresolved:
         print(f"{report.missing} items are left to other shares of the work, or to a run without --limit")
@@ -116,7 +117,7 @@ def encoders() -> None:
 def corpora(
     corpus: Annotated[str | None, typer.Argument(metavar="CORPUS", help="Look into this one.")] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the corpus.")] = None,
-    map_: Annotated[str, typer.Option("--map", metavar="K=VALUE,...", help="As in extract.")] = "",
+    map_: Annotated[list[str] | None, typer.Option("--map", metavar="K=VALUE,...", help="As in extract.")] = None,
 ) -> None:
     """List the corpora, or count what a folder holds of one. Published counts stand beside; nothing is extracted."""
     from .corpora import REGISTRY, MediaHasher
@@ -153,9 +154,10 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def _mapping(text: str) -> dict[str, str]:
-    mapping = {}
-    for part in filter(None, text.split(",")):
+def _mapping(texts: Sequence[str] | None) -> dict[str, str]:
+    """What every `--map` says together; a key given twice, in one or in two of them, is an error."""
+    mapping: dict[str, str] = {}
+    for part in (part for text in texts or () for part in text.split(",") if part):
         key, equals, column = part.partition("=")
         if not (key and equals and column):
             raise typer.BadParameter(f"{part!r} is not K=VALUE", param_hint="--map")

@@ -1,18 +1,27 @@
 """PCA streams: a cached stream projected, never encoded again."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..cache import Cache, DamagedError, EmocacheError, InputFailure, Item, Load, Stream, plan_tasks
+from ..cache import Cache, Committed, DamagedError, EmocacheError, InputFailure, Item, Load, Stream, plan_tasks
 from ..cache.projection import MAX_DIM, Projection, fit_frames
 from ..cache.recipe import Recipe
 
 
 def project(
-    cache: Cache, corpus: str, source: str, components: int, fit_on: str, *, dtype: str, backend: str, environment: Any
+    cache: Cache,
+    corpus: str,
+    source: str,
+    components: int,
+    fit_on: str,
+    tell: Callable[[Committed], None] = lambda done: None,
+    *,
+    dtype: str,
+    backend: str,
+    environment: Any,
 ) -> str:
     """Fit a PCA on some utterances of a stream and write the projection of all of them; returns the new stream's name.
 
@@ -25,6 +34,7 @@ def project(
         source: the stream to project, exact (`name@fingerprint`).
         components: dimensions to keep.
         fit_on: which utterances the PCA may see, see `Manifest.select`.
+        tell: called with what each commit makes part of the stream.
         dtype, backend, environment: as for any stream.
 
     Raises:
@@ -55,7 +65,7 @@ def project(
     for task in plan_tasks([writer], loads, retry_failed=True):
         items = {i: _projected(stream, i, projection) for i in task.ids if i in stream}
         failures = {i: InputFailure(*stream.failures[i]) for i in task.ids if i in stream.failures}
-        writer.commit(task.units[writer.name], items, failures)
+        tell(writer.commit(task.units[writer.name], items, failures))
     writer.finish()
     return name
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..cache import Cache, EmocacheError, Manifest, Utterance, plan_tasks
+from ..cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
 from . import corpora, encoders, estimate, machine, pipeline
 from .clips import Decoder
 from .detectors import load_detector
@@ -76,12 +76,12 @@ def extract(options: Options) -> Report:
         KeyboardInterrupt: after committing what was finished.
     """
     cache = Cache(options.cache)
-    manifest = _manifest(cache, options)
+    manifest, notes = _manifest(cache, options)
     loaded, unusable = _load(options, cache, manifest.corpus)
     chosen = {encoder: parse_layers(options.layers, encoder) for encoder in loaded}
     _check_pca(options, manifest, loaded)
     report = Report(manifest.corpus, [], pipeline.Outcome())
-    report.notes += _put_manifest(cache, manifest)
+    report.notes += notes + _put_manifest(cache, manifest)
     inputs = frozenset(name for encoder in chosen for name in encoder.inputs)
     read = inputs | {"text", "words"} if unusable else inputs
     sources = Sources.open(cache, manifest.corpus, options.text_from, options.words_from, read)
@@ -145,7 +145,7 @@ def _project(cache: Cache, target: pipeline.Target, options: Options, environmen
         )
         return
     shared: Any = {"dtype": options.dtype, "backend": options.backend, "environment": environment}
-    report.streams.append(project(cache, report.corpus, exact, components, fit_on, **shared))
+    report.streams.append(project(cache, report.corpus, exact, components, fit_on, report.outcome.add, **shared))
 
 
 def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
@@ -168,10 +168,12 @@ def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
     return [f"{len(gone)} utterances of the manifest before are gone, such as {min(gone)!r}"] if gone else []
 
 
-def _manifest(cache: Cache, options: Options) -> Manifest:
-    memory = cache.objects.local(f"{options.corpus.rpartition(':')[0] or options.corpus}/.media-hashes.sqlite")
+def _manifest(cache: Cache, options: Options) -> tuple[Manifest, list[str]]:
+    """The corpus's manifest, and lines to tell the user."""
+    memory = cache.objects.local(f"{options.corpus.rpartition(':')[0] or options.corpus}/{media_hashes.FILE}")
     hasher = corpora.MediaHasher(memory, rehash=options.rehash)
-    return corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher)
+    manifest = corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher)
+    return manifest, list(dict.fromkeys(hasher.notes))
 
 
 def _load(options: Options, cache: Cache, corpus: str) -> tuple[list[Encoder], dict[str, EmocacheError]]:

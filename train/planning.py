@@ -1,5 +1,6 @@
 """From experiments as they are named on the command line to plans, and what is told while they are carried out."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -53,7 +54,16 @@ class Request:
 
     def experiment(self, name: str) -> Experiment:
         """The experiment with the overrides; EmocacheError, see `reading.load_experiment`."""
-        return load_experiment(name, self.overrides)
+        return load_experiment(name, self.overrides, self._stream_names)
+
+    def _stream_names(self) -> list[str]:
+        """Streams of frames that every corpus has; none where there is no cache."""
+        names: list[set[str]] = []
+        with contextlib.suppress(EmocacheError, OSError):
+            for corpus in self.corpora:
+                found = self.cache.streams(corpus)
+                names.append({info.name for info in found if info.recipe["kind"] == "frames"})
+        return sorted(set.intersection(*names)) if names else []
 
     def plan(self, experiment: Experiment) -> Plan | FusionPlan:
         """Everything that is to be done for one experiment, checked.
@@ -84,7 +94,7 @@ class Request:
     def _member(self, path: Path) -> Plan:
         # What is set for the fusion itself is not for its members.
         own = [text for text in self.overrides if not key_of(text).startswith("fusion.")]
-        name, _, settings = load_experiment(str(path), own)
+        name, _, settings = load_experiment(str(path), own, self._stream_names)
         if isinstance(settings, FusionSettings):
             raise EmocacheError(f"fusion.members: {name!r} is a fusion itself; name its members instead")
         return self._plan(name, settings)

@@ -49,13 +49,16 @@ class Experiment(NamedTuple):
     settings: Settings | FusionSettings
 
 
-def load_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experiment:
+def load_experiment(
+    experiment: str, overrides: Sequence[str] = (), there: Callable[[], Sequence[str]] = tuple
+) -> Experiment:
     """Read an experiment, with a head or a fusion of others.
 
     Args:
         experiment: a name under train/experiments, or the path of a TOML file.
         overrides: `dotted.key=value`, the value as in TOML; what is no TOML value is taken as text. Of a fusion only
             `fusion.` settings are its own; the others are for its members.
+        there: gives the streams there are to train on, for the error of an experiment that names none.
 
     Raises:
         EmocacheError: no such experiment, a file that is no TOML, a setting that does not exist (the nearest one is
@@ -66,6 +69,8 @@ def load_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
         own = [override for override in overrides if key_of(override).partition(".")[0] == "fusion"]
         return Experiment(file.name, file.path, _parse_fusion(open_experiment(experiment, own)))
     file = open_experiment(experiment, overrides)
+    if "streams" not in file.values:
+        raise EmocacheError(f"{file.place('')}: no streams; {_streams_hint(there())}")
     settings = _parse(file.values, file.place)
     # A setting given by hand is not searched.
     fixed = {key_of(override) for override in overrides}
@@ -125,9 +130,6 @@ def _parse_fusion(file: ExperimentFile) -> FusionSettings:
 
 def _parse(raw: Mapping[str, Any], place: _Place) -> Settings:
     raw = dict(raw)
-    if "streams" not in raw:
-        raise EmocacheError(f"{place('')}: no streams; say which to train on, such as"
-                            " --set 'streams=[\"whisper-base\"]'")  # fmt: skip
     head = raw.get("head")
     if not isinstance(head, Mapping) or "kind" not in head:
         raise EmocacheError(f"{place('head')}: the [head] table needs a kind")
@@ -157,6 +159,11 @@ def _targets_scale(asked: Any, task: str, head: HeadSettings) -> Any:
     if task in NUMBERS and head.bounds() is None:
         return "train" if asked is None else asked
     return None if asked == "none" else asked
+
+
+def _streams_hint(there: Sequence[str]) -> str:
+    told = f"the cache has: {', '.join(there)}" if there else "`emocache cache ls CACHE` lists those of a cache"
+    return f"say which to train on, such as --set 'streams=[\"{there[0] if there else 'NAME'}\"]'; {told}"
 
 
 def _check_features(features: Any, place: _Place) -> None:

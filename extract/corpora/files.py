@@ -2,17 +2,16 @@
 
 import hashlib
 import os
-import sqlite3
 import stat
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...cache import EmocacheError, Media
+from ...cache.media_hashes import MediaHashes, Remembered
 from ..media import MEDIA_SUFFIXES, media_duration
 
 _SETTLED = 2.0  # seconds; a file changed more recently may change again without a new time stamp
@@ -41,15 +40,24 @@ class MediaHasher:
     """sha256 and duration of media files, remembered by path, size, mtime_ns and inode.
 
     Args:
-        memory: SQLite file that remembers; None remembers nothing. Should it be unusable, files are hashed anew.
+        memory: file that remembers, see `cache.media_hashes`; None remembers nothing. Should it be unusable, files are
+            hashed anew.
         rehash: hash every file anew, and remember that.
         workers: threads that read.
+
+    Attributes:
+        notes: lines to tell the user, of a memory that cannot be used.
     """
 
     def __init__(self, memory: Path | None = None, *, rehash: bool = False, workers: int | None = None) -> None:
-        self._memory = memory
+        self._memory = MediaHashes(memory)
         self._rehash = rehash
         self._workers = workers or min(8, os.cpu_count() or 1)
+
+    @property
+    def notes(self) -> list[str]:
+        """See the class."""
+        return self._memory.notes
 
     def probe(self, paths: Iterable[Path]) -> dict[Path, Probe]:
         """Hash and duration of every file.
@@ -58,22 +66,22 @@ class MediaHasher:
             EmocacheError: a file is missing, cannot be read, or changes while it is read.
         """
         wanted = sorted({Path(path).absolute(): Path(path) for path in paths}.items())
-        with _opened(self._memory) as memory, ThreadPoolExecutor(self._workers) as pool:
-            known = {} if self._rehash else _recall(memory)
+        known = {} if self._rehash else self._memory.recall()
+        with ThreadPoolExecutor(self._workers) as pool:
             found = list(pool.map(lambda pair: _probe(pair[0], known.get(str(pair[0]))), wanted))
-            _remember(memory, [row for _, row in found if row is not None])
+        self._memory.remember([row for _, row in found if row is not None])
         return {path: probe for (_, path), (probe, _) in zip(wanted, found, strict=True)}
 
 
 _Identity = tuple[int, int, int]  # size, mtime_ns, inode
-_Row = tuple[str, int, int, int, str, float | None]
 
 
-def _probe(path: Path, known: tuple[_Identity, Probe] | None) -> tuple[Probe, _Row | None]:
+def _probe(path: Path, known: Remembered | None) -> tuple[Probe, Remembered | None]:
+    """What is known of a file, and what is to be remembered of it where that is new."""
     try:
         before = _identity(path)
-        if known is not None and known[0] == before:
-            return known[1], None
+        if known is not None and (known.size, known.mtime_ns, known.inode) == before:
+            return Probe(known.sha256, known.duration), None
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         after = _identity(path)
@@ -83,7 +91,7 @@ def _probe(path: Path, known: tuple[_Identity, Probe] | None) -> tuple[Probe, _R
         raise EmocacheError(f"media file {path} changed while it was read; start again when its writer is done")
     probe = Probe(digest, media_duration(path))
     settled = before[1] < (time.time() - _SETTLED) * 1e9
-    return probe, (str(path), *before, probe.sha256, probe.duration) if settled else None
+    return probe, Remembered(str(path), *before, probe.sha256, probe.duration) if settled else None
 
 
 def _identity(path: Path) -> _Identity:
@@ -91,46 +99,6 @@ def _identity(path: Path) -> _Identity:
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
         raise EmocacheError(f"media file {path} cannot be read: it is no regular file; move it out of the corpus")
     return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-@contextmanager
-def _opened(path: Path | None) -> Iterator[sqlite3.Connection | None]:
-    memory = None
-    if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            memory = sqlite3.connect(path, timeout=30)
-            memory.execute(
-                "CREATE TABLE IF NOT EXISTS media"
-                " (path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT, duration REAL)"
-            )
-        except (sqlite3.Error, OSError):  # remembering is a courtesy: a read-only or damaged memory stops nothing
-            memory = None
-    if memory is None:
-        yield None
-    else:
-        with closing(memory):
-            yield memory
-
-
-def _recall(memory: sqlite3.Connection | None) -> dict[str, tuple[_Identity, Probe]]:
-    if memory is None:
-        return {}
-    try:
-        rows = memory.execute("SELECT path, size, mtime_ns, inode, sha256, duration FROM media").fetchall()
-    except sqlite3.Error:
-        return {}
-    return {path: ((size, mtime, inode), Probe(sha256, length)) for path, size, mtime, inode, sha256, length in rows}
-
-
-def _remember(memory: sqlite3.Connection | None, rows: list[_Row]) -> None:
-    if memory is None or not rows:
-        return
-    try:
-        with memory:
-            memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?)", rows)
-    except (sqlite3.Error, UnicodeEncodeError):  # the latter of a path that is not Unicode, which the manifest refuses
-        return
 
 
 def find_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:

@@ -1,0 +1,17 @@
+"""crc32c (Castagnoli) of arrays, without copying them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+
+def crc32c(parts: Iterable[npt.NDArray[Any]]) -> int:
+    """Over the bytes of C-contiguous arrays, one after the other."""
+    crc = 0
+    for part in parts:
+        # The extension takes an array as it is where it refuses a memoryview, which can be released under its hands.
+        crc = google_crc32c.extend(crc, part.reshape(-1).view(np.uint8))
+    return int(crc)
