@@ -3,19 +3,18 @@
 import errno
 import importlib
 import io
-import struct
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..cache import EmocacheError, InputFailure
+from .lengths import Source, is_chained, is_guessed, riff_frames, stated_seconds
 
 Samples = npt.NDArray[np.float32]
-Source = str | io.BytesIO
 
 MAX_CHANNELS = 32
 MAX_SECONDS = 2 * 3600.0
@@ -28,11 +27,21 @@ DEMUXERS = "mov,mp4,flv,avi,matroska,webm,asf,mpeg,mpegts,3gp,aac,ac3,amr,mp3,og
 """The formats FFmpeg may find. No playlists: a file named .mp4 could make it open others."""
 
 _BLOCK = 1 << 18  # frames
-_FORMATS = {".mp3": "MP3", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG"}  # optional in libsndfile
+# What libsndfile decodes to its end and from any sample on. FFmpeg decodes the rest: libsndfile guesses the length of
+# MP3, stops after the first of several joined files, and goes wrong where it seeks in MP3 and GSM.
+_EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "ALAC_")
+_OGG = ("OPUS", "VORBIS")
+_OGG_LEAD = 20.0  # seconds to decode before a segment: more than a page, and until no trace of the seek is left
+# The same after packets that were left out, of codecs that forget. Others, such as AAC with its noise, do not.
+_LEADS = {"mp3": 2.0, "mp3float": 2.0, "flac": 1.0, "alac": 1.0, "opus": 10.0}
 
 
 class Doubtful(InputFailure):
     """A failure that a bad disk could have caused as well as bad bytes."""
+
+
+class NotHereError(Exception):
+    """libsndfile does not know the sound, or cannot be relied on for it."""
 
 
 class MissingCodecError(RuntimeError):
@@ -48,24 +57,25 @@ def require(module: str) -> Any:
 
 
 def decode_soundfile(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
-    """Channel mean at the native rate, and that rate in Hz, of a format that libsndfile reads.
+    """Channel mean at the native rate, and that rate in Hz, of sound that libsndfile reads.
 
     Raises:
+        NotHereError: it is for FFmpeg.
         InputFailure: see `media.decode_audio`.
         EmocacheError: soundfile is not installed.
-        MissingCodecError: libsndfile lacks the codec.
         MemoryError: libsndfile could not allocate.
     """
     soundfile = require("soundfile")
     try:
-        with soundfile.SoundFile(source) as file:
+        with open_soundfile(source) as file:
             rate, there = int(file.samplerate), int(file.frames)
             if there >= 1 << 62:
                 raise InputFailure("undecodable", f"the header of {name} gives no length; write the file again")
             first = round((start or 0.0) * rate)
-            last = max(first, max(there, _riff_frames(source)) if end is None else round(end * rate))
+            last = max(first, max(there, riff_frames(source)) if end is None else round(end * rate))
             _check_header(name, file.channels, rate, (last - first) / rate)
-            position, stop = min(first, there), min(last, there)
+            lead = round(_OGG_LEAD * rate) if file.subtype in _OGG else 0
+            position, stop = min(max(first - lead, 0), there), min(last, there)
             blocks = [np.zeros(0, np.float32)]
             if position < stop:
                 file.seek(position)
@@ -73,17 +83,50 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
                 block = file.read(min(stop - position, _BLOCK), dtype="float32", always_2d=True)
                 if len(block) == 0:
                     break
-                blocks.append(block.mean(axis=1, dtype=np.float32))
                 position += len(block)
+                wanted = block[max(first - position + len(block), 0) :]
+                blocks.append(wanted.mean(axis=1, dtype=np.float32))
     except soundfile.LibsndfileError as error:
-        text = error.error_string.removeprefix("Error : ").rstrip(".") or f"libsndfile error {error.code}"
-        if "malloc" in text:
-            raise MemoryError(text) from error
-        if _FORMATS.get(PurePath(name).suffix.lower(), "WAV") not in soundfile.available_formats():
-            raise MissingCodecError(f"{name}: this libsndfile was built without its codec; update soundfile") from error
+        text = _text_of(error)
         raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error
-    _check_length(name, rate, position, last)
+    _check_length(name, rate, max(position, min(first, there)), last)
     return np.concatenate(blocks), rate
+
+
+@contextmanager
+def open_soundfile(source: Source) -> Iterator[Any]:
+    """The sound, opened by its content alone: by a file's name libsndfile would guess.
+
+    Raises:
+        NotHereError: it is for FFmpeg.
+        MemoryError: libsndfile could not allocate.
+    """
+    soundfile = require("soundfile")
+    descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0)) if isinstance(source, str) else None
+    try:
+        try:
+            file = soundfile.SoundFile(source if descriptor is None else descriptor, closefd=False)
+        except soundfile.LibsndfileError as error:
+            raise NotHereError(_text_of(error)) from error
+        with file:
+            if not (file.subtype.startswith(_EXACT) or (file.subtype in _OGG and not is_chained(source))):
+                raise NotHereError(file.subtype)
+            yield file
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _text_of(error: Any) -> str:
+    """What a LibsndfileError says.
+
+    Raises:
+        MemoryError: that there is too little memory.
+    """
+    text = str(error.error_string).removeprefix("Error : ").rstrip(".") or f"libsndfile error {error.code}"
+    if "malloc" in text:
+        raise MemoryError(text) from error
+    return text
 
 
 def decode_container(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
@@ -95,13 +138,15 @@ def decode_container(source: Source, name: str, start: float | None, end: float 
         MissingCodecError: PyAV lacks the codec.
     """
     with open_container(source, name) as container:
-        return _hear(container, name, start, end)
+        return _hear(container, source, name, start, end)
 
 
 @contextmanager
 def open_container(source: Source, name: str) -> Iterator[Any]:
     """The container, with what PyAV raises inside sorted into the input's failures and the machine's."""
     av = require("av")
+    if isinstance(source, io.BytesIO):
+        source.seek(0)  # libsndfile may have looked at it
     try:
         with av.open(source, container_options={"format_whitelist": DEMUXERS}) as container:
             yield container
@@ -127,22 +172,22 @@ def _bad_bytes(av: Any) -> tuple[type[Exception], ...]:
     )
 
 
-def _hear(container: Any, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
-    if not container.streams.audio:
-        raise InputFailure("no_audio", f"{name} has no audio track")
-    track = container.streams.audio[0]
-    if track.codec_context is None:
-        raise MissingCodecError(f"{name}: this PyAV has no decoder for its audio track; update av")
+def _hear(container: Any, source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
+    track = _sound_track(container, name)
     origin = (container.start_time or 0) / 1e6
-    claimed = 0.0  # seconds at which the track says it ends
-    if track.duration:
-        claimed = float(((track.start_time or 0) + track.duration) * track.time_base) - origin
+    claimed = stated_seconds(container, track, source)
     ear: _Ear | None = None
     reached = 0.0  # seconds, of any track
+    row, hands = _Row(track.codec_context.name), _Hands(container)
     for packet in container.demux():
         if packet.pts is not None:
             reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin)
-        for frame in packet.decode() if packet.stream is track else ():
+        if packet.stream is not track:
+            continue
+        if ear is not None and (count := row.spared(packet, ear)):
+            ear.position += count
+            continue
+        for frame in hands.decode(packet):
             if ear is None:
                 seconds = (claimed if end is None else end) - (start or 0.0)
                 _check_header(name, frame.layout.nb_channels, frame.rate, seconds)
@@ -152,12 +197,71 @@ def _hear(container: Any, name: str, start: float | None, end: float | None) -> 
             break
     if ear is None:
         raise Doubtful("empty", f"the audio track of {name} holds no samples")
-    whole = (container.duration or 0) / 1e6
+    whole = 0.0 if is_guessed(container) else (container.duration or 0) / 1e6
     # The container's length may be another track's, and an audio track may end before it; a file cut off ends all.
     promised = max(claimed, end or start or 0.0, whole if reached < whole - 0.5 else 0.0)
     if not ear.full:
         _check_length(name, ear.rate, ear.position, round(promised * ear.rate))
     return np.concatenate([np.zeros(0, np.float32), *ear.blocks]), ear.rate
+
+
+def _sound_track(container: Any, name: str) -> Any:
+    if not container.streams.audio:
+        raise InputFailure("no_audio", f"{name} has no audio track")
+    track = container.streams.audio[0]
+    if track.codec_context is None:
+        raise MissingCodecError(f"{name}: this PyAV has no decoder for its audio track; update av")
+    return track
+
+
+class _Hands:
+    """Decodes the packets of a track, and says which broken ones do not matter."""
+
+    def __init__(self, container: Any) -> None:
+        self._tags = container.format.name == "mp3"  # may stand between the frames, and are none of the sound
+        self._broken: Exception | None = None
+
+    def decode(self, packet: Any) -> list[Any]:
+        """The frames of a packet; of the last one none, if it is but a part, as what is missing shows in the length."""
+        if self._broken is not None and packet.size:
+            raise self._broken
+        try:
+            return list(packet.decode())
+        except require("av").error.InvalidDataError as error:
+            if not self._tags:
+                self._broken = error
+            return []
+
+
+class _Row:
+    """Tells packets that follow each other without a gap and lie well before the segment: they need no decoding.
+
+    The first few are decoded, to see that they give as many samples as they say. From a packet that is not in the row,
+    or says no exact number, on, all are decoded.
+    """
+
+    def __init__(self, codec: str) -> None:
+        self._lead = _LEADS.get(codec, 0.0 if codec.startswith("pcm_") else None)
+        self._next: int | None = None  # the time stamp that continues the row
+        self._sync = codec.startswith("mp3")
+        self._left = 4  # packets to decode first
+        self._expected = 0  # the ear's position, if the last packet gave what it said
+
+    def spared(self, packet: Any, ear: "_Ear") -> int:
+        """The samples of a packet that need not be decoded, else 0."""
+        count = (packet.duration or 0) * packet.time_base * ear.rate
+        row = packet.pts is not None and count > 0 and count.denominator == 1
+        if self._next is not None:
+            row = row and packet.pts == self._next and ear.position == self._expected
+        if self._sync:
+            row = row and bytes(packet)[:2] >= b"\xff\xe0"  # no tag in the middle of an .mp3
+        if self._lead is None or not row:
+            self._lead = None
+            return 0
+        self._next = packet.pts + packet.duration
+        self._expected = ear.position + int(count)
+        self._left -= 1
+        return int(count) if self._left < 0 and self._expected < ear.first - self._lead * ear.rate else 0
 
 
 class _Ear:
@@ -168,8 +272,8 @@ class _Ear:
         self.rate = rate
         self.position = 0  # frames heard so far, silence included
         self.blocks: list[Samples] = []
-        self._first = round((start or 0.0) * rate)
-        self._last = self._first + round(MAX_SECONDS * rate) + 1 if end is None else round(end * rate)
+        self.first = round((start or 0.0) * rate)
+        self._last = self.first + round(MAX_SECONDS * rate) + 1 if end is None else round(end * rate)
         self._open = end is None
 
     @property
@@ -181,23 +285,24 @@ class _Ear:
         """Take one decoded frame, whose time stamp counts from `origin` seconds."""
         if frame.rate != self.rate:
             raise Doubtful("undecodable", f"{self.name} changes its rate from {self.rate} to {frame.rate} Hz")
-        mono = _mono(frame)
+        skipped = 0
         if frame.pts is not None:
             gap = round((float(frame.pts * frame.time_base) - origin) * self.rate) - self.position
             if gap > (SLACK * self.rate if self.position else 0):
                 self._keep(gap, None)
             elif gap < 0 and self.position == 0:
-                mono = mono[-gap:]
-        self._keep(mono.size, mono)
+                skipped = min(-gap, frame.samples)
+        before = self.position + frame.samples - skipped <= self.first
+        self._keep(frame.samples - skipped, None if before else _mono(frame)[skipped:])
 
     def _keep(self, count: int, samples: Samples | None) -> None:
-        low = max(self._first - self.position, 0)
+        low = max(self.first - self.position, 0)
         high = min(self._last - self.position, count)
         if high > low:
             self.blocks.append(np.zeros(high - low, np.float32) if samples is None else samples[low:high])
         self.position += count
         if self._open and self.full:
-            _check_header(self.name, 1, self.rate, (self.position - self._first) / self.rate)
+            _check_header(self.name, 1, self.rate, (self.position - self.first) / self.rate)
 
 
 def _mono(frame: Any) -> Samples:
@@ -231,22 +336,3 @@ def _check_length(name: str, rate: int, got: int, promised: int) -> None:
         raise Doubtful(
             "truncated", f"{name} ends at {got / rate:.3f} s; its header or the segment says {promised / rate:.3f} s"
         )
-
-
-def _riff_frames(source: Source) -> int:
-    """Frames that a RIFF header promises, 0 if it is none or gives no length. libsndfile hides a cut-off file's."""
-    with Path(source).open("rb") if isinstance(source, str) else io.BytesIO(source.getvalue()) as file:
-        if file.read(4) != b"RIFF" or not file.seek(8) or file.read(4) != b"WAVE":
-            return 0
-        align, packed = 0, True
-        while len(header := file.read(8)) == 8:
-            size = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":
-                # 0 and 2 GiB and more are what writers to a pipe leave there.
-                return size // align if align and not packed and 0 < size < 0x7FFF0000 else 0
-            body = file.read(16) if header[:4] == b"fmt " else b""
-            if len(body) == 16:
-                format_, _, _, _, align, bits = struct.unpack("<HHIIHH", body)
-                packed = format_ not in (1, 3, 0xFFFE) or bits % 8 != 0
-            file.seek(size + size % 2 - len(body), io.SEEK_CUR)
-    return 0

@@ -1,15 +1,24 @@
 """Media files to 16 kHz mono samples, with every way a file can be wrong told apart from every way a machine can be."""
 
+import contextlib
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ..cache import EmocacheError, InputFailure
-from .decoders import DEMUXERS, Doubtful, Samples, Source, decode_container, decode_soundfile, require
-
-_Decoder = Callable[[Source, str, float | None, float | None], tuple[Samples, int]]
+from ..cache import InputFailure
+from .decoders import (
+    DEMUXERS,
+    Doubtful,
+    NotHereError,
+    Samples,
+    Source,
+    decode_container,
+    decode_soundfile,
+    open_soundfile,
+    require,
+)
+from .lengths import is_guessed
 
 AUDIO_RECIPE = {"sample_rate": 16000, "channels": "mean", "resampler": "soxr VHQ"}
 """What decoding contributes to a stream's numbers; part of the recipe of every encoder that hears audio."""
@@ -50,13 +59,12 @@ def decode_audio(
     path = Path(path)
     if path.stat().st_size == 0:
         raise InputFailure("empty", f"{path.name} has 0 bytes")
-    decode: _Decoder = decode_soundfile if path.suffix.lower() in SOUNDFILE_SUFFIXES else decode_container
     try:
-        samples, native = decode(str(path), path.name, start, end)
+        samples, native = _decode(str(path), path.name, start, end)
     except Doubtful:
         # Both libraries report a failing disk as bad data. Python reads the bytes itself and raises OSError for that;
         # what still fails when decoded from memory lies in the input.
-        samples, native = decode(io.BytesIO(path.read_bytes()), path.name, start, end)
+        samples, native = _decode(io.BytesIO(path.read_bytes()), path.name, start, end)
     if samples.size and native != sample_rate:
         samples = require("soxr").resample(samples, native, sample_rate, quality="VHQ")
     if samples.size == 0:
@@ -66,25 +74,42 @@ def decode_audio(
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
+def _decode(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
+    """By the library that the content, whatever its name, is for."""
+    with contextlib.suppress(NotHereError):
+        return decode_soundfile(source, name, start, end)
+    return decode_container(source, name, start, end)
+
+
 def media_duration(path: Path | str) -> float | None:
-    """Seconds according to the header, or None where that cannot be read. For planning only.
+    """Seconds according to the file, or None where that cannot be read. For planning only.
+
+    Of formats without a header that tells it, the packets are counted, not decoded.
 
     Raises:
         EmocacheError: the library for this format is not installed.
     """
     path = Path(path)
     try:
-        if path.suffix.lower() in SOUNDFILE_SUFFIXES:
-            info = require("soundfile").info(str(path))
-            seconds = info.frames / info.samplerate
-        else:
-            with require("av").open(str(path), container_options={"format_whitelist": DEMUXERS}) as container:
-                seconds = container.duration / 1e6
-    except EmocacheError:
-        raise
+        with open_soundfile(str(path)) as file:
+            seconds = file.frames / file.samplerate
+    except NotHereError:
+        seconds = _container_duration(path)
+    except (OSError, MemoryError):  # whatever is wrong with the file is told when it is decoded
+        return None
+    return seconds if seconds is not None and 0 <= seconds <= 1e6 else None
+
+
+def _container_duration(path: Path) -> float | None:
+    av = require("av")
+    try:
+        with av.open(str(path), container_options={"format_whitelist": DEMUXERS}) as container:
+            if is_guessed(container):
+                track = container.streams.audio[0]
+                return float(sum(packet.duration or 0 for packet in container.demux(track)) * track.time_base)
+            return float(container.duration / 1e6)
     except Exception:  # whatever is wrong with the file is told when it is decoded, and only for this utterance
         return None
-    return seconds if 0 <= seconds <= 1e6 else None
 
 
 def _segment(start: float | None, end: float | None) -> str:

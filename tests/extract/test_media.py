@@ -177,7 +177,7 @@ def broken_files(folder: Path) -> dict[str, tuple[str, str]]:
         "empty.mp4": ("empty", "0 bytes"),
         "no_samples.wav": ("empty", "no samples"),
         "no_samples.flac": ("empty", "0 bytes"),
-        "text.wav": ("undecodable", "not recognised"),
+        "text.wav": ("undecodable", "Invalid data"),
         "text.mp4": ("undecodable", "Invalid data"),
         "channels.wav": ("undecodable", "1000 channels; at most 32"),
         "more_channels.wav": ("undecodable", "channels"),
@@ -289,15 +289,13 @@ def test_a_passing_read_error_is_tried_again(tmp_path: Path, monkeypatch: pytest
     assert len(sources) == 2
 
 
-@pytest.mark.parametrize(("name", "module"), [("a.wav", "soundfile"), ("a.mp4", "av")])
-def test_a_missing_library_names_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
-) -> None:
-    (tmp_path / name).write_bytes(riff(1))
+@pytest.mark.parametrize("module", ["soundfile", "av"])
+def test_a_missing_library_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    path = write_container(tmp_path / "a.mp4", noise(0.2), codec="aac")
     monkeypatch.setitem(sys.modules, module, None)
     for read in (decode_audio, media_duration):
         with pytest.raises(EmocacheError, match=rf"decoding media needs {module}.*pip install 'emocache\[extract\]'"):
-            read(tmp_path / name)
+            read(path)
 
 
 def test_damage_anywhere_gives_samples_or_a_failure(tmp_path: Path) -> None:
