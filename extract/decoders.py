@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import EmocacheError, InputFailure
-from .lengths import Source, is_chained, is_guessed, riff_frames, stated_seconds
+from .lengths import Source as Source
+from .lengths import is_chained, is_guessed, riff_frames, stated_seconds
 
 Samples = npt.NDArray[np.float32]
 

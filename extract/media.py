@@ -18,7 +18,7 @@ from .decoders import (
     open_soundfile,
     require,
 )
-from .lengths import is_guessed
+from .lengths import is_guessed, stated_seconds
 
 AUDIO_RECIPE = {"sample_rate": 16000, "channels": "mean", "resampler": "soxr VHQ"}
 """What decoding contributes to a stream's numbers; part of the recipe of every encoder that hears audio."""
@@ -104,10 +104,12 @@ def _container_duration(path: Path) -> float | None:
     av = require("av")
     try:
         with av.open(str(path), container_options={"format_whitelist": DEMUXERS}) as container:
-            if is_guessed(container):
-                track = container.streams.audio[0]
-                return float(sum(packet.duration or 0 for packet in container.demux(track)) * track.time_base)
-            return float(container.duration / 1e6)
+            if not is_guessed(container):
+                return float(container.duration / 1e6)
+            track = container.streams.audio[0]
+            if seconds := stated_seconds(container, track, str(path)):
+                return seconds
+            return float(sum(packet.duration or 0 for packet in container.demux(track)) * track.time_base)
     except Exception:  # whatever is wrong with the file is told when it is decoded, and only for this utterance
         return None
 

@@ -1,6 +1,8 @@
 """Finding and reading a corpus's files, and hashing its media no more often than needed."""
 
+import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 import stat
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from ...cache import EmocacheError, Media
 from ..media import MEDIA_SUFFIXES, media_duration
+from ..readings import Readings, readings_of
 
 _SETTLED = 2.0  # seconds; a file changed more recently may change again without a new time stamp
 
@@ -24,6 +27,7 @@ class Probe:
 
     sha256: str  # of its bytes
     duration: float | None  # seconds, from the header
+    readings: Readings = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,16 @@ class MediaHasher:
         memory: SQLite file that remembers; None remembers nothing. Should it be unusable, files are hashed anew.
         rehash: hash every file anew, and remember that.
         workers: threads that read.
+
+    Attributes:
+        readings: {sha256: readings} of all files probed so far.
     """
 
     def __init__(self, memory: Path | None = None, *, rehash: bool = False, workers: int | None = None) -> None:
         self._memory = memory
         self._rehash = rehash
         self._workers = workers or min(8, os.cpu_count() or 1)
+        self.readings: dict[str, Readings] = {}
 
     def probe(self, paths: Iterable[Path]) -> dict[Path, Probe]:
         """Hash and duration of every file.
@@ -62,28 +70,33 @@ class MediaHasher:
             known = {} if self._rehash else _recall(memory)
             found = list(pool.map(lambda pair: _probe(pair[0], known.get(str(pair[0]))), wanted))
             _remember(memory, [row for _, row in found if row is not None])
+        self.readings |= {probe.sha256: probe.readings for probe, _ in found}
         return {path: probe for (_, path), (probe, _) in zip(wanted, found, strict=True)}
 
 
 _Identity = tuple[int, int, int]  # size, mtime_ns, inode
-_Row = tuple[str, int, int, int, str, float | None]
+_Row = tuple[str, int, int, int, str, float | None, str]
 
 
-def _probe(path: Path, known: tuple[_Identity, Probe] | None) -> tuple[Probe, _Row | None]:
+def _probe(path: Path, known: tuple[_Identity, Probe, bool] | None) -> tuple[Probe, _Row | None]:
     try:
         before = _identity(path)
         if known is not None and known[0] == before:
-            return known[1], None
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if known[2]:
+                return known[1], None
+            digest = known[1].sha256  # hashed before there were readings
+        else:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         after = _identity(path)
     except OSError as error:
         raise EmocacheError(f"media file {path} cannot be read: {error.strerror or error}") from error
     if before != after:
         raise EmocacheError(f"media file {path} changed while it was read; start again when its writer is done")
-    probe = Probe(digest, media_duration(path))
+    probe = Probe(digest, media_duration(path), readings_of(path))
     settled = before[1] < (time.time() - _SETTLED) * 1e9
-    return probe, (str(path), *before, probe.sha256, probe.duration) if settled else None
+    row = (str(path), *before, probe.sha256, probe.duration, json.dumps(probe.readings))
+    return probe, row if settled else None
 
 
 def _identity(path: Path) -> _Identity:
@@ -104,6 +117,8 @@ def _opened(path: Path | None) -> Iterator[sqlite3.Connection | None]:
                 "CREATE TABLE IF NOT EXISTS media"
                 " (path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT, duration REAL)"
             )
+            with contextlib.suppress(sqlite3.Error):  # one made before there were readings may be read-only
+                memory.execute("CREATE TABLE IF NOT EXISTS readings (path TEXT PRIMARY KEY, sha256 TEXT, told TEXT)")
         except (sqlite3.Error, OSError):  # remembering is a courtesy: a read-only or damaged memory stops nothing
             memory = None
     if memory is None:
@@ -113,14 +128,22 @@ def _opened(path: Path | None) -> Iterator[sqlite3.Connection | None]:
             yield memory
 
 
-def _recall(memory: sqlite3.Connection | None) -> dict[str, tuple[_Identity, Probe]]:
+def _recall(memory: sqlite3.Connection | None) -> dict[str, tuple[_Identity, Probe, bool]]:
+    """{path: (identity, probe, whether its readings are known)}."""
     if memory is None:
         return {}
+    told: dict[tuple[str, str], Readings] = {}
+    with contextlib.suppress(sqlite3.Error, ValueError):
+        for path, sha256, text in memory.execute("SELECT path, sha256, told FROM readings").fetchall():
+            told[path, sha256] = {str(what): str(reading) for what, reading in dict(json.loads(text)).items()}
     try:
         rows = memory.execute("SELECT path, size, mtime_ns, inode, sha256, duration FROM media").fetchall()
     except sqlite3.Error:
         return {}
-    return {path: ((size, mtime, inode), Probe(sha256, length)) for path, size, mtime, inode, sha256, length in rows}
+    return {
+        path: ((size, mtime, inode), Probe(sha256, length, told.get((path, sha256), {})), (path, sha256) in told)
+        for path, size, mtime, inode, sha256, length in rows
+    }
 
 
 def _remember(memory: sqlite3.Connection | None, rows: list[_Row]) -> None:
@@ -128,7 +151,9 @@ def _remember(memory: sqlite3.Connection | None, rows: list[_Row]) -> None:
         return
     try:
         with memory:
-            memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?)", rows)
+            memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?)", [row[:6] for row in rows])
+            told = [(path, sha256, readings) for path, *_, sha256, _, readings in rows]
+            memory.executemany("INSERT OR REPLACE INTO readings VALUES (?, ?, ?)", told)
     except (sqlite3.Error, UnicodeEncodeError):  # the latter of a path that is not Unicode, which the manifest refuses
         return
 

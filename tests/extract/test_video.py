@@ -212,7 +212,7 @@ class Tape:
         codec = SimpleNamespace(width=8, height=8)
         self.track = SimpleNamespace(
             codec_context=codec, disposition=0, duration=None, start_time=0, time_base=MILLISECONDS,
-            average_rate=rate, guessed_rate=None,
+            average_rate=rate, guessed_rate=None, sample_aspect_ratio=None,
         )  # fmt: skip
         self.streams = SimpleNamespace(video=[self.track])
         self.start_time, self.duration = 0, 0
