@@ -200,7 +200,8 @@ def _hear(container: Any, source: Source, name: str, start: float | None, end: f
         raise Doubtful("empty", f"the audio track of {name} holds no samples")
     whole = 0.0 if is_guessed(container) else (container.duration or 0) / 1e6
     # The container's length may be another track's, and an audio track may end before it; a file cut off ends all.
-    promised = max(claimed, end or start or 0.0, whole if reached < whole - 0.5 else 0.0)
+    # Matroska's counts from 0, whenever the first track begins.
+    promised = max(claimed, end or start or 0.0, whole if reached + max(origin, 0.0) < whole - 0.5 else 0.0)
     if not ear.full:
         _check_length(name, ear.rate, ear.position, round(promised * ear.rate))
     return np.concatenate([np.zeros(0, np.float32), *ear.blocks]), ear.rate

@@ -78,8 +78,9 @@ class Reel:
         whole = (self._container.duration or 0) / 1e6
         reached = max(self._reached, self._position)
         # The container's length may be another track's, and the pictures may end before it; a file cut off ends all.
+        # Matroska's counts from 0, whenever the first track begins.
         needed = self._start if math.isinf(self._end) else self._end
-        promised = max(self._claimed, needed, whole if reached < whole - _SLACK else 0.0)
+        promised = max(self._claimed, needed, whole if reached + max(self._origin, 0.0) < whole - _SLACK else 0.0)
         if promised - self._position > _SLACK:
             raise Doubtful(
                 "truncated",
