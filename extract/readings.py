@@ -3,10 +3,9 @@
 Only their items are extracted anew: a `Media` says it in its `reading`, which is part of the inputs that are hashed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..cache import EmocacheError, Manifest, Media, Utterance
 from .decoders import DEMUXERS, require
@@ -73,20 +72,22 @@ def _pictures(path: Path) -> dict[str, str]:
         return {"video": ", ".join(told)} if told else {}
 
 
-def with_readings(manifest: Manifest, readings_by_sha256: Mapping[str, Readings]) -> Manifest:
-    """The manifest with the readings of its media; the same one if there are none."""
-    if not any(readings_by_sha256.values()):
+def with_readings(manifest: Manifest, root: Path, readings: Mapping[Path, Readings]) -> Manifest:
+    """The manifest with the readings of its media; the same one if there are none.
+
+    Args:
+        manifest: of a corpus.
+        root: its folder.
+        readings: by absolute path.
+    """
+    if not readings:
         return manifest
-    told = [_told(utterance, lambda medium: readings_by_sha256.get(medium.sha256, {})) for utterance in manifest]
-    return Manifest.from_utterances(manifest.corpus, told)
 
+    def told(utterance: Utterance, medium: Media) -> Media:
+        found = readings.get((root / medium.path).absolute(), {})
+        own = medium.start is not None or medium.end is not None
+        part = medium.role == "audio" and bool(medium.start if own else utterance.start)
+        return replace(medium, reading=(found.get("segment") if part else None) or found.get(medium.role))
 
-def _told(utterance: Utterance, readings: Callable[[Media], Readings]) -> Utterance:
-    def reading(medium: Media) -> str | None:
-        start = medium.start if (medium.start, medium.end) != (None, None) else utterance.start
-        found: dict[str, Any] = dict(readings(medium))
-        if medium.role == "audio" and start and "segment" in found:
-            return str(found["segment"])
-        return found.get(medium.role)
-
-    return replace(utterance, media=tuple(replace(medium, reading=reading(medium)) for medium in utterance.media))
+    rows = [replace(u, media=tuple(told(u, medium) for medium in u.media)) for u in manifest]
+    return Manifest.from_utterances(manifest.corpus, rows)

@@ -94,7 +94,7 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
         found = "is a file" if root.exists() else "does not exist"
         raise EmocacheError(f"corpus {name}: the folder {root} {found}; give the corpus's folder with --data")
     manifest: Manifest = _loader(name)(root, mapping, hasher)
-    return with_readings(manifest, hasher.readings)
+    return with_readings(manifest, root, hasher.readings)
 
 
 def _loader(name: str) -> Callable[[Path, Mapping[str, str], MediaHasher], Manifest]:

@@ -50,14 +50,14 @@ class MediaHasher:
         workers: threads that read.
 
     Attributes:
-        readings: {sha256: readings} of all files probed so far.
+        readings: {absolute path: readings} of the files probed so far that have any.
     """
 
     def __init__(self, memory: Path | None = None, *, rehash: bool = False, workers: int | None = None) -> None:
         self._memory = memory
         self._rehash = rehash
         self._workers = workers or min(8, os.cpu_count() or 1)
-        self.readings: dict[str, Readings] = {}
+        self.readings: dict[Path, Readings] = {}
 
     def probe(self, paths: Iterable[Path]) -> dict[Path, Probe]:
         """Hash and duration of every file.
@@ -70,7 +70,9 @@ class MediaHasher:
             known = {} if self._rehash else _recall(memory)
             found = list(pool.map(lambda pair: _probe(pair[0], known.get(str(pair[0]))), wanted))
             _remember(memory, [row for _, row in found if row is not None])
-        self.readings |= {probe.sha256: probe.readings for probe, _ in found}
+        for (path, _), (probe, _) in zip(wanted, found, strict=True):
+            if probe.readings:
+                self.readings[path] = probe.readings
         return {path: probe for (_, path), (probe, _) in zip(wanted, found, strict=True)}
 
 
