@@ -1,9 +1,8 @@
-"""The two libraries that read media, and the limits that hold for both. `media` is what callers use."""
+"""What FFmpeg decodes, and the limits and failures that hold for all media. `media` is what callers use."""
 
 import errno
 import importlib
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import EmocacheError, InputFailure
-from .lengths import Source as Source
-from .lengths import is_chained, is_guessed, riff_frames, stated_seconds
+from .lengths import Source, is_guessed, stated_seconds
 
 Samples = npt.NDArray[np.float32]
 
@@ -27,22 +25,13 @@ SLACK = 0.1
 DEMUXERS = "mov,mp4,flv,avi,matroska,webm,asf,mpeg,mpegts,3gp,aac,ac3,amr,mp3,ogg,wav,flac,aiff,caf"
 """The formats FFmpeg may find. No playlists: a file named .mp4 could make it open others."""
 
-_BLOCK = 1 << 18  # frames
-# What libsndfile decodes to its end and from any sample on. FFmpeg decodes the rest: libsndfile guesses the length of
-# MP3, stops after the first of several joined files, and goes wrong where it seeks in MP3 and GSM.
-_EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "ALAC_")
-_OGG = ("OPUS", "VORBIS")
-_OGG_LEAD = 20.0  # seconds to decode before a segment: more than a page, and until no trace of the seek is left
-# The same after packets that were left out, of codecs that forget. Others, such as AAC with its noise, do not.
+# Seconds to decode before a segment where packets were left out, by codec; AAC, with its noise, is not among those that
+# forget what was before.
 _LEADS = {"mp3": 2.0, "mp3float": 2.0, "flac": 1.0, "alac": 1.0, "opus": 10.0}
 
 
 class Doubtful(InputFailure):
     """A failure that a bad disk could have caused as well as bad bytes."""
-
-
-class NotHereError(Exception):
-    """libsndfile does not know the sound, or cannot be relied on for it."""
 
 
 class MissingCodecError(RuntimeError):
@@ -55,79 +44,6 @@ def require(module: str) -> Any:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:
         raise EmocacheError(f"decoding media needs {module} ({error}): pip install 'emocache[extract]'") from error
-
-
-def decode_soundfile(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
-    """Channel mean at the native rate, and that rate in Hz, of sound that libsndfile reads.
-
-    Raises:
-        NotHereError: it is for FFmpeg.
-        InputFailure: see `media.decode_audio`.
-        EmocacheError: soundfile is not installed.
-        MemoryError: libsndfile could not allocate.
-    """
-    soundfile = require("soundfile")
-    try:
-        with open_soundfile(source) as file:
-            rate, there = int(file.samplerate), int(file.frames)
-            if there >= 1 << 62:
-                raise InputFailure("undecodable", f"the header of {name} gives no length; write the file again")
-            first = round((start or 0.0) * rate)
-            last = max(first, max(there, riff_frames(source)) if end is None else round(end * rate))
-            _check_header(name, file.channels, rate, (last - first) / rate)
-            lead = round(_OGG_LEAD * rate) if file.subtype in _OGG else 0
-            position, stop = min(max(first - lead, 0), there), min(last, there)
-            blocks = [np.zeros(0, np.float32)]
-            if position < stop:
-                file.seek(position)
-            while position < stop:
-                block = file.read(min(stop - position, _BLOCK), dtype="float32", always_2d=True)
-                if len(block) == 0:
-                    break
-                position += len(block)
-                wanted = block[max(first - position + len(block), 0) :]
-                blocks.append(wanted.mean(axis=1, dtype=np.float32))
-    except soundfile.LibsndfileError as error:
-        text = _text_of(error)
-        raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error
-    _check_length(name, rate, max(position, min(first, there)), last)
-    return np.concatenate(blocks), rate
-
-
-@contextmanager
-def open_soundfile(source: Source) -> Iterator[Any]:
-    """The sound, opened by its content alone: by a file's name libsndfile would guess.
-
-    Raises:
-        NotHereError: it is for FFmpeg.
-        MemoryError: libsndfile could not allocate.
-    """
-    soundfile = require("soundfile")
-    descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0)) if isinstance(source, str) else None
-    try:
-        try:
-            file = soundfile.SoundFile(source if descriptor is None else descriptor, closefd=False)
-        except soundfile.LibsndfileError as error:
-            raise NotHereError(_text_of(error)) from error
-        with file:
-            if not (file.subtype.startswith(_EXACT) or (file.subtype in _OGG and not is_chained(source))):
-                raise NotHereError(file.subtype)
-            yield file
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _text_of(error: Any) -> str:
-    """What a LibsndfileError says.
-
-    Raises:
-        MemoryError: that there is too little memory.
-    """
-    text = str(error.error_string).removeprefix("Error : ").rstrip(".") or f"libsndfile error {error.code}"
-    if "malloc" in text:
-        raise MemoryError(text) from error
-    return text
 
 
 def decode_container(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
@@ -191,7 +107,7 @@ def _hear(container: Any, source: Source, name: str, start: float | None, end: f
         for frame in hands.decode(packet):
             if ear is None:
                 seconds = (claimed if end is None else end) - (start or 0.0)
-                _check_header(name, frame.layout.nb_channels, frame.rate, seconds)
+                check_header(name, frame.layout.nb_channels, frame.rate, seconds)
                 ear = _Ear(name, frame.rate, start, end)
             ear.add(frame, origin)
         if ear is not None and ear.full:
@@ -203,7 +119,7 @@ def _hear(container: Any, source: Source, name: str, start: float | None, end: f
     # Matroska's counts from 0, whenever the first track begins.
     promised = max(claimed, end or start or 0.0, whole if reached + max(origin, 0.0) < whole - 0.5 else 0.0)
     if not ear.full:
-        _check_length(name, ear.rate, ear.position, round(promised * ear.rate))
+        check_length(name, ear.rate, ear.position, round(promised * ear.rate))
     return np.concatenate([np.zeros(0, np.float32), *ear.blocks]), ear.rate
 
 
@@ -304,7 +220,7 @@ class _Ear:
             self.blocks.append(np.zeros(high - low, np.float32) if samples is None else samples[low:high])
         self.position += count
         if self._open and self.full:
-            _check_header(self.name, 1, self.rate, (self.position - self.first) / self.rate)
+            check_header(self.name, 1, self.rate, (self.position - self.first) / self.rate)
 
 
 def _mono(frame: Any) -> Samples:
@@ -320,7 +236,8 @@ def _mono(frame: Any) -> Samples:
     return np.asarray(mean, np.float32)
 
 
-def _check_header(name: str, channels: int, rate: int, seconds: float) -> None:
+def check_header(name: str, channels: int, rate: int, seconds: float) -> None:
+    """Refuse what no header of an utterance may claim."""
     if not 0 < channels <= MAX_CHANNELS:
         raise InputFailure("undecodable", f"{name} claims {channels} channels; at most {MAX_CHANNELS} are taken")
     if not RATES[0] <= rate <= RATES[1]:
@@ -333,7 +250,8 @@ def _check_header(name: str, channels: int, rate: int, seconds: float) -> None:
         )
 
 
-def _check_length(name: str, rate: int, got: int, promised: int) -> None:
+def check_length(name: str, rate: int, got: int, promised: int) -> None:
+    """Refuse sound that ends before its header or the segment says, by the frames there are and those promised."""
     if promised - got > SLACK * rate:
         raise Doubtful(
             "truncated", f"{name} ends at {got / rate:.3f} s; its header or the segment says {promised / rate:.3f} s"

@@ -7,18 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..cache import InputFailure
-from .decoders import (
-    DEMUXERS,
-    Doubtful,
-    NotHereError,
-    Samples,
-    Source,
-    decode_container,
-    decode_soundfile,
-    open_soundfile,
-    require,
-)
-from .lengths import is_guessed, stated_seconds
+from .decoders import DEMUXERS, Doubtful, Samples, decode_container, require
+from .lengths import Source, is_guessed, stated_seconds
+from .soundfiles import NotHereError, decode_soundfile, open_soundfile
 
 AUDIO_RECIPE = {"sample_rate": 16000, "channels": "mean", "resampler": "soxr VHQ"}
 """What decoding contributes to a stream's numbers; part of the recipe of every encoder that hears audio."""

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import InputFailure
-from .decoders import Doubtful, Source, open_container
+from .decoders import Doubtful, open_container
 from .display import display_matrix, square_width
+from .lengths import Source
 from .reel import INSTANT, Misled, Reel
 
 Region = tuple[float, float, float, float]

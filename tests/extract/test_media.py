@@ -16,7 +16,7 @@ import soxr
 
 import emocache
 from emocache.cache import EmocacheError, InputFailure
-from emocache.extract import decoders, media
+from emocache.extract import decoders, lengths, media, soundfiles
 from emocache.extract.media import decode_audio, media_duration
 
 Samples = npt.NDArray[np.float32]
@@ -88,7 +88,7 @@ def test_channels_are_averaged_and_resampled_once(tmp_path: Path) -> None:
 
 
 def test_files_longer_than_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "_BLOCK", 1000)
+    monkeypatch.setattr(soundfiles, "_BLOCK", 1000)
     samples = noise(1.0, channels=2)
     soundfile.write(tmp_path / "a.flac", samples, 16000)
     np.testing.assert_array_equal(decode_audio(tmp_path / "a.flac", 0.01, 0.9), samples[160:14400].mean(axis=1))
@@ -275,10 +275,10 @@ def test_trouble_of_the_machine_is_never_a_failure_of_the_input(
 
 def test_a_passing_read_error_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.flac", noise(1.0), 16000)
-    decode = decoders.decode_soundfile
-    sources: list[decoders.Source] = []
+    decode = soundfiles.decode_soundfile
+    sources: list[lengths.Source] = []
 
-    def flaky(source: decoders.Source, *rest: Any) -> tuple[Samples, int]:
+    def flaky(source: lengths.Source, *rest: Any) -> tuple[Samples, int]:
         sources.append(source)
         if len(sources) == 1:
             raise decoders.Doubtful("undecodable", "lost sync")
