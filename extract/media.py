@@ -14,12 +14,12 @@ from .soundfiles import NotHereError, decode_soundfile, open_soundfile
 AUDIO_RECIPE = {"sample_rate": 16000, "channels": "mean", "resampler": "soxr VHQ"}
 """What decoding contributes to a stream's numbers; part of the recipe of every encoder that hears audio."""
 
-SOUNDFILE_SUFFIXES = frozenset(
+SOUND_SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 )
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".flv", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp"))
-MEDIA_SUFFIXES = SOUNDFILE_SUFFIXES | VIDEO_SUFFIXES | {".m4a", ".aac", ".wma", ".mka", ".amr"}
-"""The file names that are taken for media; those not read by libsndfile are read by FFmpeg."""
+MEDIA_SUFFIXES = SOUND_SUFFIXES | VIDEO_SUFFIXES | {".m4a", ".aac", ".wma", ".mka", ".amr"}
+"""The file names that are taken for media; their content tells what reads them."""
 
 
 def decode_audio(
@@ -28,6 +28,8 @@ def decode_audio(
     """The samples of one utterance: the mean of all channels, resampled by soxr (VHQ).
 
     The segment is cut at the native rate, at samples round(start * rate) to round(end * rate), then resampled alone.
+    These samples are the ones that the whole file, decoded from its beginning, has there; of Opus within 1e-4 of its
+    level.
     In containers, samples are placed by their time stamps: silence stands where the track starts late or has a gap.
 
     Args:
