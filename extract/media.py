@@ -14,9 +14,7 @@ from .soundfiles import NotHereError, decode_soundfile, open_soundfile
 AUDIO_RECIPE = {"sample_rate": 16000, "channels": "mean", "resampler": "soxr VHQ"}
 """What decoding contributes to a stream's numbers; part of the recipe of every encoder that hears audio."""
 
-SOUND_SUFFIXES = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
-)
+SOUND_SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"))
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".flv", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp"))
 MEDIA_SUFFIXES = SOUND_SUFFIXES | VIDEO_SUFFIXES | {".m4a", ".aac", ".wma", ".mka", ".amr"}
 """The file names that are taken for media; their content tells what reads them."""
