@@ -70,20 +70,25 @@ def open_container(source: Source, name: str) -> Iterator[Any]:
     except (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError) as error:
         raise MissingCodecError(f"{name}: this PyAV was built without its codec ({error}); update av") from error
     except _bad_bytes(av) as error:
-        if isinstance(error, OSError) and error.errno != errno.EIO:
+        decoding = str(getattr(error, "filename", None)).startswith("avcodec_")  # which opens no file
+        if isinstance(error, OSError) and error.errno != errno.EIO and not decoding:
             raise
         text = getattr(error, "strerror", None) or str(error)
         raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error
 
 
 def _bad_bytes(av: Any) -> tuple[type[Exception], ...]:
-    """What PyAV raises for damage, OSError only with EIO; "not implemented" is how FFmpeg words impossible headers."""
+    """What PyAV raises for damage, OSError only with EIO; "not implemented" is how FFmpeg words impossible headers.
+
+    Some decoders return numbers that mean nothing, or something else.
+    """
     error = av.error
     return (
         error.InvalidDataError,
         error.ArgumentError,
         error.EOFError,
         error.PatchWelcomeError,
+        error.UndefinedError,
         UnicodeDecodeError,
         OSError,
     )
@@ -169,6 +174,7 @@ class _Row:
         """The samples of a packet that need not be decoded, else 0."""
         count = (packet.duration or 0) * packet.time_base * ear.rate
         row = packet.pts is not None and count > 0 and count.denominator == 1
+        row = row and not (packet.is_discard or packet.is_corrupt)
         if self._next is not None:
             row = row and packet.pts == self._next and ear.position == self._expected
         if self._sync:

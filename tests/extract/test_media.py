@@ -305,6 +305,8 @@ def test_damage_anywhere_gives_samples_or_a_failure(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"good{suffix}", samples, 16000)
     write_container(tmp_path / "good.mkv", samples, video=True)
     write_container(tmp_path / "good.mp4", samples, codec="aac", video=True)
+    write_container(tmp_path / "good.aac", samples, codec="aac")
+    write_container(tmp_path / "good.mp3", samples, codec="libmp3lame")
     rng = np.random.default_rng(1)
     outcomes = set()
     for whole in sorted(tmp_path.glob("good.*")):
