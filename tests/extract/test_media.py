@@ -22,7 +22,7 @@ from emocache.extract.media import decode_audio, media_duration
 Samples = npt.NDArray[np.float32]
 av: Any = importlib.import_module("av")  # its types know too little of what it takes
 
-SHARED = Path(emocache.__file__).parent.parent / "shared"
+SHARED = Path(emocache.__file__).resolve().parent.parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs real media in ../shared")
 
 
