@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cache import InputFailure
+from ..cache import EmocacheError, InputFailure
 from .decoders import DEMUXERS, Doubtful, Samples, decode_container, require
 from .lengths import Source, is_guessed, stated_seconds
 from .soundfiles import NotHereError, decode_soundfile, open_soundfile
@@ -86,7 +86,9 @@ def media_duration(path: Path | str) -> float | None:
             seconds = file.frames / file.samplerate
     except NotHereError:
         seconds = _container_duration(path)
-    except (OSError, MemoryError):  # whatever is wrong with the file is told when it is decoded
+    except EmocacheError:
+        raise
+    except Exception:  # whatever is wrong with the file is told when it is decoded, and only for this utterance
         return None
     return seconds if seconds is not None and 0 <= seconds <= 1e6 else None
 
@@ -101,7 +103,7 @@ def _container_duration(path: Path) -> float | None:
             if seconds := stated_seconds(container, track, str(path)):
                 return seconds
             return float(sum(packet.duration or 0 for packet in container.demux(track)) * track.time_base)
-    except Exception:  # whatever is wrong with the file is told when it is decoded, and only for this utterance
+    except Exception:  # as above
         return None
 
 
