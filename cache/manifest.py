@@ -23,6 +23,7 @@ _MEDIA = {
     **dict.fromkeys(("start", "end"), pa.float64()),
     "region": pa.list_(pa.float64()),
 }
+_READING = {"reading": pa.string()}  # absent where no medium has one, so that these manifests keep their bytes
 _BASE = [
     pa.field("id", pa.string(), nullable=False),
     pa.field("media", pa.list_(pa.struct(_MEDIA))),
@@ -174,16 +175,17 @@ def _pack(corpus: str, rows: Sequence[Utterance]) -> pa.Table:
     columns: dict[str, list[Any]] = {f.name: [] for f in _BASE}
     labels = sorted({name for row in rows for name in row.labels})
     tracks = sorted({name for row in rows for name in row.tracks})
+    media = _MEDIA | (_READING if any(m.reading is not None for row in rows for m in row.media) else {})
     for row in rows:
         for name in columns:
             value = getattr(row, name)
             if name == "media":
-                value = [{name: getattr(m, name) for name in _MEDIA} for m in row.media]
+                value = [{name: getattr(m, name) for name in media} for m in row.media]
             elif name == "words":
                 value = [{"word": w.word, "start": w.start, "end": w.end} for w in row.words]
             columns[name].append(value)
-    arrays = [pa.array(columns[f.name], f.type) for f in _BASE]
-    fields = list(_BASE)
+    fields = [f.with_type(pa.list_(pa.struct(media))) if f.name == "media" else f for f in _BASE]
+    arrays = [pa.array(columns[f.name], f.type) for f in fields]
     for name in labels:
         values = [row.labels.get(name) for row in rows]
         kinds = {str if isinstance(v, str) else float for v in values if v is not None}

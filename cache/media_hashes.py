@@ -6,6 +6,7 @@ which is told. Each row carries a checksum; a row that does not have it is not b
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import sqlite3
@@ -17,7 +18,11 @@ from urllib.parse import quote
 
 FILE = ".media-hashes.sqlite"
 _WAIT = 30.0  # seconds for another process that is writing
-_COLUMNS = "path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT, duration REAL, seal TEXT"
+_LATER = ("readings", "seal")  # columns that the first memories do not have
+_FIRST_TABLE = (
+    "CREATE TABLE media (path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT, duration REAL)"
+)
+_TABLE = f"{_FIRST_TABLE[:-1]}, {', '.join(f'{name} TEXT' for name in _LATER)})"
 _OURS = {("table", "media"), ("index", "sqlite_autoindex_media_1")}
 _IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 _OUTSIDE = _IN_USE | {  # causes that do not lie in the file's bytes
@@ -35,6 +40,7 @@ class Remembered(NamedTuple):
     inode: int
     sha256: str
     duration: float | None  # seconds, from the header
+    readings: str | None = None  # {what: how it is decoded}, as JSON; None: it was hashed before there were any
 
 
 class MediaHashes:
@@ -106,10 +112,11 @@ def _write(path: Path, rows: Sequence[Remembered]) -> None:
     # SQLite would make it 0644; whoever may write beside it shall be able to write it. Its journal follows it.
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
     with _opened(path, "rw") as memory, memory:
-        memory.execute(f"CREATE TABLE IF NOT EXISTS media ({_COLUMNS})")
+        if not _names(memory):
+            memory.execute(_TABLE)
         _seal_old_rows(memory)
         sealed = [(*row, _seal(row)) for row in rows]
-        memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?, ?)", sealed)
+        memory.executemany("INSERT OR REPLACE INTO media VALUES (?, ?, ?, ?, ?, ?, ?, ?)", sealed)
 
 
 class _Damaged(Exception):
@@ -138,7 +145,10 @@ def _structure(memory: sqlite3.Connection) -> str | None:
     if told != "ok":
         return " ".join(str(told).split())
     found = set(memory.execute("SELECT type, name FROM sqlite_schema").fetchall())
-    return None if found <= _OURS else "it holds other tables than its own"
+    if not found <= _OURS:
+        return "it holds other tables than its own"
+    made = {row[0] for row in memory.execute("SELECT sql FROM sqlite_schema WHERE name = 'media'")}
+    return None if made <= {_FIRST_TABLE, _TABLE} else "its table has other columns"
 
 
 def _rows(memory: sqlite3.Connection) -> tuple[list[Remembered], int]:
@@ -146,12 +156,11 @@ def _rows(memory: sqlite3.Connection) -> tuple[list[Remembered], int]:
     names = _names(memory)
     if not names:
         return [], 0
-    if not {*Remembered._fields} <= names:
-        raise _Damaged("its table has other columns")
-    seal = "seal" if "seal" in names else "NULL"
-    found = memory.execute(f"SELECT {', '.join(Remembered._fields)}, {seal} FROM media").fetchall()
+    sealed = names >= {*_LATER}
+    columns = [name if sealed or name not in _LATER else "NULL" for name in (*Remembered._fields, "seal")]
+    found = memory.execute(f"SELECT {', '.join(columns)} FROM media").fetchall()
     rows = [(Remembered(*row[:-1]), row[-1]) for row in found]
-    good = [row for row, own in rows if _believed(row) and (own == _seal(row) or seal == "NULL")]
+    good = [row for row, own in rows if _believed(row) and (own == _seal(row) or not sealed)]
     return good, len(rows) - len(good)
 
 
@@ -163,14 +172,26 @@ def _seal_old_rows(memory: sqlite3.Connection) -> None:
     """Give the rows of an earlier version, which had no checksums, theirs."""
     if "seal" not in _names(memory):
         rows, _ = _rows(memory)
-        memory.execute("ALTER TABLE media ADD COLUMN seal TEXT")
+        for name in _LATER:
+            memory.execute(f"ALTER TABLE media ADD COLUMN {name} TEXT")
         memory.executemany("UPDATE media SET seal = ? WHERE path = ?", [(_seal(row), row.path) for row in rows])
 
 
 def _believed(row: Remembered) -> bool:
     whole = all(type(number) is int for number in (row.size, row.mtime_ns, row.inode))
     texts = isinstance(row.path, str) and isinstance(row.sha256, str) and re.fullmatch(r"[0-9a-f]{64}", row.sha256)
-    return bool(whole and texts and (row.duration is None or isinstance(row.duration, float)))
+    return bool(
+        whole and texts and isinstance(row.duration, float | None) and (row.readings is None or _is_told(row.readings))
+    )
+
+
+def _is_told(readings: Any) -> bool:
+    """Whether these are readings: names of texts."""
+    try:
+        told = json.loads(readings)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(told, dict) and all(isinstance(value, str) for value in told.values())
 
 
 def _seal(row: Remembered) -> str:

@@ -27,6 +27,7 @@ class Media:
     start: float | None = None  # seconds into this file, where start and end differ from the utterance's own
     end: float | None = None
     region: tuple[float, float, float, float] | None = None  # left, top, right, bottom of the picture, each 0 to 1
+    reading: str | None = None  # how it is decoded, where that is not as emocache first did; goes into the item key
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ class Utterance:
                 parts.append([name, media and media.sha256, *self.span_of(name)])
                 if media is not None and media.region is not None:
                     parts.append(["region", *media.region])
+                if media is not None and media.reading is not None:
+                    parts.append(["reading", media.reading])
             elif name == "text":
                 parts.append([name, self.text])
             elif name == "words":

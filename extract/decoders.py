@@ -1,21 +1,19 @@
-"""The two libraries that read media, and the limits that hold for both. `media` is what callers use."""
+"""What FFmpeg decodes, and the limits and failures that hold for all media. `media` is what callers use."""
 
 import errno
 import importlib
 import io
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..cache import EmocacheError, InputFailure
+from .lengths import Source, is_guessed, stated_seconds
 
 Samples = npt.NDArray[np.float32]
-Source = str | io.BytesIO
 
 MAX_CHANNELS = 32
 MAX_SECONDS = 2 * 3600.0
@@ -27,8 +25,9 @@ SLACK = 0.1
 DEMUXERS = "mov,mp4,flv,avi,matroska,webm,asf,mpeg,mpegts,3gp,aac,ac3,amr,mp3,ogg,wav,flac,aiff,caf"
 """The formats FFmpeg may find. No playlists: a file named .mp4 could make it open others."""
 
-_BLOCK = 1 << 18  # frames
-_FORMATS = {".mp3": "MP3", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG"}  # optional in libsndfile
+# Seconds to decode before a segment where packets were left out, by codec; AAC, with its noise, is not among those that
+# forget what was before.
+_LEADS = {"mp3": 2.0, "mp3float": 2.0, "flac": 1.0, "alac": 1.0, "opus": 10.0}
 
 
 class Doubtful(InputFailure):
@@ -47,45 +46,6 @@ def require(module: str) -> Any:
         raise EmocacheError(f"decoding media needs {module} ({error}): pip install 'emocache[extract]'") from error
 
 
-def decode_soundfile(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
-    """Channel mean at the native rate, and that rate in Hz, of a format that libsndfile reads.
-
-    Raises:
-        InputFailure: see `media.decode_audio`.
-        EmocacheError: soundfile is not installed.
-        MissingCodecError: libsndfile lacks the codec.
-        MemoryError: libsndfile could not allocate.
-    """
-    soundfile = require("soundfile")
-    try:
-        with soundfile.SoundFile(source) as file:
-            rate, there = int(file.samplerate), int(file.frames)
-            if there >= 1 << 62:
-                raise InputFailure("undecodable", f"the header of {name} gives no length; write the file again")
-            first = round((start or 0.0) * rate)
-            last = max(first, max(there, _riff_frames(source)) if end is None else round(end * rate))
-            _check_header(name, file.channels, rate, (last - first) / rate)
-            position, stop = min(first, there), min(last, there)
-            blocks = [np.zeros(0, np.float32)]
-            if position < stop:
-                file.seek(position)
-            while position < stop:
-                block = file.read(min(stop - position, _BLOCK), dtype="float32", always_2d=True)
-                if len(block) == 0:
-                    break
-                blocks.append(block.mean(axis=1, dtype=np.float32))
-                position += len(block)
-    except soundfile.LibsndfileError as error:
-        text = error.error_string.removeprefix("Error : ").rstrip(".") or f"libsndfile error {error.code}"
-        if "malloc" in text:
-            raise MemoryError(text) from error
-        if _FORMATS.get(PurePath(name).suffix.lower(), "WAV") not in soundfile.available_formats():
-            raise MissingCodecError(f"{name}: this libsndfile was built without its codec; update soundfile") from error
-        raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error
-    _check_length(name, rate, position, last)
-    return np.concatenate(blocks), rate
-
-
 def decode_container(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
     """Channel mean at the native rate, and that rate in Hz, of the first audio track that FFmpeg finds.
 
@@ -95,69 +55,137 @@ def decode_container(source: Source, name: str, start: float | None, end: float 
         MissingCodecError: PyAV lacks the codec.
     """
     with open_container(source, name) as container:
-        return _hear(container, name, start, end)
+        return _hear(container, source, name, start, end)
 
 
 @contextmanager
 def open_container(source: Source, name: str) -> Iterator[Any]:
     """The container, with what PyAV raises inside sorted into the input's failures and the machine's."""
     av = require("av")
+    if isinstance(source, io.BytesIO):
+        source.seek(0)  # libsndfile may have looked at it
     try:
         with av.open(source, container_options={"format_whitelist": DEMUXERS}) as container:
             yield container
     except (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError) as error:
         raise MissingCodecError(f"{name}: this PyAV was built without its codec ({error}); update av") from error
     except _bad_bytes(av) as error:
-        if isinstance(error, OSError) and error.errno != errno.EIO:
+        decoding = str(getattr(error, "filename", None)).startswith("avcodec_")  # which opens no file
+        if isinstance(error, OSError) and error.errno != errno.EIO and not decoding:
             raise
         text = getattr(error, "strerror", None) or str(error)
         raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error
 
 
 def _bad_bytes(av: Any) -> tuple[type[Exception], ...]:
-    """What PyAV raises for damage, OSError only with EIO; "not implemented" is how FFmpeg words impossible headers."""
+    """What PyAV raises for damage, OSError only with EIO; "not implemented" is how FFmpeg words impossible headers.
+
+    Some decoders return numbers that mean nothing, or something else.
+    """
     error = av.error
     return (
         error.InvalidDataError,
         error.ArgumentError,
         error.EOFError,
         error.PatchWelcomeError,
+        error.UndefinedError,
         UnicodeDecodeError,
         OSError,
     )
 
 
-def _hear(container: Any, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
-    if not container.streams.audio:
-        raise InputFailure("no_audio", f"{name} has no audio track")
-    track = container.streams.audio[0]
-    if track.codec_context is None:
-        raise MissingCodecError(f"{name}: this PyAV has no decoder for its audio track; update av")
+def _hear(container: Any, source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
+    track = _sound_track(container, name)
     origin = (container.start_time or 0) / 1e6
-    claimed = 0.0  # seconds at which the track says it ends
-    if track.duration:
-        claimed = float(((track.start_time or 0) + track.duration) * track.time_base) - origin
+    claimed = stated_seconds(container, track, source)
     ear: _Ear | None = None
     reached = 0.0  # seconds, of any track
+    row, hands = _Row(track.codec_context.name), _Hands(container)
     for packet in container.demux():
         if packet.pts is not None:
             reached = max(reached, float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin)
-        for frame in packet.decode() if packet.stream is track else ():
+        if packet.stream is not track:
+            continue
+        if ear is not None and (count := row.spared(packet, ear)):
+            ear.position += count
+            continue
+        for frame in hands.decode(packet):
             if ear is None:
                 seconds = (claimed if end is None else end) - (start or 0.0)
-                _check_header(name, frame.layout.nb_channels, frame.rate, seconds)
+                check_header(name, frame.layout.nb_channels, frame.rate, seconds)
                 ear = _Ear(name, frame.rate, start, end)
             ear.add(frame, origin)
         if ear is not None and ear.full:
             break
     if ear is None:
         raise Doubtful("empty", f"the audio track of {name} holds no samples")
-    whole = (container.duration or 0) / 1e6
+    whole = 0.0 if is_guessed(container) else (container.duration or 0) / 1e6
     # The container's length may be another track's, and an audio track may end before it; a file cut off ends all.
-    promised = max(claimed, end or start or 0.0, whole if reached < whole - 0.5 else 0.0)
+    # Matroska's counts from 0, whenever the first track begins.
+    promised = max(claimed, end or start or 0.0, whole if reached + max(origin, 0.0) < whole - 0.5 else 0.0)
     if not ear.full:
-        _check_length(name, ear.rate, ear.position, round(promised * ear.rate))
+        check_length(name, ear.rate, ear.position, round(promised * ear.rate))
     return np.concatenate([np.zeros(0, np.float32), *ear.blocks]), ear.rate
+
+
+def _sound_track(container: Any, name: str) -> Any:
+    if not container.streams.audio:
+        raise InputFailure("no_audio", f"{name} has no audio track")
+    track = container.streams.audio[0]
+    if track.codec_context is None:
+        raise MissingCodecError(f"{name}: this PyAV has no decoder for its audio track; update av")
+    return track
+
+
+class _Hands:
+    """Decodes the packets of a track, and says which broken ones do not matter."""
+
+    def __init__(self, container: Any) -> None:
+        self._tags = container.format.name == "mp3"  # may stand between the frames, and are none of the sound
+        self._broken: Exception | None = None
+
+    def decode(self, packet: Any) -> list[Any]:
+        """The frames of a packet; of the last one none, if it is but a part, as what is missing shows in the length."""
+        if self._broken is not None and packet.size:
+            raise self._broken
+        try:
+            return list(packet.decode())
+        except require("av").error.InvalidDataError as error:
+            if not self._tags:
+                self._broken = error
+            return []
+
+
+class _Row:
+    """Tells packets that follow each other without a gap and lie well before the segment: they need no decoding.
+
+    The first few are decoded, to see that they give as many samples as they say. From a packet that is not in the row,
+    or says no exact number, on, all are decoded.
+    """
+
+    def __init__(self, codec: str) -> None:
+        self._lead = _LEADS.get(codec, 0.0 if codec.startswith("pcm_") else None)
+        self._next: int | None = None  # the time stamp that continues the row
+        self._sync = codec.startswith("mp3")
+        self._left = 4  # packets to decode first
+        self._expected = 0  # the ear's position, if the last packet gave what it said
+
+    def spared(self, packet: Any, ear: "_Ear") -> int:
+        """The samples of a packet that need not be decoded, else 0."""
+        count = (packet.duration or 0) * packet.time_base * ear.rate
+        row = packet.pts is not None and count > 0 and count.denominator == 1
+        row = row and not (packet.is_discard or packet.is_corrupt)
+        if self._next is not None:
+            row = row and packet.pts == self._next and ear.position == self._expected
+        if self._sync:
+            row = row and bytes(packet)[:2] >= b"\xff\xe0"  # no tag in the middle of an .mp3
+        if self._lead is None or not row:
+            self._lead = None
+            return 0
+        self._next = packet.pts + packet.duration
+        self._expected = ear.position + int(count)
+        self._left -= 1
+        return int(count) if self._left < 0 and self._expected < ear.first - self._lead * ear.rate else 0
 
 
 class _Ear:
@@ -168,8 +196,8 @@ class _Ear:
         self.rate = rate
         self.position = 0  # frames heard so far, silence included
         self.blocks: list[Samples] = []
-        self._first = round((start or 0.0) * rate)
-        self._last = self._first + round(MAX_SECONDS * rate) + 1 if end is None else round(end * rate)
+        self.first = round((start or 0.0) * rate)
+        self._last = self.first + round(MAX_SECONDS * rate) + 1 if end is None else round(end * rate)
         self._open = end is None
 
     @property
@@ -181,23 +209,24 @@ class _Ear:
         """Take one decoded frame, whose time stamp counts from `origin` seconds."""
         if frame.rate != self.rate:
             raise Doubtful("undecodable", f"{self.name} changes its rate from {self.rate} to {frame.rate} Hz")
-        mono = _mono(frame)
+        skipped = 0
         if frame.pts is not None:
             gap = round((float(frame.pts * frame.time_base) - origin) * self.rate) - self.position
             if gap > (SLACK * self.rate if self.position else 0):
                 self._keep(gap, None)
             elif gap < 0 and self.position == 0:
-                mono = mono[-gap:]
-        self._keep(mono.size, mono)
+                skipped = min(-gap, frame.samples)
+        before = self.position + frame.samples - skipped <= self.first
+        self._keep(frame.samples - skipped, None if before else _mono(frame)[skipped:])
 
     def _keep(self, count: int, samples: Samples | None) -> None:
-        low = max(self._first - self.position, 0)
+        low = max(self.first - self.position, 0)
         high = min(self._last - self.position, count)
         if high > low:
             self.blocks.append(np.zeros(high - low, np.float32) if samples is None else samples[low:high])
         self.position += count
         if self._open and self.full:
-            _check_header(self.name, 1, self.rate, (self.position - self._first) / self.rate)
+            check_header(self.name, 1, self.rate, (self.position - self.first) / self.rate)
 
 
 def _mono(frame: Any) -> Samples:
@@ -213,7 +242,8 @@ def _mono(frame: Any) -> Samples:
     return np.asarray(mean, np.float32)
 
 
-def _check_header(name: str, channels: int, rate: int, seconds: float) -> None:
+def check_header(name: str, channels: int, rate: int, seconds: float) -> None:
+    """Refuse what no header of an utterance may claim."""
     if not 0 < channels <= MAX_CHANNELS:
         raise InputFailure("undecodable", f"{name} claims {channels} channels; at most {MAX_CHANNELS} are taken")
     if not RATES[0] <= rate <= RATES[1]:
@@ -226,27 +256,9 @@ def _check_header(name: str, channels: int, rate: int, seconds: float) -> None:
         )
 
 
-def _check_length(name: str, rate: int, got: int, promised: int) -> None:
+def check_length(name: str, rate: int, got: int, promised: int) -> None:
+    """Refuse sound that ends before its header or the segment says, by the frames there are and those promised."""
     if promised - got > SLACK * rate:
         raise Doubtful(
             "truncated", f"{name} ends at {got / rate:.3f} s; its header or the segment says {promised / rate:.3f} s"
         )
-
-
-def _riff_frames(source: Source) -> int:
-    """Frames that a RIFF header promises, 0 if it is none or gives no length. libsndfile hides a cut-off file's."""
-    with Path(source).open("rb") if isinstance(source, str) else io.BytesIO(source.getvalue()) as file:
-        if file.read(4) != b"RIFF" or not file.seek(8) or file.read(4) != b"WAVE":
-            return 0
-        align, packed = 0, True
-        while len(header := file.read(8)) == 8:
-            size = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":
-                # 0 and 2 GiB and more are what writers to a pipe leave there.
-                return size // align if align and not packed and 0 < size < 0x7FFF0000 else 0
-            body = file.read(16) if header[:4] == b"fmt " else b""
-            if len(body) == 16:
-                format_, _, _, _, align, bits = struct.unpack("<HHIIHH", body)
-                packed = format_ not in (1, 3, 0xFFFE) or bits % 8 != 0
-            file.seek(size + size % 2 - len(body), io.SEEK_CUR)
-    return 0

@@ -1,25 +1,23 @@
 """Media files to 16 kHz mono samples, with every way a file can be wrong told apart from every way a machine can be."""
 
+import contextlib
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ..cache import EmocacheError, InputFailure
-from .decoders import DEMUXERS, Doubtful, Samples, Source, decode_container, decode_soundfile, require
-
-_Decoder = Callable[[Source, str, float | None, float | None], tuple[Samples, int]]
+from .decoders import DEMUXERS, Doubtful, Samples, decode_container, require
+from .lengths import Source, is_guessed, stated_seconds
+from .soundfiles import NotHereError, decode_soundfile, open_soundfile
 
 AUDIO_RECIPE = {"sample_rate": 16000, "channels": "mean", "resampler": "soxr VHQ"}
 """What decoding contributes to a stream's numbers; part of the recipe of every encoder that hears audio."""
 
-SOUNDFILE_SUFFIXES = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
-)
+SOUND_SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"))
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".flv", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp"))
-MEDIA_SUFFIXES = SOUNDFILE_SUFFIXES | VIDEO_SUFFIXES | {".m4a", ".aac", ".wma", ".mka", ".amr"}
-"""The file names that are taken for media; those not read by libsndfile are read by FFmpeg."""
+MEDIA_SUFFIXES = SOUND_SUFFIXES | VIDEO_SUFFIXES | {".m4a", ".aac", ".wma", ".mka", ".amr"}
+"""The file names that are taken for media; their content tells what reads them."""
 
 
 def decode_audio(
@@ -28,6 +26,8 @@ def decode_audio(
     """The samples of one utterance: the mean of all channels, resampled by soxr (VHQ).
 
     The segment is cut at the native rate, at samples round(start * rate) to round(end * rate), then resampled alone.
+    These samples are the ones that the whole file, decoded from its beginning, has there; of Opus within 1e-4 of its
+    level.
     In containers, samples are placed by their time stamps: silence stands where the track starts late or has a gap.
 
     Args:
@@ -50,13 +50,12 @@ def decode_audio(
     path = Path(path)
     if path.stat().st_size == 0:
         raise InputFailure("empty", f"{path.name} has 0 bytes")
-    decode: _Decoder = decode_soundfile if path.suffix.lower() in SOUNDFILE_SUFFIXES else decode_container
     try:
-        samples, native = decode(str(path), path.name, start, end)
+        samples, native = _decode(str(path), path.name, start, end)
     except Doubtful:
         # Both libraries report a failing disk as bad data. Python reads the bytes itself and raises OSError for that;
         # what still fails when decoded from memory lies in the input.
-        samples, native = decode(io.BytesIO(path.read_bytes()), path.name, start, end)
+        samples, native = _decode(io.BytesIO(path.read_bytes()), path.name, start, end)
     if samples.size and native != sample_rate:
         samples = require("soxr").resample(samples, native, sample_rate, quality="VHQ")
     if samples.size == 0:
@@ -66,25 +65,46 @@ def decode_audio(
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
+def _decode(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
+    """By the library that the content, whatever its name, is for."""
+    with contextlib.suppress(NotHereError):
+        return decode_soundfile(source, name, start, end)
+    return decode_container(source, name, start, end)
+
+
 def media_duration(path: Path | str) -> float | None:
-    """Seconds according to the header, or None where that cannot be read. For planning only.
+    """Seconds according to the file, or None where that cannot be read. For planning only.
+
+    Of formats without a header that tells it, the packets are counted, not decoded.
 
     Raises:
         EmocacheError: the library for this format is not installed.
     """
     path = Path(path)
     try:
-        if path.suffix.lower() in SOUNDFILE_SUFFIXES:
-            info = require("soundfile").info(str(path))
-            seconds = info.frames / info.samplerate
-        else:
-            with require("av").open(str(path), container_options={"format_whitelist": DEMUXERS}) as container:
-                seconds = container.duration / 1e6
+        with open_soundfile(str(path)) as file:
+            seconds = file.frames / file.samplerate
+    except NotHereError:
+        seconds = _container_duration(path)
     except EmocacheError:
         raise
     except Exception:  # whatever is wrong with the file is told when it is decoded, and only for this utterance
         return None
-    return seconds if 0 <= seconds <= 1e6 else None
+    return seconds if seconds is not None and 0 <= seconds <= 1e6 else None
+
+
+def _container_duration(path: Path) -> float | None:
+    av = require("av")
+    try:
+        with av.open(str(path), container_options={"format_whitelist": DEMUXERS}) as container:
+            if not is_guessed(container):
+                return float(container.duration / 1e6)
+            track = container.streams.audio[0]
+            if seconds := stated_seconds(container, track, str(path)):
+                return seconds
+            return float(sum(packet.duration or 0 for packet in container.demux(track)) * track.time_base)
+    except Exception:  # as above
+        return None
 
 
 def _segment(start: float | None, end: float | None) -> str:

@@ -7,9 +7,8 @@ from typing import Any
 
 from ..cache import InputFailure
 from .decoders import MAX_SECONDS, Doubtful, MissingCodecError, require
+from .display import MAX_PIXELS, pixel_shape
 
-MAX_PIXELS = 4096 * 4096
-"""Of one picture."""
 MAX_PICTURES = 1_000_000
 """Decoded for one utterance."""
 INSTANT = 1e-6
@@ -25,6 +24,9 @@ class Misled(Exception):
 
 class Reel:
     """The pictures of a container's video track on the container's time line, which starts at 0.
+
+    Attributes:
+        pixel_shape: width by height of a pixel.
 
     Args:
         container: an open PyAV container.
@@ -43,6 +45,7 @@ class Reel:
         self._start = start
         self._end = end
         self._track = _track(container, name)
+        self.pixel_shape = pixel_shape(self._track)
         self._origin = (container.start_time or 0) / 1e6
         self._position = 0.0  # seconds at which the last picture ends
         self._reached = 0.0  # seconds, of any track
@@ -75,8 +78,9 @@ class Reel:
         whole = (self._container.duration or 0) / 1e6
         reached = max(self._reached, self._position)
         # The container's length may be another track's, and the pictures may end before it; a file cut off ends all.
+        # Matroska's counts from 0, whenever the first track begins.
         needed = self._start if math.isinf(self._end) else self._end
-        promised = max(self._claimed, needed, whole if reached < whole - _SLACK else 0.0)
+        promised = max(self._claimed, needed, whole if reached + max(self._origin, 0.0) < whole - _SLACK else 0.0)
         if promised - self._position > _SLACK:
             raise Doubtful(
                 "truncated",

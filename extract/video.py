@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import InputFailure
-from .decoders import Doubtful, Source, open_container
+from .decoders import Doubtful, open_container
+from .display import display_matrix, square_width
+from .lengths import Source
 from .reel import INSTANT, Misled, Reel
 
 Region = tuple[float, float, float, float]
@@ -61,13 +64,14 @@ def decode_video(
     predecessor is left out.
 
     With `fps`, the pictures that are shown at k / fps seconds after the utterance's start, k = 0, 1, ..., each once;
-    the first one stands for points before it, too. Rotation as the file asks for it is applied, by quarter turns.
+    the first one stands for points before it, too. Pictures are as the file asks for them to be shown: turned by
+    quarters, mirrored, and of square pixels, for which their width is changed.
 
     Args:
         path: a media file.
         start: seconds into the media; None for its beginning.
         end: seconds into the media; None for its end. It may lie up to 0.5 s behind the last picture.
-        region: the part wanted of the upright picture; None for all of it.
+        region: the part wanted of the picture as it is shown; None for all of it.
         fps: pictures a second at most, in Hz; None for all there are.
 
     Yields:
@@ -122,7 +126,7 @@ def _decode(source: Source, name: str, wanted: _Wanted, seek: bool) -> Iterator[
                 break
             if ends > start + INSTANT and grid.takes(ends - start):
                 empty = False
-                yield Frame(_image(picture, wanted.region), begins - start, ends - start)
+                yield Frame(_image(picture, reel.pixel_shape, wanted.region), begins - start, ends - start)
         else:
             reel.check_length()
     if empty:
@@ -149,9 +153,11 @@ class _Grid:
         return True
 
 
-def _image(picture: Any, region: Region | None) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) RGB, upright, cut to the region."""
-    image = np.rot90(picture.to_ndarray(format="rgb24"), round(picture.rotation / 90))
+def _image(picture: Any, shape: Fraction, region: Region | None) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) RGB, as it is to be shown, cut to the region."""
+    if (width := square_width(picture.width, picture.height, shape)) != picture.width:
+        picture = picture.reformat(width=width, format="rgb24", interpolation="BICUBIC")
+    image = display_matrix(picture).applied_to(picture.to_ndarray(format="rgb24"))
     if region is not None:
         height, width = image.shape[:2]
         left, top = min(round(region[0] * width), width - 1), min(round(region[1] * height), height - 1)

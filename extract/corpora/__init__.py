@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...cache import EmocacheError, Manifest
 from ..plugins import is_outside, load_outside
+from ..readings import with_readings
 from .files import MediaHasher
 
 __all__ = ["REGISTRY", "CorpusEntry", "MediaHasher", "load"]
@@ -93,7 +94,7 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
         found = "is a file" if root.exists() else "does not exist"
         raise EmocacheError(f"corpus {name}: the folder {root} {found}; give the corpus's folder with --data")
     manifest: Manifest = _loader(name)(root, mapping, hasher)
-    return manifest
+    return with_readings(manifest, root, hasher.readings)
 
 
 def _loader(name: str) -> Callable[[Path, Mapping[str, str], MediaHasher], Manifest]:

@@ -1,6 +1,7 @@
 """Finding and reading a corpus's files, and hashing its media no more often than needed."""
 
 import hashlib
+import json
 import os
 import stat
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from ...cache import EmocacheError, Media
 from ...cache.media_hashes import MediaHashes, Remembered
 from ..media import MEDIA_SUFFIXES, media_duration
+from ..readings import Readings, readings_of
 
 _SETTLED = 2.0  # seconds; a file changed more recently may change again without a new time stamp
 
@@ -23,6 +25,7 @@ class Probe:
 
     sha256: str  # of its bytes
     duration: float | None  # seconds, from the header
+    readings: Readings = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class MediaHasher:
 
     Attributes:
         notes: lines to tell the user, of a memory that cannot be used.
+        readings: {absolute path: readings} of the files probed so far that have any.
     """
 
     def __init__(self, memory: Path | None = None, *, rehash: bool = False, workers: int | None = None) -> None:
         self._memory = MediaHashes(memory)
         self._rehash = rehash
         self._workers = workers or min(8, os.cpu_count() or 1)
+        self.readings: dict[Path, Readings] = {}
 
     @property
     def notes(self) -> list[str]:
@@ -70,6 +75,9 @@ class MediaHasher:
         with ThreadPoolExecutor(self._workers) as pool:
             found = list(pool.map(lambda pair: _probe(pair[0], known.get(str(pair[0]))), wanted))
         self._memory.remember([row for _, row in found if row is not None])
+        for (path, _), (probe, _) in zip(wanted, found, strict=True):
+            if probe.readings:
+                self.readings[path] = probe.readings
         return {path: probe for (_, path), (probe, _) in zip(wanted, found, strict=True)}
 
 
@@ -80,18 +88,23 @@ def _probe(path: Path, known: Remembered | None) -> tuple[Probe, Remembered | No
     """What is known of a file, and what is to be remembered of it where that is new."""
     try:
         before = _identity(path)
-        if known is not None and (known.size, known.mtime_ns, known.inode) == before:
-            return Probe(known.sha256, known.duration), None
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        same = known is not None and (known.size, known.mtime_ns, known.inode) == before
+        if known is not None and same and known.readings is not None:
+            return Probe(known.sha256, known.duration, json.loads(known.readings)), None
+        if known is not None and same:
+            digest = known.sha256  # hashed before there were readings
+        else:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         after = _identity(path)
     except OSError as error:
         raise EmocacheError(f"media file {path} cannot be read: {error.strerror or error}") from error
     if before != after:
         raise EmocacheError(f"media file {path} changed while it was read; start again when its writer is done")
-    probe = Probe(digest, media_duration(path))
+    probe = Probe(digest, media_duration(path), readings_of(path))
     settled = before[1] < (time.time() - _SETTLED) * 1e9
-    return probe, Remembered(str(path), *before, probe.sha256, probe.duration) if settled else None
+    row = Remembered(str(path), *before, probe.sha256, probe.duration, json.dumps(probe.readings))
+    return probe, row if settled else None
 
 
 def _identity(path: Path) -> _Identity:

@@ -106,7 +106,7 @@ def test_nothing_is_decoded(actors: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("decoded")
 
     soundfile = pytest.importorskip("soundfile")
-    monkeypatch.setattr(soundfile, "SoundFile", refuse)
+    monkeypatch.setattr(soundfile.SoundFile, "read", refuse)
     assert take("ravdess", actors).utterances == 4
 
 

@@ -16,13 +16,13 @@ import soxr
 
 import emocache
 from emocache.cache import EmocacheError, InputFailure
-from emocache.extract import decoders, media
+from emocache.extract import decoders, lengths, media, soundfiles
 from emocache.extract.media import decode_audio, media_duration
 
 Samples = npt.NDArray[np.float32]
 av: Any = importlib.import_module("av")  # its types know too little of what it takes
 
-SHARED = Path(emocache.__file__).parent.parent / "shared"
+SHARED = Path(emocache.__file__).resolve().parent.parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs real media in ../shared")
 
 
@@ -88,7 +88,7 @@ def test_channels_are_averaged_and_resampled_once(tmp_path: Path) -> None:
 
 
 def test_files_longer_than_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "_BLOCK", 1000)
+    monkeypatch.setattr(soundfiles, "_BLOCK", 1000)
     samples = noise(1.0, channels=2)
     soundfile.write(tmp_path / "a.flac", samples, 16000)
     np.testing.assert_array_equal(decode_audio(tmp_path / "a.flac", 0.01, 0.9), samples[160:14400].mean(axis=1))
@@ -177,7 +177,7 @@ def broken_files(folder: Path) -> dict[str, tuple[str, str]]:
         "empty.mp4": ("empty", "0 bytes"),
         "no_samples.wav": ("empty", "no samples"),
         "no_samples.flac": ("empty", "0 bytes"),
-        "text.wav": ("undecodable", "not recognised"),
+        "text.wav": ("undecodable", "Invalid data"),
         "text.mp4": ("undecodable", "Invalid data"),
         "channels.wav": ("undecodable", "1000 channels; at most 32"),
         "more_channels.wav": ("undecodable", "channels"),
@@ -275,10 +275,10 @@ def test_trouble_of_the_machine_is_never_a_failure_of_the_input(
 
 def test_a_passing_read_error_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.flac", noise(1.0), 16000)
-    decode = decoders.decode_soundfile
-    sources: list[decoders.Source] = []
+    decode = soundfiles.decode_soundfile
+    sources: list[lengths.Source] = []
 
-    def flaky(source: decoders.Source, *rest: Any) -> tuple[Samples, int]:
+    def flaky(source: lengths.Source, *rest: Any) -> tuple[Samples, int]:
         sources.append(source)
         if len(sources) == 1:
             raise decoders.Doubtful("undecodable", "lost sync")
@@ -289,15 +289,13 @@ def test_a_passing_read_error_is_tried_again(tmp_path: Path, monkeypatch: pytest
     assert len(sources) == 2
 
 
-@pytest.mark.parametrize(("name", "module"), [("a.wav", "soundfile"), ("a.mp4", "av")])
-def test_a_missing_library_names_the_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
-) -> None:
-    (tmp_path / name).write_bytes(riff(1))
+@pytest.mark.parametrize("module", ["soundfile", "av"])
+def test_a_missing_library_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    path = write_container(tmp_path / "a.mp4", noise(0.2), codec="aac")
     monkeypatch.setitem(sys.modules, module, None)
     for read in (decode_audio, media_duration):
         with pytest.raises(EmocacheError, match=rf"decoding media needs {module}.*pip install 'emocache\[extract\]'"):
-            read(tmp_path / name)
+            read(path)
 
 
 def test_damage_anywhere_gives_samples_or_a_failure(tmp_path: Path) -> None:
@@ -307,6 +305,8 @@ def test_damage_anywhere_gives_samples_or_a_failure(tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"good{suffix}", samples, 16000)
     write_container(tmp_path / "good.mkv", samples, video=True)
     write_container(tmp_path / "good.mp4", samples, codec="aac", video=True)
+    write_container(tmp_path / "good.aac", samples, codec="aac")
+    write_container(tmp_path / "good.mp3", samples, codec="libmp3lame")
     rng = np.random.default_rng(1)
     outcomes = set()
     for whole in sorted(tmp_path.glob("good.*")):

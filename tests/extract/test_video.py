@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import EmocacheError, InputFailure
-from emocache.extract import decoders, reel, video
+from emocache.extract import decoders, lengths, reel, video
 from emocache.extract.media import decode_audio
 from emocache.extract.reel import Reel
 from emocache.extract.video import Frame, decode_video, video_recipe
@@ -212,7 +212,7 @@ class Tape:
         codec = SimpleNamespace(width=8, height=8)
         self.track = SimpleNamespace(
             codec_context=codec, disposition=0, duration=None, start_time=0, time_base=MILLISECONDS,
-            average_rate=rate, guessed_rate=None,
+            average_rate=rate, guessed_rate=None, sample_aspect_ratio=None,
         )  # fmt: skip
         self.streams = SimpleNamespace(video=[self.track])
         self.start_time, self.duration = 0, 0
@@ -359,9 +359,9 @@ def test_a_passing_read_error_is_tried_again(tmp_path: Path, monkeypatch: pytest
     path = write_video(tmp_path / "a.mkv", STEADY)
     expected = times(list(decode_video(path)))
     decode = video._decode
-    sources: list[decoders.Source] = []
+    sources: list[lengths.Source] = []
 
-    def flaky(source: decoders.Source, *rest: Any) -> Any:
+    def flaky(source: lengths.Source, *rest: Any) -> Any:
         sources.append(source)
         for index, frame in enumerate(decode(source, *rest)):
             if index == 10 and len(sources) == 1:
