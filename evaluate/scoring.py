@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import Score, confusion_counts, metric_name, metrics_of
+from .metrics import NO_SAMPLES, Score, confusion_counts, metric_name, metrics_of
 from .predictions import Predictions, concatenate, read_predictions
 from .resampling import Drawn, Floats, Weights, draw
 from .results import Cell, Result
@@ -109,14 +109,19 @@ def score_grid(cells: Grid) -> dict[str, Summary]:
     by_seed = {seed: scores_of(predictions) for seed, predictions in seeds.items()}
     names = np.unique(np.concatenate([predictions.groups for predictions in seeds.values()]))
     resampled = resample(list(seeds.values()), names, draw(len(names))) if len(names) > 1 else None
-    return {
-        name: summarise(
-            {cell: scores[name] for cell, scores in by_cell.items()},
-            {seed: scores[name] for seed, scores in by_seed.items()},
-            resampled[name] if resampled is not None else np.empty(0),
-        )
-        for name in next(iter(by_cell.values()))
-    }
+    summaries = {}
+    for name in next(iter(by_cell.values())):
+        scores = {cell: scores[name] for cell, scores in by_cell.items()}
+        # A fold in which no utterance has the target is none of that target's folds.
+        own = {cell: score for cell, score in scores.items() if score.reason != NO_SAMPLES} or scores
+        drawn = resampled[name] if resampled is not None else np.empty(0)
+        summary = summarise(own, {seed: found[name] for seed, found in by_seed.items()}, drawn)
+        if without := sorted({fold for fold, _ in scores} - {fold for fold, _ in own}):
+            summary.notes.append(
+                f"the mean is over the other folds than {', '.join(map(str, without))}, which have none"
+            )
+        summaries[name] = summary
+    return summaries
 
 
 def scores_of(predictions: Predictions) -> dict[str, Score]:

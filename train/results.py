@@ -37,24 +37,31 @@ class FoldResult:
 
 
 def only(dataset: Dataset, settings: Settings, fold: Fold, k: int) -> tuple[Dataset, Settings, Fold]:
-    """The experiment with its k-th target only, and of the fold the utterances that have it.
-
-    Raises:
-        EmocacheError: no utterance of the training or of the validation part has it.
-    """
+    """The experiment with its k-th target only, and of the fold the utterances that have it."""
     examples = []
     for example in dataset.examples:
         ref = example.reference
         one = Stamps(ref.times, ref.values[:, k : k + 1]) if isinstance(ref, Stamps) else np.asarray(ref)[k : k + 1]
         examples.append(replace(example, reference=one))
     known = has_target(dataset.examples, k)
-    parts = {name: rows[known[rows]] for name, rows in vars(fold).items()}
-    for name in ("train", "valid"):
-        if not len(parts[name]):
-            raise EmocacheError(f"no {name} utterance of a fold has {settings.targets[k]}; use fewer folds, or leave it"
-                                " out of targets")  # fmt: skip
     own = replace(dataset, examples=examples), settings.model_copy(update={"targets": (settings.targets[k],)})
-    return *own, Fold(**parts)
+    return *own, Fold(*(rows[known[rows]] for rows in (fold.train, fold.valid, fold.test)))
+
+
+def check_apart(examples: Sequence[Example], targets: Sequence[str], folds: Sequence[Fold]) -> None:
+    """Refuse folds in which one of several targets cannot be trained or chosen by itself.
+
+    Raises:
+        EmocacheError: no utterance of a training or validation part has the target.
+    """
+    for k, target in enumerate(targets):
+        known = has_target(examples, k)
+        for number, fold in enumerate(folds):
+            for name in ("train", "valid"):
+                if not known[getattr(fold, name)].any():
+                    raise EmocacheError(f"targets_apart: fold {number} has no {name} utterance with {target}; use fewer"
+                                        " folds, another protocol.validation, or an experiment of its own for"
+                                        f" {target}")  # fmt: skip
 
 
 def has_target(examples: Sequence[Example], k: int) -> npt.NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from .dataset import Dataset, load_dataset
 from .fold import train_fold, with_classes
 from .folds import Fold, make_folds, split_sha256
 from .reading import search_points
+from .results import check_apart
 from .runs import is_stored, recorded, run_folder, setting_hash, write_run
 from .settings import Settings
 from .tables import FeatureSettings
@@ -149,13 +150,15 @@ def make_plan(
     """Load what an experiment reads, cut the folds, and refuse what would leak.
 
     Raises:
-        EmocacheError: see `dataset.load_dataset` and `folds.make_folds`; a corpus named twice; or a stored PCA that
-            was fitted on a fold's test utterances.
+        EmocacheError: see `dataset.load_dataset`, `folds.make_folds` and `results.check_apart`; a corpus named twice;
+            or a stored PCA that was fitted on a fold's test utterances.
     """
     if len(set(corpora)) < len(corpora):
         raise EmocacheError(f"a corpus is named twice: {', '.join(corpora)}")
     dataset = load_dataset(cache, corpora, settings, allow_incomplete)
     folds = make_folds(dataset.examples, settings.protocol)
+    if settings.targets_apart and len(settings.targets) > 1:
+        check_apart(dataset.examples, settings.targets, folds)
     points = [point for _, point in search_points(settings)]
     strict = {
         name.partition("@")[0]

@@ -32,7 +32,7 @@ from emocache.train.runs import setting_hash
 from emocache.train.settings import Settings
 from emocache.train.shaping import Joined
 from emocache.train.stage import make_plan
-from emocache.train.tables import Training
+from emocache.train.tables import Protocol, Training
 from emocache.train.transforms import find_words, fit_normaliser, normalise_utterances, pool, prepare
 
 if TYPE_CHECKING:
@@ -280,6 +280,31 @@ def test_an_utterance_that_lacks_a_target_still_trains_and_scores_the_others(toy
     assert all(np.isfinite(evaluation.metrics[f"rmse.{t}"].pooled) for t in both.targets)
 
 
+def test_a_speaker_without_a_target_is_no_fold_of_it(toy: "Toy") -> None:
+    settings = toy.settings("task=regression", 'targets=["intensity", "loudness"]', "targets_apart=true",
+                            "training.epochs=2", "protocol.folds=6")  # fmt: skip
+    corpus = toy.corpus()
+    corpus.rows = [
+        replace(r, labels={**r.labels, "loudness": None if r.speaker == "S2" else float(i % 5)})
+        for i, r in enumerate(corpus.rows)
+    ]
+    with pytest.raises(EmocacheError, match="fold 0 has no valid utterance with loudness"):
+        make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)  # the next speaker validates
+    by_session = Protocol(name="leave_one_out", validation="fraction", validation_group="session")
+    settings = settings.model_copy(update={"protocol": by_session.model_copy(update={"overlap": True})})
+    plan = make_plan(Cache(toy.root), ["toys"], toy.folder / "runs", "small", settings)
+    folds = range(6)
+    for fold in folds:
+        plan.train(fold, 0)
+    (result,) = group(discover([toy.folder / "runs"]))
+    summary = evaluate_result(result).metrics["rmse.loudness"]
+    alone = [
+        scores_of(read_predictions(result.runs[fold, 0], []))["rmse.loudness"].value for fold in folds if fold != 1
+    ]
+    assert summary.mean == pytest.approx(np.mean(alone)) and 1 in folds
+    assert "the mean is over the other folds than 1, which have none" in summary.notes
+
+
 def test_targets_that_all_have_are_filed_as_they_were(toy: "Toy") -> None:
     """What changes no number is not hashed; an utterance more is another split, and other items."""
     settings = toy.settings("task=regression", 'targets=["intensity", "loudness"]', "targets_apart=true")
@@ -303,9 +328,8 @@ def test_a_target_that_nobody_has_is_told(toy: "Toy") -> None:
         replace(r, labels={**r.labels, "loudness": float(i) if r.speaker in ("S1", "S2") else None})
         for i, r in enumerate(corpus.rows)
     ]
-    plan = make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)
-    with pytest.raises(EmocacheError, match="no train utterance of a fold has loudness; use fewer folds, or leave it"):
-        plan.train(0, 0)
+    with pytest.raises(EmocacheError, match="fold 0 has no train utterance with loudness; use fewer folds, another"):
+        make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)
     corpus.rows = [replace(r, labels={"intensity": r.labels["intensity"], "loudness": None}) for r in corpus.rows]
     cache = Cache(toy.root)
     cache.put_manifest(Manifest.from_utterances("toys", corpus.rows))
