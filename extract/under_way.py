@@ -32,6 +32,12 @@ class Outcome:
     bytes: int = 0
     unresolved: dict[str, str] = field(default_factory=dict)
 
+    def add(self, done: Committed) -> None:
+        """Count what a commit made part of a stream."""
+        self.committed += len(done.items)
+        self.failed += len(done.failures)
+        self.bytes += done.bytes
+
 
 @dataclass(eq=False)
 class Unit:
@@ -108,10 +114,7 @@ class UnderWay:
         """Wait until no more than so many commits are with the writer, and tell of those that are done."""
         while len(self._writing) > most or (self._writing and self._writing[0][2].done()):
             unit, ids, coming = self._writing.popleft()
-            done = coming.result()
-            self.outcome.committed += len(done.items)
-            self.outcome.failed += len(done.failures)
-            self.outcome.bytes += done.bytes
+            self.outcome.add(coming.result())
             unit.stored.update(ids)
             whole = [i for i in ids if unit.stored[i] == sum(i in wanted for wanted in unit.wanted.values())]
             self._tell(0, len(whole))
