@@ -1,5 +1,6 @@
 """SIGINT, SIGTERM and SIGHUP sent to the real command line while it stands still at a place of interest."""
 
+import contextlib
 import csv
 import os
 import select
@@ -84,9 +85,12 @@ class Standing:
 
     def close(self) -> None:
         """Leave nothing behind."""
-        if self.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):  # all of the group are gone
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
         os.close(self._reached)
         os.close(self._go_on)
 
