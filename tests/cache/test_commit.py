@@ -167,7 +167,9 @@ def test_a_commit_reads_the_records_of_its_own_unit_only(
     unit = f"{60:016x}"
     read: list[str] = []
     listed: list[str] = []
-    get, list_, list_with_delimiter = writer.objects.get, obstore.list, obstore.list_with_delimiter
+    get = writer.objects.get
+    list_: Any = obstore.list
+    list_with_delimiter: Any = obstore.list_with_delimiter
 
     def reading(path: str) -> bytes:
         read.append(path)

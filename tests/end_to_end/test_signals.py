@@ -250,6 +250,7 @@ def test_processes_store_what_they_are_storing(start: Start, cache: Path, tmp_pa
     assert finished(tmp_path / "runs") == ["fold0-seed0", "fold1-seed0"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="how it hangs")
 def test_a_second_signal_ends_at_once_what_hangs_in_a_library(start: Start, cache: Path, tmp_path: Path) -> None:
     command = start("hang", 2, *training(cache, tmp_path / "runs"))
     command.reached()

@@ -53,10 +53,12 @@ def test_the_bar_counts_what_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     with Progress(8, lambda: now[0]) as progress:
         now[0] = 60.0
+        bar = progress._bar
+        assert bar is not None
         progress(4, 0)
-        assert progress._bar.n == 0
+        assert bar.n == 0
         progress(0, 2)
-        assert progress._bar.n == 2
+        assert bar.n == 2
     last = terminal.getvalue().rpartition("\r")[2]
     assert "2/8 stored" in last and "4 encoded, about 01:00 left" in last
 
