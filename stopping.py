@@ -41,15 +41,15 @@ def exit_status(stop: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable() -> Iterator["First"]:
     """Signals raise `Stopped` inside the block; one that was ignored before, as under nohup, stays ignored."""
+    first = First()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield first
         return
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-    first = _First()
     written, heard = socket.socketpair()
     written.setblocking(False)
     threading.Thread(target=_end_at_the_second, args=(heard, frozenset(before), first.insist), daemon=True).start()
@@ -58,7 +58,7 @@ def stoppable() -> Iterator[None]:
     for number in before:
         signal.signal(number, first.come)
     try:
-        yield
+        yield first
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -67,10 +67,15 @@ def stoppable() -> Iterator[None]:
         written.close()
 
 
-class _First:
-    """Raises the first signal, and no other: what is stored on the way out is not disturbed again."""
+class First:
+    """Raises the first signal, and no other: what is stored on the way out is not disturbed again.
+
+    Attributes:
+        status: to exit with; None while there was no signal.
+    """
 
     def __init__(self) -> None:
+        self.status: int | None = None
         self._raised = False
         self._dropped = False
         self._hook = sys.unraisablehook
@@ -79,7 +84,8 @@ class _First:
         """Handle a signal."""
         if not self._raised and not self._dropped:
             self._raised = True
-            raise Stopped(number)
+            self.status = exit_status(stop := Stopped(number))
+            raise stop
 
     def not_raised(self, told: Any) -> None:
         """Python drops what is raised in a destructor or in a weak reference's callback: then the same signal again."""

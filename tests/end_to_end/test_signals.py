@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from emocache import cli
 from emocache.cache import Cache
 from emocache.cache.verify import verify
 from emocache.cli import main
@@ -275,3 +276,17 @@ def test_what_a_destructor_swallows_comes_again() -> None:
 
 def test_plain_ctrl_c_is_130() -> None:
     assert exit_status(KeyboardInterrupt()) == 130
+
+
+def test_a_signal_outside_of_any_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as between the command and the end of the process: the same line and status, whatever typer makes of it."""
+
+    def stopped(self: cli.Root, *arguments: object, **named: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(cli.Root, "make_context", stopped)
+    monkeypatch.setattr(sys, "argv", ["emocache", "encoders"])
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 143 and capsys.readouterr().err == LINE
