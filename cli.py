@@ -17,6 +17,7 @@ from .stopping import exit_status, stoppable
 from .train.cli import train
 
 _SIGNALS = 128  # an exit status above it: a signal has stopped the command
+_STOPPED = "stopped; what was finished is stored, and the same command goes on from there"
 
 
 class Root(TyperGroup):
@@ -24,19 +25,18 @@ class Root(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command chosen."""
-        status = 1
+        status, line = 1, ""
         try:
             return super().invoke(ctx)
         except EmocacheError as error:
             line = f"error: {' '.join(str(error).split())}"
         except KeyboardInterrupt as stop:
-            status = exit_status(stop)
-            line = "stopped; what was finished is stored, and the same command goes on from there"
+            status = exit_status(stop)  # `main` tells
         except BrokenPipeError:  # the reader, such as `head`, has seen enough; click ends quietly
             raise
         except OSError as error:
             line = f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
-        with contextlib.suppress(OSError):  # the terminal may be what is gone
+        if line:
             print(line, file=sys.stderr)
         raise typer.Exit(status)
 
@@ -69,14 +69,18 @@ def main() -> None:
     # torch's threads otherwise spin while they wait, which makes small heads many times slower on a machine that is
     # busy with anything else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with stoppable():
+    with stoppable() as first:
         try:
             app(prog_name="emocache")
-        except SystemExit as stop:
-            if isinstance(stop.code, int) and stop.code > _SIGNALS:
-                # Python would wait for threads in the middle of a clip; what was finished is stored.
-                for stream in (sys.stdout, sys.stderr):
-                    with contextlib.suppress(OSError):
-                        stream.flush()
-                os._exit(stop.code)
+        except SystemExit as end:
+            if isinstance(end.code, int) and end.code > _SIGNALS:
+                _stop(end.code if first.status is None else first.status)
             raise
+
+
+def _stop(status: int) -> None:
+    """End here: Python would wait for threads in the middle of a clip; what was finished is stored."""
+    with contextlib.suppress(OSError):  # the terminal may be what is gone
+        print(_STOPPED, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    os._exit(status)

@@ -75,7 +75,7 @@ class MediaHashes:
         return {row.path: row for row in rows}
 
     def remember(self, rows: Sequence[Remembered]) -> None:
-        """Remember these files as well."""
+        """Remember these files as well; once that fails, nothing more."""
         if self._path is None or not rows:
             return
         try:
@@ -86,9 +86,10 @@ class MediaHashes:
                 _write(self._path, rows)
         except (_Damaged, sqlite3.Error, OSError, UnicodeEncodeError, OverflowError) as error:
             self.notes.append(
-                f"{self._path} cannot be written ({_why(error)}), so {len(rows)} media files will be hashed again next"
-                " time; give its group the right to write it and its folder (chmod g+w)"
+                f"{self._path} cannot be written ({_why(error)}), so what is hashed now will be hashed again next time;"
+                " give its group the right to write it and its folder (chmod g+w)"
             )
+            self._path = None  # told once
 
 
 def fault(path: Path | None) -> str | None:

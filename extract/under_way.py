@@ -114,8 +114,7 @@ class UnderWay:
         """Wait until no more than so many commits are with the writer, and tell of those that are done."""
         while len(self._writing) > most or (self._writing and self._writing[0][2].done()):
             unit, ids, coming = self._writing.popleft()
-            done = coming.result()
-            self.outcome.add(done)
+            self.outcome.add(coming.result())
             unit.stored.update(ids)
             whole = [i for i in ids if unit.stored[i] == sum(i in wanted for wanted in unit.wanted.values())]
             self._tell(0, len(whole))

@@ -16,6 +16,7 @@ from ...cache.media_hashes import MediaHashes, Remembered
 from ..media import MEDIA_SUFFIXES, media_duration
 from ..readings import Readings, readings_of
 
+_SAVE_SECONDS = 60.0
 _SETTLED = 2.0  # seconds; a file changed more recently may change again without a new time stamp
 
 
@@ -72,13 +73,24 @@ class MediaHasher:
         """
         wanted = sorted({Path(path).absolute(): Path(path) for path in paths}.items())
         known = {} if self._rehash else self._memory.recall()
-        with ThreadPoolExecutor(self._workers) as pool:
-            found = list(pool.map(lambda pair: _probe(pair[0], known.get(str(pair[0]))), wanted))
-        self._memory.remember([row for _, row in found if row is not None])
-        for (path, _), (probe, _) in zip(wanted, found, strict=True):
-            if probe.readings:
-                self.readings[path] = probe.readings
-        return {path: probe for (_, path), (probe, _) in zip(wanted, found, strict=True)}
+        found: dict[Path, Probe] = {}
+        fresh: list[Remembered] = []
+        saved = time.monotonic()
+        pool = ThreadPoolExecutor(self._workers)
+        try:
+            probes = pool.map(lambda pair: _probe(pair[0], known.get(str(pair[0]))), wanted)
+            for (absolute, path), (probe, row) in zip(wanted, probes, strict=True):
+                found[path] = probe
+                if probe.readings:
+                    self.readings[absolute] = probe.readings
+                fresh += [] if row is None else [row]
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    self._memory.remember(fresh)
+                    fresh, saved = [], time.monotonic()
+        finally:  # whatever ends it: a signal, or one bad file among thousands
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._memory.remember(fresh)
+        return found
 
 
 _Identity = tuple[int, int, int]  # size, mtime_ns, inode

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import obstore
 import pytest
 
 from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, Item, Load, plan_tasks
@@ -150,6 +151,55 @@ def test_a_plan_that_comes_in_between_is_not_overlooked(tmp_path: Path, moment: 
     assert theirs.objects.names("plans") == ["000001.json"]
     assert plan_tasks([theirs], loads, min_units=2) == tasks
     assert sorted(i for task in tasks for i in task.ids) == sorted(IDS)
+
+
+@pytest.mark.parametrize("root", ["local", "memory://"])
+def test_a_commit_reads_the_records_of_its_own_unit_only(
+    tmp_path: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does an object store list those of others: what a commit costs does not grow with the stream."""
+    cache = Cache(tmp_path if root == "local" else root)
+    ids = [f"{n:03d}" for n in range(120)]
+    cache.put_manifest(manifest(ids))
+    writer = cache.create_stream(CORPUS, "toy", recipe(), backend="hdf5")
+    for number, i in enumerate(ids[:-2]):
+        writer.commit(f"{number:016x}", {}, {i: InputFailure("empty", "")})
+    unit = f"{60:016x}"
+    read: list[str] = []
+    listed: list[str] = []
+    get = writer.objects.get
+    list_: Any = obstore.list
+    list_with_delimiter: Any = obstore.list_with_delimiter
+
+    def reading(path: str) -> bytes:
+        read.append(path)
+        return get(path)
+
+    def listing(*arguments: Any, **options: Any) -> Any:
+        for batch in list_(*arguments, **{**options, "chunk_size": 1}):
+            listed.extend(str(found["path"]).rpartition("/")[2] for found in batch)
+            yield batch
+
+    def listing_all(*arguments: Any, **options: Any) -> Any:
+        found = list_with_delimiter(*arguments, **options)
+        listed.extend(str(one["path"]).rpartition("/")[2] for one in found["objects"])
+        return found
+
+    def names(folder: str, prefix: str = "") -> list[str]:
+        found = look(folder, prefix)
+        listed.extend(found)
+        return found
+
+    look = writer.objects.names
+    for name, double in {"get": reading, "names": names}.items():
+        monkeypatch.setattr(writer.objects, name, double)
+    monkeypatch.setattr(obstore, "list", listing)
+    monkeypatch.setattr(obstore, "list_with_delimiter", listing_all)
+    for attempt, i in enumerate(ids[-2:], 1):
+        assert writer.still_missing(unit, ids) == [j for j in ids if j != ids[60] and j not in ids[118 : 117 + attempt]]
+        assert writer.commit(unit, {}, {i: InputFailure("empty", "")}).failures == (i,)
+    assert {path for path in read if path.startswith("commits/")} <= {f"commits/{unit}.{n}.json" for n in range(3)}
+    assert set(listed) <= {*(f"{unit}.{n}.json" for n in range(3)), f"{61:016x}.0.json"}
 
 
 def naive(every: dict[str, Record]) -> tuple[dict[str, tuple[str, int]], dict[str, tuple[str, str]]]:

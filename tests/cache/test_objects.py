@@ -50,6 +50,19 @@ def test_names_and_list(objects: Objects) -> None:
     assert below.names("") == ["10", "2", "c"] and sorted(f.path for f in below.list("")) == ["10", "2", "c/1"]
 
 
+@pytest.mark.parametrize("prefix", ["a", "ab", "ab.", "ab.1", "ab.0.json", "ab/", "b", "c", "zz", ".", "é"])
+def test_names_that_begin_with_a_prefix(objects: Objects, prefix: str) -> None:
+    """Those that a listing of the whole folder has, be they before, among or behind the others."""
+    names = ["a", "ab.0.json", "ab.1.json", "ab.10.json", "ab0", "ac.0.json", "b", "éa"]
+    for name in names:
+        objects.replace(f"top/commits/{name}", b"x")
+    objects.replace("top/commits/abc/below", b"x")
+    objects.replace("top/commits0/ab.2.json", b"x")
+    expected = [name for name in sorted([*names, "abc"]) if name.startswith(prefix)]
+    assert objects.names("top/commits", prefix) == objects.below("top/commits").names("", prefix) == expected
+    assert objects.names("absent", prefix) == []
+
+
 def test_replace(objects: Objects) -> None:
     objects.replace("a/b", b"long old bytes")
     objects.replace("a/b", b"new")

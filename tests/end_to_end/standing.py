@@ -22,12 +22,19 @@ PLACES = {
 
 def stand(reached: str, go_on: str) -> None:
     """Tell that the place is reached, and wait; a signal that is raised ends the waiting."""
-    for path, flags, act in ((reached, os.O_WRONLY, os.write), (go_on, os.O_RDONLY, os.read)):
-        descriptor = os.open(path, flags)
-        try:
-            act(descriptor, b"here\n" if act is os.write else 1)  # type: ignore[operator]
-        finally:
-            os.close(descriptor)
+    tell(reached)
+    descriptor = os.open(go_on, os.O_RDONLY)
+    try:
+        os.read(descriptor, 1)
+    finally:
+        os.close(descriptor)
+
+
+def tell(reached: str) -> None:
+    """Tell that the place is reached."""
+    descriptor = os.open(reached, os.O_WRONLY)
+    os.write(descriptor, b"here\n")
+    os.close(descriptor)
 
 
 def hang(reached: str, go_on: str) -> None:
@@ -35,8 +42,7 @@ def hang(reached: str, go_on: str) -> None:
     mutex = ctypes.create_string_buffer(256)
     library = ctypes.CDLL(None)
     library.pthread_mutex_lock(mutex)
-    descriptor = os.open(reached, os.O_WRONLY)
-    os.write(descriptor, b"here\n")
+    tell(reached)
     library.pthread_mutex_lock(mutex)
 
 

@@ -1,5 +1,6 @@
 """SIGINT, SIGTERM and SIGHUP sent to the real command line while it stands still at a place of interest."""
 
+import contextlib
 import csv
 import os
 import select
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from emocache import cli
 from emocache.cache import Cache
 from emocache.cache.verify import verify
 from emocache.cli import main
@@ -84,9 +86,12 @@ class Standing:
 
     def close(self) -> None:
         """Leave nothing behind."""
-        if self.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):  # all of the group are gone
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
         os.close(self._reached)
         os.close(self._go_on)
 
@@ -246,6 +251,7 @@ def test_processes_store_what_they_are_storing(start: Start, cache: Path, tmp_pa
     assert finished(tmp_path / "runs") == ["fold0-seed0", "fold1-seed0"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="how it hangs")
 def test_a_second_signal_ends_at_once_what_hangs_in_a_library(start: Start, cache: Path, tmp_path: Path) -> None:
     command = start("hang", 2, *training(cache, tmp_path / "runs"))
     command.reached()
@@ -270,3 +276,17 @@ def test_what_a_destructor_swallows_comes_again() -> None:
 
 def test_plain_ctrl_c_is_130() -> None:
     assert exit_status(KeyboardInterrupt()) == 130
+
+
+def test_a_signal_outside_of_any_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as between the command and the end of the process: the same line and status, whatever typer makes of it."""
+
+    def stopped(self: cli.Root, *arguments: object, **named: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(cli.Root, "make_context", stopped)
+    monkeypatch.setattr(sys, "argv", ["emocache", "encoders"])
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 143 and capsys.readouterr().err == LINE

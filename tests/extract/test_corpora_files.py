@@ -4,18 +4,22 @@ import errno
 import hashlib
 import importlib
 import inspect
+import itertools
 import os
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from emocache.cache import EmocacheError
+from emocache.cache.media_hashes import MediaHashes
 from emocache.extract import corpora
 from emocache.extract.corpora import MediaHasher, files
 
@@ -219,6 +223,39 @@ def test_a_damaged_or_read_only_memory_stops_nothing(tmp_path: Path) -> None:
     damaged = write_settled(tmp_path / "damaged.sqlite", b"this is no database" * 100)
     for memory in (damaged, a / "below_a_file.sqlite", None):
         assert MediaHasher(memory).probe([a])[a].sha256 == hashlib.sha256(b"aaaa").hexdigest()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, EmocacheError])
+def test_what_was_hashed_before_it_ended_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    files = [write_settled(tmp_path / f"{name}.wav", name.encode()) for name in "abcd"]
+    real, hashed = hashlib.file_digest, []
+
+    def digest(file: BufferedReader, algorithm: str) -> object:
+        hashed.append(Path(file.name).stem)
+        if hashed == ["a", "b", "c"]:
+            raise stop("stopped")
+        return real(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    for _ in range(2):
+        with suppress(stop):
+            MediaHasher(tmp_path / "media.sqlite", workers=1).probe(files)
+    assert (hashed.count("a"), hashed.count("b"), hashed.count("c")) == (1, 1, 2)
+
+
+def test_hashes_are_remembered_every_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill cannot be handled: what was remembered before it counts."""
+    files = [write_settled(tmp_path / f"{name}.wav", name.encode()) for name in "abcd"]
+    clock = itertools.count(step=31)
+    monkeypatch.setattr(
+        "emocache.extract.corpora.files.time", SimpleNamespace(monotonic=lambda: next(clock), time=time.time)
+    )
+    writes: list[int] = []
+    monkeypatch.setattr(MediaHashes, "remember", lambda self, rows: writes.append(len(rows)))
+    MediaHasher(tmp_path / "media.sqlite", workers=1).probe(files)
+    assert writes == [2, 2, 0]
 
 
 def test_unreadable_and_changing_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
