@@ -67,7 +67,7 @@ test: $(VENV)/.dev ## all tests
 lint: $(VENV)/.dev build/types/emocache ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy $(addprefix build/types/emocache/,__init__.py cli.py cache extract train evaluate benchmarks) tests
+	$(VENV)/bin/mypy $(addprefix build/types/emocache/,__init__.py cli.py stopping.py cache extract train evaluate benchmarks) tests
 
 bench: $(VENV)/.dev ## reading, writing and epoch ratios
 	$(VENV)/bin/python -m emocache.benchmarks.ratios $(ARGS)
