@@ -151,8 +151,11 @@ def _renamed(record: Record) -> Record:
 
 
 def _same_bytes(objects: Objects, record: Record) -> bool:
-    """Whether the objects of a shard that an interrupted copy has left are whole."""
-    return all(hashlib.sha256(objects.get(path)).hexdigest() == sha for path, (_, sha) in record.objects.items())
+    """Whether the objects of a shard that an interrupted copy has left are whole, and not taken by a gc meanwhile."""
+    try:
+        return all(hashlib.sha256(objects.get(path)).hexdigest() == sha for path, (_, sha) in record.objects.items())
+    except FileNotFoundError:
+        return False
 
 
 def _copy_shard(source: Objects, record: Record, target: Objects, copied: Record) -> int:

@@ -70,9 +70,13 @@ class Standing:
         os.write(self._go_on, b"." * 100)
 
     def ended(self) -> tuple[int, str]:
-        """Exit status and standard error but for the progress."""
+        """Exit status and standard error but for the progress and what training warns of."""
         _, err = self.process.communicate(timeout=WAIT)
-        told = [line for line in err.splitlines(keepends=True) if "to encode" not in line and not line.startswith("{")]
+        told = [
+            line
+            for line in err.splitlines(keepends=True)
+            if not line.startswith(("{", "warning: ")) and "to encode" not in line
+        ]
         return self.process.returncode, "".join(told)
 
     def end_by_repeating(self, number: int) -> int:
@@ -97,6 +101,17 @@ class Standing:
 
 
 Start = Callable[..., Standing]
+
+
+@pytest.fixture(autouse=True)
+def signals_that_are_not_ignored() -> Iterator[None]:
+    """Whoever runs the tests, nohup or a shell in the background, may ignore some, and children inherit that."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
