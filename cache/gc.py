@@ -1,5 +1,6 @@
 """Removing: streams by name, and what nothing refers to any more."""
 
+import contextlib
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,7 @@ from .errors import EmocacheError
 from .objects import Listed, Objects
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
-from .tombstones import raise_tombstone
+from .tombstones import FOLDER, raise_tombstone
 
 
 def remove_stream(cache: Cache, info: StreamInfo) -> None:
@@ -63,6 +64,8 @@ def collect(cache: Cache, grace: float = GRACE_SECONDS, *, dry_run: bool = False
             found += [(f"{corpus}/{folder}", sweep, entry) for entry in sweep.garbage()]
     old = [(folder, sweep, entry) for folder, sweep, entry in found if entry.modified < before]
     removed = [(folder, entry) for folder, sweep, entry in old if dry_run or sweep.remove(entry.path)]
+    for sweep in dict.fromkeys(sweep for _, sweep, _ in old):
+        sweep.leave_no_folder()
     return [f"{folder}/{entry.path}" for folder, entry in removed], sum(entry.size for _, entry in removed)
 
 
@@ -97,6 +100,12 @@ class _Sweep:
             self.objects.delete(path)
         self.objects.delete(tombstone)  # only ever my own: another gc may still be about to act on its
         return free
+
+    def leave_no_folder(self) -> None:
+        """Remove the folder in which tombstones stood, if it is a folder and none stands there."""
+        if (folder := self.objects.local(FOLDER)) is not None:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def _standing(self) -> list[Record]:
         """The records that there are now and that no other one supersedes."""

@@ -57,7 +57,7 @@ def surviving_rows(data: bytes) -> list[tuple[str, dict[str, Any]] | None]:
     Raises:
         pyarrow.ArrowException, OSError, KeyError, ValueError: nothing can be made of the bytes.
     """
-    table = pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False)
+    table = parquet.read_damaged(data)
     table.validate(full=False)
     rows: list[tuple[str, dict[str, Any]] | None] = []
     for number in range(len(table)):

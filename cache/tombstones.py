@@ -16,13 +16,13 @@ from collections.abc import Mapping
 
 from .objects import Objects, create_once
 
-_FOLDER = "gc"
+FOLDER = "gc"
 _CONTENT = b"gc is about to remove the shard of this name\n"
 
 
 def raise_tombstone(objects: Objects, shard: str) -> str:
     """Say that a shard is about to be removed; returns the tombstone's path below the stream's folder."""
-    path = f"{_FOLDER}/{_name(shard)}.{secrets.token_hex(8)}"
+    path = f"{FOLDER}/{_name(shard)}.{secrets.token_hex(8)}"
     create_once(objects, path, _CONTENT)
     return path
 
@@ -37,7 +37,7 @@ def is_taken(objects: Objects, shard: str | None, sizes: Mapping[str, int]) -> b
     """
     if shard is None:
         return False
-    if objects.names(_FOLDER, f"{_name(shard)}."):
+    if objects.names(FOLDER, f"{_name(shard)}."):
         return True
     return any(_size(objects, path) != size for path, size in sizes.items())
 

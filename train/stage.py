@@ -90,9 +90,9 @@ class Plan:
     def train(self, fold: int, seed: int) -> str:
         """Train and store one run; returns a line that tells of it."""
         result = train_fold(self.dataset, self.settings, self.folds[fold], seed, torch.device(self.device))
-        result.record["warnings"][:0] = map(asdict, self.cautions(fold))
         # The record's digest is of every stream: one that nothing has asked for is read now, and so compared with it.
         dict(self.dataset.features)
+        result.record["warnings"][:0] = map(asdict, self.cautions(fold))
         write_run(self.folder(fold, seed), self._record(fold, seed), result)
         selection = result.record["selection"]
         chosen = "".join(f", {key} {value}" for key, value in selection["chosen"].items())
