@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import DEAD_OUTPUT, METRICS, Score, base_name, metric_name, metrics_of
+from .metrics import DEAD_OUTPUT, METRICS, NO_SAMPLES, Score, base_name, metric_name, metrics_of
 from .predictions import Predictions, Samples, Values
 from .resampling import draw
 from .results import Cell
@@ -140,6 +140,8 @@ def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]]) -> dict[str, list[
         for fold in sorted(tested[0]):
             seeds = [scores_of(part) for cell, part in grid.items() if cell[0] == fold]
             for name in seeds[0]:
+                if seeds[0][name].reason == NO_SAMPLES:
+                    continue  # none of that target's folds, in the table of results either
                 mean = np.mean([0.0 if s[name].reason == DEAD_OUTPUT else s[name].value for s in seeds])
                 collected.setdefault(name, [[], []])[side].append(float(mean))
     return collected

@@ -167,6 +167,30 @@ def test_a_p_that_cannot_be_small_is_told(tmp_path: Path, write_run: Any, target
     assert any("cannot be below" in note for note in table.notes) is told
 
 
+def test_a_fold_without_a_target_takes_no_part_in_its_test(tmp_path: Path, write_run: Any) -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=(9, 8, 2))
+    errors: list[Any] = []
+    for experiment, noise in (("good", 0.1), ("bad", 1.0)):
+        guesses = truth + noise * generator.normal(size=truth.shape)
+        for fold in range(9):
+            rows: list[dict[str, Any]] = [
+                {"id": f"u{fold}-{i}", "speaker": f"s{fold}", "group": f"s{fold}",
+                 "reference.a": None if fold == 3 else y[0], "prediction.a": None if fold == 3 else p[0],
+                 "reference.v": y[1], "prediction.v": p[1]}
+                for i, (y, p) in enumerate(zip(truth[fold].tolist(), guesses[fold].tolist(), strict=True))
+            ]  # fmt: skip
+            write_run(rows, experiment=experiment, fold=fold, folds=9, task="regression", targets=["a", "v"],
+                      classes=None, prior={"a": 0.0, "v": 0.0})  # fmt: skip
+        errors.append(np.sqrt(((guesses - truth) ** 2).mean(axis=1)))
+    (comparison,) = compared(tmp_path, "good", "bad", ["rmse"])
+    difference = errors[0] - errors[1]
+    assert (comparison.metrics["rmse.a"].folds, comparison.metrics["rmse.v"].folds) == (8, 9)
+    with_a = np.delete(difference[:, 0], 3)
+    assert comparison.metrics["rmse.a"].wilcoxon == pytest.approx(wilcoxon(with_a).pvalue)
+    assert comparison.metrics["rmse.v"].wilcoxon == pytest.approx(wilcoxon(difference[:, 1]).pvalue)
+
+
 def test_only_common_utterances_count(tmp_path: Path, write_run: Any, utterance: Any) -> None:
     for experiment, wrong in (("a", 0), ("b", 1)):
         common = [utterance(f"u{i}", f"s{i}", "sad", "happy" if i == wrong else "sad") for i in range(3)]
