@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -129,9 +129,12 @@ def standing(records: Iterable[Record]) -> list[Record]:
     return [record for record in every if record.name not in gone]
 
 
-def create_record(objects: Objects, record: Record) -> Record:
-    """Create a record under its own name if that is free, else as a later attempt; returns it as created."""
-    while not create_once(objects, f"commits/{record.name}", record.to_bytes()):
+def create_record(objects: Objects, record: Record, covered: Collection[str] = ()) -> Record:
+    """Create a record under its own name if that is free, else as a later attempt; returns it as created.
+
+    A name that the index covers is not free, even if its record was deleted: the index would still tell of that one.
+    """
+    while record.name in covered or not create_once(objects, f"commits/{record.name}", record.to_bytes()):
         record = replace(record, attempt=record.attempt + 1)
     return record
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from .commit import FailureEntry, Record, create_record, parse_name, standing
 from .errors import EmocacheError
-from .index import rebuilt, save
+from .index import covered, rebuilt, save
 from .objects import Objects, create_once
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
@@ -86,12 +86,13 @@ def _copy_stream(source: Objects, target: Objects) -> tuple[int, int]:
             present |= {entry.key for entry in record.items}
         told |= set(record.failures)
     used = {record.shard for record in known}
+    names = covered(target)
     items, size = 0, 0
     for record in standing(_records(source, strict=True)):
         fresh = tuple(entry for entry in record.items if entry.key not in present)
         if not fresh and set(record.failures) <= told:
             continue
-        size += _copy_record(source, target, replace(record, items=fresh, supersedes=()), there, used)
+        size += _copy_record(source, target, replace(record, items=fresh, supersedes=()), there, used, names)
         present |= {entry.key for entry in fresh}
         told |= set(record.failures)
         items += len(fresh)
@@ -112,14 +113,19 @@ def _is_whole(record: Record, there: Mapping[str, int]) -> bool:
 
 
 def _copy_record(
-    source: Objects, target: Objects, record: Record, there: Mapping[str, int], used: Collection[str | None]
+    source: Objects,
+    target: Objects,
+    record: Record,
+    there: Mapping[str, int],
+    used: Collection[str | None],
+    names: Collection[str],
 ) -> int:
-    """Copy a record and its shard; gives the bytes that were copied.
+    """Copy a record and its shard, under none of these names; gives the bytes that were copied.
 
     The shard keeps its name where that is free or a record of the target lacks it, else it gets another one.
     """
     if not record.items:
-        create_record(target, replace(record, shard=None, objects={}, arrays={}))
+        create_record(target, replace(record, shard=None, objects={}, arrays={}), names)
         return 0
     shard = str(record.shard)
     begun = any(path == shard or path.startswith(f"{shard}/") for path in there)
@@ -136,12 +142,12 @@ def _copy_record(
                 raise
             copied = _renamed(record)  # another copy was faster, or a gc took what was half written
             size = _copy_shard(source, record, target, copied)
-    created = create_record(target, copied)
+    created = create_record(target, copied, names)
     while is_taken(target, created.shard, created.sizes):
         # A gc took the shard for garbage, its record came too late to tell. Once more, under another name.
         copied = replace(_renamed(record), supersedes=(created.name, *created.supersedes))
         size += _copy_shard(source, record, target, copied)
-        created = create_record(target, copied)
+        created = create_record(target, copied, names)
     return size
 
 

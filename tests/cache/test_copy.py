@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from emocache.cache import Cache, EmocacheError, InputFailure
+from emocache.cache.commit import Record
 from emocache.cache.copy import Copied, copy
 from emocache.cache.gc import collect
 from emocache.cache.local import LocalObjects
@@ -219,3 +221,21 @@ def test_a_copy_brings_back_what_the_target_lost(tmp_path: Path) -> None:
     copy(source, target, all_of(source))
     assert contents(target) == contents(source)
     assert [problem.object for problem in verify(target, full=True)] == [f"commits/{record.name}"]
+
+
+def test_an_interrupted_copy_takes_no_name_that_the_index_still_covers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both caches have the same units in other shards; one lost a record, as `verify` says to delete it."""
+    source, target = (make(tmp_path / name, IDS, {}) for name in "ab")
+    info = next(info for info in all_of(target) if info.name == "toy")
+    objects = target.objects.below(info.folder)
+    name = objects.names("commits")[0]
+    record = Record.from_bytes(objects.get(f"commits/{name}"), name)
+    objects.delete(f"commits/{name}")
+    objects.delete(str(record.shard))
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr("emocache.cache.copy.save", Mock(side_effect=ConnectionError))
+        copy(source, target, [info])
+    assert contents(target) == contents(source)  # not what the index said of the record that is gone
+    assert not list(verify(target, full=True))
