@@ -197,7 +197,7 @@ def fused_score(aligned: Aligned, fused: Values, metric: str) -> Score:
 
 
 def fused_table(part: str, aligned: Aligned, fused: Values) -> pa.Table:
-    """Rows of predictions.parquet, which can be fused again."""
+    """Rows of predictions.parquet, which can be fused again; null stands for a target that an utterance lacks."""
     columns, rows, offsets = aligned.columns, aligned.rows, pa.array(aligned.offsets, pa.int32())
     table = {"part": pa.array([part] * len(rows), pa.string()), **{key: rows[key] for key in _KEYS}}
     table["missing"] = pa.array(aligned.missing)
@@ -206,8 +206,9 @@ def fused_table(part: str, aligned: Aligned, fused: Values) -> pa.Table:
     table |= {name: rows[name] for name in columns.truth}
     if columns.task == "classification":
         table["prediction"] = pa.array([columns.names[best] for best in fused.argmax(axis=1)], pa.string())
-    for name, values in zip(columns.values, fused.T, strict=True):
-        column = pa.array(values)
+    unknown = np.zeros(fused.shape, bool) if columns.task == "classification" else np.isnan(aligned.references)
+    for name, values, absent in zip(columns.values, fused.T, unknown.T, strict=True):
+        column = pa.array(values, mask=absent)
         table[name] = pa.ListArray.from_arrays(offsets, column) if columns.per_frame else column
     return pa.table(table)
 

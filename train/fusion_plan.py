@@ -26,7 +26,7 @@ from .fusion import (
     weighted,
 )
 from .results import FoldResult
-from .runs import FORMAT, is_stored, read_run, run_folder, write_run
+from .runs import FORMAT, is_stored, read_run, recorded, run_folder, write_run
 from .stage import Plan
 
 _ENSEMBLE = 0  # the seed of a run that averages over seeds
@@ -162,7 +162,7 @@ class FusionPlan:
             "config": {
                 **self.settings.model_dump(mode="json"),
                 "seeds": list(self.seeds),
-                "members": {plan.experiment: plan.settings.model_dump(mode="json") for plan in plans},
+                "members": {plan.experiment: recorded(plan.settings) for plan in plans},
             },
             "members": [{"experiment": plan.experiment, "setting": plan.setting} for plan in plans],
             "item_digest": sha256(canonical_json([document["item_digest"] for document in documents])).hexdigest(),

@@ -199,7 +199,9 @@ def test_an_utterance_may_lack_a_target() -> None:
     tracks: dict[str, Any] = {"reference.valence": None, "prediction.valence": None}
     nulls = [framewise("u", [1.0, 2.0], [True, True]), framewise("v", None, [True], **tracks)]
     both = put(nulls, nulls[::-1], columns=FRAMES)
-    assert weighted(both, [0.5, 0.5])[:, 0] == pytest.approx([1.0, 2.0, np.nan], nan_ok=True)
+    fused = weighted(both, [0.5, 0.5])
+    assert fused[:, 0] == pytest.approx([1.0, 2.0, np.nan], nan_ok=True)
+    assert fused_table("test", both, fused)["prediction.valence"].to_pylist() == [[1.0, 2.0], [None]]
     with pytest.raises(EmocacheError, match=r"'m1' has another reference\.valence of toys/v than the others"):
         put(nulls, [framewise("v", [0.0], [True])], columns=FRAMES)
 
@@ -294,6 +296,9 @@ def test_a_fusion_trains_its_members_once_and_is_a_run_like_any_other(fusing: Fu
     assert record["coverage"] == {"test": 12, "predicted": 11, "missing": ["toys/spk3_1"]}
     assert record["seed"] == 0 and [stream["name"] for stream in record["streams"]] == ["toy"]
     assert set(record["config"]["members"]) == {"probe", "gru"} and "weights" not in lines[-2]
+    # As in the members' own run.json: what is at its former value does not set older fusions apart in tables.
+    (own,) = (json.loads(path.read_text()) for path in fusing.runs.glob("probe/*/*/fold0-seed0/run.json"))
+    assert record["config"]["members"]["probe"] == own["config"] and "targets_scale" not in own["config"]
 
     results = {result.first.experiment: result for result in group(discover([fusing.runs]))}
     assert set(results) == {"fused", "probe", "gru"} and not results["fused"].missing_runs
@@ -433,6 +438,7 @@ def test_members_with_targets_apart_that_some_utterances_lack(toy: "Toy") -> Non
     for key, found in fused.items():
         own = [one[key]["prediction.arousal"] for one in (probe, gru)]
         assert (own[0] is None) == (found["reference.arousal"] is None) == (int(key[1][-1]) % 3 == 0)
+        assert (found["prediction.arousal"] is None) == (own[0] is None)
         if own[0] is not None:
             assert found["prediction.arousal"] == pytest.approx(np.dot(weights, own))
     (result,) = (r for r in group(discover([fusing.runs])) if r.first.experiment == "fused")
