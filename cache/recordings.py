@@ -46,10 +46,11 @@ def _name(medium: dict[str, Any], start: float | None, end: float | None, durati
     """The bytes and the segment, in milliseconds; None where there is nothing in it."""
     if medium["sha256"] == _NOTHING or duration == 0:
         return None
-    if medium["start"] is not None or medium["end"] is not None:
-        start, end, duration = medium["start"], medium["end"], None
+    own = medium.get("start"), medium.get("end")  # which manifests of the first version lack, as they do regions
+    if own != (None, None):
+        start, end, duration = *own, None
     start = start or 0.0
     if end is None and duration is not None:
         end = start + duration
-    segment = [round(start * 1000), None if end is None else round(end * 1000), medium["region"]]
+    segment = [round(start * 1000), None if end is None else round(end * 1000), medium.get("region")]
     return f"{medium['sha256']} {segment}"

@@ -3,18 +3,21 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from emocache.cache import Cache, EmocacheError, InputFailure, Item, Stream
+from emocache.cache import Cache, EmocacheError, InputFailure, Item, Manifest, Stream
 from emocache.cache.copy import copy
 from emocache.cache.gc import collect
 from emocache.cache.projection import Projection
+from emocache.cache.recordings import shared_recordings
 from emocache.cache.verify import verify
 
 from .conftest import fill
@@ -63,6 +66,19 @@ def test_its_manifest(cache: Cache) -> None:
         if n % 2:
             track = utterance.tracks["valence"]
             assert track.times.tolist() == [0.0, 0.1, 0.2] and track.values.tolist() == [-n, 0.125 - n, 0.25 - n]
+
+
+def test_its_recordings(cache: Cache) -> None:
+    """Its media have no segments and no regions of their own."""
+    manifest = cache.manifest("small")
+    assert shared_recordings(manifest) == [()] * len(IDS)
+    rows = [replace(row, media=manifest[IDS[0]].media, start=0.0, end=1.0) for row in manifest]
+    copies = Manifest.from_utterances("small", rows)
+    whole = copies.column("media")
+    first = [[{name: medium[name] for name in ("role", "path", "sha256")} for medium in media] for media in whole]
+    number = copies.table.column_names.index("media")
+    old = Manifest("small", copies.table.set_column(number, "media", pa.array(first)), copies.sha256)
+    assert shared_recordings(old) == shared_recordings(copies) and all(shared_recordings(old))
 
 
 @pytest.mark.parametrize("name", ["alpha.L2", "beta.L2"])
