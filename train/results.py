@@ -48,18 +48,20 @@ def only(dataset: Dataset, settings: Settings, fold: Fold, k: int) -> tuple[Data
     return *own, Fold(*(rows[known[rows]] for rows in (fold.train, fold.valid, fold.test)))
 
 
-def check_apart(examples: Sequence[Example], targets: Sequence[str], folds: Sequence[Fold]) -> None:
+def check_apart(dataset: Dataset, targets: Sequence[str], folds: Sequence[Fold]) -> None:
     """Refuse folds in which one of several targets cannot be trained or chosen by itself.
 
     Raises:
-        EmocacheError: no utterance of a training or validation part has the target.
+        EmocacheError: no utterance of a training or validation part has the target, and features.
     """
     for k, target in enumerate(targets):
-        known = has_target(examples, k)
+        known = has_target(dataset.examples, k)
         for number, fold in enumerate(folds):
             for name in ("train", "valid"):
-                if not known[getattr(fold, name)].any():
-                    raise EmocacheError(f"targets_apart: fold {number} has no {name} utterance with {target}; use fewer"
+                rows = getattr(fold, name)
+                if not (known & dataset.present)[rows].any():
+                    what = f"{target} and features" if known[rows].any() else target
+                    raise EmocacheError(f"targets_apart: fold {number} has no {name} utterance with {what}; use fewer"
                                         " folds, another protocol.validation, or an experiment of its own for"
                                         f" {target}")  # fmt: skip
 

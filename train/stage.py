@@ -158,7 +158,7 @@ def make_plan(
     dataset = load_dataset(cache, corpora, settings, allow_incomplete)
     folds = make_folds(dataset.examples, settings.protocol)
     if settings.targets_apart and len(settings.targets) > 1:
-        check_apart(dataset.examples, settings.targets, folds)
+        check_apart(dataset, settings.targets, folds)
     points = [point for _, point in search_points(settings)]
     strict = {
         name.partition("@")[0]

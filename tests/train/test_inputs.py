@@ -290,6 +290,10 @@ def test_a_speaker_without_a_target_is_no_fold_of_it(toy: "Toy") -> None:
     ]
     with pytest.raises(EmocacheError, match="fold 0 has no valid utterance with loudness"):
         make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)  # the next speaker validates
+    rows = [replace(r, labels={**r.labels, "loudness": 1.0}) if r.id == "spk2_0" else r for r in corpus.rows]
+    failed = toy.cache(replace(corpus, rows=rows), failures=["spk2_0"], name="failed")
+    with pytest.raises(EmocacheError, match="fold 0 has no valid utterance with loudness and features"):
+        make_plan(failed, ["failed"], toy.folder / "runs", "small", settings)
     by_session = Protocol(name="leave_one_out", validation="fraction", validation_group="session")
     settings = settings.model_copy(update={"protocol": by_session.model_copy(update={"overlap": True})})
     plan = make_plan(Cache(toy.root), ["toys"], toy.folder / "runs", "small", settings)
