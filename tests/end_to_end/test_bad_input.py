@@ -261,3 +261,12 @@ def test_a_cache_without_a_name_is_not_this_folder(
     before = sorted(tmp_path.iterdir())
     assert "the cache has no name" in one_line_error(extract(emocache_, corpus, "")[2])
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_one_slip_in_the_times_stops_no_other_utterance(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
+    rows = [["x", "a.wav", "happy", "a", "0", "1e12"], ["y", "b.wav", "happy", "b", "0", "0.3"]]
+    write_table(corpus, rows, ("id", "file", "emotion", "spk", "start", "end"))
+    done = emocache_("extract", "table", "--data", corpus, "--cache", tmp_path / "store", "--encoder", "logmel")
+    assert done.status == 0, done.err
+    stream = Cache(tmp_path / "store").stream("table", "logmel")
+    assert (list(stream.ids), stream.failures["x"][0]) == (["y"], "undecodable")
