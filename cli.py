@@ -103,7 +103,7 @@ def _open_streams() -> None:
             if nothing != number:
                 os.close(nothing)
             setattr(sys, name, open(number, mode, closefd=False, errors="backslashreplace"))  # noqa: SIM115
-    if sys.stderr is not None and sys.stderr is sys.__stderr__:  # else a caller has put another one in its place
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:  # else a caller has put another one in its place
         raw = io.BufferedWriter(_Heedless(2, "w", closefd=False))
         sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
