@@ -1,6 +1,7 @@
 """The root command; the only module that composes the stages. Heavy imports happen inside the commands."""
 
 import contextlib
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -69,6 +70,7 @@ def main() -> None:
     # torch's threads otherwise spin while they wait, which makes small heads many times slower on a machine that is
     # busy with anything else.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _open_streams()
     with stoppable() as first:
         try:
             app(prog_name="emocache")
@@ -76,6 +78,34 @@ def main() -> None:
             if isinstance(end.code, int) and end.code > _SIGNALS:
                 _stop(end.code if first.status is None else first.status)
             raise
+
+
+class _Heedless(io.FileIO):
+    """Standard error: its terminal, its reader or the room for it may be gone, which stops no work."""
+
+    def write(self, data: Any) -> int:
+        """Write, or lose it."""
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _open_streams() -> None:
+    """Make the standard streams fit to work with.
+
+    In place of one that was closed, the next file to be opened would get what is printed.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            os.dup2(nothing := os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            if nothing != number:
+                os.close(nothing)
+            setattr(sys, name, open(number, mode, closefd=False, errors="backslashreplace"))  # noqa: SIM115
+    if sys.stderr is sys.__stderr__ and sys.stderr is not None:  # else a caller has put another one in its place
+        raw = io.BufferedWriter(_Heedless(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def _stop(status: int) -> None:

@@ -92,6 +92,8 @@ def rm(
     """Remove a stream, or a corpus with all its streams."""
     from .gc import remove_corpus, remove_stream
 
+    if not all(what.split("/", 1)):  # an unset variable of a script is not "all"
+        raise typer.BadParameter(f"{what!r} is not CORPUS or CORPUS/STREAM", param_hint="CORPUS[/STREAM]")
     cache = _open(root)
     chosen = _chosen(cache, what)
     if not yes:
@@ -107,7 +109,9 @@ def rm(
 @app.command()
 def gc(
     root: Root,
-    grace_hours: Annotated[float, typer.Option(help="Keep what is younger; a writer may be about to use it.")] = 24.0,
+    grace_hours: Annotated[
+        float, typer.Option(min=0, max=1e6, help="Keep what is younger; a writer may be about to use it.")
+    ] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
 ) -> None:
     """Remove what no record refers to. That is shards of killed writers, temporary files, superseded records."""

@@ -155,7 +155,7 @@ def _write_document(path: Path, data: bytes) -> None:
     """Write a small file and fsync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        _write_all(descriptor, memoryview(data))
+        _write_all(descriptor, memoryview(data), path)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -170,15 +170,19 @@ def _write(path: Path, parts: Iterable[Buffer], hasher: Executor) -> "Future[Sto
             view = memoryview(part).cast("B")
             size += len(view)
             hasher.submit(digest.update, view)
-            _write_all(descriptor, view)
+            _write_all(descriptor, view, path)
     finally:
         os.close(descriptor)
     return hasher.submit(lambda: Stored(size, digest.hexdigest()))
 
 
-def _write_all(descriptor: int, view: memoryview) -> None:
-    while len(view):
-        view = view[os.write(descriptor, view) :]
+def _write_all(descriptor: int, view: memoryview, path: Path) -> None:
+    try:
+        while len(view):
+            view = view[os.write(descriptor, view) :]
+    except OSError as error:  # which knows the descriptor only
+        error.filename = str(path)
+        raise
 
 
 def _take_name(temporary: Path, final: Path) -> bool:

@@ -12,9 +12,11 @@ def open_objects(root: str | Path) -> Objects:
     """A store from a folder or a URL (`s3://bucket/prefix`, `memory://` for tests).
 
     Raises:
-        EmocacheError: the URL's scheme is unknown or the store cannot be reached.
+        EmocacheError: no root, as of an unset variable, an unknown scheme, or a store that cannot be reached.
     """
     text = str(root)
+    if not text.strip():
+        raise EmocacheError("the cache has no name; give a folder or an s3:// URL")
     if "://" not in text:
         return LocalObjects(Path(text))
     if text.startswith("file://"):

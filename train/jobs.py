@@ -56,7 +56,13 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     with tempfile.TemporaryDirectory(
         prefix=f"{_prefix()}{os.getpid()}-", dir=plan.runs, ignore_cleanup_errors=True
     ) as folder:
-        light = _spill(plan, Path(folder))
+        try:
+            light = _spill(plan, Path(folder))
+        except OSError as error:
+            raise EmocacheError(
+                f"--runs {plan.runs}: the features that several processes share cannot be written there"
+                f" ({error.strerror or error}); free some room, or train with --jobs 1"
+            ) from error
         context = get_context("spawn")
         theirs, lifeline = context.Pipe(duplex=False)
         with _no_signals():  # the pool starts a process of its own, which would not outlive a SIGHUP

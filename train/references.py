@@ -11,6 +11,8 @@ from ..cache import EmocacheError, Manifest, Track
 from ..cache.expression import text_of
 from .settings import Settings
 
+_LARGEST = float(np.finfo(np.float32).max)  # heads compute in float32
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stamps:
@@ -127,6 +129,9 @@ def _numbers(manifest: Manifest, target: str, settings: Settings) -> list[float 
     if any(isinstance(value, str) for value in column):
         what = settings.task if settings.threshold is None else "a threshold"
         raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} holds text; {what} of it needs numbers")
+    for id_, value in zip(manifest.ids, column, strict=True):
+        if value is not None and abs(value) > _LARGEST:
+            raise EmocacheError(f"{manifest.corpus}/{id_}: target {target!r} is {value:g}, too large for float32")
     return column
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance, Word
 from ...cache.recipe import Recipe
+from ..decoders import MAX_SECONDS
 
 if TYPE_CHECKING:
     from ..faces import FaceVideo
@@ -98,12 +99,12 @@ class Encoder(Protocol):
 
 
 def seconds(utterance: Utterance) -> float:
-    """Length of the utterance in seconds, or a guess where the manifest does not tell."""
-    if utterance.end is not None:
-        return max(utterance.end - (utterance.start or 0.0), 0.0)
-    if utterance.duration is not None:
-        return max(utterance.duration - (utterance.start or 0.0), 0.0)
-    return _UNKNOWN_SECONDS
+    """Length of the utterance in seconds, or a guess where the manifest does not tell; what is too long costs no more.
+
+    So one slip in a table does not make the whole corpus too large for the disk.
+    """
+    end = utterance.duration if utterance.end is None else utterance.end
+    return _UNKNOWN_SECONDS if end is None else min(max(end - (utterance.start or 0.0), 0.0), MAX_SECONDS)
 
 
 def samples(utterance: Utterance) -> int:

@@ -3,7 +3,10 @@
 import csv
 import importlib
 import json
+import shlex
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 import soundfile
 
 from emocache.cache import Cache
+from emocache.cache.verify import verify
 from emocache.extract import stage
 
 from .conftest import Run
@@ -60,7 +64,7 @@ def write_table(folder: Path, rows: list[list[str]], header: tuple[str, ...] = (
         csv.writer(file).writerows([header, *rows])
 
 
-def extract(run: Run, corpus: Path, cache: Path, *more: object) -> tuple[int, str, str]:
+def extract(run: Run, corpus: Path, cache: Path | str, *more: object) -> tuple[int, str, str]:
     return run("extract", "table", "--data", corpus, "--cache", cache, "--encoder", "logmel",
                "--map", "id=file,file=file,label=emotion,speaker=spk", *more)  # fmt: skip
 
@@ -218,3 +222,51 @@ def test_a_library_that_is_not_installed(
 def test_options_out_of_range(emocache_: Run, corpus: Path, tmp_path: Path, option: tuple[str, str]) -> None:
     status, _, err = extract(emocache_, corpus, tmp_path / "store", *option)
     assert status == 2 and option[0] in err and "Traceback" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "2>/dev/full", "2>&1 | true"])
+def test_that_nobody_can_be_told_stops_no_extraction(corpus: Path, tmp_path: Path, streams: str) -> None:
+    """Nor does what a library prints end in a file that was opened in place of standard error."""
+    (corpus / "a.wav").write_bytes(b"no sound")
+    command = [
+        sys.executable, "-c", "from emocache.cli import main; main()", "extract", "table", "--data", str(corpus),
+        "--cache", str(tmp_path / "store"), "--encoder", "logmel", "--map", "id=file,file=file,label=emotion",
+    ]  # fmt: skip
+    done = subprocess.run(f"{shlex.join(command)} {streams}", shell=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0
+    stream = Cache(tmp_path / "store").stream("table", "logmel")
+    assert (list(stream.ids), list(stream.failures)) == (["b.wav", "c.wav"], ["a.wav"])
+    assert not list(verify(Cache(tmp_path / "store"), full=True))
+
+
+@pytest.mark.parametrize("what", ["", "/", "table/", "/logmel"])
+def test_the_name_of_nothing_removes_nothing(emocache_: Run, corpus: Path, tmp_path: Path, what: str) -> None:
+    extract(emocache_, corpus, tmp_path / "store")
+    done = emocache_("cache", "rm", "--yes", tmp_path / "store", what)
+    assert done.status == 2 and "is not CORPUS or CORPUS/STREAM" in done.err
+    assert len(Cache(tmp_path / "store").stream("table", "logmel")) == 3
+
+
+@pytest.mark.parametrize("hours", ["nan", "inf", "1e300", "-1"])
+def test_a_grace_period_is_a_number_of_hours(emocache_: Run, tmp_path: Path, hours: str) -> None:
+    done = emocache_("cache", "gc", tmp_path, "--grace-hours", hours)
+    assert done.status == 2 and "--grace-hours" in done.err
+
+
+def test_a_cache_without_a_name_is_not_this_folder(
+    emocache_: Run, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert "the cache has no name" in one_line_error(extract(emocache_, corpus, "")[2])
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_one_slip_in_the_times_stops_no_other_utterance(emocache_: Run, corpus: Path, tmp_path: Path) -> None:
+    rows = [["x", "a.wav", "happy", "a", "0", "1e12"], ["y", "b.wav", "happy", "b", "0", "0.3"]]
+    write_table(corpus, rows, ("id", "file", "emotion", "spk", "start", "end"))
+    done = emocache_("extract", "table", "--data", corpus, "--cache", tmp_path / "store", "--encoder", "logmel")
+    assert done.status == 0, done.err
+    stream = Cache(tmp_path / "store").stream("table", "logmel")
+    assert (list(stream.ids), stream.failures["x"][0]) == (["y"], "undecodable")

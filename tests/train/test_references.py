@@ -122,6 +122,8 @@ def test_the_wrong_kind_of_target_is_told(toy: "Toy") -> None:
         found(labelled({"emotion": "sad"}), toy.settings("threshold=mean"))
     with pytest.raises(EmocacheError, match="target 'valence' is a track; set threshold to divide its means, or task"):
         found(tracked([0.0], [1]), toy.settings("targets=valence"))
+    with pytest.raises(EmocacheError, match=r"toys/1: target 'a' is -1e\+300, too large for float32"):
+        found(labelled({"a": 1.0}, {"a": -1e300}), toy.settings("task=regression", "targets=a", "loss.kind=mse"))
 
 
 def test_ties_with_the_limit_are_low() -> None:

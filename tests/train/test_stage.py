@@ -142,6 +142,15 @@ def test_runs_that_cannot_be_written_are_told(toy: "Toy") -> None:
         trained(plan_of(toy, toy.cache()))
 
 
+def test_no_room_for_what_jobs_share_is_told(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("2153800 requested and 1572800 written")  # in NumPy's words
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(EmocacheError, match=r"--runs .*: the features that several processes share cannot be written"):
+        trained(plan_of(toy, toy.cache()), jobs=2)
+
+
 def test_two_jobs_give_what_one_gives(toy: "Toy") -> None:
     cache = toy.cache()
     changes = ("head.kind=recurrent", "head.hidden=4", "head.dropout=0.3", "features.crop_s=0.4")
