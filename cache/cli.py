@@ -110,7 +110,8 @@ def rm(
 def gc(
     root: Root,
     grace_hours: Annotated[
-        float, typer.Option(min=0, max=1e6, help="Keep what is younger; a writer may be about to use it.")
+        float,
+        typer.Option(metavar="N", min=0, max=1e6, help="Keep what is younger; a writer may be about to use it."),
     ] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
 ) -> None:
