@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 
 from emocache.cache import Cache, Item, Load, Manifest, Utterance, plan_tasks
-from emocache.train.batch import Batch
-from emocache.train.batches import Batches
-from emocache.train.dataset import load_dataset
+from emocache.train.config.loading import load_settings
+from emocache.train.data.batch import Batch
+from emocache.train.data.batches import Batches
+from emocache.train.data.dataset import load_dataset
+from emocache.train.data.transforms import prepare
+from emocache.train.fit.losses import Loss, batch_loss, make_loss
 from emocache.train.heads import Head, Shape, build_head
-from emocache.train.losses import Loss, batch_loss, make_loss
-from emocache.train.reading import load_settings
-from emocache.train.transforms import prepare
 
 _CLIPS = 160
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from emocache.cache import InputFailure, Item
-from emocache.extract.detectors import load_detector
 from emocache.extract.encoders import Clip, load
-from emocache.extract.faces import track_faces
-from emocache.extract.video import decode_video
+from emocache.extract.media.detectors import load_detector
+from emocache.extract.media.faces import track_faces
+from emocache.extract.media.video import decode_video
 
 
 def measure(file: Path, detector: str, fps: float | None) -> str:

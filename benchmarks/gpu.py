@@ -21,12 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emocache.benchmarks.random_weights import write_hubert, write_vgg_face, write_whisper
 from emocache.cache import Cache, Load, Manifest, Utterance, plan_tasks
-from emocache.extract import machine, pipeline
-from emocache.extract.clips import Decoder
 from emocache.extract.corpora import MediaHasher
 from emocache.extract.corpora import load as load_corpus
 from emocache.extract.encoders import Clip, Encoder, load
-from emocache.extract.faces import FaceVideo
+from emocache.extract.media.clips import Decoder
+from emocache.extract.media.faces import FaceVideo
+from emocache.extract.pipeline import encoding_loop, machine
 
 _REPLAYED = 6  # batches
 _WRITERS = {"hubert-large": write_hubert, "whisper-large-v3": write_whisper, "vgg-face": write_vgg_face}
@@ -93,9 +93,9 @@ def extract(root: Path, encoder: Encoder, work: Work, device: str) -> float:
     writer = cache.create_stream(work.manifest.corpus, encoder.name, {**encoder.recipe(None), "dtype": "float16"})
     utterances = {u.id: u for u in work.manifest}
     loads = {i: Load(0.0, 2 * encoder.dim * encoder.expected_frames(u)) for i, u in utterances.items()}
-    target = pipeline.Target(encoder, None, writer)
+    target = encoding_loop.Target(encoder, None, writer)
     started = time.perf_counter()
-    outcome = pipeline.run(
+    outcome = encoding_loop.run(
         plan_tasks([writer], loads), [target], utterances, work.decode,
         budget=machine.first_budget(device), workers=8, passes=2 if machine.on_gpu(device) else 1,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from emocache.extract.encoders import Clip
 from emocache.extract.encoders.checkpoints import read
 from emocache.extract.encoders.inference import Runtime
 from emocache.extract.encoders.transcript import Transcript
-from emocache.extract.media import decode_audio
+from emocache.extract.media.audio import decode_audio
 
 _SENTENCES = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
 _ACTORS, _CLIPS, _BATCH = 12, 10, 8

@@ -29,7 +29,7 @@ def evaluate(
     """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
     if metrics and compare is None:
         raise typer.BadParameter("says what to compare; name two experiments with --compare A B", param_hint="--metric")
-    from .documents import document, to_json
+    from .output.documents import document, to_json
     from .report import compare_runs, evaluate_runs, tables_as_text, write_report
 
     folder = out if out is not None else runs[0] / "evaluation"
@@ -58,7 +58,7 @@ def composition(
 ) -> None:
     """Draw what a corpus consists of as pies, and write the counts as CSV."""
     from ..cache import Cache
-    from .figures.composition import COLUMNS, save_composition
+    from .output.figures.composition import COLUMNS, save_composition
 
     for path in save_composition(out, Cache(root).manifest(corpus), columns or COLUMNS):
         typer.echo(f"written: {path}")

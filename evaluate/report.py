@@ -4,20 +4,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..cache import EmocacheError
-from .comparison import Comparison, compare
-from .documents import document, to_json
-from .emotion_share import emotion_share_csv, emotion_share_tables, pairs
-from .figures.attention import save_attention
-from .figures.bars import save_share_bars
-from .figures.channel_gate import save_channel_gates
-from .figures.confusion_matrix import save_confusion_matrices
-from .figures.embedding_map import save_embedding_maps
-from .figures.scatter import save_scatters
-from .results import group
-from .runs import discover
-from .scoring import Evaluation, evaluate_result
-from .spreadsheet import to_csv
-from .tables import Table, comparison_tables, result_tables
+from .output.documents import document, to_json
+from .output.figures.bars import save_share_bars
+from .output.figures.confusion_matrix import save_confusion_matrices
+from .output.figures.scatter import save_scatters
+from .output.printed_tables import Table, comparison_tables, result_tables
+from .output.spreadsheet import to_csv
+from .papers.attention_figure import save_attention
+from .papers.embedding_map import save_embedding_maps
+from .papers.emotion_share import emotion_share_csv, emotion_share_tables, pairs
+from .papers.gate_figures import save_channel_gates
+from .scoring.comparison import Comparison, compare
+from .scoring.result_groups import group
+from .scoring.run_records import discover
+from .scoring.scored import Evaluation, evaluate_result
 
 FIGURES: tuple[Callable[[Path, Sequence[Evaluation]], list[Path]], ...] = (
     save_confusion_matrices,

@@ -64,7 +64,7 @@ def extract(
     if (pca is None) != (fit_on is None):
         raise typer.BadParameter("--pca and --fit-on belong together", param_hint="--pca")
     try:
-        from . import stage
+        from .pipeline import stage
 
         options = stage.Options(
             corpus=corpus, data=data, cache=cache, encoders=tuple(encoder), layers=layers, checkpoints=checkpoints,

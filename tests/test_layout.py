@@ -55,6 +55,18 @@ def test_data_flows_one_way(stage: str, allowed: set[str]) -> None:
     assert ours & {*STAGES, "cli"} <= allowed
 
 
+TRAIN_ROOMS = ("heads", "config", "data", "protocols", "fit", "run")
+"""In the order in which data flows: a room imports those before it only."""
+
+
+def test_rooms_of_train_import_earlier_ones_only() -> None:
+    assert {path.parent.name for path in (ROOT / "train").glob("*/__init__.py")} == set(TRAIN_ROOMS)
+    for number, room in enumerate(TRAIN_ROOMS):
+        files = (path for path in MODULES if path.relative_to(ROOT).parts[:2] == ("train", room))
+        used = {name.split(".")[2] for path in files for name in imports(path) if name.startswith("emocache.train.")}
+        assert used <= {*TRAIN_ROOMS[: number + 1]}, room
+
+
 def test_only_extract_and_train_know_torch() -> None:
     for stage in ("cache", "evaluate"):
         roots = {name.split(".")[0] for name in imported_by(stage)}

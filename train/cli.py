@@ -9,7 +9,7 @@ import typer
 
 def _list(wanted: bool) -> None:
     if wanted:
-        from .experiment_files import experiment_names, open_experiment
+        from .config.experiment_files import experiment_names, open_experiment
 
         names = experiment_names()
         width = max(map(len, names))
@@ -19,7 +19,7 @@ def _list(wanted: bool) -> None:
 
 
 def _tell(line: str) -> None:
-    from .cautions import Warned
+    from .fit.cautions import Warned
 
     try:
         typer.echo(line, err=isinstance(line, Warned))
@@ -70,9 +70,9 @@ def train(
         problem = "give experiments or --all, not both" if all_ else "name at least one, or give --all"
         raise typer.BadParameter(problem, param_hint="EXPERIMENT")
     from ..cache import Cache
-    from .experiment_files import sweep_override
-    from .planning import Request, carry_out, carry_out_all
-    from .stage import choose_device
+    from .config.experiment_files import sweep_override
+    from .run.experiment_plan import choose_device
+    from .run.request import Request, carry_out, carry_out_all
 
     overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
     request = Request(Cache(cache), corpus, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete)

@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 
 from ...cache import EmocacheError, Manifest
+from ..media.readings import with_readings
 from ..plugins import is_outside, load_outside
-from ..readings import with_readings
 from .files import MediaHasher
 
 __all__ = ["REGISTRY", "CorpusEntry", "MediaHasher", "load"]

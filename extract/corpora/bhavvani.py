@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...cache import EmocacheError, Manifest, Utterance
-from ..media import VIDEO_SUFFIXES
+from ..media.audio import VIDEO_SUFFIXES
 from .files import MediaHasher, Published, media, media_files, one_per_stem
 from .table_file import find_table, read_table
 

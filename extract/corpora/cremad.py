@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...cache import EmocacheError, Manifest, Utterance
-from ..media import VIDEO_SUFFIXES
+from ..media.audio import VIDEO_SUFFIXES
 from .files import MediaHasher, Published, media, media_files, one_per_stem
 from .table_file import read_table
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ...cache import EmocacheError, Media
 from ...cache.media_hashes import MediaHashes, Remembered
-from ..media import MEDIA_SUFFIXES, media_duration
-from ..readings import Readings, readings_of
+from ..media.audio import MEDIA_SUFFIXES, media_duration
+from ..media.readings import Readings, readings_of
 
 _SAVE_SECONDS = 60.0
 _SETTLED = 2.0  # seconds; a file changed more recently may change again without a new time stamp

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...cache import EmocacheError, Manifest
-from ..media import MEDIA_SUFFIXES
+from ..media.audio import MEDIA_SUFFIXES
 from .files import MediaHasher
 from .table import utterances
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ...cache import EmocacheError, Manifest, Media, Utterance
-from ..media import VIDEO_SUFFIXES
+from ..media.audio import VIDEO_SUFFIXES
 from .files import MediaHasher, Probe, media
 from .table_file import find_table, finite_number, read_table
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...cache import EmocacheError
 from ...cache.recipe import check_stream_name
 from ..plugins import is_outside, load_outside
-from .base import Clip, Encoder
+from .encoder import Clip, Encoder
 from .registry import IMPLEMENTATIONS, REGISTRY, EncoderEntry
 
 if TYPE_CHECKING:

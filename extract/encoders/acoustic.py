@@ -9,7 +9,7 @@ import scipy.fft
 
 from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
-from .base import Audio, Clip, LayerItems, Layers, check_layer, encode_each, samples, seconds
+from .encoder import Audio, Clip, LayerItems, Layers, check_layer, encode_each, samples, seconds
 from .spectrogram import MelSpectrogram
 
 

@@ -11,8 +11,8 @@ from safetensors import safe_open
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
-from .base import SAMPLE_RATE, Clip, LayerItems, Layers, check_layer
 from .checkpoints import Checkpoint, read_json
+from .encoder import SAMPLE_RATE, Clip, LayerItems, Layers, check_layer
 from .inference import Runtime
 from .wav2vec2 import Wav2Vec2
 from .word_times import Scores, best_path

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
-from ..detectors import Picture, require_dlib
-from ..faces import FaceVideo
-from .base import Clip, LayerItems, Layers, check_layer
+from ..media.detectors import Picture, require_dlib
+from ..media.faces import FaceVideo
 from .checkpoints import file_sha256
+from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import encode_pictures, images_and_boxes, pictures
 
 _PACKAGE = "face_recognition_models"

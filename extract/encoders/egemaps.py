@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
-from .base import (
+from .encoder import (
     SAMPLE_RATE,
     Audio,
     Clip,

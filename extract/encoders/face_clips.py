@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import InputFailure, Item, Utterance
-from ..detectors import Picture
-from ..faces import FaceVideo
-from .base import Clip, LayerItems, seconds
+from ..media.detectors import Picture
+from ..media.faces import FaceVideo
+from .encoder import Clip, LayerItems, seconds
 
 Network = Callable[[Sequence[Picture]], npt.NDArray[np.float32]]
 

@@ -9,8 +9,8 @@ from typing import Any
 from transformers import AutoFeatureExtractor
 
 from ...cache import EmocacheError
-from .base import SAMPLE_RATE
 from .checkpoints import Checkpoint, first_line, read_json, refuse_own_code
+from .encoder import SAMPLE_RATE
 from .inference import quiet
 
 HOP, N_FFT = 160, 400  # of Whisper, in samples

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
+from ...cache.frames.segments import is_special
 from ...cache.recipe import Recipe
-from ...cache.segments import is_special
-from .base import Clip, LayerItems, Layers, check_layer, seconds
+from .encoder import Clip, LayerItems, Layers, check_layer, seconds
 from .inference import Runtime
 
 _WORDS_PER_SECOND = 2.5

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ...cache import EmocacheError
-from .base import Layers
 from .checkpoints import Checkpoint, first_line
+from .encoder import Layers
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Weights that inference never touches, which some checkpoints therefore lack.

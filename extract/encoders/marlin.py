@@ -10,9 +10,9 @@ import torch
 
 from ...cache import InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
-from ..faces import FaceVideo, crop_face
-from .base import Clip, LayerItems, Layers, check_layer
+from ..media.faces import FaceVideo, crop_face
 from .checkpoints import file_sha256
+from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import CHUNK, SIZE, encode_videos, images_and_boxes, pictures
 from .inference import Runtime, captured
 from .marlin_weights import FRAMES, load_marlin

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from .base import SAMPLE_RATE, Audio
+from .encoder import SAMPLE_RATE, Audio
 
 _FFT_POINTS = 1 << 22  # at a time; bounds memory on long recordings
 

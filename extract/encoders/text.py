@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance, Word
+from ...cache.frames.segments import is_special
 from ...cache.recipe import Recipe
-from ...cache.segments import is_special
-from .base import Clip, LayerItems, Layers, check_layer, seconds
 from .checkpoints import Checkpoint
+from .encoder import Clip, LayerItems, Layers, check_layer, seconds
 from .inference import Runtime, captured
 from .tokenizer import load_tokenizer
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
-from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, audio_fault, check_layer, samples
 from .checkpoints import Checkpoint
+from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, audio_fault, check_layer, samples
 from .inference import Runtime
 from .transcript_checks import RULES, Passage, clip_flag, is_digital_silence, repeats
 from .whisper import frames

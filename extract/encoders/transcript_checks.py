@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Audio
+from .encoder import Audio
 
 NO_SPEECH_PROB = 0.6
 AVG_LOGPROB = -1.0

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
-from ..detectors import Picture
-from ..faces import FaceVideo, crop_face
-from .base import Clip, LayerItems, Layers, check_layer
+from ..media.detectors import Picture
+from ..media.faces import FaceVideo, crop_face
 from .checkpoints import file_sha256
+from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import CHUNK, SIZE, encode_pictures, images_and_boxes, pictures
 from .inference import Runtime
 from .keras_file import Weights, read_convolutions

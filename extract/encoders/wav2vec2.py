@@ -13,8 +13,8 @@ from transformers import AutoModel
 
 from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
-from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
 from .checkpoints import Checkpoint
+from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
 from .front_end import normalizes
 from .inference import Runtime, captured
 from .masked_norm import MaskedBatchNorm, MaskedGroupNorm

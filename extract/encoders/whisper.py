@@ -11,8 +11,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
-from .base import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples
 from .checkpoints import Checkpoint
+from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples
 from .front_end import HOP, N_FFT, check_whisper
 from .inference import Runtime, captured
 from .windows import Window, encode_windows

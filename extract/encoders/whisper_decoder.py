@@ -16,8 +16,8 @@ from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForCo
 from transformers.modeling_outputs import BaseModelOutput
 
 from ...cache import EmocacheError
-from .base import SAMPLE_RATE, Audio
 from .checkpoints import Checkpoint, read_json
+from .encoder import SAMPLE_RATE, Audio
 from .front_end import check_whisper
 from .inference import Runtime, quiet
 from .tokenizer import load_tokenizer

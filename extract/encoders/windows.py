@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .base import Audio
+from .encoder import Audio
 
 
 @dataclass(frozen=True, slots=True)

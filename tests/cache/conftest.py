@@ -10,18 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from emocache.cache import (
-    Cache,
-    InputFailure,
-    Item,
-    Load,
-    Manifest,
-    Media,
-    Stream,
-    StreamWriter,
-    Utterance,
-    plan_tasks,
-)
+from emocache.cache import Cache, InputFailure, Item, Load, Manifest, Media, Stream, StreamWriter, Utterance, plan_tasks
 from emocache.cache.objects import Objects
 from emocache.cache.opening import open_objects
 from emocache.cache.recipe import Recipe

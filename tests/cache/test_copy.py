@@ -17,7 +17,7 @@ from emocache.cache.gc import collect
 from emocache.cache.local import LocalObjects
 from emocache.cache.remote import RemoteObjects
 from emocache.cache.verify import verify
-from emocache.extract.projecting import project
+from emocache.extract.pipeline.projecting import project
 
 from .conftest import CORPUS, IDS, assert_serves, fill, item, manifest, recipe, row, snapshot, table_recipe
 

@@ -19,7 +19,7 @@ import pytest
 from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, StreamWriter, local
 from emocache.cache.local import LocalObjects
 from emocache.cache.sealed import unseal
-from emocache.extract.projecting import project
+from emocache.extract.pipeline.projecting import project
 
 from .conftest import CORPUS, IDS, fill, item, manifest, recipe, row, table_recipe
 

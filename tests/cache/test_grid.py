@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emocache.cache import Cache, EmocacheError, InputFailure, Item, Stream
-from emocache.cache.grid import align_index, on_grid, resample, resample_track, time_grid
+from emocache.cache.frames.time_grid import align_index, on_grid, resample, resample_track, time_grid
 
 from .conftest import CORPUS, fill, manifest, recipe
 

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pytest
 from sklearn.decomposition import PCA
 
-from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, Item, projection
-from emocache.cache.projection import MAX_DIM, Gram, Projection, Sample, fit_frames, fit_pca
-from emocache.extract.projecting import project
+from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, Item
+from emocache.cache.frames import projection
+from emocache.cache.frames.projection import MAX_DIM, Gram, Projection, Sample, fit_frames, fit_pca
+from emocache.extract.pipeline.projecting import project
 
 from .conftest import CORPUS, IDS, fill, item, manifest, recipe
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emocache.cache import Word
-from emocache.cache.segments import equal_segments, is_special, segment_frames, word_segments
+from emocache.cache.frames.segments import equal_segments, is_special, segment_frames, word_segments
 
 SPECIALS = ("<s>", "</s>", "<sil>", "++LAUGHTER++", "++BREATHING++", "[NOISE]", "<unk>", " ")
 

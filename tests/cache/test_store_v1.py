@@ -15,8 +15,8 @@ import pytest
 
 from emocache.cache import Cache, EmocacheError, InputFailure, Item, Manifest, Stream
 from emocache.cache.copy import copy
+from emocache.cache.frames.projection import Projection
 from emocache.cache.gc import collect
-from emocache.cache.projection import Projection
 from emocache.cache.recordings import shared_recordings
 from emocache.cache.verify import verify
 

@@ -12,7 +12,7 @@ import pytest
 from emocache.cache import Cache, EmocacheError, InputFailure
 from emocache.cache.gc import collect, remove_corpus, remove_stream
 from emocache.cache.verify import Problem, verify
-from emocache.extract.projecting import project
+from emocache.extract.pipeline.projecting import project
 
 from .conftest import CORPUS, IDS, assert_serves, fill, item, manifest, recipe, row, snapshot, table_recipe
 

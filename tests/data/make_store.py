@@ -24,7 +24,7 @@ from emocache.cache import (
     plan_tasks,
 )
 from emocache.cache.gc import collect
-from emocache.extract.projecting import project
+from emocache.extract.pipeline.projecting import project
 
 CORPUS = "small"
 IDS = ["anna/01", "anna/02", "béla/01", "béla/02", "béla/empty", "chen 1", "chen 2"]

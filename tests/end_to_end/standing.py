@@ -13,9 +13,9 @@ from typing import Any
 
 PLACES = {
     "encode": "emocache.extract.encoders.acoustic:LogMel.encode",
-    "plan": "emocache.extract.stage:plan_tasks",
+    "plan": "emocache.extract.pipeline.stage:plan_tasks",
     "project": "emocache.cache.writer:StreamWriter.commit",  # by the main thread, in a PCA stream
-    "train": "emocache.train.stage:train_fold",
+    "train": "emocache.train.run.experiment_plan:train_fold",
     "store": "emocache.cache.local:LocalObjects.put_shard",
 }
 
@@ -67,7 +67,7 @@ def stand_at(place: str, first: str, *fifos: str) -> None:
 stand_at(*os.environ["STANDING"].split())
 if __name__ == "__main__":
     from emocache.cli import main
-    from emocache.extract import machine
+    from emocache.extract.pipeline import machine
 
     machine._FIRST = {"cpu": 0.5, "cuda": 0.5}  # batches of one or two clips
     main()

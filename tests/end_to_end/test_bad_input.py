@@ -16,7 +16,7 @@ import soundfile
 
 from emocache.cache import Cache
 from emocache.cache.verify import verify
-from emocache.extract import stage
+from emocache.extract.pipeline import stage
 
 from .conftest import Run
 

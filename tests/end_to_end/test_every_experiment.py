@@ -17,12 +17,12 @@ from typer.testing import CliRunner, Result
 
 from emocache import cli
 from emocache.cache import Cache, Item, Manifest, Track, Utterance
-from emocache.evaluate.runs import read_run
+from emocache.evaluate.scoring.run_records import read_run
 from emocache.extract.corpora import demo
 from emocache.extract.corpora.files import MediaHasher
-from emocache.train.experiment_files import experiment_names, open_experiment
-from emocache.train.fusion import FusionSettings
-from emocache.train.reading import load_experiment, search_points
+from emocache.train.config.experiment_files import experiment_names, open_experiment
+from emocache.train.config.fusion_settings import FusionSettings
+from emocache.train.config.loading import load_experiment, search_points
 
 SHARES = ("anger", "boredom", "calmness", "concentration", "determination", "excitement", "interest", "sadness",
           "tiredness")  # fmt: skip

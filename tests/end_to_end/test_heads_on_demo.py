@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from emocache.cache import Cache
-from emocache.extract import stage
-from emocache.train.batches import Batches
-from emocache.train.dataset import Dataset, load_dataset
-from emocache.train.fold import train_fold
-from emocache.train.folds import Fold, make_folds
+from emocache.extract.pipeline import stage
+from emocache.train.config.loading import load_settings
+from emocache.train.config.settings import Settings
+from emocache.train.data.batches import Batches
+from emocache.train.data.dataset import Dataset, load_dataset
+from emocache.train.data.transforms import prepare
+from emocache.train.fit.loop import train_head
+from emocache.train.fit.losses import make_loss
+from emocache.train.fit.selection import concordance
+from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import HEADS as KINDS
 from emocache.train.heads import Shape, build_head
-from emocache.train.loop import train_head
-from emocache.train.losses import make_loss
-from emocache.train.reading import load_settings
-from emocache.train.selection import concordance
-from emocache.train.settings import Settings
-from emocache.train.transforms import prepare
+from emocache.train.protocols.folds import Fold, make_folds
 
 CPU = torch.device("cpu")
 BASIC = {

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from emocache.cache import Cache
-from emocache.extract import machine
 from emocache.extract.encoders.acoustic import LogMel
+from emocache.extract.pipeline import machine
 
 from .conftest import Run
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.attention import read_attention
-from emocache.evaluate.figures.attention import MOST, draw, save_attention
+from emocache.evaluate.papers.attention_figure import MOST, draw, save_attention
+from emocache.evaluate.papers.attention_weights import read_attention
 from emocache.evaluate.report import evaluate_runs
 
 CLASSES = ("angry", "happy", "sad")

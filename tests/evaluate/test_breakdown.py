@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emocache.evaluate.report import evaluate_runs
-from emocache.evaluate.scoring import Evaluation, Part
+from emocache.evaluate.scoring.scored import Evaluation, Part
 
 FRAMES = {"task": "frame_regression", "targets": ["arousal"], "classes": None, "prior": {"arousal": 0.5}, "folds": 1}
 TRANSFER = {"name": "transfer", "group": "session", "codes": {"C2": ["hu"], "C3": ["de"]}}

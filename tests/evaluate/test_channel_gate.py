@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.figures.channel_gate import save_channel_gates
-from emocache.evaluate.gates import appearances, families, heaviest, read_gates, similarity
+from emocache.evaluate.papers.gate_figures import save_channel_gates
+from emocache.evaluate.papers.gates import appearances, families, heaviest, read_gates, similarity
 from emocache.evaluate.report import evaluate_runs, write_report
 
 CHANNELS, WIDTH = 6, 9

@@ -12,12 +12,12 @@ import pytest
 from scipy.stats import wilcoxon
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.comparison import Comparison, compare
+from emocache.evaluate.output.printed_tables import comparison_tables
 from emocache.evaluate.report import evaluate_runs
-from emocache.evaluate.resampling import draw
-from emocache.evaluate.results import group
-from emocache.evaluate.runs import discover
-from emocache.evaluate.tables import comparison_tables
+from emocache.evaluate.scoring.comparison import Comparison, compare
+from emocache.evaluate.scoring.resampling import draw
+from emocache.evaluate.scoring.result_groups import group
+from emocache.evaluate.scoring.run_records import discover
 
 CLASSES = ("angry", "happy", "sad")
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from emocache.cache import Cache, EmocacheError, Manifest, Utterance
 from emocache.evaluate.cli import composition as command
-from emocache.evaluate.figures.composition import MOST_SLICES, composition, draw, save_composition
+from emocache.evaluate.output.figures.composition import MOST_SLICES, composition, draw, save_composition
 
 
 def manifest(speakers: int = 3, gender: tuple[str | None, ...] = ("female", None, "male", "female")) -> Manifest:

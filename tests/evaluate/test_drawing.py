@@ -4,7 +4,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from emocache.evaluate.figures.drawing import file_part, wrapped
+from emocache.evaluate.output.figures.drawing import file_part, wrapped
 
 LONG = [
     "a-rather-long-name-of-an-experiment-that-a-student-wrote-on-a-monday, corpus, whisper-base",

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.embeddings import nearest_neighbours_right, plane, read_embeddings, silhouettes
-from emocache.evaluate.figures.embedding_map import save_embedding_maps
+from emocache.evaluate.papers.embedding_map import save_embedding_maps
+from emocache.evaluate.papers.embeddings import nearest_neighbours_right, plane, read_embeddings, silhouettes
 from emocache.evaluate.report import evaluate_runs, write_report
 
 CLASSES = ("angry", "happy", "sad")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.emotion_share import (
+from emocache.evaluate.papers.emotion_share import (
     BASELINE,
     REPORT,
     Pair,
@@ -19,10 +19,10 @@ from emocache.evaluate.emotion_share import (
     relative_change,
 )
 from emocache.evaluate.report import evaluate_runs, write_report
-from emocache.evaluate.shipped import shipped_report
-from emocache.train.experiment_files import experiment_names, open_experiment
-from emocache.train.reading import load_settings
-from emocache.train.tables import Reports
+from emocache.evaluate.scoring.shipped import shipped_report
+from emocache.train.config.experiment_files import experiment_names, open_experiment
+from emocache.train.config.loading import load_settings
+from emocache.train.config.sections import Reports
 
 PUBLISHED = {
     "wav2vec2-base": (
@@ -216,7 +216,7 @@ def test_shipped_files_are_read_as_training_reads_them(tmp_path: Path, monkeypat
     assert {name for name, report in said.items() if report} == {name for name, kind in heads.items() if kind == REPORT}
     files = {"a": "report = 'one'", "b": "report = ['two']", "c": "", "d": "extends = 'c'"}
     files |= {"e": "extends = ['a', 'b', 'd']", "f": "extends = ['b', 'a']", "g": "extends = 'f'\nreport = []"}
-    monkeypatch.setattr("emocache.evaluate.shipped.EXPERIMENTS", tmp_path)
+    monkeypatch.setattr("emocache.evaluate.scoring.shipped.EXPERIMENTS", tmp_path)
     for name, text in files.items():
         (tmp_path / f"{name}.toml").write_text(text)
     for name in files:

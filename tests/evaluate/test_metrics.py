@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emocache.evaluate.metrics import (
+from emocache.evaluate.scoring.metrics import (
     ALL_TIED,
     BOTH_CONSTANT,
     CONSTANT_REFERENCE,
@@ -26,8 +26,8 @@ from emocache.evaluate.metrics import (
     spearman,
     weighted_f1,
 )
-from emocache.evaluate.predictions import Samples, Values
-from emocache.evaluate.resampling import Confusion
+from emocache.evaluate.scoring.resampling import Confusion
+from emocache.evaluate.scoring.stored_predictions import Samples, Values
 
 CLASSES = 5
 

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from emocache.cache import EmocacheError
 from emocache.evaluate.cli import evaluate
-from emocache.evaluate.comparison import compare
-from emocache.evaluate.documents import document, to_json
-from emocache.evaluate.figures.confusion_matrix import save_confusion_matrix
+from emocache.evaluate.output.documents import document, to_json
+from emocache.evaluate.output.figures.confusion_matrix import save_confusion_matrix
+from emocache.evaluate.output.printed_tables import Table, comparison_tables, result_tables
+from emocache.evaluate.output.spreadsheet import to_csv
 from emocache.evaluate.report import evaluate_runs, write_report
-from emocache.evaluate.spreadsheet import to_csv
-from emocache.evaluate.tables import Table, comparison_tables, result_tables
+from emocache.evaluate.scoring.comparison import compare
 
 RESULT_KEYS = [
     "experiment", "corpus", "streams", "setting", "difference", "marks", "task", "targets", "auxiliary", "protocol",

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emocache.evaluate import resampling
-from emocache.evaluate.metrics import METRICS, metrics_of
-from emocache.evaluate.predictions import Kind, Predictions, Samples
-from emocache.evaluate.resampling import draw
-from emocache.evaluate.scoring import resample
+from emocache.evaluate.scoring import resampling
+from emocache.evaluate.scoring.metrics import METRICS, metrics_of
+from emocache.evaluate.scoring.resampling import draw
+from emocache.evaluate.scoring.scored import resample
+from emocache.evaluate.scoring.stored_predictions import Kind, Predictions, Samples
 
 GROUPS = 6
 CLASSES = 4

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.results import Result, group
-from emocache.evaluate.runs import discover
+from emocache.evaluate.scoring.result_groups import Result, group
+from emocache.evaluate.scoring.run_records import discover
 
 
 def results(tmp_path: Path) -> list[Result]:

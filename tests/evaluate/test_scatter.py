@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from emocache.evaluate.figures.scatter import MOST_TARGETS, limits, panels, save_scatters
+from emocache.evaluate.output.figures.scatter import MOST_TARGETS, limits, panels, save_scatters
 from emocache.evaluate.report import evaluate_runs, write_report
 
 

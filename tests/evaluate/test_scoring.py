@@ -9,13 +9,13 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.comparison import compare
-from emocache.evaluate.documents import document, to_json
-from emocache.evaluate.metrics import METRICS, Metric, Score, metrics_of
-from emocache.evaluate.predictions import Samples
+from emocache.evaluate.output.documents import document, to_json
+from emocache.evaluate.output.printed_tables import result_tables
 from emocache.evaluate.report import evaluate_runs
-from emocache.evaluate.scoring import Evaluation
-from emocache.evaluate.tables import result_tables
+from emocache.evaluate.scoring.comparison import compare
+from emocache.evaluate.scoring.metrics import METRICS, Metric, Score, metrics_of
+from emocache.evaluate.scoring.scored import Evaluation
+from emocache.evaluate.scoring.stored_predictions import Samples
 
 
 def only(tmp_path: Path) -> Evaluation:

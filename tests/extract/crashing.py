@@ -219,16 +219,16 @@ def start_worker(root: Path, number: int, shard: tuple[int, int], backend: str, 
             return real(self, *args)
 
         LightEncoder.encode = encode  # type: ignore[assignment,method-assign]
-        from emocache.extract import pipeline
+        from emocache.extract.pipeline import encoding_loop
 
-        real_run = pipeline.run
+        real_run = encoding_loop.run
 
         def run_and_tell(*args: Any, **kwargs: Any) -> Any:
             outcome = real_run(*args, **kwargs)
             theirs.send("committed")
             return outcome
 
-        pipeline.run = run_and_tell
+        encoding_loop.run = run_and_tell
         extract(root, manifest(IDS), [LightEncoder()], shard=shard, units=6, budget=6.0, backend=backend)
         status = 0
     except EmocacheError as error:

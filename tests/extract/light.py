@@ -13,9 +13,9 @@ import numpy as np
 
 from emocache.cache import Cache, InputFailure, Item, Load, Manifest, Media, Stream, Utterance, Word, plan_tasks
 from emocache.cache.recipe import Recipe, stream_name
-from emocache.extract import pipeline
-from emocache.extract.batching import Budget
-from emocache.extract.encoders.base import Clip, LayerItems, Layers
+from emocache.extract.encoders.encoder import Clip, LayerItems, Layers
+from emocache.extract.pipeline import encoding_loop
+from emocache.extract.pipeline.batching import Budget
 
 CORPUS = "light"
 
@@ -96,15 +96,15 @@ def extract(
     backend: str = "hdf5",
     units: int | None = None,
     budget: float | Budget = 12.0,
-    decoder: pipeline.Decode = decode,
+    decoder: encoding_loop.Decode = decode,
     passes: int = 1,
     clock: Callable[[], float] = time.monotonic,
-) -> pipeline.Outcome:
+) -> encoding_loop.Outcome:
     """One run, from the manifest to the index, in the steps of the real one."""
     cache = root if isinstance(root, Cache) else Cache(root)
     cache.put_manifest(of)
     targets = [
-        pipeline.Target(encoder, layer, cache.create_stream(
+        encoding_loop.Target(encoder, layer, cache.create_stream(
             CORPUS, stream_name(encoder.name, layer), {**encoder.recipe(layer), "dtype": "float16"}, backend=backend
         ))
         for encoder in encoders for layer in layers
@@ -116,7 +116,7 @@ def extract(
     tasks = plan_tasks(writers, loads, retry_failed=retry_failed, min_units=units or 4 * of_shards)
     tasks = [task for task in tasks if task.number % of_shards == number - 1]
     budget = budget if isinstance(budget, Budget) else Budget(budget)
-    outcome = pipeline.run(
+    outcome = encoding_loop.run(
         tasks, targets, wanted, decoder, budget=budget, passes=passes, retry_failed=retry_failed, clock=clock
     )
     for writer in writers:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emocache.extract.batching import Budget
+from emocache.extract.pipeline.batching import Budget
 
 
 @given(st.floats(0, 100), st.floats(0.1, 3000))

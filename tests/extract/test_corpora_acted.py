@@ -13,7 +13,7 @@ import emocache
 from emocache.cache import EmocacheError, Manifest
 from emocache.extract import corpora
 from emocache.extract.corpora import MediaHasher, emodb, ravdess
-from emocache.extract.media import decode_audio
+from emocache.extract.media.audio import decode_audio
 
 SHARED = Path(emocache.__file__).parent.parent / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real corpora in ../shared")

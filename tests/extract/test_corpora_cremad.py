@@ -11,7 +11,7 @@ import pytest
 
 from emocache.cache import EmocacheError, InputFailure, Manifest
 from emocache.extract.corpora import MediaHasher, cremad
-from emocache.extract.media import decode_audio
+from emocache.extract.media.audio import decode_audio
 
 SUMMARY = (
     '"","FileName","VoiceVote","VoiceLevel","FaceVote","FaceLevel","MultiModalVote","MultiModalLevel"',

@@ -21,7 +21,7 @@ from emocache.cache import EmocacheError, Manifest
 from emocache.extract import corpora, encoders
 from emocache.extract.corpora import MediaHasher, demo_render, espeak
 from emocache.extract.encoders import Clip
-from emocache.extract.media import decode_audio
+from emocache.extract.media.audio import decode_audio
 
 pytest.importorskip("espeakng_loader", reason="needs the demo extra")
 

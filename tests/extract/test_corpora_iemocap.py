@@ -10,7 +10,7 @@ import pytest
 from emocache.cache import EmocacheError, Manifest, Utterance, Word
 from emocache.extract import corpora
 from emocache.extract.corpora import CorpusEntry, MediaHasher, iemocap
-from emocache.extract.media import decode_audio
+from emocache.extract.media.audio import decode_audio
 
 DIALOGUE = "Ses01F_impro01"
 LABELS = """\

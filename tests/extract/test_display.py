@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import InputFailure
-from emocache.extract.display import Display, pixel_shape, square_width
-from emocache.extract.video import decode_video
+from emocache.extract.media.display import Display, pixel_shape, square_width
+from emocache.extract.media.video import decode_video
 
 av: Any = importlib.import_module("av")  # its types know too little of what it takes
 

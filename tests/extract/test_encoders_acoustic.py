@@ -11,15 +11,7 @@ from emocache.cache import EmocacheError, InputFailure, Item, Utterance
 from emocache.cache.recipe import fingerprint
 from emocache.cache.writer import to_storage
 from emocache.extract.encoders import Clip
-from emocache.extract.encoders.acoustic import (
-    LogMel,
-    Mfcc,
-    Mfcc39,
-    MfccCode,
-    Spectrogram,
-    SpectrogramCode,
-    deltas,
-)
+from emocache.extract.encoders.acoustic import LogMel, Mfcc, Mfcc39, MfccCode, Spectrogram, SpectrogramCode, deltas
 
 Samples = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]

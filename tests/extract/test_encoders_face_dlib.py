@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import EmocacheError, InputFailure, Utterance
-from emocache.extract.detectors import FaceDetector, load_detector
 from emocache.extract.encoders import Clip, dlib_face
 from emocache.extract.encoders.dlib_face import DlibFace
-from emocache.extract.faces import FaceVideo, track_faces
-from emocache.extract.video import decode_video
+from emocache.extract.media.detectors import FaceDetector, load_detector
+from emocache.extract.media.faces import FaceVideo, track_faces
+from emocache.extract.media.video import decode_video
 
 dlib = pytest.importorskip("dlib")
 

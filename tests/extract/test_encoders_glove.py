@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance, Word
-from emocache.cache.segments import word_segments
+from emocache.cache.frames.segments import word_segments
 from emocache.extract.encoders import Clip
 from emocache.extract.encoders.glove import VectorFile, WordVectors, unknown
 from emocache.extract.encoders.inference import Runtime

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance
-from emocache.extract.encoders.base import Clip
+from emocache.extract.encoders.encoder import Clip
 from emocache.extract.encoders.inference import Runtime
 from emocache.extract.encoders.marlin import Marlin, windows
-from emocache.extract.faces import FaceVideo, crop_face
+from emocache.extract.media.faces import FaceVideo, crop_face
 
 Weights = dict[str, Tensor]
 CPU = Runtime(torch.device("cpu"), "float32")

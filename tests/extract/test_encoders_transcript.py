@@ -18,7 +18,7 @@ from emocache.extract.encoders.inference import Runtime
 from emocache.extract.encoders.transcript import FifteenSecondTranscript, Transcript, cut
 from emocache.extract.encoders.transcript_checks import Passage, clip_flag, is_digital_silence, repeats
 from emocache.extract.encoders.word_times import best_path, group_words, loud_frames, token_starts, trim
-from emocache.extract.media import decode_audio
+from emocache.extract.media.audio import decode_audio
 
 Samples = npt.NDArray[np.float32]
 SENTENCES = {"01": "kids are talking by the door", "02": "dogs are sitting by the door"}  # by part of the file name

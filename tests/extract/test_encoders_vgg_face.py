@@ -13,12 +13,12 @@ import torch
 from torch.nn import functional as F
 
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance
-from emocache.extract.encoders.base import Clip
+from emocache.extract.encoders.encoder import Clip
 from emocache.extract.encoders.face_clips import CHUNK
 from emocache.extract.encoders.inference import Runtime
 from emocache.extract.encoders.keras_file import read_convolutions
 from emocache.extract.encoders.vgg_face import VggFace
-from emocache.extract.faces import FaceVideo, crop_face
+from emocache.extract.media.faces import FaceVideo, crop_face
 
 Arrays = dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import EmocacheError, InputFailure
-from emocache.extract import detectors
-from emocache.extract.detectors import WORKING_PIXELS, FaceDetector, load_detector
-from emocache.extract.faces import crop_face, track_faces
-from emocache.extract.video import Frame, decode_video
+from emocache.extract.media import detectors
+from emocache.extract.media.detectors import WORKING_PIXELS, FaceDetector, load_detector
+from emocache.extract.media.faces import crop_face, track_faces
+from emocache.extract.media.video import Frame, decode_video
 
 Picture = npt.NDArray[np.uint8]
 Found = Sequence[tuple[float, ...]]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from emocache.cache.recipe import fingerprint
-from emocache.extract.clips import Decoder
-from emocache.extract.detectors import load_detector
 from emocache.extract.encoders import REGISTRY, Encoder, load
-from emocache.extract.targets import full_recipe
+from emocache.extract.media.clips import Decoder
+from emocache.extract.media.detectors import load_detector
+from emocache.extract.pipeline.targets import full_recipe
 
 from . import fixed_models
 

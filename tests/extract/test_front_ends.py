@@ -17,7 +17,7 @@ from emocache.cache import EmocacheError
 from emocache.extract.encoders import Clip, load
 from emocache.extract.encoders.checkpoints import find
 from emocache.extract.encoders.registry import FAMILY_OF_MODEL_TYPE
-from emocache.extract.media import decode_audio
+from emocache.extract.media.audio import decode_audio
 
 from . import fixed_models
 from .fixed_models import FRONT_END, WHISPER_FRONT_END, write_json

@@ -16,8 +16,8 @@ import soxr
 
 import emocache
 from emocache.cache import EmocacheError, InputFailure
-from emocache.extract import decoders, lengths, media, soundfiles
-from emocache.extract.media import decode_audio, media_duration
+from emocache.extract.media import audio, decoders, lengths, soundfiles
+from emocache.extract.media.audio import decode_audio, media_duration
 
 Samples = npt.NDArray[np.float32]
 av: Any = importlib.import_module("av")  # its types know too little of what it takes
@@ -284,7 +284,7 @@ def test_a_passing_read_error_is_tried_again(tmp_path: Path, monkeypatch: pytest
             raise decoders.Doubtful("undecodable", "lost sync")
         return decode(source, *rest)
 
-    monkeypatch.setattr(media, "decode_soundfile", flaky)
+    monkeypatch.setattr(audio, "decode_soundfile", flaky)
     np.testing.assert_array_equal(decode_audio(tmp_path / "a.flac"), noise(1.0))
     assert len(sources) == 2
 

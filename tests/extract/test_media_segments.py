@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 from emocache.cache import InputFailure
-from emocache.extract import decoders, media
-from emocache.extract.media import decode_audio, media_duration
+from emocache.extract.media import audio, decoders
+from emocache.extract.media.audio import decode_audio, media_duration
 
 Samples = npt.NDArray[np.float32]
 av: Any = importlib.import_module("av")  # its types know too little of what it takes
@@ -87,7 +87,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def native(path: Path, start: float | None = None, end: float | None = None) -> tuple[Samples, int]:
     """Before resampling."""
-    return media._decode(str(path), path.name, start, end)
+    return audio._decode(str(path), path.name, start, end)
 
 
 def check_segments(path: Path, tolerance: float = 0.0, count: int = 26) -> None:

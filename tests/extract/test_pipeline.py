@@ -12,8 +12,8 @@ import pytest
 
 from emocache.cache import Cache, EmocacheError, InputFailure, Utterance
 from emocache.cache.recipe import Recipe
-from emocache.extract.batching import Budget
-from emocache.extract.encoders.base import Clip, LayerItems, Layers
+from emocache.extract.encoders.encoder import Clip, LayerItems, Layers
+from emocache.extract.pipeline.batching import Budget
 
 from .light import CORPUS, LightEncoder, decode, extract, manifest, snapshot
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from emocache.cache import Cache
-from emocache.extract.batching import Budget
 from emocache.extract.encoders import Clip, Encoder, load
 from emocache.extract.encoders.inference import Runtime, device_memory
+from emocache.extract.pipeline.batching import Budget
 
 from .light import CORPUS, extract, manifest
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from emocache.extract.progress import Progress
+from emocache.extract.pipeline.progress import Progress
 
 
 class Terminal(io.StringIO):

@@ -15,7 +15,7 @@ import soundfile
 from emocache.cache import Manifest
 from emocache.extract import corpora
 from emocache.extract.corpora import MediaHasher
-from emocache.extract.readings import readings_of
+from emocache.extract.media.readings import readings_of
 
 av: Any = importlib.import_module("av")  # its types know too little of what it takes
 

@@ -19,9 +19,9 @@ import pytest
 
 from emocache.cache import Cache, InputFailure, Load, Utterance, plan_tasks
 from emocache.cache.recipe import stream_name
-from emocache.extract import pipeline
-from emocache.extract.batching import Budget
-from emocache.extract.encoders.base import Clip, LayerItems, Layers
+from emocache.extract.encoders.encoder import Clip, LayerItems, Layers
+from emocache.extract.pipeline import encoding_loop
+from emocache.extract.pipeline.batching import Budget
 
 from .light import CORPUS, LightEncoder, decode, extract, manifest, snapshot
 
@@ -147,7 +147,7 @@ def test_whatever_ends_a_run_what_is_finished_is_committed(tmp_path: Path, passe
 
     cache, encoder = Cache(tmp_path), LightEncoder()
     cache.put_manifest(manifest(IDS))
-    target = pipeline.Target(encoder, None, cache.create_stream(CORPUS, "light", recipe_of(encoder)))
+    target = encoding_loop.Target(encoder, None, cache.create_stream(CORPUS, "light", recipe_of(encoder)))
     tasks = plan_tasks([target.writer], {i: Load(1.0, 1) for i in IDS})
     seen: list[int] = []
 
@@ -158,7 +158,7 @@ def test_whatever_ends_a_run_what_is_finished_is_committed(tmp_path: Path, passe
 
     wanted = {utterance.id: utterance for utterance in manifest(IDS)}
     with pytest.raises(Ends):
-        pipeline.run(tasks, [target], wanted, decode, budget=Budget(1.0), passes=passes, tell=tell)
+        encoding_loop.run(tasks, [target], wanted, decode, budget=Budget(1.0), passes=passes, tell=tell)
     (ids,) = records(tmp_path)["light"]
     assert 4 <= len(ids) <= 3 + passes
 
@@ -188,7 +188,7 @@ def test_progress_counts_what_every_stream_of_a_task_has_stored(tmp_path: Path, 
     cache.put_manifest(manifest(IDS))
     slow, other = Slow(seconds=30.0), LightEncoder("other")
     targets = [
-        pipeline.Target(encoder, layer, cache.create_stream(
+        encoding_loop.Target(encoder, layer, cache.create_stream(
             CORPUS, stream_name(encoder.name, layer), recipe_of(encoder, layer)
         ))
         for encoder in (slow, other) for layer in (None, 1)
@@ -201,7 +201,7 @@ def test_progress_counts_what_every_stream_of_a_task_has_stored(tmp_path: Path, 
         served = [set(itertools.chain(*ids)) for ids in records(tmp_path).values()]
         assert told.stored <= len(set.intersection(*served) if len(served) == 4 else ())
 
-    outcome = pipeline.run(
+    outcome = encoding_loop.run(
         tasks, targets, wanted, decode, budget=Budget(1.0), passes=passes, tell=tell, clock=slow.clock
     )
     assert (told.encoded, told.stored) == (10, 10) and outcome.committed == 32 and outcome.failed == 8
@@ -213,7 +213,7 @@ def test_progress_leaves_out_what_is_unresolved_and_counts_what_others_stored(tm
     cache = Cache(tmp_path)
     cache.put_manifest(manifest(IDS))
     encoder = LightEncoder()
-    target = pipeline.Target(encoder, None, cache.create_stream(CORPUS, "light", recipe_of(encoder)))
+    target = encoding_loop.Target(encoder, None, cache.create_stream(CORPUS, "light", recipe_of(encoder)))
     tasks = plan_tasks([target.writer], {i: Load(1.0, 1) for i in IDS}, min_units=2)
     first = encoder.encode([decode(next(u for u in manifest(IDS) if u.id == "clip1"))], [None])[0]
     assert isinstance(first, dict) and first[None] is not None
@@ -226,5 +226,5 @@ def test_progress_leaves_out_what_is_unresolved_and_counts_what_others_stored(tm
         return decode(utterance)
 
     wanted, told = {utterance.id: utterance for utterance in manifest(IDS)}, Told()
-    outcome = pipeline.run(tasks, [target], wanted, decoder, budget=Budget(9.0), tell=told)
+    outcome = encoding_loop.run(tasks, [target], wanted, decoder, budget=Budget(9.0), tell=told)
     assert (told.encoded, told.stored) == (10, 9) and list(outcome.unresolved) == ["clip3"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from emocache.cache import Cache, EmocacheError, InputFailure, Manifest, Media, Utterance, Word
-from emocache.extract.clips import Decoder
-from emocache.extract.sources import Sources
+from emocache.extract.media.clips import Decoder
+from emocache.extract.pipeline.sources import Sources
 
 TRANSCRIPT = {"kind": "table", "encoder": "transcript-tiny", "layer": None, "inputs": ["audio"]}
 ALIGNMENT = {"kind": "table", "encoder": "align-tiny", "layer": None, "inputs": ["audio", "text"]}

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import EmocacheError, InputFailure
-from emocache.extract import decoders, lengths, reel, video
-from emocache.extract.media import decode_audio
-from emocache.extract.reel import Reel
-from emocache.extract.video import Frame, decode_video, video_recipe
+from emocache.extract.media import decoders, lengths, reel, video
+from emocache.extract.media.audio import decode_audio
+from emocache.extract.media.reel import Reel
+from emocache.extract.media.video import Frame, decode_video, video_recipe
 
 av: Any = importlib.import_module("av")  # its types know too little of what it takes
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from emocache.cache import Cache, InputFailure, Item, Manifest, Track, Utterance
-from emocache.train.dataset import Dataset, load_dataset
-from emocache.train.folds import Fold, make_folds
-from emocache.train.reading import load_settings
-from emocache.train.settings import Settings
+from emocache.train.config.loading import load_settings
+from emocache.train.config.settings import Settings
+from emocache.train.data.dataset import Dataset, load_dataset
+from emocache.train.protocols.folds import Fold, make_folds
 
 EMOTIONS = ("angry", "happy", "sad")
 RATE = 20.0  # Hz

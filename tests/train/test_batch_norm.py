@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from emocache.train.batch_norm import MaskedBatchNorm
+from emocache.train.heads.layers.batch_norm import MaskedBatchNorm
 
 LENGTHS = [5, 1, 3]
 C, MOMENTUM, EPSILON = 4, 0.1, 1e-5

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from emocache.cache import Item
-from emocache.train.batches import Batches
-from emocache.train.predicting import present_at_stamps, stamps_of
-from emocache.train.references import Stamps
-from emocache.train.transforms import prepare
+from emocache.train.data.batches import Batches
+from emocache.train.data.labels import Stamps
+from emocache.train.data.transforms import prepare
+from emocache.train.fit.predict import present_at_stamps, stamps_of
 
 if TYPE_CHECKING:
     from .conftest import Toy

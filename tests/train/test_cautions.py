@@ -10,9 +10,15 @@ import pytest
 import torch
 
 from emocache.cache import Cache
-from emocache.evaluate.metrics import balanced_accuracy
-from emocache.evaluate.statistics import FEWEST_GROUPS as EVALUATED
-from emocache.train.cautions import (
+from emocache.evaluate.scoring.metrics import balanced_accuracy
+from emocache.evaluate.scoring.statistics import FEWEST_GROUPS as EVALUATED
+from emocache.train.config.loading import load_experiment
+from emocache.train.config.sections import Protocol
+from emocache.train.data.dataset import Dataset
+from emocache.train.data.examples import Example
+from emocache.train.data.labels import Stamps
+from emocache.train.data.transforms import prepare
+from emocache.train.fit.cautions import (
     FEWEST_GROUPS,
     Caution,
     Warned,
@@ -23,17 +29,11 @@ from emocache.train.cautions import (
     of_search,
     warned,
 )
-from emocache.train.dataset import Dataset
-from emocache.train.examples import Example
-from emocache.train.fold import train_fold
-from emocache.train.folds import Fold, make_folds
-from emocache.train.planning import Request, carry_out
-from emocache.train.reading import load_experiment
-from emocache.train.references import Stamps
-from emocache.train.runs import stored_warnings
-from emocache.train.stage import make_plan
-from emocache.train.tables import Protocol
-from emocache.train.transforms import prepare
+from emocache.train.fit.train_fold import train_fold
+from emocache.train.protocols.folds import Fold, make_folds
+from emocache.train.run.experiment_plan import make_plan
+from emocache.train.run.request import Request, carry_out
+from emocache.train.run.run_folders import stored_warnings
 
 if TYPE_CHECKING:
     from .conftest import Toy

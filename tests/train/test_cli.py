@@ -12,8 +12,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from emocache.cache import EmocacheError
-from emocache.train import experiment_files
 from emocache.train.cli import train
+from emocache.train.config import experiment_files
 
 from .conftest import EXPERIMENT
 
@@ -89,7 +89,7 @@ def test_runs_that_cannot_be_written_are_told_before_training(
     toy: "Toy", below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy.cache()
-    monkeypatch.setattr("emocache.train.stage.train_fold", None)
+    monkeypatch.setattr("emocache.train.run.experiment_plan.train_fold", None)
     for jobs in ("1", "2"):
         told = call(toy, "--runs", toy.experiment() + below, "--jobs", jobs)
         assert isinstance(told.exception, EmocacheError)
@@ -104,7 +104,7 @@ def test_an_error_in_training_names_the_experiment(toy: "Toy", monkeypatch: pyte
     def builds(*_: object) -> None:
         torch.empty(2**60)
 
-    monkeypatch.setattr("emocache.train.stage.train_fold", builds)
+    monkeypatch.setattr("emocache.train.run.experiment_plan.train_fold", builds)
     large = call(toy)
     assert isinstance(large.exception, EmocacheError) and "\n" not in str(large.exception)
     assert str(large.exception).startswith("small: out of memory (") and "make the head or" in str(large.exception)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from emocache.train.augment import augment
-from emocache.train.batch import Batch
-from emocache.train.batches import Batches
+from emocache.train.config.sections import Augmentation, Training
+from emocache.train.data.augmentation import augment
+from emocache.train.data.batch import Batch
+from emocache.train.data.batches import Batches
+from emocache.train.data.sampling import draw
+from emocache.train.data.transforms import prepare
+from emocache.train.fit.losses import batch_loss, make_loss
 from emocache.train.heads import Frames
-from emocache.train.losses import batch_loss, make_loss
-from emocache.train.sampling import draw
-from emocache.train.tables import Augmentation, Training
-from emocache.train.transforms import prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from emocache.cache import Cache, Manifest, Utterance
-from emocache.train.dataset import load_dataset
-from emocache.train.fold import train_fold
-from emocache.train.folds import make_folds
-from emocache.train.reading import EXPERIMENTS, load_settings
-from emocache.train.settings import Settings
+from emocache.train.config.loading import EXPERIMENTS, load_settings
+from emocache.train.config.settings import Settings
+from emocache.train.data.dataset import load_dataset
+from emocache.train.fit.train_fold import train_fold
+from emocache.train.protocols.folds import make_folds
 
 if TYPE_CHECKING:
     from .conftest import Toy

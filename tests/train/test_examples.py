@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emocache.cache import EmocacheError, Manifest, Utterance
-from emocache.train.examples import Examples, make_examples
+from emocache.train.data.examples import Examples, make_examples
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from emocache.cache import EmocacheError
-from emocache.train.dataset import Dataset, Features
-from emocache.train.fold import train_fold
-from emocache.train.folds import Rows
-from emocache.train.references import Stamps
-from emocache.train.results import FoldResult
-from emocache.train.settings import Settings
+from emocache.train.config.settings import Settings
+from emocache.train.data.dataset import Dataset, Features
+from emocache.train.data.labels import Stamps
+from emocache.train.fit.fold_result import FoldResult
+from emocache.train.fit.train_fold import train_fold
+from emocache.train.protocols.folds import Rows
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.examples import Example
-from emocache.train.folds import Fold, make_folds, overlap, split_sha256
-from emocache.train.groups import drawn, natural
-from emocache.train.tables import Protocol
+from emocache.train.config.sections import Protocol
+from emocache.train.data.examples import Example
+from emocache.train.protocols.folds import Fold, make_folds, overlap, split_sha256
+from emocache.train.protocols.grouping import drawn, natural
 
 
 def examples(speakers: int = 12, clips: int = 3, pad: bool = False) -> list[Example]:

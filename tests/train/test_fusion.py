@@ -14,25 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import Cache, EmocacheError
-from emocache.evaluate.emotion_share import pairs
+from emocache.evaluate.papers.emotion_share import pairs
 from emocache.evaluate.report import evaluate_runs
-from emocache.evaluate.results import group
-from emocache.evaluate.runs import discover
-from emocache.evaluate.scoring import evaluate_result
-from emocache.train.fusion import (
-    Aligned,
-    Columns,
-    align,
-    fit_weights,
-    fused_score,
-    fused_table,
-    majority,
-    weighted,
-)
-from emocache.train.fusion_plan import FusionPlan
-from emocache.train.planning import Request, carry_out
-from emocache.train.reading import load_experiment
-from emocache.train.selection import concordance
+from emocache.evaluate.scoring.result_groups import group
+from emocache.evaluate.scoring.run_records import discover
+from emocache.evaluate.scoring.scored import evaluate_result
+from emocache.train.config.loading import load_experiment
+from emocache.train.fit.selection import concordance
+from emocache.train.run.fusion import Aligned, Columns, align, fit_weights, fused_score, fused_table, majority, weighted
+from emocache.train.run.fusion_plan import FusionPlan
+from emocache.train.run.request import Request, carry_out
 
 from .conftest import EXPERIMENT, FRAME_EXPERIMENT
 
@@ -540,7 +531,7 @@ def test_dry_run_of_a_fusion_writes_nothing(fusing: Fusing) -> None:
 
 
 def test_a_fusion_has_no_head(fusing: Fusing) -> None:
-    from emocache.train.reading import load_settings
+    from emocache.train.config.loading import load_settings
 
     path = Path(fusing.toy.experiment(f"[fusion]\n{AVERAGE}", "fused"))
     assert load_experiment(str(path)).path == path

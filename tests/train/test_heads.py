@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from emocache.train.batches import Batches
-from emocache.train.dataset import Dataset
-from emocache.train.fold import learned
+from emocache.train.config.settings import Settings
+from emocache.train.data.batches import Batches
+from emocache.train.data.dataset import Dataset
+from emocache.train.data.transforms import Prepared, prepare
+from emocache.train.fit.loop import train_head
+from emocache.train.fit.losses import batch_loss, make_loss
+from emocache.train.fit.predict import predict
+from emocache.train.fit.train_fold import learned
 from emocache.train.heads import HEADS, Frames, Head, Shape, build_head
-from emocache.train.heads.base import as_outputs
-from emocache.train.loop import train_head
-from emocache.train.losses import batch_loss, make_loss
-from emocache.train.predicting import predict
-from emocache.train.settings import Settings
-from emocache.train.transforms import Prepared, prepare
+from emocache.train.heads.head import as_outputs
 
 from . import cases, cases_paper1, cases_paper2, cases_paper3, cases_paper4, cases_paper5
 

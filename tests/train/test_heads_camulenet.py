@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from emocache.cache import EmocacheError
+from emocache.train.config.sections import LossSettings
+from emocache.train.fit.losses import cross_entropy, make_loss, total_loss
 from emocache.train.heads import Frames, Outputs, Shape
 from emocache.train.heads.camulenet import AlexNet, CAMuLeNet, CAMuLeNetSettings
-from emocache.train.losses import cross_entropy, make_loss, total_loss
-from emocache.train.tables import LossSettings
 
 B, EMOTIONS = 4, 3
 DIMS = {"whisper": 6, "mfcc": 5, "spectrogram": 7}

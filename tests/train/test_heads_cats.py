@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from emocache.cache import EmocacheError
+from emocache.train.config.loading import load_settings
+from emocache.train.fit.losses import concordance_loss
 from emocache.train.heads import Frames, Shape
-from emocache.train.heads.base import Outputs
 from emocache.train.heads.cats import CATS, CATSSettings
-from emocache.train.heads.channel_gate import ChannelGate, GateKind
-from emocache.train.losses import concordance_loss
-from emocache.train.reading import load_settings
+from emocache.train.heads.head import Outputs
+from emocache.train.heads.layers.channel_gate import ChannelGate, GateKind
 
 SMALL: dict[str, Any] = {"width": 8, "heads": 2, "layers": 2, "feedforward": 12, "dropout": 0.0}
 DIM, LENGTHS = 32, (6, 1, 4)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from emocache.train.heads import Frames, Shape, build_head
-from emocache.train.heads.base import as_outputs
 from emocache.train.heads.emotion_share import EmotionShare, EmotionShareSettings
+from emocache.train.heads.head import as_outputs
 
 LENGTHS = [13, 1, 2, 7, 20]
 DIM = 4

@@ -7,16 +7,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from emocache.train.attention import MaskedAttention
 from emocache.train.heads import Frames, Head, Shape
-from emocache.train.heads.mha_fusion import (
-    MHA,
-    MHAFusion,
-    MHAFusionSettings,
-    MHASettings,
-    TransformerBlock,
-    statistics,
-)
+from emocache.train.heads.layers.attention import MaskedAttention
+from emocache.train.heads.mha_fusion import MHA, MHAFusion, MHAFusionSettings, MHASettings, TransformerBlock, statistics
 
 SMALL: dict[str, Any] = {"width": 12, "heads": 3, "fc": 10, "dropout": 0.0}
 DIMS = {"text": 5, "audio": 12}  # text is projected, audio has the width already

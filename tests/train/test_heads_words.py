@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from emocache.train.heads import Frames, Head, HeadSettings, Shape, build_head
-from emocache.train.heads.base import Outputs, as_outputs
 from emocache.train.heads.can import CAN, CANSettings
+from emocache.train.heads.head import Outputs, as_outputs
 from emocache.train.heads.word_attention import GlobalAttentionSettings, MHA2Settings, XuSettings
 
 CLASSES = 3

@@ -12,28 +12,28 @@ import pytest
 import torch
 
 from emocache.cache import Cache, EmocacheError, Item, Manifest, Track, Utterance
-from emocache.evaluate.predictions import read_predictions
-from emocache.evaluate.results import group
-from emocache.evaluate.runs import discover, read_run
-from emocache.evaluate.scoring import evaluate_result, scores_of
-from emocache.train import describe
-from emocache.train.batches import Batches
-from emocache.train.dataset import Dataset, load_dataset
-from emocache.train.fold import learned, train_fold
-from emocache.train.folds import Fold
+from emocache.evaluate.scoring.result_groups import group
+from emocache.evaluate.scoring.run_records import discover, read_run
+from emocache.evaluate.scoring.scored import evaluate_result, scores_of
+from emocache.evaluate.scoring.stored_predictions import read_predictions
+from emocache.train.config.sections import Protocol, Training
+from emocache.train.config.settings import Settings
+from emocache.train.data.batches import Batches
+from emocache.train.data.dataset import Dataset, load_dataset
+from emocache.train.data.joining import Joined
+from emocache.train.data.transforms import find_words, fit_normaliser, normalise_utterances, pool, prepare
+from emocache.train.fit.fold_result import FoldResult
+from emocache.train.fit.loop import learning_rate
+from emocache.train.fit.predict import predict
+from emocache.train.fit.prediction_table import vote
+from emocache.train.fit.train_fold import learned, train_fold
 from emocache.train.heads import HEADS, Frames, Head, HeadEntry, HeadSettings, Outputs, Shape, build_head
-from emocache.train.heads.base import Segments, Term
-from emocache.train.loop import learning_rate
-from emocache.train.pooling import masked_mean
-from emocache.train.predicting import predict
-from emocache.train.predictions import vote
-from emocache.train.results import FoldResult
-from emocache.train.runs import setting_hash
-from emocache.train.settings import Settings
-from emocache.train.shaping import Joined
-from emocache.train.stage import make_plan
-from emocache.train.tables import Protocol, Training
-from emocache.train.transforms import find_words, fit_normaliser, normalise_utterances, pool, prepare
+from emocache.train.heads.head import Segments, Term
+from emocache.train.heads.layers.pooling import masked_mean
+from emocache.train.protocols.folds import Fold
+from emocache.train.run import dry_run
+from emocache.train.run.experiment_plan import make_plan
+from emocache.train.run.run_folders import setting_hash
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -89,7 +89,7 @@ head = { kind = "pair" }
 protocol = { name = "group_folds", folds = 3 }
 training = { epochs = 3 }
 """
-    from emocache.train.reading import load_settings
+    from emocache.train.config.loading import load_settings
 
     return load_settings(toy.experiment(text, "pair"), changes)[1]
 
@@ -160,7 +160,7 @@ def test_a_second_target_counts_by_its_weight_where_it_is_known(toy: "Toy") -> N
     dataset = replace(dataset, examples=[unknown, *dataset.examples[1:]])
     batches = Batches(dataset, settings, prepare(dataset, settings, range(18)), CPU)
     head = build_head(settings.head, Shape(batches.dims, 3, False, 2)).eval()
-    from emocache.train.losses import make_loss
+    from emocache.train.fit.losses import make_loss
 
     rows = np.arange(18)
     found = predict(head, batches, rows, make_loss(settings.loss, None))
@@ -242,7 +242,7 @@ def test_an_utterance_that_lacks_a_target_still_trains_and_scores_the_others(toy
     plan = make_plan(cache, ["toys"], toy.folder / "runs", "apart", both)
     assert len(plan.dataset.examples) == 35 and plan.dataset.unlabelled == 1
     assert f"each head trains on the utterances that have its target, of 35: one {len(known['one'])}, two" in "\n".join(
-        describe.summary(plan)
+        dry_run.summary(plan)
     )
     for fold in range(3):
         plan.train(fold, 0)
@@ -315,7 +315,7 @@ def test_targets_that_all_have_are_filed_as_they_were(toy: "Toy") -> None:
     corpus = toy.corpus()
     corpus.rows = [replace(r, labels={**r.labels, "loudness": float(i % 5)}) for i, r in enumerate(corpus.rows)]
     whole = make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)
-    assert len(whole.dataset.examples) == 36 and not any("its target" in line for line in describe.summary(whole))
+    assert len(whole.dataset.examples) == 36 and not any("its target" in line for line in dry_run.summary(whole))
     together = settings.model_copy(update={"targets_apart": False})
     assert make_plan(Cache(toy.root), ["toys"], toy.folder / "runs", "small", together).split == whole.split
     corpus.rows[7] = lacking(corpus.rows[7], "loudness")

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import Cache
-from emocache.train.jobs import train_runs
-from emocache.train.reading import load_settings
-from emocache.train.stage import make_plan
+from emocache.train.config.loading import load_settings
+from emocache.train.run.experiment_plan import make_plan
+from emocache.train.run.jobs import train_runs
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -24,9 +24,9 @@ import importlib, os, signal, sys
 from pathlib import Path
 import torch
 from emocache.cache import Cache
-from emocache.train.jobs import train_runs
-from emocache.train.reading import load_settings
-from emocache.train.stage import make_plan
+from emocache.train.run.jobs import train_runs
+from emocache.train.config.loading import load_settings
+from emocache.train.run.experiment_plan import make_plan
 torch.set_num_threads(1)
 root, experiment, runs, place, count = sys.argv[1:]
 owner, _, name = place.rpartition(".")
@@ -41,7 +41,12 @@ setattr(module, name, dying)
 plan = make_plan(Cache(root), ["toys"], Path(runs), *load_settings(experiment))
 list(train_runs(plan, plan.to_train(), 1))
 """
-PLACES = ["emocache.train.stage.train_fold", "emocache.train.stage.write_run", "os.rename", "os.fsync"]
+PLACES = [
+    "emocache.train.run.experiment_plan.train_fold",
+    "emocache.train.run.experiment_plan.write_run",
+    "os.rename",
+    "os.fsync",
+]
 
 
 TEXT = """

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from emocache.train import losses, pooling
-from emocache.train.batch import Batch
-from emocache.train.heads.base import Outputs, Term
-from emocache.train.tables import LossSettings
+from emocache.train.config.sections import LossSettings
+from emocache.train.data.batch import Batch
+from emocache.train.fit import losses
+from emocache.train.heads.head import Outputs, Term
+from emocache.train.heads.layers import pooling
 
 B, T, D = 5, 7, 3
 LENGTHS = [7, 1, 4, 2, 6]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emocache.train.examples import Example
-from emocache.train.folds import Fold, make_folds, split_sha256
-from emocache.train.tables import Protocol
+from emocache.train.config.sections import Protocol
+from emocache.train.data.examples import Example
+from emocache.train.protocols.folds import Fold, make_folds, split_sha256
 
 CUTS: list[dict[str, Any]] = [
     {"name": "leave_one_out"},

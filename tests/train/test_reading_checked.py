@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from emocache.cache import Cache
 from emocache.cache.sealed import DamagedError
 from emocache.cli import app
-from emocache.train import jobs
-from emocache.train.stage import make_plan
+from emocache.train.run import jobs
+from emocache.train.run.experiment_plan import make_plan
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -77,7 +77,9 @@ def test_a_stream_that_nothing_asked_for_is_read_before_it_is_told(toy: "Toy", m
     plan = make_plan(
         Cache(toy.root), ["toys"], toy.folder / "runs", "small", toy.settings("training.epochs=1", "seeds=[5]")
     )
-    monkeypatch.setattr("emocache.train.stage.train_fold", lambda *_: None)  # a head that looks at no frame
+    monkeypatch.setattr(
+        "emocache.train.run.experiment_plan.train_fold", lambda *_: None
+    )  # a head that looks at no frame
     with pytest.raises(DamagedError, match="utterance 'spk1_0': its bytes in"):
         plan.train(0, 5)
     assert not plan.folder(0, 5).exists()

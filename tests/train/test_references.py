@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError, Manifest, Track, Utterance
-from emocache.train.dataset import Dataset
-from emocache.train.examples import Example
-from emocache.train.fold import with_classes
-from emocache.train.folds import Fold, make_folds
-from emocache.train.references import Stamps, binarise, limit, on_grid, on_stamps, references
-from emocache.train.settings import Settings
+from emocache.train.config.settings import Settings
+from emocache.train.data.dataset import Dataset
+from emocache.train.data.examples import Example
+from emocache.train.data.labels import Stamps, binarise, limit, on_grid, on_stamps, references
+from emocache.train.fit.train_fold import with_classes
+from emocache.train.protocols.folds import Fold, make_folds
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from emocache.cache import EmocacheError, Stream
-from emocache.train.availability import masks
-from emocache.train.dataset import load_dataset
+from emocache.train.data.coverage import masks
+from emocache.train.data.dataset import load_dataset
 
 if TYPE_CHECKING:
     from .conftest import Toy

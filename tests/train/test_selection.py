@@ -10,13 +10,13 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from emocache.evaluate.metrics import METRICS, metrics_of
-from emocache.evaluate.predictions import Kind, Samples
-from emocache.evaluate.runs import RunRecord
-from emocache.evaluate.sanity import SANITY
-from emocache.train.selection import Score, score
-from emocache.train.settings import _CLASS_METRICS, LOSSES
-from emocache.train.tables import Selection
+from emocache.evaluate.scoring.metrics import METRICS, metrics_of
+from emocache.evaluate.scoring.run_records import RunRecord
+from emocache.evaluate.scoring.sanity import SANITY
+from emocache.evaluate.scoring.stored_predictions import Kind, Samples
+from emocache.train.config.sections import Selection
+from emocache.train.config.settings import _CLASS_METRICS, LOSSES
+from emocache.train.fit.selection import Score, score
 
 RANDOM = np.random.default_rng(0)
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.dataset import Dataset, Features
-from emocache.train.examples import Example
-from emocache.train.heads.base import Segments
-from emocache.train.shaping import Joined, average, cut, shape
+from emocache.train.data.dataset import Dataset, Features
+from emocache.train.data.examples import Example
+from emocache.train.data.joining import Joined, average, cut, shape
+from emocache.train.heads.head import Segments
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -18,18 +18,18 @@ import pytest
 from safetensors.numpy import load_file
 
 from emocache.cache import Cache, EmocacheError, Manifest
-from emocache.evaluate.predictions import read_predictions
-from emocache.evaluate.runs import read_run as discovered
-from emocache.train import fold as fold_module
-from emocache.train import jobs, stage
-from emocache.train.dataset import load_dataset
-from emocache.train.folds import Fold
-from emocache.train.jobs import train_runs
-from emocache.train.results import FoldResult
-from emocache.train.runs import read_run
-from emocache.train.settings import Settings
-from emocache.train.shaping import shape
-from emocache.train.stage import Plan, choose_device, find_leak, make_plan
+from emocache.evaluate.scoring.run_records import read_run as discovered
+from emocache.evaluate.scoring.stored_predictions import read_predictions
+from emocache.train.config.settings import Settings
+from emocache.train.data.dataset import load_dataset
+from emocache.train.data.joining import shape
+from emocache.train.fit import train_fold as fold_module
+from emocache.train.fit.fold_result import FoldResult
+from emocache.train.protocols.folds import Fold
+from emocache.train.run import experiment_plan, jobs
+from emocache.train.run.experiment_plan import Plan, choose_device, find_leak, make_plan
+from emocache.train.run.jobs import train_runs
+from emocache.train.run.run_folders import read_run
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -109,7 +109,7 @@ def test_complete_runs_are_kept_and_others_are_trained(toy: "Toy", monkeypatch: 
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(stage, "train_fold", dies_in_the_second_run)
+    monkeypatch.setattr(experiment_plan, "train_fold", dies_in_the_second_run)
     with pytest.raises(KeyboardInterrupt):
         trained(killed)
     monkeypatch.undo()
@@ -213,7 +213,7 @@ def test_a_process_ends_with_its_parent() -> None:
     """All hold the pipe to here, so it ends only when the last of them does."""
     code = (
         "import os, signal; from concurrent.futures import ProcessPoolExecutor as Pool;"
-        "from multiprocessing import get_context; from emocache.train.jobs import end_with\n"
+        "from multiprocessing import get_context; from emocache.train.run.jobs import end_with\n"
         "if __name__ == '__main__':\n"
         "    context = get_context('spawn'); theirs, lifeline = context.Pipe(duplex=False)\n"
         "    pool = Pool(1, context, end_with, (theirs,))\n"

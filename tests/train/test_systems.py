@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import emocache
+from emocache.train.config.loading import experiment_names
+from emocache.train.config.sections import Augmentation, FeatureSettings, LossSettings, Protocol, Selection, Training
+from emocache.train.config.settings import Settings
+from emocache.train.config.systems_page import PAPERS, Systems, markdown, read_systems
 from emocache.train.heads import HEADS
-from emocache.train.reading import experiment_names
-from emocache.train.settings import Settings
-from emocache.train.systems import PAPERS, Systems, markdown, read_systems
-from emocache.train.tables import Augmentation, FeatureSettings, LossSettings, Protocol, Selection, Training
 
 ROOT = Path(emocache.__file__).parent
-GENERATE = "python -m emocache.train.systems > docs/systems.md"
+GENERATE = "python -m emocache.train.config.systems_page > docs/systems.md"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_page_is_up_to_date(systems: Systems) -> None:
 
 
 def test_it_prints_the_page() -> None:
-    command = [sys.executable, "-P", "-m", "emocache.train.systems"]
+    command = [sys.executable, "-P", "-m", "emocache.train.config.systems_page"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     assert done.stdout == markdown(read_systems())
 

@@ -16,23 +16,23 @@ from safetensors.numpy import load_file
 from sklearn.preprocessing import StandardScaler
 
 from emocache.cache import EmocacheError
-from emocache.train.batches import Batches
-from emocache.train.dataset import Dataset
-from emocache.train.fold import train_fold
-from emocache.train.folds import Fold
+from emocache.train.config.loading import load_settings, search_points
+from emocache.train.config.settings import Settings
+from emocache.train.data.batches import Batches
+from emocache.train.data.dataset import Dataset
+from emocache.train.data.labels import Stamps
+from emocache.train.data.target_scale import fit_scale
+from emocache.train.data.transforms import prepare
+from emocache.train.fit.fold_result import FoldResult
+from emocache.train.fit.loop import train_head
+from emocache.train.fit.losses import make_loss
+from emocache.train.fit.predict import at_stamps, predict, validation_score
+from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import Learned, Shape, build_head
 from emocache.train.heads.probe import ProbeSettings
-from emocache.train.jobs import train_runs
-from emocache.train.loop import train_head
-from emocache.train.losses import make_loss
-from emocache.train.predicting import at_stamps, predict, validation_score
-from emocache.train.reading import load_settings, search_points
-from emocache.train.references import Stamps
-from emocache.train.results import FoldResult
-from emocache.train.settings import Settings
-from emocache.train.stage import make_plan
-from emocache.train.target_scale import fit_scale
-from emocache.train.transforms import prepare
+from emocache.train.protocols.folds import Fold
+from emocache.train.run.experiment_plan import make_plan
+from emocache.train.run.jobs import train_runs
 
 if TYPE_CHECKING:
     from .conftest import Toy

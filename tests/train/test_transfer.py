@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError, Manifest, Utterance
-from emocache.train.examples import Example, Examples, make_examples
-from emocache.train.folds import make_folds, overlap
-from emocache.train.groups import joined, natural
-from emocache.train.reading import load_settings
-from emocache.train.tables import Protocol
+from emocache.train.config.loading import load_settings
+from emocache.train.config.sections import Protocol
+from emocache.train.data.examples import Example, Examples, make_examples
+from emocache.train.protocols.folds import make_folds, overlap
+from emocache.train.protocols.grouping import joined, natural
 
 if TYPE_CHECKING:
     from .conftest import Toy

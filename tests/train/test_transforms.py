@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.shaping import Joined, average
-from emocache.train.transforms import fit_normaliser, normalise_utterances, pool, prepare
+from emocache.train.data.joining import Joined, average
+from emocache.train.data.transforms import fit_normaliser, normalise_utterances, pool, prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...cache import EmocacheError
-from .base import Frames, Head, HeadSettings, Outputs, Shape
 from .camulenet import CAMuLeNet, CAMuLeNetSettings
 from .can import CAN, CANSettings
 from .cats import CATS, CATSSettings
 from .cnn import CNN1D, CNN2D, CNN1DSettings, CNN2DSettings
 from .emotion_share import EmotionShare, EmotionShareSettings
 from .frontend import Frontend, Learned
+from .head import Frames, Head, HeadSettings, Outputs, Shape
 from .lstm_attention import LSTMAttention, LSTMAttentionSettings
 from .mdre import MDRE, MDRESettings
 from .mha_fusion import MHA, MHAFusion, MHAFusionSettings, MHASettings

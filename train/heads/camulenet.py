@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from ...cache import EmocacheError
-from ..attention import masked_softmax
-from ..pooling import masked_mean
-from .base import FixedPooling, Frames, Head, HeadSettings, Outputs, Shape, Term
 from .cnn import fixed_length
-from .packing import states_of
+from .head import FixedPooling, Frames, Head, HeadSettings, Outputs, Shape, Term
+from .layers.attention import masked_softmax
+from .layers.packing import states_of
+from .layers.pooling import masked_mean
 
 Size = Annotated[int, Field(ge=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self, cast
 import torch
 from pydantic import Field, model_validator
 
-from ..attention import masked_softmax
-from ..pooling import masked_mean
-from .base import Frames, Head, HeadSettings, Outputs, Segments, Shape, Term
-from .packing import states_of
+from .head import Frames, Head, HeadSettings, Outputs, Segments, Shape, Term
+from .layers.attention import masked_softmax
+from .layers.packing import states_of
+from .layers.pooling import masked_mean
 
 
 class CANSettings(HeadSettings):

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self, cast
 import torch
 from pydantic import Field, model_validator
 
-from ..pooling import last_valid
-from .base import Frames, Head, HeadSettings, Outputs, Shape
-from .causal_decoder import CausalDecoder
-from .channel_gate import ChannelGate
+from .head import Frames, Head, HeadSettings, Outputs, Shape
+from .layers.causal_decoder import CausalDecoder
+from .layers.channel_gate import ChannelGate
+from .layers.pooling import last_valid
 from .transformer import sinusoids
 
 

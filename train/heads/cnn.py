@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from torch.nn import functional
 
 from ...cache import EmocacheError
-from ..batch_norm import MaskedBatchNorm
-from .base import PER_UTTERANCE, FixedPooling, Frames, Head, HeadSettings, Outputs, Shape
+from .head import PER_UTTERANCE, FixedPooling, Frames, Head, HeadSettings, Outputs, Shape
+from .layers.batch_norm import MaskedBatchNorm
 
 
 class CNN1DSettings(HeadSettings):

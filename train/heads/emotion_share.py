@@ -13,9 +13,9 @@ from pydantic import Field
 from torch.nn.functional import max_pool1d, pad
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ..attention import masked_softmax
-from ..pooling import masked_mean
-from .base import Frames, Head, HeadSettings, Outputs, Shape
+from .head import Frames, Head, HeadSettings, Outputs, Shape
+from .layers.attention import masked_softmax
+from .layers.pooling import masked_mean
 
 _Width = Annotated[int, Field(ge=1)]
 _ACTIVATIONS = {"sigmoid": torch.nn.Sigmoid, "relu": torch.nn.ReLU, "linear": torch.nn.Identity}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from .base import Frames, Head, Outputs
+from .head import Frames, Head, Outputs
 
 
 class Learned(NamedTuple):

@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch.utils.checkpoint import checkpoint
 
-from ..attention import masked_softmax
-from .base import ChannelDropout, Frames, Head, HeadSettings, Outputs, Shape
+from .head import ChannelDropout, Frames, Head, HeadSettings, Outputs, Shape
+from .layers.attention import masked_softmax
 
 _BLOCK_VALUES = 1 << 25  # of (B, n, T, hidden) held at once: 128 MB in float32
 

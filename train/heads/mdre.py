@@ -9,9 +9,9 @@ from typing import Annotated, Literal, cast
 import torch
 from pydantic import Field
 
-from ..pooling import last_valid, masked_mean
-from .base import PER_UTTERANCE, Frames, Head, HeadSettings, Shape
-from .packing import states_of
+from .head import PER_UTTERANCE, Frames, Head, HeadSettings, Shape
+from .layers.packing import states_of
+from .layers.pooling import last_valid, masked_mean
 
 
 class MDRESettings(HeadSettings):

@@ -10,9 +10,9 @@ from typing import Annotated, Literal, Self, cast
 import torch
 from pydantic import Field, model_validator
 
-from ..attention import MaskedAttention
-from ..pooling import masked_mean
-from .base import PER_UTTERANCE, Frames, Head, HeadSettings, Shape
+from .head import PER_UTTERANCE, Frames, Head, HeadSettings, Shape
+from .layers.attention import MaskedAttention
+from .layers.pooling import masked_mean
 
 
 class _AttentionSettings(HeadSettings):

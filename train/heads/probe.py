@@ -4,7 +4,7 @@ from typing import Literal, cast
 
 import torch
 
-from .base import FixedPooling, Frames, Head, HeadSettings, Shape
+from .head import FixedPooling, Frames, Head, HeadSettings, Shape
 
 
 class ProbeSettings(HeadSettings):

@@ -5,9 +5,9 @@ from typing import Annotated, Literal, cast
 import torch
 from pydantic import Field
 
-from ..pooling import Pooling, PoolingName
-from .base import ChannelDropout, Frames, Head, HeadSettings, Shape
-from .packing import last_states, states_of
+from .head import ChannelDropout, Frames, Head, HeadSettings, Shape
+from .layers.packing import last_states, states_of
+from .layers.pooling import Pooling, PoolingName
 
 _CELLS = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 

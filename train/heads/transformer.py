@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self, cast
 import torch
 from pydantic import Field, model_validator
 
-from ..pooling import Pooling, PoolingName
-from .base import ChannelDropout, Frames, Head, HeadSettings, Shape
+from .head import ChannelDropout, Frames, Head, HeadSettings, Shape
+from .layers.pooling import Pooling, PoolingName
 
 
 class TransformerSettings(HeadSettings):

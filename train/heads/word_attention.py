@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self, cast
 import torch
 from pydantic import Field, model_validator
 
-from ..attention import MaskedAttention, masked_softmax
-from ..pooling import Pooling
-from .base import PER_UTTERANCE, Frames, Head, HeadSettings, Outputs, Shape
-from .packing import last_states, states_of
+from .head import PER_UTTERANCE, Frames, Head, HeadSettings, Outputs, Shape
+from .layers.attention import MaskedAttention, masked_softmax
+from .layers.packing import last_states, states_of
+from .layers.pooling import Pooling
 
 
 class GlobalAttentionSettings(HeadSettings):

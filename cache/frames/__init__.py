@@ -1,0 +1,1 @@
+"""Frames in time, in pure numpy: the common grid, pieces of an utterance, projections."""

@@ -1,0 +1,53 @@
+"""Mean correlation of each feature under both architectures (Emotion Share paper, Figure 3)."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ...papers.emotion_share import Pair, pairs
+from ...scoring.scored import Evaluation
+from ..printed_tables import UNDEFINED
+from .drawing import COLOURS, save_png
+
+_ARCHITECTURES = {"mean_arch1": "Architecture 1", "mean_arch2": "Architecture 2"}
+_WIDTH = 0.4
+_GROUP = 1.1  # inches
+
+
+def save_share_bars(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
+    """Draw the means of all pairs of architectures, whose numbers emotion-share.csv has; returns the file's path.
+
+    The third average, of each target's better architecture, is no result of a system and is not drawn.
+    """
+    made = pairs(evaluations)
+    return [save_png(draw(made), out / "emotion-share.png")] if made else []
+
+
+def draw(made: Sequence[Pair]) -> Figure:
+    """Two bars for each pair, and its baseline over them where it has one."""
+    figure = Figure(figsize=(max(5.0, _GROUP * len(made) + 1.5), 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for k, (column, label) in enumerate(_ARCHITECTURES.items()):
+        means = np.array([pair.averages[column] for pair in made])
+        texts = [UNDEFINED if math.isnan(mean) else f"{mean:z.3f}" for mean in means]
+        places = np.arange(len(made)) + (k - 0.5) * _WIDTH
+        bars = axes.bar(places, np.nan_to_num(means), _WIDTH, color=COLOURS[k], edgecolor="white", label=label)
+        # On white, as the baseline's line may run through them.
+        box = {"facecolor": "white", "linewidth": 0, "pad": 0.5}
+        axes.bar_label(bars, texts, fontsize=7, padding=2, zorder=4, bbox=box)
+    quoted = np.array([pair.baseline for pair in made])
+    ends = np.arange(len(made))
+    if np.isfinite(quoted).any():
+        axes.hlines(quoted, ends - 0.5, ends + 0.5, color="black", linestyle="--", label="baseline (quoted)")
+    axes.axhline(0, color="black", linewidth=0.8)
+    names = [f"{pair.name} *" if pair.notes else pair.name for pair in made]
+    axes.set_xticks(ends, names, rotation=30, ha="right", rotation_mode="anchor", fontsize=8, parse_math=False)
+    axes.set_ylabel("mean Spearman's ρ over the targets")
+    axes.margins(y=0.1)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    if any(pair.notes for pair in made):
+        figure.supxlabel("* has remarks: see emotion-share.csv", fontsize=8)
+    return figure

@@ -1,0 +1,1 @@
+"""What belongs to one paper: its tables, figures and the numbers behind them."""

@@ -1,0 +1,141 @@
+"""How often a channel is among the heaviest of a gate, and how alike cultures are (paper 1, Figures 4 and 5)."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..output.figures.drawing import named, save_png, wrapped
+from ..scoring.scored import Evaluation
+from .gates import Gates, appearances, families, heaviest, read_gates, similarity
+
+AUDIO = 128
+"""Channels of the HuBERT-PCA frames, which paper 1 puts before those of the video (section 4.2.3)."""
+
+MEASURE = "Pearson"
+_HEAVIEST = 10
+_CELL = 0.8  # inches
+_WEIGHTS = [
+    "experiment", "marks", "task", "culture", "part", "clips", "seeds", "channel", "weight", "weight_std_seeds",
+    "among_heaviest",
+]  # fmt: skip
+_FREQUENCIES = ["channel", "appearances", "most_possible", "mean_over_seeds", "std_over_seeds"]
+_SIMILARITIES = ["experiment", "marks", "task", "culture", "other", "measure", "similarity", "std_over_seeds", "seeds"]
+
+
+def save_channel_gates(out: Path, evaluations: Sequence[Evaluation], channels: int = AUDIO) -> list[Path]:
+    """Draw both figures, and write their numbers, of every model whose runs kept "gate"; returns the files' paths.
+
+    Results that differ in their target only are tasks of one figure.
+
+    Args:
+        out: the folder. evaluations: those looked through.
+        channels: how many of the gate's first channels count: those of the sound.
+    """
+    found = [gates for e in evaluations if (gates := read_gates(e.result, channels)) is not None]
+    return [path for family in families(found) for path in _save(out, family)]
+
+
+def _save(out: Path, tasks: Sequence[Gates]) -> list[Path]:
+    name = tasks[0].result.file_name
+    tables = {
+        "gate-weights": (_WEIGHTS, _weight_lines(tasks)),
+        "gate-channels": (_FREQUENCIES, _frequency_lines(tasks)),
+        "gate-similarity": (_SIMILARITIES, _similarity_lines(tasks)),
+    }
+    written = []
+    for kind, (headings, lines) in tables.items():
+        written.append(out / f"{kind}-{name}.csv")
+        with written[-1].open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([headings, *lines])
+    for kind, figure in (("gate-channels", _frequency_figure(tasks)), ("gate-similarity", _similarity_figure(tasks))):
+        written.append(save_png(figure, out / f"{kind}-{name}.png"))
+    return written
+
+
+def _weight_lines(tasks: Sequence[Gates]) -> Iterator[list[object]]:
+    for gates in tasks:
+        mean, spread, top = gates.mean, gates.weights.std(axis=0), heaviest(gates.mean, _HEAVIEST)
+        for k, culture in enumerate(gates.cultures):
+            about = [*_about(gates), culture, gates.parts[k], gates.clips[k], len(gates.weights)]
+            for channel in range(mean.shape[1]):
+                numbers = [float(mean[k, channel]), float(spread[k, channel])]
+                yield [*about, channel, *numbers, channel in top[k]]
+
+
+def _frequency_lines(tasks: Sequence[Gates]) -> Iterator[list[object]]:
+    counts, by_seed = _frequencies(tasks)
+    most = sum(len(gates.cultures) for gates in tasks)
+    for channel in np.flatnonzero(counts + by_seed.sum(axis=0)):
+        own = by_seed[:, channel]
+        yield [int(channel), int(counts[channel]), most, float(own.mean()), float(own.std())]
+
+
+def _similarity_lines(tasks: Sequence[Gates]) -> Iterator[list[object]]:
+    for gates in tasks:
+        alike, spread = _similarities(gates)
+        for i, culture in enumerate(gates.cultures):
+            for j, other in enumerate(gates.cultures):
+                numbers = ["" if np.isnan(x) else float(x) for x in (alike[i, j], spread[i, j])]
+                yield [*_about(gates), culture, other, MEASURE, *numbers, len(gates.weights)]
+
+
+def _about(gates: Gates) -> list[object]:
+    return [gates.result.first.experiment, "; ".join(gates.result.marks), gates.task]
+
+
+def _frequencies(tasks: Sequence[Gates]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the mean over seeds, (C,), and of each seed that all tasks have, (S, C)."""
+    seeds = min(len(gates.weights) for gates in tasks)
+    by_seed = [appearances([gates.weights[s] for gates in tasks], _HEAVIEST) for s in range(seeds)]
+    return appearances([gates.mean for gates in tasks], _HEAVIEST), np.array(by_seed)
+
+
+def _similarities(gates: Gates) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of the mean over seeds, (K, K), and its standard deviation over seeds."""
+    return similarity(gates.mean), np.std([similarity(seed) for seed in gates.weights], axis=0)
+
+
+def _frequency_figure(tasks: Sequence[Gates]) -> Figure:
+    counts, by_seed = _frequencies(tasks)
+    shown = np.flatnonzero(counts)
+    figure = Figure(figsize=(max(5.0, 0.24 * len(shown) + 1.5), 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    spread = by_seed[:, shown].std(axis=0) if len(by_seed) > 1 else None
+    axes.bar(np.arange(len(shown)), counts[shown], yerr=spread, color="tab:blue", ecolor="grey", capsize=2)
+    axes.set_xticks(np.arange(len(shown)), [str(channel) for channel in shown], rotation=90, fontsize=7)
+    axes.set_ylim(0, sum(len(gates.cultures) for gates in tasks))
+    axes.set_xlabel(f"channel, of the first {tasks[0].weights.shape[2]} of {tasks[0].width}")
+    axes.set_ylabel(f"times among the {_HEAVIEST} heaviest")
+    bars = f"; bars: ± std over {len(by_seed)} seeds" if spread is not None else ""
+    cultures = ", ".join(dict.fromkeys(culture for gates in tasks for culture in gates.cultures))
+    _entitle(figure, tasks, f"cultures {cultures}; mean gate weights over clips{bars}")
+    return figure
+
+
+def _similarity_figure(tasks: Sequence[Gates]) -> Figure:
+    side = max(3.0, _CELL * max(len(gates.cultures) for gates in tasks) + 1)
+    figure = Figure(figsize=(max(5.0, side * len(tasks)), side + 1), layout="constrained")
+    for axes, gates in zip(np.ravel(figure.subplots(1, len(tasks))), tasks, strict=True):
+        alike, spread = _similarities(gates)
+        axes.imshow(alike, cmap="RdBu_r", vmin=-1, vmax=1)
+        ticks = np.arange(len(gates.cultures))
+        axes.set_xticks(ticks, gates.cultures, parse_math=False)
+        axes.set_yticks(ticks, gates.cultures, parse_math=False)
+        axes.set_title(gates.task, fontsize=9, parse_math=False)
+        for (i, j), value in np.ndenumerate(alike):
+            seeds = f"\n±{spread[i, j]:.3f}" if len(gates.weights) > 1 else ""
+            text = f"{value:.2f}{seeds}" if np.isfinite(value) else "–"
+            axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if abs(value) > 0.6 else "black")
+    spread_told = "; ± std over seeds" if any(len(gates.weights) > 1 for gates in tasks) else ""
+    width = tasks[0].weights.shape[2]
+    _entitle(figure, tasks, f"{MEASURE} correlation of mean gate weights over the first {width} channels{spread_told}")
+    return figure
+
+
+def _entitle(figure: Figure, tasks: Sequence[Gates], told: str) -> None:
+    results = [gates.result for gates in tasks]
+    figure.suptitle(wrapped(f"{named(*results)}\n{told}", figure.get_figwidth()), fontsize=9, parse_math=False)

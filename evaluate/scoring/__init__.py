@@ -1,0 +1,1 @@
+"""Stored predictions become numbers: scores, intervals, comparisons."""

@@ -1,0 +1,1 @@
+"""A corpus through encoders into the cache: batches, commits, progress, projections."""

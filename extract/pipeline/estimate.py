@@ -1,0 +1,68 @@
+"""What a run will cost, told before it starts."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ...cache import EmocacheError, Load, Task, Utterance
+from ..encoders.encoder import Encoder
+from ..encoders.face_clips import FRAMES_A_SECOND
+from .encoding import Target
+
+_BYTES = {"float16": 2, "float32": 4}
+_SPEED = {True: 40.0, False: 2000.0}  # cost units a second, of models and of signal transforms, on a small CPU
+
+
+def loads(
+    utterances: Iterable[Utterance], encoders: Mapping[Encoder, Sequence[int | None]], dtype: str, fps: float | None
+) -> dict[str, Load]:
+    """What each utterance is expected to cost, for cutting units: {id: Load}."""
+    found = {}
+    models = {e: runs_on_device(e) or "video" in e.inputs for e in encoders}
+    for utterance in utterances:
+        seconds = sum(encoder.cost(utterance) / _SPEED[model] for encoder, model in models.items())
+        size = max(_values(encoder, utterance, fps) for encoder in encoders) * _BYTES[dtype]
+        found[utterance.id] = Load(seconds, round(size))
+    return found
+
+
+def runs_on_device(encoder: Encoder) -> bool:
+    """Whether it is a model that `--device` and `--precision` are for, by its recipe; signal transforms are not."""
+    return "precision" in encoder.recipe(None)
+
+
+def total_bytes(
+    tasks: Iterable[Task],
+    targets: Iterable[Target],
+    utterances: Mapping[str, Utterance],
+    dtype: str,
+    fps: float | None,
+) -> int:
+    """Bytes of frames that the tasks will write, over the streams that lack them."""
+    encoders = {target.writer.name: target.encoder for target in targets}
+    values = sum(
+        _values(encoders[stream], utterances[i], fps) for task in tasks for stream in task.units for i in task.ids
+    )
+    return round(values * _BYTES[dtype])
+
+
+def _values(encoder: Encoder, utterance: Utterance, fps: float | None) -> float:
+    share = min(1.0, fps / FRAMES_A_SECOND) if fps is not None and "video" in encoder.inputs else 1.0
+    return share * encoder.expected_frames(utterance) * encoder.dim
+
+
+def check_room(cache: Path | None, needed: int) -> None:
+    """Refuse a run that cannot fit the disk.
+
+    Raises:
+        EmocacheError: less room than the frames need.
+    """
+    if cache is None:
+        return
+    folder = next(parent for parent in (cache, *cache.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise EmocacheError(
+            f"{needed / 1e9:.2f} GB of frames do not fit {folder}, which has {free / 1e9:.2f} GB free; free some,"
+            " choose fewer layers, --dtype float16 or --pca"
+        )

@@ -1,0 +1,51 @@
+"""The machine a run is on: its device, the device's memory, and the library versions recorded beside a recipe."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .batching import Budget
+
+_FIRST = {"cpu": 60.0, "cuda": 960.0}  # seconds of audio in the first batch
+_PACKAGES = (
+    "emocache", "numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "dlib-bin", "pillow",
+    "opencv-python-headless", "opensmile", "zarr", "h5py",
+)  # fmt: skip
+
+
+def on_gpu(device: str) -> bool:
+    """Whether `--device` means a GPU here."""
+    if device == "auto":
+        import torch
+
+        return torch.cuda.is_available()
+    return device.startswith("cuda")
+
+
+def first_budget(device: str) -> Budget:
+    """What the first batches may cost; later ones follow the memory of the device, if that is a GPU."""
+    if not on_gpu(device):
+        return Budget(_FIRST["cpu"])
+    from ..encoders.inference import device_memory
+
+    return Budget(_FIRST["cuda"], device_memory(device))
+
+
+def _device_name(device: str) -> str:
+    if not on_gpu(device):
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name(None if device == "auto" else device)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What the recipe leaves out: library versions and the machine."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"packages": packages, "python": platform.python_version(), "device": _device_name(device),
+            "machine": f"{platform.system()} {platform.machine()}"}  # fmt: skip

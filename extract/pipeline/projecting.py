@@ -1,0 +1,121 @@
+"""PCA streams: a cached stream projected, never encoded again."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...cache import Cache, Committed, DamagedError, EmocacheError, InputFailure, Item, Load, Stream, plan_tasks
+from ...cache.frames.projection import MAX_DIM, Projection, fit_frames
+from ...cache.recipe import Recipe
+
+
+def project(
+    cache: Cache,
+    corpus: str,
+    source: str,
+    components: int,
+    fit_on: str,
+    tell: Callable[[Committed], None] = lambda done: None,
+    *,
+    dtype: str,
+    backend: str,
+    environment: Any,
+) -> str:
+    """Fit a PCA on some utterances of a stream and write the projection of all of them; returns the new stream's name.
+
+    A stream that was fitted on the same utterances of the same source is gone on with, so that one machine's rounding
+    does not make another stream of it.
+
+    Args:
+        cache: the cache.
+        corpus: its corpus.
+        source: the stream to project, exact (`name@fingerprint`).
+        components: dimensions to keep.
+        fit_on: which utterances the PCA may see, see `Manifest.select`.
+        tell: called with what each commit makes part of the stream.
+        dtype, backend, environment: as for any stream.
+
+    Raises:
+        EmocacheError: the source lacks an utterance to fit on that did not fail, or the fit is impossible.
+    """
+    stream = cache.stream(corpus, source)
+    absent = set(stream.manifest.select(fit_on)) & set(stream.missing)
+    if absent:
+        raise EmocacheError(
+            f"{corpus}/{stream.name}: {len(absent)} of the utterances to fit the PCA on are not extracted yet, such as"
+            f" {min(absent)!r}; extract them first"
+        )
+    fitted = [utterance for utterance in stream.manifest.select(fit_on) if utterance in stream]
+    name = f"{stream.name}.pca{components}"
+    recipe, projection = _existing(cache, corpus, name, stream, fit_on, fitted, dtype) or (None, None)
+    if recipe is None or projection is None:
+        if not fitted:
+            raise EmocacheError(f"{corpus}/{stream.name}: no utterance to fit the PCA on; see --fit-on")
+        projection = fit_frames((stream.read(utterance) for utterance in fitted), components)
+        recipe = _recipe(stream, projection, fit_on, fitted, dtype)
+    data = projection.to_bytes()
+    file = f"{recipe['projection']['matrix_sha256']}.safetensors"
+    writer = cache.create_stream(corpus, name, recipe, backend=backend, environment=environment, fitted={file: data})
+    width = components * np.dtype(dtype).itemsize
+    loads = {i: Load(0.001, int(n) * width) for i, n in zip(stream.ids, stream.lengths(stream.ids), strict=True)}
+    loads |= {i: Load(0.0, 0) for i in stream.failures}
+    # An utterance that failed in the source may have been mended since; a failure told twice is committed once.
+    for task in plan_tasks([writer], loads, retry_failed=True):
+        items = {i: _projected(stream, i, projection) for i in task.ids if i in stream}
+        failures = {i: InputFailure(*stream.failures[i]) for i in task.ids if i in stream.failures}
+        tell(writer.commit(task.units[writer.name], items, failures))
+    writer.finish()
+    return name
+
+
+def _projected(stream: Stream, utterance: str, projection: Projection) -> Item:
+    times = stream.times(utterance) if stream.recipe["times"] is None else None
+    return Item(projection.apply(stream.read(utterance)), times, stream.aux(utterance))
+
+
+def _recipe(stream: Stream, projection: Projection, fit_on: str, fitted: Sequence[str], dtype: str) -> Recipe:
+    return {
+        **stream.recipe,
+        "source": stream.fingerprint,
+        "dim": len(projection.components),
+        "dtype": dtype,
+        "projection": {
+            **_fit(stream, fit_on, fitted),
+            "components": len(projection.components),
+            "matrix_sha256": hashlib.sha256(projection.to_bytes()).hexdigest(),
+        },
+    }
+
+
+def _fit(stream: Stream, fit_on: str, fitted: Sequence[str]) -> dict[str, Any]:
+    """What was fitted on: the digest of the frames seen, and the groups that no test set may share."""
+    chosen = set(fitted)
+    speakers = [s for i, s in zip(stream.manifest.ids, stream.manifest.column("speaker"), strict=True) if i in chosen]
+    known = all(speaker is not None for speaker in speakers)
+    return {
+        "kind": "pca",
+        **({"solver": "randomized"} if stream.dim > MAX_DIM else {}),
+        "fit_on": fit_on,
+        "ids_sha256": hashlib.sha256("\n".join(fitted).encode()).hexdigest(),
+        "frames_digest": stream.digest(fitted),
+        "speakers": sorted({speaker for speaker in speakers if speaker is not None}) or None,
+        "ids": None if known else list(fitted),
+    }
+
+
+def _existing(
+    cache: Cache, corpus: str, name: str, stream: Stream, fit_on: str, fitted: Sequence[str], dtype: str
+) -> tuple[Recipe, Projection] | None:
+    wanted = _fit(stream, fit_on, fitted)
+    for info in cache.streams(corpus):
+        found = info.recipe.get("projection") or {}
+        same = info.recipe.get("source") == stream.fingerprint and info.recipe["dtype"] == dtype
+        if info.name == name and same and {key: found.get(key) for key in wanted} == wanted:
+            path = f"{info.folder}/fitted/{found['matrix_sha256']}.safetensors"
+            data = cache.objects.get(path)
+            if hashlib.sha256(data).hexdigest() != found["matrix_sha256"]:
+                raise DamagedError(f"{cache.objects.url}/{path}: damaged; restore it from a copy, or remove the stream")
+            return info.recipe, Projection.from_bytes(data)
+    return None

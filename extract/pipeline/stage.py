@@ -1,0 +1,241 @@
+"""Stage 1 as a whole: a corpus folder in, streams out."""
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
+from .. import corpora, encoders
+from ..encoders.encoder import Encoder
+from ..media.clips import Decoder
+from ..media.detectors import load_detector
+from . import encoding_loop, estimate, machine
+from .progress import Progress
+from .projecting import project
+from .sources import Sources
+from .targets import complete_streams, make_targets, parse_layers
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `emocache extract` takes; see its help."""
+
+    corpus: str
+    data: Path
+    cache: str
+    encoders: tuple[str, ...]
+    layers: str = "last"
+    checkpoints: Path | None = None
+    pca: int | None = None
+    fit_on: str | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    text_from: str | None = None
+    words_from: str | None = None
+    fps: float | None = None
+    detector: str = "dlib"
+    backend: str = "zarr"
+    dtype: str = "float16"
+    precision: str = "float32"
+    device: str = "auto"
+    workers: int = 2
+    shard: tuple[int, int] = (1, 1)
+    limit: int | None = None
+    retry_failed: bool = False
+    rehash: bool = False
+    offline: bool = False
+
+
+@dataclass
+class Report:
+    """What a run did and what is wrong.
+
+    Attributes:
+        corpus: its name in the cache. streams: names of the streams, PCA streams included.
+        outcome: see `encoding_loop.Outcome`.
+        already: items that were there before. missing: items that still are not.
+        failures: {stream: {id: (reason, detail)}} of the utterances asked for, whenever they failed.
+        notes: lines to tell the user.
+    """
+
+    corpus: str
+    streams: list[str]
+    outcome: encoding_loop.Outcome
+    already: int = 0
+    missing: int = 0
+    failures: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def extract(options: Options) -> Report:
+    """Bring the streams of a corpus up to date.
+
+    Raises:
+        EmocacheError: anything the user can mend.
+        KeyboardInterrupt: after committing what was finished.
+    """
+    cache = Cache(options.cache)
+    manifest, notes = _manifest(cache, options)
+    loaded, unusable = _load(options, cache, manifest.corpus)
+    chosen = {encoder: parse_layers(options.layers, encoder) for encoder in loaded}
+    _check_pca(options, manifest, loaded)
+    report = Report(manifest.corpus, [], encoding_loop.Outcome())
+    report.notes += notes + _put_manifest(cache, manifest)
+    inputs = frozenset(name for encoder in chosen for name in encoder.inputs)
+    read = inputs | {"text", "words"} if unusable else inputs
+    sources = Sources.open(cache, manifest.corpus, options.text_from, options.words_from, read)
+    for name, error in unusable.items():
+        whole = complete_streams(
+            cache, manifest.corpus, Path(name).name, sources, layers=options.layers, dtype=options.dtype,
+            precision=options.precision, pca=options.pca, fit_on=options.fit_on,
+        )  # fmt: skip
+        if not whole:
+            raise error
+        report.streams += whole
+        report.notes.append(f"{error}; nothing is lost: {', '.join(whole)} has every utterance")
+    detector = load_detector(options.detector) if "video" in inputs else None
+    decoder = Decoder(options.data, inputs, detector, options.fps, sources)
+    wanted = sources.fill(u for n, u in enumerate(manifest) if options.limit is None or n < options.limit)
+    device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
+    environment = machine.environment(device)
+    targets = make_targets(
+        cache, manifest.corpus, chosen, decoder,
+        dtype=options.dtype, backend=options.backend, environment=environment,
+    )  # fmt: skip
+    if targets:
+        report.outcome = _run(options, cache, wanted, chosen, targets, decoder, device)
+    _count(cache, targets, {utterance.id for utterance in wanted}, report)
+    for target in targets if options.pca is not None else ():
+        _project(cache, target, options, environment, report)
+    return report
+
+
+def _check_pca(options: Options, manifest: Manifest, loaded: Sequence[Encoder]) -> None:
+    if options.pca is None or options.fit_on is None:
+        return
+    manifest.select(options.fit_on)
+    for encoder in loaded:
+        if options.pca > encoder.dim:
+            what = f"has {encoder.dim} dimensions" if encoder.dim else "gives a table; extract it without --pca"
+            raise EmocacheError(f"--pca {options.pca}: encoder {encoder.name!r} {what}")
+
+
+def _count(cache: Cache, targets: Sequence[encoding_loop.Target], ids: set[str], report: Report) -> None:
+    for target in targets:
+        target.writer.finish()
+        stream = cache.stream(report.corpus, f"{target.writer.name}@{target.writer.fingerprint}")
+        report.streams.append(stream.name)
+        report.failures[stream.name] = {i: why for i, why in stream.failures.items() if i in ids}
+        report.missing += len(stream.missing)
+        report.already += len(ids & set(stream.ids))
+    report.already -= report.outcome.committed
+
+
+def _project(cache: Cache, target: encoding_loop.Target, options: Options, environment: Any, report: Report) -> None:
+    """Write the PCA stream, if all it is fitted on is there already."""
+    components, fit_on = options.pca or 0, options.fit_on or "all"
+    exact = f"{target.writer.name}@{target.writer.fingerprint}"
+    stream = cache.stream(report.corpus, exact)
+    absent = set(stream.manifest.select(fit_on)) & set(stream.missing)
+    if absent:
+        report.notes.append(
+            f"{stream.name}.pca{components} waits for {len(absent)} utterances it is to be fitted on, such as"
+            f" {min(absent)!r}; run the same command again when they are extracted"
+        )
+        return
+    shared: Any = {"dtype": options.dtype, "backend": options.backend, "environment": environment}
+    report.streams.append(project(cache, report.corpus, exact, components, fit_on, report.outcome.add, **shared))
+
+
+def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
+    """Make the manifest current; gives a line to tell if utterances of the one before are gone.
+
+    Raises:
+        EmocacheError: not one utterance is left, so this is another corpus under the same name.
+    """
+    before: set[str] = set()
+    if manifest.corpus in cache.corpora():
+        with contextlib.suppress(EmocacheError):  # damaged: this one takes its place
+            before = set(cache.manifest(manifest.corpus).ids)
+    gone = before - set(manifest.ids)
+    if before and gone == before:
+        raise EmocacheError(
+            f"corpus {manifest.corpus!r} of cache {cache.objects.url} holds other utterances, such as {min(before)!r};"
+            " give this one a name of its own (--map corpus=NAME for a table), or another --cache"
+        )
+    cache.put_manifest(manifest)
+    return [f"{len(gone)} utterances of the manifest before are gone, such as {min(gone)!r}"] if gone else []
+
+
+def _manifest(cache: Cache, options: Options) -> tuple[Manifest, list[str]]:
+    """The corpus's manifest, and lines to tell the user."""
+    memory = cache.objects.local(f"{options.corpus.rpartition(':')[0] or options.corpus}/{media_hashes.FILE}")
+    hasher = corpora.MediaHasher(memory, rehash=options.rehash)
+    manifest = corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher)
+    return manifest, list(dict.fromkeys(hasher.notes))
+
+
+def _load(options: Options, cache: Cache, corpus: str) -> tuple[list[Encoder], dict[str, EmocacheError]]:
+    """The encoders; and of those that are in the cache but cannot be had any more, why not."""
+    known = {info.recipe["encoder"] for info in cache.streams(corpus)}
+    loaded: list[Encoder] = []
+    unusable: dict[str, EmocacheError] = {}
+    for name in dict.fromkeys(options.encoders):
+        try:
+            encoder = encoders.load(
+                name, checkpoints=options.checkpoints, device=options.device, precision=options.precision,
+                offline=options.offline,
+            )  # fmt: skip
+        except EmocacheError as error:
+            if Path(name).name not in known:
+                raise
+            unusable[name] = error
+        else:
+            loaded.append(encoder)
+    return loaded, unusable
+
+
+def _run(
+    options: Options,
+    cache: Cache,
+    wanted: Sequence[Utterance],
+    chosen: Mapping[Encoder, Sequence[int | None]],
+    targets: Sequence[encoding_loop.Target],
+    decoder: Decoder,
+    device: str,
+) -> encoding_loop.Outcome:
+    loads = estimate.loads(wanted, chosen, options.dtype, options.fps)
+    writers = [target.writer for target in targets]
+    number, of = options.shard
+    # Several workers want several units each, so that none waits for the last one.
+    tasks = plan_tasks(writers, loads, retry_failed=options.retry_failed, min_units=1 if of == 1 else 4 * of)
+    tasks = [task for task in tasks if task.number % of == number - 1]
+    ids = {utterance for task in tasks for utterance in task.ids}
+    left = {utterance.id: utterance for utterance in wanted if utterance.id in ids}
+    needed = estimate.total_bytes(tasks, targets, left, options.dtype, options.fps)
+    folder = cache.objects.local("")
+    estimate.check_room(folder, needed)
+    if left:
+        print(f"{len(left)} of {len(wanted)} utterances to encode, about {needed / 1e6:.1f} MB", file=sys.stderr)
+    # What is there already is not decoded again: finding faces costs more than most encoders of sound.
+    streams = {target.writer.name: target.encoder for target in targets}
+    missing = frozenset(name for task in tasks for stream in task.units for name in streams[stream].inputs)
+    decoder = replace(decoder, inputs=missing)
+    passes = 2 if machine.on_gpu(device) else 1
+    with Progress(sum(len(task.ids) for task in tasks)) as progress:
+        return encoding_loop.run(
+            tasks, targets, left, decoder, budget=machine.first_budget(device), workers=options.workers,
+            passes=passes, retry_failed=options.retry_failed, tell=progress,
+        )  # fmt: skip
+
+
+def unresolved_lines(report: Report) -> list[str]:
+    """One line per utterance that is not in a stream, and why."""
+    lines = [
+        f"failed: {stream}: {utterance}: {reason}: {detail}"
+        for stream, failures in report.failures.items()
+        for utterance, (reason, detail) in sorted(failures.items())
+    ]
+    return lines + [f"unresolved: {i}: {why}" for i, why in sorted(report.outcome.unresolved.items())]

@@ -1,0 +1,110 @@
+"""Which streams a run fills: names, layers and full recipes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...cache import Cache, EmocacheError
+from ...cache.recipe import Recipe, stream_name
+from ..encoders.encoder import Encoder
+from ..media.clips import Decoder
+from .encoding import Target
+from .sources import Sources
+
+
+def make_targets(
+    cache: Cache,
+    corpus: str,
+    chosen: Mapping[Encoder, Sequence[int | None]],
+    decoder: Decoder,
+    *,
+    dtype: str,
+    backend: str,
+    environment: Mapping[str, Any],
+) -> list[Target]:
+    """The streams of these encoders and layers, created in the cache where they are not there.
+
+    Raises:
+        EmocacheError: two encoders would write a stream of one name, or the cache cannot be written.
+    """
+    names = {
+        (encoder, layer): stream_name(encoder.name + decoder.sources.tag(encoder.inputs), layer)
+        for encoder, layers in chosen.items()
+        for layer in layers
+    }
+    for name in names.values():
+        if list(names.values()).count(name) > 1:
+            raise EmocacheError(f"two encoders would write a stream {name!r}; rename one of the checkpoint folders")
+    return [
+        Target(encoder, layer, cache.create_stream(
+            corpus, name, full_recipe(encoder, layer, decoder, dtype), backend=backend, environment=environment
+        ))
+        for (encoder, layer), name in names.items()
+    ]  # fmt: skip
+
+
+def full_recipe(encoder: Encoder, layer: int | None, decoder: Decoder, dtype: str) -> Recipe:
+    """The encoder's recipe with what the stage adds: how media are decoded, where texts come from, the dtype."""
+    recipe = {**encoder.recipe(layer), **decoder.recipe(encoder.inputs)}
+    return recipe if recipe["kind"] == "table" else {**recipe, "dtype": dtype}
+
+
+def parse_layers(text: str, encoder: Encoder) -> list[int | None]:
+    """Layers of `last`, `all` or numbers joined by commas (`4,5,last`); None stands for the last one.
+
+    Raises:
+        EmocacheError: not such a list, or a layer the encoder does not have.
+    """
+    if not encoder.layers:
+        return [None]
+    layers: list[int | None] = []
+    for part in [str(i) for i in range(encoder.layers + 1)] if text == "all" else text.split(","):
+        word = part.strip()
+        if word != "last" and not word.isdecimal():
+            raise EmocacheError(f"--layers {text!r}: {word!r} is neither a number nor 'last' or 'all'")
+        number = None if word == "last" or int(word) == encoder.layers else int(word)
+        encoder.recipe(number)  # refuses a layer that is not there
+        if number not in layers:
+            layers.append(number)
+    return layers
+
+
+def complete_streams(
+    cache: Cache,
+    corpus: str,
+    encoder: str,
+    sources: Sources,
+    *,
+    layers: str,
+    dtype: str,
+    precision: str,
+    pca: int | None,
+    fit_on: str | None,
+) -> list[str]:
+    """What the cache holds of an encoder that cannot be had any more, if it is all that is asked for.
+
+    Args:
+        cache: the cache.
+        corpus: its corpus.
+        encoder: the encoder's name.
+        sources: where texts come from.
+        layers, dtype, precision, pca, fit_on: as on the command line.
+
+    Returns:
+        The streams, `name@fingerprint`; none if any lacks an utterance, or where nobody knows the layers ("all").
+    """
+    own = [info for info in cache.streams(corpus) if info.recipe["encoder"] == encoder]
+    asked = {"dtype": dtype, "precision": precision}
+    complete = {
+        info.name: f"{info.name}@{info.fingerprint[:12]}"
+        for info in own
+        if all(info.recipe.get(key, value) == value for key, value in asked.items())
+        and (info.recipe.get("projection") or {}).get("fit_on", fit_on) == fit_on
+        and not cache.open_info(info).missing
+    }
+    if layers == "all":
+        return []
+    numbers = [None if word.strip() == "last" else int(word) for word in layers.split(",")]
+    reads = any("text" in info.recipe["inputs"] or "text_from" in info.recipe for info in own)
+    tagged = encoder + (sources.tag(("text",)) if reads else "")
+    wanted = [stream_name(tagged, layer, n) for layer in numbers for n in dict.fromkeys((None, pca))]
+    return [complete[name] for name in wanted] if complete.keys() >= set(wanted) else []

@@ -1,0 +1,153 @@
+"""What of the tasks has begun and is not committed yet, and when it is."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from ...cache import Committed, InputFailure, Task, Utterance
+from ..encoders.encoder import Clip
+from .encoding import Encoded, Result, Target
+
+_BEHIND = 2  # commits waiting for the writer
+_SAVE_SECONDS = 60.0  # of encoding that a kill may cost
+
+Tell = Callable[[int, int], None]
+"""Told how many more utterances of the tasks are encoded, and how many more every stream of their task has stored."""
+
+
+@dataclass
+class Outcome:
+    """What a run has done.
+
+    Attributes:
+        encoded: utterances that went through an encoder, once per encoder.
+        committed: items committed, over all streams; failed: failures committed.
+        bytes: written. unresolved: {id: cause} that may pass; tried again by the next run, never committed.
+    """
+
+    encoded: int = 0
+    committed: int = 0
+    failed: int = 0
+    bytes: int = 0
+    unresolved: dict[str, str] = field(default_factory=dict)
+
+    def add(self, done: Committed) -> None:
+        """Count what a commit made part of a stream."""
+        self.committed += len(done.items)
+        self.failed += len(done.failures)
+        self.bytes += done.bytes
+
+
+@dataclass(eq=False)
+class Unit:
+    """A task in progress: the results, by stream, that the writer has not been given yet."""
+
+    task: Task
+    wanted: dict[str, set[str]]  # stream -> ids
+    items: dict[str, dict[str, Result]] = field(default_factory=dict)
+    failures: dict[str, dict[str, InputFailure]] = field(default_factory=dict)
+    since: float | None = None  # when the oldest of these results began to be encoded
+    stored: Counter[str] = field(default_factory=Counter)  # id -> in how many of the streams that want it
+
+
+@dataclass
+class Batch:
+    """Utterances of a unit that are encoded together.
+
+    Attributes:
+        unit: theirs. utterances: the batch. costs: {id: cost}, see `Encoder.cost`. last: of its unit.
+        clips: what is to come of them. begun: when it went to the encoder.
+    """
+
+    unit: Unit
+    utterances: list[Utterance]
+    costs: dict[str, float]
+    last: bool
+    clips: list[Future[Clip]] = field(default_factory=list)
+    begun: float = 0.0
+
+
+class UnderWay:
+    """What has begun and is not committed yet; lives in the main thread alone.
+
+    A signal may be raised between any two steps. So results are taken from where they are only after they have arrived
+    at the next place; what is given to the writer twice by that, it stores once.
+
+    Attributes:
+        encoding: batches in the encoder, the oldest first, with what is to come of them.
+        outcome: so far.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, Target],
+        writer: ThreadPoolExecutor,
+        tell: Tell,
+        clock: Callable[[], float],
+    ) -> None:
+        self.encoding: deque[tuple[Batch, Future[Encoded]]] = deque()
+        self.outcome = Outcome()
+        self._streams = streams
+        self._writer = writer
+        self._writing: deque[tuple[Unit, set[str], Future[Committed]]] = deque()
+        self._tell = tell
+        self._clock = clock
+        self._open: Unit | None = None  # some of its batches are through, others are not
+
+    def collect(self, most: int) -> None:
+        """Wait until no more than so many batches are in the encoder, and commit the units that are complete."""
+        while len(self.encoding) > most:
+            batch, coming = self.encoding[0]
+            encoded = coming.result()
+            self._open = unit = batch.unit
+            _file(encoded, batch, self.outcome)
+            self.encoding.popleft()
+            self._tell(len(batch.utterances), 0)
+            if batch.last or (unit.since is not None and self._clock() - unit.since > _SAVE_SECONDS):
+                self._commit(unit)
+            if batch.last:
+                self._open = None
+            self.settle(_BEHIND)
+
+    def settle(self, most: int) -> None:
+        """Wait until no more than so many commits are with the writer, and tell of those that are done."""
+        while len(self._writing) > most or (self._writing and self._writing[0][2].done()):
+            unit, ids, coming = self._writing.popleft()
+            self.outcome.add(coming.result())
+            unit.stored.update(ids)
+            whole = [i for i in ids if unit.stored[i] == sum(i in wanted for wanted in unit.wanted.values())]
+            self._tell(0, len(whole))
+
+    def commit_finished(self) -> None:
+        """Commit what there is of the units that were not completed, and wait for the writer."""
+        units = [] if self._open is None else [self._open]
+        for batch, coming in self.encoding:
+            if coming.done() and not coming.cancelled() and coming.exception() is None:
+                _file(coming.result(), batch, self.outcome)
+                units.append(batch.unit)
+                self._tell(len(batch.utterances), 0)
+        for unit in dict.fromkeys(units):
+            self._commit(unit)
+        self.settle(0)
+
+    def _commit(self, unit: Unit) -> None:
+        for stream in unit.wanted:
+            items, failures = unit.items.get(stream, {}), unit.failures.get(stream, {})
+            if items or failures:
+                key, writer = unit.task.units[stream], self._streams[stream].writer
+                coming = self._writer.submit(writer.commit, key, items, failures)
+                self._writing.append((unit, items.keys() | failures.keys(), coming))
+                unit.items[stream], unit.failures[stream] = {}, {}
+        unit.since = None
+
+
+def _file(encoded: Encoded, batch: Batch, outcome: Outcome) -> None:
+    unit = batch.unit
+    unit.since = batch.begun if unit.since is None else unit.since
+    outcome.encoded += encoded.encoded
+    outcome.unresolved.update(encoded.unresolved)
+    for stream, items in encoded.items.items():
+        unit.items.setdefault(stream, {}).update(items)
+    for stream, failures in encoded.failures.items():
+        unit.failures.setdefault(stream, {}).update(failures)

@@ -1,0 +1,1 @@
+"""An experiment as a TOML file becomes typed settings."""

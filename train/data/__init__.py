@@ -1,0 +1,1 @@
+"""Utterances with their labels and streams become masked batches."""

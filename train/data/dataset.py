@@ -1,0 +1,191 @@
+"""What one experiment reads: the protocol's utterances, their references, and the frames of its streams in memory."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import Cache, EmocacheError, Stream
+from ...cache.recipe import canonical_json
+from ..config.loading import search_points
+from ..config.settings import Settings
+from .coverage import masks, served
+from .examples import Example, make_examples
+from .label_checks import check_targets
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Frames of all U utterances, one after the other; an utterance without features has none.
+
+    Attributes:
+        frames: (N, D), storage dtype. offsets: (U + 1,) int64.
+        times: (N, 2) float64 seconds, start and end; NaN for frames without a place in time.
+        used: (N,) bool, the stored mask that `features.where` names; None where the stream has none.
+    """
+
+    frames: npt.NDArray[Any]
+    offsets: npt.NDArray[np.int64]
+    times: npt.NDArray[np.float64]
+    used: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(U,) number of frames."""
+        return np.diff(self.offsets)
+
+    def of(self, row: int | np.integer[Any]) -> npt.NDArray[Any]:
+        """(T, D) frames of one utterance."""
+        return self.frames[self.offsets[row] : self.offsets[row + 1]]
+
+    def times_of(self, row: int | np.integer[Any]) -> npt.NDArray[np.float64]:
+        """(T, 2) seconds of one utterance."""
+        return self.times[self.offsets[row] : self.offsets[row + 1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One stream of one corpus."""
+
+    corpus: str
+    name: str
+    fingerprint: str
+    projection: dict[str, Any] | None  # of its recipe: what a stored PCA was fitted on
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Everything that training reads.
+
+    Attributes:
+        examples: U utterances, in the order of corpora and ids. classes: of the target, sorted; empty for a
+            regression. auxiliary: classes of the second target.
+        features: {stream: Features}, each read when it is first asked for.
+        present: (U,) bool, has the features it needs: of all streams, or of any where `modalities` says so.
+        incomplete: some utterances are not extracted yet, and that was allowed.
+        dropped: {label: utterances} left out by the label map. unlabelled: utterances without a reference.
+        shaped: what `shaping` made of the features last, shared by folds.
+    """
+
+    examples: list[Example]
+    classes: tuple[str, ...]
+    features: Mapping[str, Features]
+    present: npt.NDArray[np.bool_]
+    sources: list[Source] = field(default_factory=list)
+    manifests: dict[str, str] = field(default_factory=dict)
+    item_digest: str = ""
+    incomplete: bool = False
+    dropped: dict[str, int] = field(default_factory=dict)
+    unlabelled: int = 0
+    auxiliary: tuple[str, ...] = ()
+    shaped: dict[str, Any] = field(default_factory=dict)
+
+
+def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow_incomplete: bool = False) -> Dataset:
+    """Read manifests and streams.
+
+    Raises:
+        EmocacheError: an unknown corpus, stream or target; no utterance with a reference; a stream that lacks
+            utterances that did not fail, unless allowed; streams that differ in recipe between the corpora; frames
+            that do not fit into memory; see also `degenerate.check_targets` and `availability`.
+    """
+    manifests = [cache.manifest(corpus) for corpus in corpora]
+    examples = make_examples(manifests, settings)
+    check_targets(examples, settings)
+    points = [point for _, point in search_points(settings)]
+    names = list(dict.fromkeys(name for point in points for name in point.stream_names))
+    streams = {name: [cache.stream(corpus, name) for corpus in corpora] for name in names}
+    for group in streams.values():
+        _check_recipes(group)
+    wheres = masks(streams, points)
+    keys = [(example.corpus, example.id) for example in examples.rows]
+    there, incomplete = served(streams, keys, points, allow_incomplete)
+    combine = np.logical_and if settings.modalities == "all" else np.logical_or
+    present = combine.reduce(list(there.values()))
+    if settings.modalities == "all":
+        there = {name: present for name in there}  # noqa: C420
+    keep = {
+        name: {s.corpus: [i for (c, i), kept in zip(keys, there[name], strict=True) if kept and c == s.corpus]
+               for s in group}
+        for name, group in streams.items()
+    }  # fmt: skip
+    _check_memory([(stream, keep[name][stream.corpus]) for name, group in streams.items() for stream in group])
+    digests = [[s.corpus, name, s.digest(keep[name][s.corpus])] for name, group in streams.items() for s in group]
+    return Dataset(
+        examples.rows,
+        examples.classes,
+        _Lazy(streams, keep, there, wheres),
+        present,
+        [Source(s.corpus, s.name, s.fingerprint, s.recipe.get("projection")) for g in streams.values() for s in g],
+        {m.corpus: m.sha256 for m in manifests},
+        sha256(canonical_json(digests)).hexdigest(),
+        incomplete,
+        examples.dropped,
+        examples.unlabelled,
+        examples.auxiliary,
+    )
+
+
+_Keep = Mapping[str, Sequence[str]]  # corpus -> ids
+
+
+class _Lazy(Mapping[str, Features]):
+    """Reads a stream when it is first asked for: when every run is stored already, nothing is read."""
+
+    def __init__(
+        self,
+        streams: Mapping[str, Sequence[Stream]],
+        keep: Mapping[str, _Keep],
+        served: Mapping[str, npt.NDArray[np.bool_]],
+        wheres: Mapping[str, str | None],
+    ) -> None:
+        self._streams, self._keep, self._served, self._wheres = streams, keep, served, wheres
+        self._read: dict[str, Features] = {}
+
+    def __getitem__(self, name: str) -> Features:
+        if name not in self._read:
+            self._read[name] = _read(self._streams[name], self._keep[name], self._served[name], self._wheres[name])
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._streams)
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+
+def _check_recipes(group: Sequence[Stream]) -> None:
+    if len({stream.fingerprint for stream in group}) > 1:
+        told = ", ".join(f"{s.corpus}/{s.name}@{s.fingerprint[:12]}" for s in group)
+        raise EmocacheError(f"the corpora's streams have different recipes: {told}; extract them with the same one")
+
+
+def _read(group: Sequence[Stream], keep: _Keep, served: npt.NDArray[np.bool_], where: str | None) -> Features:
+    """One stream over all corpora; rows that are not `served` get no frames."""
+    parts = [stream.read_many(keep[stream.corpus]) for stream in group]
+    lengths = np.zeros(len(served), np.int64)
+    lengths[served] = np.concatenate([np.diff(offsets) for _, offsets in parts])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    frames = parts[0][0] if len(parts) == 1 else np.concatenate([frames for frames, _ in parts])
+    times = np.concatenate([np.zeros((0, 2)), *(s.times(i) for s in group for i in keep[s.corpus])])
+    used = None
+    if where is not None and all(where in s.recipe.get("aux", {}) for s in group):
+        used = np.concatenate([np.zeros(0, bool), *(s.aux(i)[where] for s in group for i in keep[s.corpus])])
+    return Features(frames, offsets, times, used)
+
+
+def _check_memory(reads: Sequence[tuple[Stream, Sequence[str]]]) -> None:
+    needed = sum(int(s.lengths(ids).sum()) * s.dim * s.dtype.itemsize for s, ids in reads)
+    try:
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows does not tell this way
+        return
+    if needed > 0.9 * physical:
+        raise EmocacheError(
+            f"the streams hold {needed / 1e9:.1f} GB of frames and this machine has {physical / 1e9:.1f} GB of memory;"
+            " train on a projected stream (emocache extract ... --pca N) or on fewer streams"
+        )

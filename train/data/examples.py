@@ -1,0 +1,212 @@
+"""The utterances of a protocol, each with its reference and with what folds and tables ask of it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import EmocacheError, Manifest
+from ...cache.expression import chosen, parse_expression, text_of
+from ...cache.recordings import shared_recordings
+from ..config.sections import Protocol
+from ..config.settings import Settings
+from .labels import Reference, references
+
+_OWN = ("corpus", "speaker", "session", "culture", "gender", "split")
+_SPLITS = ("train", "valid", "test")
+
+Side = Literal["train_on", "test_on"]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One utterance of the protocol, with features or without."""
+
+    corpus: str
+    id: str
+    speaker: str | None
+    session: str | None
+    gender: str | None
+    split: str | None
+    reference: Reference
+    culture: str | None = None
+    auxiliary: int | None = None  # class number of the second target; None where unknown
+    columns: Mapping[str, str | float | None] = field(default_factory=dict)  # others that the settings name
+    media: tuple[str, ...] = ()  # sha256 of each; told only where there are several corpora, which may share them
+    recordings: tuple[str, ...] = ()  # those that another utterance of the corpus has as well
+
+    @property
+    def key(self) -> str:
+        """Unique over corpora."""
+        return f"{self.corpus}/{self.id}"
+
+    def column(self, name: str) -> str | None:
+        """What the manifest says of it, as text; None where it says nothing. "corpus" is a column too."""
+        return text_of(self.cell(name))
+
+    def cell(self, name: str) -> str | float | None:
+        """The same as the manifest has it: a text or a number."""
+        return getattr(self, name) if name in _OWN else self.columns[name]
+
+
+class Examples(NamedTuple):
+    """Every utterance of the protocol with a reference.
+
+    Attributes:
+        rows: in the order of corpora and ids. classes: sorted; empty where the task has none. auxiliary: classes of
+            the second target. dropped: {label: utterances} left out by the label map. unlabelled: utterances without
+            a reference.
+    """
+
+    rows: list[Example]
+    classes: tuple[str, ...]
+    auxiliary: tuple[str, ...]
+    dropped: dict[str, int]
+    unlabelled: int
+
+
+def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples:
+    """The utterances of the manifests that have a reference and a place in the protocol.
+
+    Raises:
+        EmocacheError: no utterance has one, no corpus has a column that the settings name, or see `sides`.
+    """
+    dropped: Counter[str] = Counter()
+    found = [references(manifest, settings, dropped) for manifest in manifests]
+    everyone = _described(manifests, settings)
+    pairs = [(e, ref) for e, ref in zip(everyone, (r for refs in found for r in refs), strict=True) if ref is not None]
+    unlabelled = len(everyone) - len(pairs) - sum(dropped.values())
+    where = " + ".join(manifest.corpus for manifest in manifests)
+    if not pairs:
+        reason = f"; the label map drops {dict(dropped)}" if dropped else ""
+        raise EmocacheError(f"no utterance of {where} has {' and '.join(settings.targets)}{reason}")
+    used = _used([example for example, _ in pairs], settings.protocol)
+    pairs = [pair for pair, kept in zip(pairs, used, strict=True) if kept]
+    if not pairs:
+        raise EmocacheError(f"no labelled utterance of {where} is in an official split (train, valid or test); use"
+                            " another protocol.name")  # fmt: skip
+    labels = sorted({ref for _, ref in pairs if isinstance(ref, str)})
+    classes = tuple(sorted(settings.labels)) if settings.labels else tuple(labels)
+    second = [example.column(settings.auxiliary) if settings.auxiliary else None for example, _ in pairs]
+    auxiliary = tuple(sorted({name for name in second if name is not None}))
+    if settings.auxiliary and len(auxiliary) < 2:
+        raise EmocacheError(f"auxiliary = {settings.auxiliary!r} has the classes {list(auxiliary)}; a head cannot learn"
+                            " it from fewer than 2; leave auxiliary out, with a head of one task")  # fmt: skip
+    rows = [
+        replace(
+            example,
+            reference=classes.index(ref) if isinstance(ref, str) else ref,
+            auxiliary=None if name is None else auxiliary.index(name),
+        )
+        for (example, ref), name in zip(pairs, second, strict=True)
+    ]
+    return Examples(rows, classes, auxiliary, dict(sorted(dropped.items())), unlabelled)
+
+
+def terms(protocol: Protocol, side: Side) -> list[tuple[str, dict[str, set[str]]]]:
+    """What one side of a transfer asks for: (column, {value as it is written: values that its code stands for}).
+
+    Raises:
+        EmocacheError: a malformed expression.
+    """
+    try:
+        parsed = parse_expression(getattr(protocol, side) or "all")
+    except EmocacheError as error:
+        raise EmocacheError(f"protocol.{side}: {error}") from None
+    return [(column, {v: set(protocol.codes.get(v, (v,))) for v in sorted(values)}) for column, values in parsed]
+
+
+def sides(examples: Sequence[Example], protocol: Protocol) -> tuple[Mask, Mask]:
+    """The utterances that `train_on` and `test_on` of a transfer select, two (U,) bool.
+
+    Raises:
+        EmocacheError: a malformed expression, a value that selects nothing, or an utterance on both sides.
+    """
+    train, test = _selected(examples, protocol, "train_on"), _selected(examples, protocol, "test_on")
+    both = np.flatnonzero(train & test)
+    if len(both):
+        shared = [
+            f"{column} {value}"
+            for column, wanted in terms(protocol, "train_on")
+            for other, unwanted in terms(protocol, "test_on")
+            if column == other
+            for value in sorted(set().union(*wanted.values()) & set().union(*unwanted.values()))
+        ]
+        told = f" (both name {', '.join(shared)})" if shared else ""
+        raise EmocacheError(
+            f"protocol.train_on = {protocol.train_on!r} and protocol.test_on = {protocol.test_on!r} both select"
+            f" {len(both)} utterances, such as {examples[both[0]].key!r}{told}; leave them out of one side"
+        )
+    return train, test
+
+
+def _selected(examples: Sequence[Example], protocol: Protocol, side: Side) -> Mask:
+    try:
+        kept = chosen(
+            terms(protocol, side),
+            lambda column: [example.cell(column) for example in examples],
+            "utterance with a reference",
+            ", or name it in protocol.codes",
+        )
+    except EmocacheError as error:
+        raise EmocacheError(f"protocol.{side} = {getattr(protocol, side)!r}: {error}") from None
+    return np.ones(len(examples), bool) if kept is None else np.array(kept, bool)
+
+
+def _used(examples: Sequence[Example], protocol: Protocol) -> Mask:
+    if protocol.name == "transfer":
+        return np.logical_or(*sides(examples, protocol))
+    return np.array([protocol.name != "official" or example.split in _SPLITS for example in examples], bool)
+
+
+def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Example]:
+    """Every utterance; the reference is a placeholder until it is known which classes the protocol uses."""
+    extra = {name: _column(manifests, name, key) for name, key in _named_columns(settings).items()}
+    found = []
+    for k, manifest in enumerate(manifests):
+        own = {name: manifest.column(name) for name in _OWN if name != "corpus"}
+        media = manifest.column("media") if len(manifests) > 1 else [None] * len(manifest)
+        shared = shared_recordings(manifest)
+        for row, id_ in enumerate(manifest.ids):
+            known = {name: values[row] for name, values in own.items()}
+            columns = {name: values[k][row] for name, values in extra.items()}
+            hashes = tuple(medium["sha256"] for medium in media[row] or ())
+            held = tuple(f"{manifest.corpus}/{recording}" for recording in shared[row])
+            found.append(
+                Example(manifest.corpus, id_, reference=-1, columns=columns, media=hashes, recordings=held, **known)
+            )
+    return found
+
+
+def _named_columns(settings: Settings) -> dict[str, str]:
+    """Columns that are no field of `Example`, and a setting that names them."""
+    protocol = settings.protocol
+    named: dict[str, list[str | None]] = {
+        "protocol.group": [protocol.group],
+        "protocol.validation_group": [protocol.validation_group],
+        "protocol.resample": [protocol.resample],
+        "vote": [settings.vote],
+        "auxiliary": [settings.auxiliary],
+        "protocol.train_on": [column for column, _ in terms(protocol, "train_on")],
+        "protocol.test_on": [column for column, _ in terms(protocol, "test_on")],
+    }
+    return {name: key for key, names in named.items() for name in names if name and name not in _OWN}
+
+
+def _column(manifests: Sequence[Manifest], name: str, key: str) -> list[list[str | float | None]]:
+    """A column of every corpus. One that some corpora lack is unknown there; one that all lack is an error."""
+    columns: list[list[str | float | None]] = []
+    errors = []
+    for manifest in manifests:
+        try:
+            columns.append(manifest.column(name))
+        except EmocacheError as error:
+            errors.append(str(error))
+            columns.append([None] * len(manifest))
+    if len(errors) == len(manifests):
+        raise EmocacheError(f"{key}: {'; '.join(errors)}")
+    return columns

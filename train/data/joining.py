@@ -1,0 +1,244 @@
+"""What happens to the frames of one role before anything is fitted: selected, joined, averaged, cut into pieces.
+
+It is the same in every fold, so it is done once.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import EmocacheError, Word
+from ...cache.frames.segments import equal_segments, segment_frames, word_segments
+from ...cache.frames.time_grid import resample, time_grid
+from ..config.sections import FeatureSettings
+from ..config.settings import Settings
+from ..heads.head import Segments
+from .dataset import Dataset, Features
+
+_FITTED = {"combine", "trainable_words", "pca", "normalise", "fit_scope"}  # settings that change nothing here
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined(Features):
+    """Features of all the streams of one role, side by side.
+
+    Attributes:
+        widths: (S,) channels of each stream. valid: (N, S) bool, whether a stream has something at a frame of the
+            grid; None where all have.
+    """
+
+    widths: tuple[int, ...] = ()
+    valid: npt.NDArray[np.bool_] | None = None
+
+    def valid_rows(self, row: int | np.integer[Any]) -> npt.NDArray[np.bool_]:
+        """(T, S) of one utterance."""
+        own = slice(self.offsets[row], self.offsets[row + 1])
+        return np.ones((own.stop - own.start, len(self.widths)), bool) if self.valid is None else self.valid[own]
+
+    def valid_of(self, row: int | np.integer[Any], stream: int) -> npt.NDArray[np.bool_]:
+        """(T,) of one utterance and one stream."""
+        return self.valid_rows(row)[:, stream]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """The pieces that all utterances are cut into: bounds (M, 2) int64, frames within the utterance; offsets (U+1,)."""
+
+    bounds: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+
+def shape(dataset: Dataset, settings: Settings, role: str) -> Joined:
+    """The frames of one role.
+
+    Raises:
+        EmocacheError: streams of different lengths that no grid joins, or frames without a place in time where one is
+            needed.
+    """
+    names, how = settings.streams[role], settings.features.of(role)
+    key = json.dumps([names, how.model_dump(exclude=_FITTED)])
+    made = dataset.shaped.get(role)
+    if made is None or made[0] != key or made[1] is not dataset.features:
+        dataset.shaped.pop(role, None)  # frees the old ones before the new ones are made
+        joined = _join(dataset, names, how)
+        averaged = average(joined, how.average_frames) if how.average_frames > 1 else joined
+        dataset.shaped[role] = (key, dataset.features, averaged)
+    return dataset.shaped[role][2]  # type: ignore[no-any-return]
+
+
+def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:
+    """Every utterance's pieces: one for each frame of `by`, which are its words, or as many equal ones.
+
+    The pieces lie within the audio, from 0 to the end of its last frame, whether words end before that or after it. An
+    utterance that lacks one of the two has no pieces.
+
+    Raises:
+        EmocacheError: words or frames without a place in time.
+    """
+    if segments.kind == "words" and not np.isfinite(by.times).all():
+        raise EmocacheError(
+            f"the {segments.role} is cut by the times of the {segments.by}, but some frames of it have no place in"
+            f" time; set features.{segments.by}.words = true, which leaves them out"
+        )
+    if not np.isfinite(cut_.times).all():
+        raise EmocacheError(
+            f"the {segments.role} cannot be cut into pieces: some frames of it have no place in time; name a stream"
+            " whose frames follow each other"
+        )
+    bounds: list[npt.NDArray[np.int64]] = []
+    counts = []
+    for row, (words, length) in enumerate(zip(by.lengths, cut_.lengths, strict=True)):
+        counts.append(int(words) if length else 0)
+        if not counts[-1]:
+            continue
+        spans, times = by.times_of(row), cut_.times_of(row)
+        duration = float(times[-1, 1])
+        if segments.kind == "equal":
+            pieces = equal_segments(len(spans), duration, overlap=segments.overlap)
+        else:
+            said = [Word("-", start, end) for start, end in spans]
+            pieces = word_segments(said, duration, overlap=segments.overlap)
+        own = segment_frames(times, pieces)
+        bounds.append(np.stack([own[:, 0], np.minimum(own[:, 1], own[:, 0] + segments.max_frames)], axis=1))
+    return Pieces(np.concatenate([np.zeros((0, 2), np.int64), *bounds]), np.concatenate([[0], np.cumsum(counts)]))
+
+
+def average(features: Joined, count: int) -> Joined:
+    """Means over blocks of `count` frames, the last block of an utterance over what is left.
+
+    What a stream lacks in a block is not counted.
+    """
+    lengths = -(-features.lengths // count)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    frames = np.empty((offsets[-1], features.frames.shape[1]), features.frames.dtype)
+    times = np.empty((offsets[-1], 2))
+    valid = None if features.valid is None else np.empty((offsets[-1], features.valid.shape[1]), bool)
+    for row, (start, end) in enumerate(pairwise(offsets)):
+        if start == end:
+            continue
+        clip = features.of(row)
+        blocks = np.arange(0, len(clip), count)
+        counts = np.diff([*blocks, len(clip)])[:, None]
+        if valid is not None and features.valid is not None:
+            there = features.valid[features.offsets[row] : features.offsets[row + 1]]
+            held = np.add.reduceat(there.astype(np.int64), blocks, axis=0)
+            valid[start:end] = held > 0
+            counts = np.maximum(np.repeat(held, features.widths, axis=1), 1)
+        frames[start:end] = np.add.reduceat(clip.astype(np.float32), blocks, axis=0) / counts
+        own = features.times_of(row)
+        times[start:end, 0] = own[blocks, 0]
+        times[start:end, 1] = own[np.append(blocks[1:], len(own)) - 1, 1]
+    return Joined(frames, offsets, times, None, features.widths, valid)
+
+
+def _join(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joined:
+    parts = [dataset.features[name] for name in names]
+    widths = tuple(part.frames.shape[1] for part in parts)
+    selects = how.where is not None or how.words or how.crop_s is not None or how.max_frames is not None
+    if len(parts) == 1 and not selects and how.grid_hz is None:
+        only = parts[0]
+        return Joined(only.frames, only.offsets, only.times, None, widths)
+    everywhere = all(np.array_equal(part.lengths > 0, parts[0].lengths > 0) for part in parts)
+    if not selects and how.grid_hz is None and how.align == "time" and everywhere:
+        _check_lengths(dataset, names, parts)
+        frames = np.concatenate([part.frames for part in parts], axis=1)
+        return Joined(frames, parts[0].offsets, parts[0].times, None, widths)
+    clips = [_clip(dataset, names, parts, how, row) for row in range(len(dataset.examples))]
+    offsets = np.concatenate([[0], np.cumsum([len(clip.frames) for clip in clips])])
+    valid = np.concatenate([clip.valid for clip in clips])
+    frames = np.concatenate([clip.frames for clip in clips])
+    times = np.concatenate([clip.times for clip in clips])
+    return Joined(frames, offsets, times, None, widths, None if valid.all() else valid)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Clip:
+    frames: npt.NDArray[np.floating]
+    times: npt.NDArray[np.float64]
+    valid: npt.NDArray[np.bool_]
+
+
+def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how: FeatureSettings, row: int) -> _Clip:
+    """One utterance, selected and joined; what a stream lacks of it is zeros and not valid."""
+    key = dataset.examples[row].key
+    chosen = [_select(part, how, row) for part in parts]
+    widths = [part.frames.shape[1] for part in parts]
+    if not any(len(frames) for frames, _, _ in chosen):
+        return _Clip(
+            np.zeros((0, sum(widths)), parts[0].frames.dtype), np.zeros((0, 2)), np.zeros((0, len(parts)), bool)
+        )
+    if how.grid_hz is not None:
+        ends = np.concatenate([times[:, 1] for _, times, _ in chosen])
+        if not np.isfinite(ends).any():
+            raise EmocacheError(
+                f"{key}: no frame of {', '.join(names)} has a place in time; leave out features.grid_hz"
+            )
+        duration = float(np.nanmax(ends)) if how.crop_s is None else min(how.crop_s, float(np.nanmax(ends)))
+        grid = time_grid(duration, how.grid_hz)
+        resampled = [resample(frames, times, grid, where=used) for frames, times, used in chosen]
+        half = 0.5 / how.grid_hz
+        return _Clip(
+            np.concatenate([values for values, _ in resampled], axis=1),
+            np.stack([grid - half, grid + half], axis=1),
+            np.stack([mask for _, mask in resampled], axis=1),
+        )
+    kept = [(f, t) if used is None else (f[used], t[used]) for f, t, used in chosen]
+    lengths = [len(frames) for frames, _ in kept]
+    if len({length for length in lengths if length}) > 1 and how.align == "time":
+        _differ(names, lengths, key, 1)
+    count = max(lengths)
+    blocks = [np.pad(frames, ((0, count - len(frames)), (0, 0))) for frames, _ in kept]
+    longest = kept[int(np.argmax(lengths))][1]
+    return _Clip(np.concatenate(blocks, axis=1), longest, np.arange(count)[:, None] < np.array(lengths))
+
+
+def _select(
+    part: Features, how: FeatureSettings, row: int
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64], npt.NDArray[np.bool_] | None]:
+    """Frames, times and stored mask of one utterance: its words, the first seconds, the first frames."""
+    frames, times = part.of(row), part.times_of(row)
+    masked = how.where is not None and part.used is not None
+    used = part.used[part.offsets[row] : part.offsets[row + 1]] if masked and part.used is not None else None
+    if how.words:
+        frames, times, used = *_words(frames, times), None
+    keep = np.ones(len(frames), bool)
+    if how.crop_s is not None:
+        # What has no place in time stays, and so does one frame that stands for a long utterance as a whole.
+        keep = ~(times.mean(axis=1) >= how.crop_s)
+        keep[:1] = True
+    if how.max_frames is not None:
+        keep &= np.cumsum(keep if used is None else keep & used) <= how.max_frames
+    return frames[keep], times[keep], None if used is None else used[keep]
+
+
+def _words(
+    frames: npt.NDArray[np.floating], times: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]:
+    """Neighbouring frames with the same times are the tokens of one word and become their mean."""
+    placed = np.isfinite(times).all(axis=1)
+    frames, times = frames[placed], times[placed]
+    if not len(frames):
+        return frames, times
+    first = np.flatnonzero(np.append(True, (times[1:] != times[:-1]).any(axis=1)))
+    counts = np.diff(np.append(first, len(frames)))
+    return (np.add.reduceat(frames.astype(np.float32), first, axis=0) / counts[:, None]), times[first]
+
+
+def _check_lengths(dataset: Dataset, names: Sequence[str], parts: Sequence[Features]) -> None:
+    lengths = np.stack([part.lengths for part in parts])
+    differ = np.flatnonzero((lengths != lengths[0]).any(axis=0))
+    if len(differ):
+        _differ(names, lengths[:, differ[0]].tolist(), dataset.examples[differ[0]].key, len(differ))
+
+
+def _differ(names: Sequence[str], lengths: Sequence[int], key: str, count: int) -> None:
+    told = ", ".join(f"{name} {length}" for name, length in zip(names, lengths, strict=True))
+    raise EmocacheError(
+        f"the streams of one input have different numbers of frames in {key!r} ({told}; {count} utterances differ);"
+        " set features.grid_hz, such as 50, to join them by their times, or train on one of them"
+    )

@@ -1,0 +1,66 @@
+"""Targets from which nothing can be learned, and parts that do not belong together, are refused before training."""
+
+from collections import Counter
+
+import numpy as np
+
+from ...cache import EmocacheError
+from ..config.settings import Settings
+from .examples import Examples
+from .labels import Stamps
+
+
+def check_targets(examples: Examples, settings: Settings) -> None:
+    """Refuse what would train without a word and mean nothing.
+
+    Raises:
+        EmocacheError: a class without an utterance, fewer than two classes, a number that is the same everywhere, or
+            units of a vote whose parts have different references.
+    """
+    if settings.task == "classification" and settings.threshold is None:
+        _check_classes(examples, settings)
+    elif settings.task != "classification":
+        _check_values(examples, settings)
+    if settings.vote:
+        _check_units(examples, settings.vote)
+
+
+def _check_classes(examples: Examples, settings: Settings) -> None:
+    counts = Counter(examples.classes[int(e.reference)] for e in examples.rows)  # type: ignore[arg-type]
+    for name, members in settings.labels.items():
+        if not counts[name]:
+            others = ", ".join(examples.dropped) or "none"
+            raise EmocacheError(
+                f"labels.{name}: no utterance has {settings.targets[0]} {' or '.join(map(repr, members)) or 'nothing'};"
+                f" labels that belong to no class: {others}"
+            )
+    if len(counts) < 2:
+        raise EmocacheError(f"target {settings.targets[0]!r} is {next(iter(counts))!r} in every utterance; a"
+                            " classification needs two classes")  # fmt: skip
+
+
+def _check_values(examples: Examples, settings: Settings) -> None:
+    found = [e.reference.values if isinstance(e.reference, Stamps) else e.reference for e in examples.rows]
+    columns = np.concatenate([np.atleast_2d(np.asarray(one)) for one in found]).T
+    for target, column in zip(settings.targets, columns, strict=True):
+        known = column[~np.isnan(column)]
+        if not len(known):
+            raise EmocacheError(f"no utterance has {target}; leave it out of targets")
+        if len(known) > 1 and np.ptp(known) == 0:
+            raise EmocacheError(f"target {target!r} is {known[0]:g} in every utterance; nothing can be learned of it:"
+                                " leave it out of targets")  # fmt: skip
+
+
+def _check_units(examples: Examples, column: str) -> None:
+    held: dict[tuple[str, str], int] = {}
+    for example in examples.rows:
+        unit = example.column(column)
+        if unit is None:
+            continue
+        first = held.setdefault((example.corpus, unit), int(example.reference))  # type: ignore[arg-type]
+        if first != example.reference:
+            raise EmocacheError(
+                f"vote = {column!r}: the parts of {unit!r} are {examples.classes[first]!r} and"
+                f" {examples.classes[int(example.reference)]!r}; name the column that tells what a row"  # type: ignore[arg-type]
+                " is a part of"
+            )

@@ -1,0 +1,277 @@
+"""What is fitted to the frames of each role, on the training part of a fold, and applied to all of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import EmocacheError
+from ...cache.frames.projection import Projection, fit_frames
+from ..config.sections import FeatureSettings
+from ..config.settings import Settings
+from ..heads.head import FixedPooling
+from .dataset import Dataset, Features
+from .joining import Joined, Pieces, cut, shape
+
+Rows = Sequence[int] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """Per-channel mean and standard deviation of each group of utterances.
+
+    Attributes:
+        groups: G names; one empty name where all utterances share the statistics. mean, std: (G, D) float32.
+        group_of: (U,) int64, the group of each utterance.
+    """
+
+    groups: tuple[str, ...]
+    mean: npt.NDArray[np.float32]
+    std: npt.NDArray[np.float32]
+    group_of: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The distinct frames of the training part: vectors (V, D) float32; words (N,) int64, -1 for one that is not."""
+
+    vectors: npt.NDArray[np.float32]
+    words: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedInput:
+    """One role, ready for batches, and what was fitted to make it so.
+
+    Attributes:
+        features: shaped, projected and, for heads that take vectors, pooled; normalised by utterance where that is
+            asked for, else in the batches.
+        projection, normaliser, vocabulary: fitted; None where the settings ask for none.
+        pieces: what the head takes it in, if any.
+        layers: streams that a learned weight is given to; 1: none.
+        pooled: one vector an utterance, which is never padded.
+    """
+
+    features: Joined
+    projection: Projection | None = None
+    normaliser: Normaliser | None = None
+    vocabulary: Vocabulary | None = None
+    pieces: Pieces | None = None
+    layers: int = 1
+    pooled: bool = False
+
+    @property
+    def dim(self) -> int:
+        """D of the frames that the head is given."""
+        return int(self.features.frames.shape[1]) // self.layers
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Every input, and what they were fitted on.
+
+    Attributes:
+        inputs: {role: its input}, in the order of the head's roles.
+        rows: the training part.
+    """
+
+    inputs: Mapping[str, PreparedInput]
+    rows: npt.NDArray[np.int64]
+
+    def tensors(self) -> dict[str, npt.NDArray[np.floating]]:
+        """What transforms.safetensors stores, as `<role>.<name>`."""
+        stored: dict[str, npt.NDArray[np.floating]] = {}
+        for role, one in self.inputs.items():
+            if one.projection is not None:
+                stored |= {
+                    f"{role}.pca.mean": one.projection.mean,
+                    f"{role}.pca.components": one.projection.components,
+                }
+            if one.normaliser is not None:
+                stored |= {f"{role}.normalise.mean": one.normaliser.mean, f"{role}.normalise.std": one.normaliser.std}
+            if one.vocabulary is not None:
+                stored[f"{role}.vocabulary"] = one.vocabulary.vectors
+        return {name: np.ascontiguousarray(value) for name, value in stored.items()}
+
+
+def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows) -> Prepared:
+    """Fit on the given rows, and transform every utterance.
+
+    Args:
+        dataset: what was loaded.
+        settings: streams, features and head.
+        fit_rows: rows whose features may be seen; those without features are passed over.
+
+    Raises:
+        EmocacheError: see `shaping.shape`; an impossible PCA, layers of different widths, or an utterance without a
+            speaker where statistics are per speaker.
+    """
+    roles = settings.head.roles()
+    shaped = {role: shape(dataset, settings, role) for role in roles}
+    inputs = {role: _prepare_input(dataset, settings, role, shaped[role], fit_rows) for role in roles}
+    segments = settings.head.segments()
+    if segments is not None:
+        pieces = cut(shaped[segments.by], shaped[segments.role], segments)
+        inputs[segments.role] = replace(inputs[segments.role], pieces=pieces)
+    return Prepared(inputs, np.asarray(fit_rows, np.int64))
+
+
+def _prepare_input(dataset: Dataset, settings: Settings, role: str, features: Joined, fit_rows: Rows) -> PreparedInput:
+    how = settings.features.of(role)
+    everyone = np.flatnonzero(features.lengths)
+    rows = np.asarray(fit_rows)
+    seen = everyone if how.fit_scope == "all" else rows[features.lengths[rows] > 0]
+    if not len(seen):
+        raise EmocacheError(f"no training utterance of a fold has the streams {', '.join(settings.streams[role])};"
+                            " extract them, or leave them out")  # fmt: skip
+    vocabulary = None
+    if how.trainable_words != "none":
+        # A vector for unknown words is learned from those that training has once.
+        vocabulary = find_words(features, seen, least=2 if how.trainable_words == "unk" else 1)
+    projection = None
+    if how.pca is not None:
+        projection = fit_frames((_whole(features, row) for row in seen), how.pca)
+        valid = None if features.valid is None else np.asarray(features.valid.all(axis=1, keepdims=True))
+        features = replace(features, frames=project(features.frames, projection), widths=(how.pca,), valid=valid)
+    pooling = settings.head.fixed_pooling(role, settings.per_frame)
+    if pooling is not None:
+        features = pool(features, pooling)
+    normaliser = None
+    if how.normalise == "train":
+        normaliser = fit_normaliser(features, [""] * len(dataset.examples), seen)
+    elif how.normalise == "per_speaker":
+        normaliser = fit_normaliser(features, _speakers(dataset), everyone)
+    elif how.normalise != "none":
+        features = replace(features, frames=normalise_utterances(features, how.normalise == "l2_over_time"))
+    return PreparedInput(
+        features, projection, normaliser, vocabulary, None, _layers(features, how, role), pooling is not None
+    )
+
+
+def _layers(features: Joined, how: FeatureSettings, role: str) -> int:
+    if how.combine == "concatenate" or len(features.widths) < 2:
+        return 1
+    if len(set(features.widths)) > 1 or how.pca is not None:
+        raise EmocacheError(f"features.combine = 'weighted' adds the streams of {role!r} up, which have"
+                            f" {', '.join(str(width) for width in features.widths)} channels; name layers of one"
+                            " model, without features.pca")  # fmt: skip
+    return len(features.widths)
+
+
+def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
+    """The distinct frames that come up at least so often in the rows, in the order in which they are first seen."""
+    packed = np.ascontiguousarray(features.frames.astype(np.float32))
+    places: dict[bytes, list[int]] = {}
+    for row in rows:
+        for at in range(features.offsets[row], features.offsets[row + 1]):
+            places.setdefault(packed[at].tobytes(), []).append(at)
+    known = [found[0] for found in places.values() if len(found) >= least]
+    number = {packed[at].tobytes(): k for k, at in enumerate(known)}
+    words = np.array([number.get(vector.tobytes(), -1) for vector in packed], np.int64)
+    return Vocabulary(packed[known], words)
+
+
+def project(frames: npt.NDArray[np.floating], projection: Projection, block: int = 1 << 16) -> npt.NDArray[np.float32]:
+    """All frames through a PCA, (N, D) to (N, n), a block at a time because it works in float64."""
+    out = np.empty((len(frames), len(projection.components)), np.float32)
+    for start in range(0, len(frames), block):
+        out[start : start + block] = projection.apply(frames[start : start + block])
+    return out
+
+
+def pool(features: Joined, pooling: FixedPooling) -> Joined:
+    """One vector an utterance: of each stream the mean, and for "mean_std" the standard deviation (divisor n).
+
+    Frames where a stream has nothing do not count; where it has nothing at all, its part is zeros and not valid.
+    """
+    factor = 2 if pooling == "mean_std" else 1
+    present = np.flatnonzero(features.lengths)
+    vectors = np.empty((len(present), features.frames.shape[1] * factor), np.float32)
+    times = np.empty((len(present), 2))
+    valid = np.ones((len(present), len(features.widths)), bool)
+    edges = np.cumsum(features.widths)[:-1]
+    for out, row in enumerate(present):
+        moments: list[npt.NDArray[np.float64]] = []
+        for number, stream in enumerate(np.split(features.of(row).astype(np.float64), edges, axis=1)):
+            there = features.valid_of(row, number)
+            valid[out, number] = there.any()
+            held = stream[there] if there.any() else np.zeros((1, stream.shape[1]))
+            moments += [held.mean(axis=0), held.std(axis=0)][:factor]
+        vectors[out] = np.concatenate(moments)
+        own = features.times_of(row)
+        times[out] = own[0, 0], own[-1, 1]
+    offsets = np.concatenate([[0], np.cumsum(features.lengths > 0)])
+    return Joined(vectors, offsets, times, None, tuple(w * factor for w in features.widths),
+                  None if features.valid is None else valid)  # fmt: skip
+
+
+def normalise_utterances(features: Joined, l2: bool) -> npt.NDArray[np.float32]:
+    """Each utterance by itself: channels of mean 0 and variance 1 (CMVN), or, with `l2`, of norm 1 over time."""
+    out = np.zeros(features.frames.shape, np.float32)
+    edges = np.cumsum((0, *features.widths))
+    for row in np.flatnonzero(features.lengths):
+        for number, (left, right) in enumerate(pairwise(edges)):
+            at = features.offsets[row] + np.flatnonzero(features.valid_of(row, number))
+            clip = features.frames[at, left:right].astype(np.float64)
+            if l2:
+                out[at, left:right] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
+            elif len(at):
+                mean = clip.mean(axis=0)
+                out[at, left:right] = (clip - mean) / spread(mean, clip.var(axis=0))
+    return out
+
+
+def _whole(features: Joined, row: int | np.integer[Any]) -> npt.NDArray[np.floating]:
+    """The frames of one utterance where every stream has something."""
+    clip = features.of(row)
+    return clip if features.valid is None else clip[features.valid_rows(row).all(axis=1)]
+
+
+def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Normaliser:
+    """Mean and standard deviation per group and channel over all frames of the rows, in float64.
+
+    Args:
+        features: U utterances.
+        groups: U names.
+        rows: the utterances to fit on.
+    """
+    names = sorted(set(groups))
+    number = {name: k for k, name in enumerate(names)}
+    group_of = np.array([number[group] for group in groups], np.int64)
+    valid = features.valid if isinstance(features, Joined) else None
+    widths = features.widths if isinstance(features, Joined) else ()
+    pilot = features.of(rows[0]).mean(axis=0, dtype=np.float64)
+    total = np.zeros((len(names), features.frames.shape[1]))
+    n, squares = np.zeros_like(total), np.zeros_like(total)
+    for row in rows:
+        centred = features.of(row).astype(np.float64) - pilot
+        if valid is None:
+            n[group_of[row]] += len(centred)
+        else:
+            there = np.repeat(features.valid_rows(row), widths, axis=1)  # type: ignore[attr-defined]
+            centred *= there
+            n[group_of[row]] += there.sum(axis=0)
+        total[group_of[row]] += centred.sum(axis=0)
+        squares[group_of[row]] += (centred**2).sum(axis=0)
+    n = np.maximum(n, 1)
+    mean, variance = pilot + total / n, np.maximum(squares / n - (total / n) ** 2, 0)
+    return Normaliser(tuple(names), mean.astype(np.float32), spread(mean, variance).astype(np.float32), group_of)
+
+
+def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Standard deviations; 1 for channels that are constant up to rounding, which would be blown up to noise.
+
+    Rounding is relative to the mean and, because frames are stored in float16, whose numbers near zero are 6e-8 apart,
+    absolute as well: what varies by less than 1e-5 stays as it is.
+    """
+    return np.where(variance > 1e-10 * (1 + mean**2), np.sqrt(variance), 1.0)
+
+
+def _speakers(dataset: Dataset) -> list[str]:
+    for example in dataset.examples:
+        if example.speaker is None:
+            raise EmocacheError(f"features.normalise = 'per_speaker': utterance {example.key!r} has no speaker")
+    return [f"{example.corpus}/{example.speaker}" for example in dataset.examples]

@@ -1,0 +1,1 @@
+"""One fold with one seed: the loop, its losses, the choice on validation, predictions."""

@@ -1,0 +1,218 @@
+"""What forbids no number but must be known to read it: told when training, kept in run.json, marked in every table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config.sections import Protocol
+from ..config.settings import Settings
+from ..data.dataset import Dataset
+from ..data.examples import Example
+from ..data.joining import Joined
+from ..data.labels import Stamps
+from ..data.transforms import Prepared
+from ..protocols.folds import Fold, Rows
+from ..protocols.grouping import draws
+
+FEWEST_GROUPS = 20  # below, the evaluate stage calls an interval approximate
+_NAMED = 6  # folds that a line names
+_SAME = 1e-5  # what differs by less, relative to 1 + its size, is rounding; see `transforms.spread`
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """One thing to know.
+
+    Attributes:
+        kind: a few words, which tables show as a mark.
+        text: what it means, and the remedy; the same in all folds and seeds of which it is true.
+    """
+
+    kind: str
+    text: str
+
+
+class Warned(str):
+    """A line for people that goes to standard error."""
+
+    __slots__ = ()
+
+
+def warned(found: Mapping[Any, Sequence[Caution]], what: str) -> Iterator[Warned]:
+    """A line for each caution, whatever the number of folds or runs it is true of.
+
+    Args:
+        found: the cautions of each fold (a number) or run (fold, seed). what: "fold" or "run".
+    """
+    where: dict[Caution, list[Any]] = {}
+    for place, those in found.items():
+        for caution in those:
+            where.setdefault(caution, []).append(place)
+    for caution, places in where.items():
+        told = f"{len(places)} of {len(found)} {what}s"
+        if len(places) == len(found):
+            told = f"all {len(found)} {what}s" if len(found) > 1 else f"the only {what}"
+        elif what == "fold":
+            told += f": {', '.join(map(str, places[:_NAMED]))}{', ...' if len(places) > _NAMED else ''}"
+        yield Warned(f"warning: {caution.kind} ({told}): {caution.text}")
+
+
+def of_parts(dataset: Dataset, settings: Settings, fold: Fold, folds: int) -> list[Caution]:
+    """What the parts of a fold lack of the classes, or of the spread of the values.
+
+    Args:
+        dataset: with classes, see `fold.with_classes`. folds: of the protocol.
+    """
+    present = dataset.present
+    train, valid = (rows[present[rows]] for rows in (fold.train, fold.valid))
+    test = fold.test[present[fold.test]] if settings.missing == "intersect" else fold.test
+    learned = np.union1d(train, valid) if settings.selection.refit else train
+    parts = {"training": learned, "validation": valid}
+    found = _of_copies(dataset.examples, fold)
+    if settings.task == "classification":
+        return [*found, *_of_classes(dataset, parts, test, folds)]
+    return [*found, *([] if settings.task == "distribution" else _of_values(dataset.examples, settings.targets, parts))]
+
+
+def _of_copies(examples: Sequence[Example], fold: Fold) -> list[Caution]:
+    """Recordings that are trained and tested, which only a declared overlap lets be."""
+    trained, tested = ({one for row in rows for one in examples[row].recordings} for rows in (fold.train, fold.test))
+    if not trained & tested:
+        return []
+    return [Caution("copies trained and tested", "recordings of the test part are trained on under another id, as"
+                    " protocol.overlap = true declares; leave it out, and they stay together")]  # fmt: skip
+
+
+def _of_classes(dataset: Dataset, parts: Mapping[str, Rows], test: Rows, folds: int) -> list[Caution]:
+    references = np.array([example.reference for example in dataset.examples])
+    held = {part: set(references[rows].tolist()) for part, rows in parts.items()}
+    tested = set(references[test].tolist())
+    found = []
+    for number in sorted(tested - held["training"]):
+        found.append(Caution("class never trained", f"class {dataset.classes[number]!r} is tested but never trained, so"
+                             " that its recall is 0; use another protocol or fewer folds, or leave the class out with"
+                             " labels"))  # fmt: skip
+    for part, classes in held.items():
+        if len(classes) == 1:
+            name = dataset.classes[classes.pop()]
+            found.append(Caution(f"one class in {part}", f"the {part} part has class {name!r} only, from which nothing"
+                                 " can be learned or chosen; use fewer folds, or another"
+                                 " protocol.validation"))  # fmt: skip
+    means = "test on utterances that have it, or leave it out with labels"
+    if folds > 1:
+        means = ("even a constant guess then scores high there, and in the mean over folds; read the pooled score, use"
+                 " fewer folds, or random_folds with protocol.stratify")  # fmt: skip
+    for number in sorted(set(range(len(dataset.classes))) - tested):
+        found.append(Caution("class not tested", f"class {dataset.classes[number]!r} is not in the test part, and"
+                             f" balanced_accuracy (UA) is over the other classes; {means}"))  # fmt: skip
+    return found
+
+
+def _of_values(examples: Sequence[Example], targets: Sequence[str], parts: Mapping[str, Rows]) -> list[Caution]:
+    ends = np.array([_ends(example) for example in examples])  # (U, 2, K)
+    found = []
+    for part, rows in parts.items():
+        own = ends[rows]
+        for k, target in enumerate(targets):
+            known = own[~np.isnan(own[:, 0, k]), :, k]
+            if len(known) and known[:, 0].min() == known[:, 1].max():
+                found.append(Caution(f"constant {part}", f"{target} is {known[0, 0]:g} in all of the {part} part, from"
+                                     " which nothing can be learned or chosen; use fewer folds, or another"
+                                     " protocol.validation"))  # fmt: skip
+    return found
+
+
+def _ends(example: Example) -> npt.NDArray[np.float64]:
+    """Least and greatest reference of an utterance, (2, K)."""
+    values = example.reference.values if isinstance(example.reference, Stamps) else example.reference
+    rows = np.atleast_2d(np.asarray(values, np.float64))
+    return np.stack([rows.min(axis=0), rows.max(axis=0)])
+
+
+def of_groups(examples: Sequence[Example], folds: Sequence[Fold], protocol: Protocol) -> list[Caution]:
+    """Whether there are too few groups for an interval."""
+    names = draws(examples, protocol)
+    count = len({(examples[row].corpus, names[row]) for fold in folds for row in fold.test})
+    if count >= FEWEST_GROUPS:
+        return []
+    return [Caution(f"fewer than {FEWEST_GROUPS} groups", f"intervals are drawn from {count} groups (speakers, or what"
+                    f" protocol.resample names); below {FEWEST_GROUPS} they are approximate and mostly too narrow; test"
+                    " on more of them, or draw smaller ones that do not depend on each other")]  # fmt: skip
+
+
+def of_features(prepared: Prepared, rows: Rows, settings: Settings) -> list[Caution]:
+    """Streams that are the same in every frame of the training part, as the head is given them."""
+    found = []
+    for role, one in prepared.inputs.items():
+        names, widths = settings.streams[role], one.features.widths
+        named = names if len(names) == len(widths) else ["+".join(names)] * len(widths)
+        for number in _constant(one.features, rows):
+            found.append(Caution("constant features", f"stream {named[number]!r}: all {widths[number]} channels are the"
+                                 " same in every frame of the training part, so that nothing can be learned of them;"
+                                 " look at [features] (normalise = 'per_utterance' leaves nothing of one frame), or"
+                                 " extract the stream anew"))  # fmt: skip
+    return found
+
+
+def _constant(features: Joined, rows: Rows) -> list[int]:
+    """Which streams never change over the frames of some utterances. Of a stream that does, little is looked at."""
+    edges = list(pairwise(np.cumsum([0, *features.widths])))
+    first: dict[int, npt.NDArray[np.float64]] = {}
+    seen = np.zeros(len(edges), np.int64)
+    constant = list(range(len(edges)))
+    for row in rows:
+        for stream in constant.copy():
+            left, right = edges[stream]
+            block = features.of(row)[features.valid_of(row, stream), left:right].astype(np.float64)
+            if not len(block):
+                continue
+            seen[stream] += len(block)
+            start = first.setdefault(stream, block[0])
+            if (np.abs(block - start) > _SAME * (1 + np.abs(start))).any():
+                constant.remove(stream)
+        if not constant:
+            break
+    return [stream for stream in constant if seen[stream] > 1]
+
+
+def of_search(settings: Settings, chosen: Mapping[str, Any]) -> list[Caution]:
+    """Chosen numbers at an end of the three or more that were tried, unless nothing lies beyond."""
+    found = []
+    for key, values in settings.search.items():
+        numbers = {value for value in values if isinstance(value, int | float) and not isinstance(value, bool)}
+        if len(numbers) < 3 or len(numbers) < len(set(values)):
+            continue
+        value, low, high = chosen[key], min(numbers), max(numbers)
+        bounded = low == 0 or (low == 1 and all(isinstance(number, int) for number in numbers))
+        if value == high or (value == low and not bounded):
+            end, more = ("largest", "larger") if value == high else ("smallest", "smaller")
+            found.append(Caution("search at its edge", f"{key} = {value:g} is the {end} value tried; try {more} ones as"
+                                 " well, in [search] or with --sweep"))  # fmt: skip
+    return found
+
+
+def of_epochs(settings: Settings, best: int, scores: Sequence[float]) -> list[Caution]:
+    """The best epoch at an end of those that were trained.
+
+    L-BFGS takes many steps in an epoch and stops where it has converged, and a cosine schedule is meant to end at its
+    best; there neither end tells anything. Nor does a last epoch whose score an earlier one had as well.
+
+    Args:
+        best: epoch, from 1. scores: of every epoch on validation, by `selection.metric`.
+    """
+    training = settings.training
+    if training.optimiser == "lbfgs" or settings.selection.epoch == "last" or len(scores) == 1:
+        return []
+    if best == 1:
+        return [Caution("best epoch first", "no epoch after the first was better on validation; lower"
+                        " training.learning_rate, and look at the scale of the targets and at"
+                        " [features] normalise")]  # fmt: skip
+    first = scores.index(scores[best - 1]) + 1
+    if first == training.epochs and training.schedule != "cosine":
+        return [Caution("best epoch last", f"validation was still getting better in the last of training.epochs ="
+                        f" {training.epochs}; train longer")]  # fmt: skip
+    return []

@@ -1,0 +1,127 @@
+"""What one run gives, and results of single targets put together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from ...cache import EmocacheError
+from ..config.settings import Settings
+from ..data.dataset import Dataset
+from ..data.examples import Example
+from ..data.labels import Stamps
+from ..protocols.folds import Fold
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """What one run stores.
+
+    Attributes:
+        record: the part of run.json that training decides.
+        predictions: see `predictions.prediction_table`; validation rows, then test rows.
+        kept: see `predictions.kept_table`; None where nothing is kept.
+        weights, transforms: for safetensors. history: a line an epoch.
+    """
+
+    record: dict[str, Any]
+    predictions: pa.Table
+    kept: pa.Table | None
+    weights: dict[str, torch.Tensor]
+    transforms: dict[str, npt.NDArray[np.floating]]
+    history: list[dict[str, Any]]
+
+
+def only(dataset: Dataset, settings: Settings, fold: Fold, k: int) -> tuple[Dataset, Settings, Fold]:
+    """The experiment with its k-th target only, and of the fold the utterances that have it."""
+    examples = []
+    for example in dataset.examples:
+        ref = example.reference
+        one = Stamps(ref.times, ref.values[:, k : k + 1]) if isinstance(ref, Stamps) else np.asarray(ref)[k : k + 1]
+        examples.append(replace(example, reference=one))
+    known = has_target(dataset.examples, k)
+    own = replace(dataset, examples=examples), settings.model_copy(update={"targets": (settings.targets[k],)})
+    return *own, Fold(*(rows[known[rows]] for rows in (fold.train, fold.valid, fold.test)))
+
+
+def check_apart(dataset: Dataset, targets: Sequence[str], folds: Sequence[Fold]) -> None:
+    """Refuse folds in which one of several targets cannot be trained or chosen by itself.
+
+    Raises:
+        EmocacheError: no utterance of a training or validation part has the target, and features.
+    """
+    for k, target in enumerate(targets):
+        known = has_target(dataset.examples, k)
+        for number, fold in enumerate(folds):
+            for name in ("train", "valid"):
+                rows = getattr(fold, name)
+                if not (known & dataset.present)[rows].any():
+                    what = f"{target} and features" if known[rows].any() else target
+                    raise EmocacheError(f"targets_apart: fold {number} has no {name} utterance with {what}; use fewer"
+                                        " folds, another protocol.validation, or an experiment of its own for"
+                                        f" {target}")  # fmt: skip
+
+
+def has_target(examples: Sequence[Example], k: int) -> npt.NDArray[np.bool_]:
+    """(U,) whether each utterance has the k-th target of several."""
+    firsts = [e.reference.values[0] if isinstance(e.reference, Stamps) else e.reference for e in examples]
+    return np.asarray(~np.isnan([np.asarray(first)[k] for first in firsts]))
+
+
+def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldResult:
+    """Results of single targets as one: what is of one target is named after it, and null where it is not known."""
+    table = _beside([part.predictions for part in parts], targets)
+    records = [part.record for part in parts]
+    values = [record["selection"]["value"] for record in records]
+    record = {
+        **records[0],
+        "prior": {k: v for record in records for k, v in record["prior"].items()},
+        "selection": {
+            **records[0]["selection"],
+            "value": float(np.mean(values)),
+            "best_epoch": None,
+            "by_target": {t: record["selection"] for t, record in zip(targets, records, strict=True)},
+        },
+        "parameters": sum(record["parameters"] for record in records),
+        "warnings": [
+            {**one, "text": f"{target}: {one['text']}"}
+            for target, record in zip(targets, records, strict=True)
+            for one in record["warnings"]
+        ],
+    }
+    return FoldResult(
+        record,
+        table,
+        None,
+        {f"{t}.{name}": w for t, part in zip(targets, parts, strict=True) for name, w in part.weights.items()},
+        {f"{t}.{name}": w for t, part in zip(targets, parts, strict=True) for name, w in part.transforms.items()},
+        [{"target": t, **line} for t, part in zip(targets, parts, strict=True) for line in part.history],
+    )
+
+
+def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
+    """Every row of any table once, in the same order; at stamps a list of nulls stands for an unknown target."""
+    keys = [list(zip(*(t[name].to_pylist() for name in ("part", "corpus", "id")), strict=True)) for t in tables]
+    if all(own == keys[0] for own in keys):  # all utterances have all targets, as is usual
+        table = tables[0]
+        for other in tables[1:]:
+            for name in (name for name in other.column_names if name not in table.column_names):
+                table = table.append_column(name, other[name])
+        return table
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
+    for table, own in zip(tables, keys, strict=True):
+        for key, row in zip(own, table.to_pylist(), strict=True):
+            merged.setdefault(key, {}).update(row)
+    columns = [f"{kind}.{target}" for target in targets for kind in ("reference", "prediction")]
+    for row in merged.values():
+        unknown = [None] * len(row["times"]) if "times" in row else None
+        row.update({name: unknown for name in columns if name not in row})
+    corpora = list(dict.fromkeys(corpus for _, corpus, _ in merged))
+    rows = sorted(
+        merged.values(), key=lambda r: (r["part"] == "test", r["missing"], corpora.index(r["corpus"]), r["id"])
+    )
+    return pa.Table.from_pylist(rows, schema=pa.unify_schemas([table.schema for table in tables]))

@@ -1,0 +1,183 @@
+"""From outputs to the rows of predictions.parquet, and of kept.parquet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ...cache import EmocacheError
+from ..config.settings import Settings
+from ..data.batches import Batches
+from ..data.dataset import Dataset
+from ..data.examples import Example
+from ..data.labels import Stamps
+from ..protocols.folds import Rows
+from ..protocols.grouping import draws
+from .predict import Predicted, at_stamps, present_at_stamps, softmax, stamps_of
+
+
+def prior(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, float]:
+    """{class: share of the rows}, or {target: mean over the rows, or over all their stamps}."""
+    references = [dataset.examples[row].reference for row in rows]
+    if settings.task == "classification":
+        counts = np.bincount(np.array(references), minlength=len(dataset.classes))
+        return {name: float(share) for name, share in zip(dataset.classes, counts / len(rows), strict=True)}
+    values = np.concatenate([np.atleast_2d(r.values if isinstance(r, Stamps) else np.asarray(r)) for r in references])
+    return {target: float(mean) for target, mean in zip(settings.targets, values.mean(axis=0), strict=True)}
+
+
+def prediction_table(
+    part: str,
+    predicted: Predicted,
+    batches: Batches,
+    dataset: Dataset,
+    settings: Settings,
+    rows: Rows,
+    prior: dict[str, float],
+) -> pa.Table:
+    """Rows of predictions.parquet for one part.
+
+    Utterances without features score as the prior in the test part, under the policy "prior"; elsewhere they are
+    left out. Frame-wise values stand at the label stamps; `present` says at which of them the input has something.
+
+    Args:
+        part: "valid" or "test".
+        predicted: of those `rows` that have features, in their order.
+        batches, dataset, settings: of the run.
+        rows: of the part.
+        prior: see `prior`.
+
+    Raises:
+        EmocacheError: the policy is "error" and a test utterance has no features.
+    """
+    present = rows[dataset.present[rows]]
+    absent = rows[~dataset.present[rows]] if part == "test" else rows[:0]
+    if len(absent) and settings.missing == "error":
+        raise EmocacheError(f"{len(absent)} test utterances have no features, such as"
+                            f" {dataset.examples[absent[0]].key!r}; missing = 'error' forbids that")  # fmt: skip
+    if settings.missing == "intersect":
+        absent = absent[:0]
+    outputs: Sequence[npt.NDArray[Any]] = predicted.outputs
+    constant = np.array(list(prior.values()))
+    if settings.task in ("classification", "distribution"):
+        logits = np.reshape(outputs, (len(outputs), len(constant)))
+        outputs = [*softmax(logits), *([constant] * len(absent))]
+    elif settings.task == "regression":
+        outputs = [*outputs, *([constant] * len(absent))]
+    else:
+        held = [np.tile(constant, (len(stamps_of(dataset.examples[row]).times), 1)) for row in absent]
+        outputs = [*at_stamps(outputs, batches, dataset, settings, present), *held]
+        near = [*present_at_stamps(batches, dataset, settings, present), *(np.zeros(len(h), bool) for h in held)]
+    order = np.concatenate([present, absent])
+    groups = draws(dataset.examples, settings.protocol)
+    examples = [dataset.examples[row] for row in order]
+    table = pa.table(
+        {
+            "part": pa.array([part] * len(examples), pa.string()),
+            **{
+                name: pa.array([getattr(example, name) for example in examples], pa.string())
+                for name in ("corpus", "id", "speaker", "session", "culture", "gender")
+            },
+            "group": pa.array([groups[row] for row in order], pa.string()),
+            "missing": pa.array([False] * len(present) + [True] * len(absent), pa.bool_()),
+            **({"present": pa.array(near, pa.list_(pa.bool_()))} if settings.per_frame else {}),
+            **_values(dataset, settings, examples, outputs),
+            **_auxiliary(dataset, settings, examples, predicted.auxiliary),
+        }
+    )
+    return vote(table, [example.column(settings.vote) for example in examples]) if settings.vote else table
+
+
+def vote(table: pa.Table, units: Sequence[str | None]) -> pa.Table:
+    """Rows that are parts of one unit as one row, named after it: their mean probabilities, and the first row's rest.
+
+    Parts without features do not vote beside others that have some.
+
+    Args:
+        table: of a classification. units: the unit of each row in its corpus; None: the row is one of its own.
+    """
+    ids, missing = table["id"].to_pylist(), table["missing"].to_numpy()
+    names = [unit if unit is not None else id_ for unit, id_ in zip(units, ids, strict=True)]
+    first: dict[tuple[str, str], int] = {}
+    corpora = table["corpus"].to_pylist()
+    number = np.array([first.setdefault(key, len(first)) for key in zip(corpora, names, strict=True)], np.int64)
+    probabilities = [name for name in table.column_names if name.startswith("prob.")]
+    values = np.stack([table[name].to_numpy() for name in probabilities], axis=1)
+    silent = {int(n) for n in number} - {int(n) for n in number[~missing]}  # units without any features
+    voters = np.array([not absent or int(n) in silent for absent, n in zip(missing, number, strict=True)], bool)
+    means = np.zeros((len(first), len(probabilities)))
+    np.add.at(means, number[voters], values[voters])
+    means /= np.bincount(number[voters], minlength=len(first))[:, None]
+    # The first voter, so that `missing` is told of the unit.
+    at = np.flatnonzero(voters)[np.unique(number[voters], return_index=True)[1]] if len(names) else number
+    merged = table.take(pa.array(at))
+    new = {"id": pa.array([name for _, name in first], pa.string())}
+    new["prediction"] = pa.array([probabilities[best][5:] for best in means.argmax(axis=1)], pa.string())
+    new |= {name: pa.array(column) for name, column in zip(probabilities, means.T, strict=True)}
+    for name, column in new.items():
+        merged = merged.set_column(merged.column_names.index(name), name, column)
+    return merged
+
+
+def _auxiliary(
+    dataset: Dataset, settings: Settings, examples: Sequence[Example], logits: npt.NDArray[np.float32] | None
+) -> dict[str, pa.Array]:
+    """Reference and prediction of the second target; null where unknown, or where there are no features."""
+    if not settings.auxiliary:
+        return {}
+    names = dataset.auxiliary
+    guessed: list[str | None] = [] if logits is None else [names[best] for best in logits.argmax(axis=1)]
+    guessed += [None] * (len(examples) - len(guessed))
+    known = [None if example.auxiliary is None else names[example.auxiliary] for example in examples]
+    return {
+        f"auxiliary.reference.{settings.auxiliary}": pa.array(known, pa.string()),
+        f"auxiliary.prediction.{settings.auxiliary}": pa.array(guessed, pa.string()),
+    }
+
+
+def _values(
+    dataset: Dataset, settings: Settings, examples: Sequence[Example], outputs: Sequence[npt.NDArray[Any]]
+) -> dict[str, pa.Array]:
+    if settings.task == "classification":
+        names = dataset.classes
+        probabilities = np.reshape(outputs, (len(outputs), len(names)))
+        return {
+            "reference": pa.array([names[int(e.reference)] for e in examples], pa.string()),  # type: ignore[arg-type]
+            "prediction": pa.array([names[best] for best in probabilities.argmax(axis=1)], pa.string()),
+            **{f"prob.{name}": pa.array(column) for name, column in zip(names, probabilities.T, strict=True)},
+        }
+    columns: dict[str, pa.Array] = {}
+    kind: pa.DataType = pa.float64()
+    if settings.per_frame:
+        kind = pa.list_(pa.float64())
+        columns["times"] = pa.array([stamps_of(e).times for e in examples], kind)
+    for k, target in enumerate(settings.targets):
+        references = [e.reference.values if isinstance(e.reference, Stamps) else e.reference for e in examples]
+        columns[f"reference.{target}"] = pa.array([np.asarray(r).T[k] for r in references], kind)
+        columns[f"prediction.{target}"] = pa.array([o.T[k].astype(np.float64) for o in outputs], kind)
+    return columns
+
+
+def check_kept(predicted: Predicted, settings: Settings) -> None:
+    """EmocacheError if the head does not give what `keep` names."""
+    if absent := [name for name in settings.keep if name not in predicted.kept]:
+        given = ", ".join(predicted.kept) or "nothing of the kind"
+        raise EmocacheError(f"keep: head {settings.head.kind!r} has no {absent[0]!r}; it gives: {given}")
+
+
+def kept_table(part: str, predicted: Predicted, dataset: Dataset, settings: Settings, rows: Rows) -> pa.Table:
+    """Rows of kept.parquet: what `keep` names of every utterance with features, flattened, and its shape.
+
+    The head must give it, see `check_kept`.
+    """
+    examples = [dataset.examples[row] for row in rows[dataset.present[rows]]]
+    columns: dict[str, pa.Array] = {"part": pa.array([part] * len(examples), pa.string())}
+    for name in ("corpus", "id", "culture"):
+        columns[name] = pa.array([getattr(example, name) for example in examples], pa.string())
+    for name in settings.keep:
+        values = predicted.kept.get(name, [])  # nothing where no utterance has features
+        columns[name] = pa.array([value.ravel() for value in values], pa.list_(pa.float32()))
+        columns[f"{name}.shape"] = pa.array([value.shape for value in values], pa.list_(pa.int32()))
+    return pa.table(columns)

@@ -1,0 +1,224 @@
+"""One fold with one seed: search, train, choose on validation, refit, predict."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ...cache import EmocacheError
+from ..config.loading import search_points
+from ..config.settings import Settings
+from ..data.batches import Batches
+from ..data.dataset import Dataset
+from ..data.labels import binarise, limit
+from ..data.transforms import Prepared, prepare
+from ..heads import Head, Learned, Shape, build_head
+from ..protocols.folds import Fold, Rows
+from . import cautions
+from .fold_result import FoldResult, only, side_by_side
+from .loop import Trained, train_head
+from .losses import Loss, make_loss
+from .predict import Predicted, predict, validation_score
+from .prediction_table import check_kept, kept_table, prediction_table, prior
+
+
+def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device) -> FoldResult:
+    """Train one fold with one seed.
+
+    The same arguments give the same result on one kind of device, with one number of threads. The settings of a
+    search, and the epoch, are those with the best validation score in this fold and seed, the first ones among equals.
+    Test features are looked at by what the settings call transductive only, test references never.
+
+    Raises:
+        EmocacheError: see `transforms.prepare`, `loop.train_head` and `predictions.prediction_table`.
+    """
+    started = time.perf_counter()
+    if settings.targets_apart and len(settings.targets) > 1:
+        targets = range(len(settings.targets))
+        parts = [_train_one(*only(dataset, settings, fold, k), seed, device) for k in targets]
+        result = side_by_side(parts, settings.targets)
+        result.record.update(_counts(dataset, settings, fold))
+    else:
+        labelled, boundary = with_classes(dataset, settings, fold)
+        result = _train_one(labelled, settings, fold, seed, device)
+        result.record.update({} if boundary is None else {"threshold": boundary})
+    result.record["seconds"] = round(time.perf_counter() - started, 3)
+    return result
+
+
+def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[Dataset, float | None]:
+    """The dataset with numbers turned into the classes low and high, and the limit between them.
+
+    The training part decides the limit, or everyone does where `features.fit_scope` is "all".
+    """
+    if settings.threshold is None:
+        return dataset, None
+    values = np.array([np.asarray(example.reference)[0] for example in dataset.examples])
+    seen = np.arange(len(values)) if settings.features.fit_scope == "all" else fold.train
+    classes = binarise(values, seen, settings.threshold)
+    examples = [replace(e, reference=int(c)) for e, c in zip(dataset.examples, classes, strict=True)]
+    return replace(dataset, examples=examples, classes=("low", "high")), limit(values, seen, settings.threshold)
+
+
+def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device) -> FoldResult:
+    train, valid = (rows[dataset.present[rows]] for rows in (fold.train, fold.valid))
+    for name, rows in (("training", train), ("validation", valid)):
+        if not len(rows):
+            raise EmocacheError(f"no {name} utterance of a fold has features; extract the failed ones again")
+    run = _Run(dataset, seed, device)
+    candidates = [(chosen, point, run.train(point, train, valid)) for chosen, point in search_points(settings)]
+    chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
+    metric = settings.selection.metric
+    best_epoch, best_value = trained.epoch, trained.score.value(metric)
+    scores = [line[f"valid_{metric}"] for line in trained.history]
+    told = cautions.of_features(run.prepared(point, train), train, point)
+    told += cautions.of_search(settings, chosen) + cautions.of_epochs(point, best_epoch, scores)
+    tables = [run.tables("valid", trained, point, train, fold.valid, prior(dataset, point, fold.train))]
+    history: list[dict[str, Any]] = [{"phase": "search", **line} for line in trained.history]
+    fitted, known_rows = train, fold.train
+    if settings.selection.refit:
+        rates = [line["learning_rate"] for line in trained.history[: trained.epoch]]
+        fitted, known_rows = np.union1d(train, valid), np.union1d(fold.train, fold.valid)
+        trained = run.train(point, fitted, None, rates)
+        history += [{"phase": "refit", **line} for line in trained.history]
+    known = prior(dataset, point, known_rows)
+    tables.append(run.tables("test", trained, point, fitted, fold.test, known))
+    record = {
+        **_counts(dataset, settings, fold),
+        "prior": known,
+        "selection": {
+            "metric": metric,
+            "best_epoch": best_epoch,
+            "chosen": chosen,
+            "refit": settings.selection.refit,
+            "value": best_value,
+            "tried": [{"settings": c, "epoch": t.epoch, "value": t.score.value(metric)} for c, _, t in candidates],
+        },
+        "parameters": sum(p.numel() for p in trained.head.parameters()),
+        "warnings": [asdict(caution) for caution in told],
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.head.state_dict().items()}
+    kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
+    predictions = pa.concat_tables([p for p, _ in tables])
+    return FoldResult(record, predictions, kept, weights, run.fitted(point, fitted), history)
+
+
+def _counts(dataset: Dataset, settings: Settings, fold: Fold) -> dict[str, Any]:
+    absent = {name: int(np.count_nonzero(~dataset.present[getattr(fold, name)])) for name in ("train", "valid")}
+    return {"coverage": coverage(dataset, settings, fold.test), "without_features": absent}
+
+
+def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]:
+    """How many utterances, or voting units, the test part has, how many have features, and the keys of the others."""
+    units: dict[str, bool] = {}
+    for row in rows:
+        example = dataset.examples[row]
+        unit = example.column(settings.vote) if settings.vote else None
+        key = example.key if unit is None else f"{example.corpus}/{unit}"
+        units[key] = units.get(key, False) or bool(dataset.present[row])
+    absent = [key for key, there in units.items() if not there]
+    return {"test": len(units), "predicted": len(units) - len(absent), "missing": absent}
+
+
+class _Run:
+    """What the points of a search share: features fitted on the same rows under the same settings."""
+
+    def __init__(self, dataset: Dataset, seed: int, device: torch.device) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.device = device
+        self._last: tuple[str, Prepared] | None = None
+        self._batches: tuple[str, Batches] | None = None
+
+    def train(self, point: Settings, rows: Rows, valid: Rows | None, rates: list[float] | None = None) -> Trained:
+        """Train one head; its score comes from `valid`."""
+        prepared, batches = self.prepared(point, rows), self.batches(point, rows)
+        loss = self._loss(point, rows)
+        with _seeded(self.seed, self.device):
+            outputs = len(self.dataset.classes) or len(point.targets)
+            shape = Shape(batches.dims, outputs, point.per_frame, len(self.dataset.auxiliary))
+            head = build_head(point.head, shape, learned(prepared, point)).to(self.device)
+            if point.targets_scale == "none" and batches.fitted is not None:
+                head.start_at(torch.from_numpy(batches.fitted.mean))
+            if point.keep:  # told before training, not after it
+                check_kept(predict(head, batches, rows[:1]), point)
+            validate: Callable[[Head], Any] | None = None
+            if valid is not None:
+                validate = partial(
+                    validation_score, batches=batches, dataset=self.dataset, settings=point, loss=loss, rows=valid
+                )
+            return train_head(head, batches, rows, point, loss, self.seed, validate, rates)
+
+    def tables(
+        self, part: str, trained: Trained, point: Settings, fitted: Rows, rows: Rows, known: dict[str, float]
+    ) -> tuple[pa.Table, pa.Table]:
+        """What one part adds to predictions.parquet and to kept.parquet."""
+        batches = self.batches(point, fitted)
+        predicted: Predicted = predict(trained.head, batches, rows[self.dataset.present[rows]])
+        table = prediction_table(part, predicted, batches, self.dataset, point, rows, known)
+        return table, kept_table(part, predicted, self.dataset, point, rows) if point.keep else pa.table({})
+
+    def fitted(self, point: Settings, rows: Rows) -> dict[str, Any]:
+        """What transforms.safetensors stores."""
+        scale = self.batches(point, rows).scale
+        return {**self.prepared(point, rows).tensors(), **({} if scale is None else scale.tensors())}
+
+    def prepared(self, point: Settings, rows: Rows) -> Prepared:
+        """Features with everything fitted on the rows."""
+        poolings = [point.head.fixed_pooling(role, point.per_frame) for role in point.streams]
+        features = point.features.model_dump()
+        key = json.dumps([point.streams, features, poolings, point.head.segments(), rows.tolist()])
+        if self._last is None or self._last[0] != key:
+            self._last = self._batches = None  # frees the old ones before the new ones are made
+            self._last = (key, prepare(self.dataset, point, rows))
+        return self._last[1]
+
+    def batches(self, point: Settings, rows: Rows) -> Batches:
+        """Batches of those features."""
+        prepared = self.prepared(point, rows)
+        targets = [point.targets_scale, point.head.bounds()]
+        key = json.dumps([point.loss.kind, point.training.model_dump(), point.augment.model_dump(), targets])
+        if self._batches is None or self._batches[0] != key:
+            self._batches = (key, Batches(self.dataset, point, prepared, self.device))
+        return self._batches[1]
+
+    def _loss(self, point: Settings, rows: Rows) -> Loss:
+        if point.task != "classification":
+            return make_loss(point.loss, None)
+        labels = np.array([self.dataset.examples[row].reference for row in rows])
+        return make_loss(point.loss, torch.from_numpy(np.bincount(labels, minlength=len(self.dataset.classes))))
+
+
+def learned(prepared: Prepared, settings: Settings) -> dict[str, Learned]:
+    """What is learned at each input."""
+    return {
+        role: Learned(
+            one.layers,
+            None if one.vocabulary is None else torch.from_numpy(one.vocabulary.vectors),
+            settings.features.of(role).trainable_words == "unk",
+        )
+        for role, one in prepared.inputs.items()
+    }
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Weights, dropout and kernels decided by the seed inside, the caller's random state as before outside."""
+    # cuBLAS is deterministic only with a workspace of fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)

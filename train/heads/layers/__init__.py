@@ -1,0 +1,1 @@
+"""What heads are put together from: masked layers that several of them use."""

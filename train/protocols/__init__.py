@@ -1,0 +1,1 @@
+"""Protocols cut utterances into folds: who trains, who validates, who is tested."""

@@ -1,0 +1,1 @@
+"""From what is asked for to stored runs: plans, processes, the dry run, late fusion."""

@@ -1,0 +1,217 @@
+"""The train stage: an experiment on corpora of a cache becomes run folders."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...cache import Cache, EmocacheError
+from ..config.loading import search_points
+from ..config.sections import FeatureSettings
+from ..config.settings import Settings
+from ..data.dataset import Dataset, load_dataset
+from ..fit.cautions import Caution, of_groups, of_parts
+from ..fit.fold_result import check_apart
+from ..fit.train_fold import train_fold, with_classes
+from ..protocols import copies
+from ..protocols.folds import Fold, make_folds, split_sha256
+from .run_folders import is_stored, recorded, run_folder, setting_hash, write_run
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Every run of one experiment, checked and ready to be trained, in this process or in others.
+
+    Attributes:
+        experiment: its name. corpora: trained as one. runs: where run folders go. settings: what the file says.
+        dataset: what is read. folds: of the protocol. split: their hash. setting: see `runs.setting_hash`.
+        device: "cpu" or "cuda". leaks: a stored PCA saw test utterances, by name. only: these folds; none: all of them.
+    """
+
+    experiment: str
+    corpora: tuple[str, ...]
+    runs: Path
+    settings: Settings
+    dataset: Dataset
+    folds: list[Fold]
+    split: str
+    setting: str
+    device: str
+    leaks: bool
+    only: tuple[int, ...] = ()
+
+    def folder(self, fold: int, seed: int) -> Path:
+        """Where a run is stored."""
+        return run_folder(self.runs, self.experiment, self.corpora, self.setting, fold, seed)
+
+    def all_runs(self) -> list[tuple[int, int]]:
+        """(fold, seed) of every run that is asked for."""
+        folds = self.only or range(len(self.folds))
+        return [(fold, seed) for seed in dict.fromkeys(self.settings.seeds) for fold in folds]
+
+    def to_train(self) -> list[tuple[int, int]]:
+        """(fold, seed) of the runs that are not stored yet."""
+        return [run for run in self.all_runs() if not is_stored(self.folder(*run))]
+
+    @property
+    def transductive(self) -> bool:
+        """Whether anything fitted sees test features."""
+        points = [point for _, point in search_points(self.settings)]
+        limit = self.settings.threshold in ("median", "mean") and self.settings.features.fit_scope == "all"
+        return self.leaks or limit or any(_sees_test(p.features.of(role)) for p in points for role in p.streams)
+
+    @property
+    def marks(self) -> list[str]:
+        """What every table must say beside the numbers, further to incomplete and transductive."""
+        told = {
+            "unmasked": self.settings.masking == "none",
+            "validated on test": self.settings.protocol.validation == "test",
+            self.settings.head.diagnostic(): self.settings.head.diagnostic() is not None,
+        }
+        return [mark for mark, holds in told.items() if holds and mark is not None]
+
+    def cautions(self, fold: int) -> list[Caution]:
+        """What is known of a fold's runs before they are trained."""
+        labelled, _ = with_classes(self.dataset, self.settings, self.folds[fold])
+        return [*self._of_groups, *of_parts(labelled, self.settings, self.folds[fold], len(self.folds))]
+
+    @cached_property
+    def _of_groups(self) -> list[Caution]:
+        return of_groups(self.dataset.examples, self.folds, self.settings.protocol)
+
+    @cached_property
+    def recordings(self) -> dict[str, Any]:
+        """See `copies.record`."""
+        return copies.record(self.dataset.examples, self.folds, self.settings.protocol)
+
+    def train(self, fold: int, seed: int) -> str:
+        """Train and store one run; returns a line that tells of it."""
+        result = train_fold(self.dataset, self.settings, self.folds[fold], seed, torch.device(self.device))
+        # The record's digest is of every stream: one that nothing has asked for is read now, and so compared with it.
+        dict(self.dataset.features)
+        result.record["warnings"][:0] = map(asdict, self.cautions(fold))
+        write_run(self.folder(fold, seed), self._record(fold, seed), result)
+        selection = result.record["selection"]
+        chosen = "".join(f", {key} {value}" for key, value in selection["chosen"].items())
+        told = f"in epoch {selection['best_epoch']}{chosen}"
+        if selection["best_epoch"] is None:
+            told = f"over {len(self.settings.targets)} targets, each with a head of its own"
+        return (
+            f"fold {fold} seed {seed}: validation {selection['metric']} {selection['value']:.3f} {told}"
+            f" ({result.record['seconds']:.1f} s)"
+        )
+
+    def _record(self, fold: int, seed: int) -> dict[str, Any]:
+        s = self.settings
+        return {
+            "experiment": self.experiment,
+            "corpora": list(self.corpora),
+            "streams": [{k: getattr(source, k) for k in ("corpus", "name", "fingerprint")}
+                        for source in self.dataset.sources],
+            "task": s.task,
+            "targets": list(s.targets),
+            "classes": list(self.dataset.classes) or (["low", "high"] if s.threshold else None),
+            "protocol": {**s.protocol.model_dump(mode="json"), "folds": len(self.folds),
+                         "transductive": self.transductive},
+            "fold": fold,
+            "folds": len(self.folds),
+            "seed": seed,
+            "setting": self.setting,
+            "config": recorded(s),
+            "report": list(s.report),
+            "manifests": self.dataset.manifests,
+            "item_digest": self.dataset.item_digest,
+            "split_sha256": self.split,
+            "incomplete": self.dataset.incomplete,
+            "transductive": self.transductive,
+            "marks": self.marks,
+            "recordings": self.recordings,
+            "auxiliary": s.auxiliary,
+            "missing_policy": s.missing,
+            "dropped_classes": self.dataset.dropped,
+            "unlabelled": self.dataset.unlabelled,
+            "device": self.device,
+            "threads": torch.get_num_threads(),
+        }  # fmt: skip
+
+
+def make_plan(
+    cache: Cache,
+    corpora: Sequence[str],
+    runs: Path,
+    experiment: str,
+    settings: Settings,
+    device: str = "cpu",
+    allow_incomplete: bool = False,
+) -> Plan:
+    """Load what an experiment reads, cut the folds, and refuse what would leak.
+
+    Raises:
+        EmocacheError: see `dataset.load_dataset`, `folds.make_folds` and `results.check_apart`; a corpus named twice;
+            or a stored PCA that was fitted on a fold's test utterances.
+    """
+    if len(set(corpora)) < len(corpora):
+        raise EmocacheError(f"a corpus is named twice: {', '.join(corpora)}")
+    dataset = load_dataset(cache, corpora, settings, allow_incomplete)
+    folds = make_folds(dataset.examples, settings.protocol)
+    if settings.targets_apart and len(settings.targets) > 1:
+        check_apart(dataset, settings.targets, folds)
+    points = [point for _, point in search_points(settings)]
+    strict = {
+        name.partition("@")[0]
+        for point in points
+        for role, names in point.streams.items()
+        if point.features.of(role).fit_scope == "train"
+        for name in names
+    }
+    if leak := find_leak(dataset, folds, strict):
+        raise EmocacheError(f"{leak}; project it on training utterances only (--fit-on), use features.pca, which is"
+                            " fitted in each fold, or ask for it with features.fit_scope = 'all'")  # fmt: skip
+    leaks = find_leak(dataset, folds, {source.name for source in dataset.sources}) is not None
+    split = split_sha256(dataset.examples, folds)
+    setting = setting_hash(settings, dataset, split, copies.joined_draws(dataset.examples, settings.protocol))
+    return Plan(experiment, tuple(corpora), runs, settings, dataset, folds, split, setting, device, leaks)
+
+
+def _sees_test(features: FeatureSettings) -> bool:
+    fitted = features.pca is not None or features.normalise == "train" or features.trainable_words != "none"
+    return features.normalise == "per_speaker" or (features.fit_scope == "all" and fitted)
+
+
+def find_leak(dataset: Dataset, folds: Sequence[Fold], streams: Collection[str]) -> str | None:
+    """How the stored PCA of one of the streams has seen test utterances of some fold; None where none has."""
+    for source in dataset.sources:
+        if source.projection is None or source.name not in streams:
+            continue
+        speakers, ids = set(source.projection["speakers"] or ()), set(source.projection["ids"] or ())
+        own = [example for example in dataset.examples if example.corpus == source.corpus]
+        fitted = {e.key for e in own if e.id in ids or e.speaker in speakers}
+        heard = {recording for e in own if e.key in fitted for recording in e.recordings}
+        for number, fold in enumerate(folds):
+            tested = [dataset.examples[row] for row in fold.test if dataset.examples[row].corpus == source.corpus]
+            seen = [e for e in tested if e.key in fitted or not heard.isdisjoint(e.recordings)]
+            if seen:
+                known = seen[0].speaker in speakers
+                who = f"speaker {seen[0].speaker!r}" if known else f"utterance {seen[0].id!r}"
+                who += "" if seen[0].key in fitted else ", under another id,"
+                return (
+                    f"the PCA of stream {source.corpus}/{source.name} was fitted on"
+                    f" {source.projection['fit_on']!r}, which holds {who} of the test part of fold {number}"
+                )
+    return None
+
+
+def choose_device(name: str) -> str:
+    """ "auto" is cuda where there is one.
+
+    Raises:
+        EmocacheError: cuda is asked for and absent.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EmocacheError("--device cuda: this machine has no CUDA device that torch can use; use --device cpu")
+    return name

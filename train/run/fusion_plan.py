@@ -1,0 +1,224 @@
+"""A fusion as something to run: its members are trained where they are not stored yet, then their predictions fused."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...cache import EmocacheError
+from ...cache.recipe import canonical_json
+from ..config.fusion_settings import FusionSettings, FusionTable
+from ..fit.fold_result import FoldResult
+from .experiment_plan import Plan
+from .fusion import (
+    Aligned,
+    Columns,
+    Values,
+    align,
+    fit_weights,
+    fused_score,
+    fused_table,
+    majority,
+    weighted,
+)
+from .run_folders import FORMAT, is_stored, read_run, recorded, run_folder, write_run
+
+_ENSEMBLE = 0  # the seed of a run that averages over seeds
+# Fields of the members' run.json: equal in all, or put together.
+_SAME = ("task", "targets", "classes", "protocol", "folds", "manifests", "split_sha256", "missing_policy",
+         "dropped_classes", "unlabelled", "device", "threads")  # fmt: skip
+_JOINED = ("coverage", "prior", "parameters", "streams", "transductive", "item_digest", "incomplete", "marks")
+
+
+@dataclass(frozen=True, eq=False)
+class FusionPlan:
+    """Every run of one fusion, checked. Its members must be stored before `train` is called.
+
+    Attributes:
+        experiment: its name. settings: its file. members: their plans, in order.
+    """
+
+    experiment: str
+    settings: FusionSettings
+    members: list[Plan]
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """Those of every member."""
+        return self.members[0].corpora
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of every member; one that stands for all where the fusion is over seeds."""
+        return (_ENSEMBLE,) if self.settings.fusion.over_seeds else self.members[0].settings.seeds
+
+    @property
+    def setting(self) -> str:
+        """12 hex digits that cover the rule and the members' settings, which cover the split and what they read."""
+        covered: list[Any] = [FORMAT, self.settings.fusion.model_dump(mode="json")]
+        covered += [member.setting for member in self.members]
+        if self.settings.fusion.over_seeds:
+            covered.append([member.settings.seeds for member in self.members])
+        return sha256(canonical_json(covered)).hexdigest()[:12]
+
+    def folder(self, fold: int, seed: int) -> Path:
+        """Where a run is stored."""
+        return run_folder(self.members[0].runs, self.experiment, self.corpora, self.setting, fold, seed)
+
+    def all_runs(self) -> list[tuple[int, int]]:
+        """(fold, seed) of every run that is asked for."""
+        folds = dict.fromkeys(fold for fold, _ in self.members[0].all_runs())
+        return [(fold, seed) for seed in dict.fromkeys(self.seeds) for fold in folds]
+
+    def to_train(self) -> list[tuple[int, int]]:
+        """(fold, seed) of the runs that are not stored yet."""
+        return [run for run in self.all_runs() if not is_stored(self.folder(*run))]
+
+    def release(self, number: int) -> None:
+        """Forget the frames of a member whose runs are stored: not all of them need fit into memory together."""
+        member = self.members[number]
+        self.members[number] = replace(member, dataset=replace(member.dataset, features={}, shaped={}))
+
+    def train(self, fold: int, seed: int) -> str:
+        """Fuse and store one run from the members' stored predictions; returns a line that tells of it."""
+        started = time.perf_counter()
+        stored = [self._stored(member, fold, seed) for member in self.members]
+        valid, test = (self._aligned(stored, part) for part in ("valid", "test"))
+        metric = self.members[0].settings.selection.metric
+        weights = self._weights(valid, metric)
+        value = fused_score(valid, self._fused(valid, weights), metric).value(metric)
+        tables = [fused_table(p, a, self._fused(a, weights)) for p, a in (("valid", valid), ("test", test))]
+        selection = {"metric": metric, "value": value, "refit": False, "chosen": {"weights": weights}}
+        documents = [document for one in stored for document, _ in one]
+        record = {
+            "coverage": _coverage(documents),
+            "prior": documents[0]["prior"],
+            "selection": selection,
+            "parameters": sum(document["parameters"] for document in documents),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        result = FoldResult(record, pa.concat_tables(tables), None, {}, {}, [])
+        write_run(self.folder(fold, seed), self._record(documents, fold, seed), result)
+        fitted = self.settings.fusion.weights == "validation" and weights is not None
+        told = f", weights {' '.join(f'{weight:.2g}' for weight in weights or ())}" if fitted else ""
+        return f"fold {fold} seed {seed}: validation {metric} {value:.3f}{told}"
+
+    def _stored(self, member: Plan, fold: int, seed: int) -> list[tuple[dict[str, Any], pa.Table]]:
+        """run.json and predictions of the member's runs that count; EmocacheError where they are damaged."""
+        seeds = dict.fromkeys(member.settings.seeds) if self.settings.fusion.over_seeds else [seed]
+        return [read_run(member.folder(fold, own), (*_SAME, *_JOINED)) for own in seeds]
+
+    def _aligned(self, stored: Sequence[Sequence[tuple[dict[str, Any], pa.Table]]], part: str) -> Aligned:
+        """The members' predictions of one part; a member with several runs is their mean."""
+        first = self.members[0].settings
+        document = stored[0][0][0]
+        columns = Columns(first.task, tuple(document["classes"] or document["targets"]))
+        names = [member.experiment for member in self.members]
+        tables = []
+        for name, runs in zip(names, stored, strict=True):
+            own = [table.filter(pc.equal(table["part"], part)) for _, table in runs]
+            if len(own) > 1:
+                seeds = align(own, [name] * len(own), columns)
+                own = [fused_table(part, seeds, weighted(seeds, [1.0] * len(own)))]
+            tables += own
+        return align(tables, names, columns)
+
+    def _weights(self, valid: Aligned, metric: str) -> tuple[float, ...] | None:
+        """Of each member; None for a vote."""
+        fusion = self.settings.fusion
+        if fusion.rule == "vote":
+            return None
+        if fusion.weights == "validation":
+            return fit_weights(valid, metric)[0]
+        given = fusion.weights or (1.0,) * len(self.members)
+        return tuple(weight / sum(given) for weight in given)
+
+    def _fused(self, aligned: Aligned, weights: Sequence[float] | None) -> Values:
+        return majority(aligned) if weights is None else weighted(aligned, weights)
+
+    def _record(self, documents: Sequence[dict[str, Any]], fold: int, seed: int) -> dict[str, Any]:
+        """What run.json holds beside the result: of the members together, or of the first where all have the same."""
+        plans, first = self.members, documents[0]
+        streams = {tuple(stream.items()): stream for document in documents for stream in document["streams"]}
+        transductive = any(document["transductive"] for document in documents)
+        # Runs that were stored before there were warnings have none.
+        warnings = [tuple(one.items()) for document in documents for one in document.get("warnings", [])]
+        return {
+            **{key: first[key] for key in _SAME},
+            "protocol": {**first["protocol"], "transductive": transductive},
+            "experiment": self.experiment,
+            "corpora": list(self.corpora),
+            "streams": list(streams.values()),
+            "fold": fold,
+            "seed": seed,
+            "setting": self.setting,
+            "report": list(self.settings.report),
+            "config": {
+                **self.settings.model_dump(mode="json"),
+                "seeds": list(self.seeds),
+                "members": {plan.experiment: recorded(plan.settings) for plan in plans},
+            },
+            "members": [{"experiment": plan.experiment, "setting": plan.setting} for plan in plans],
+            "item_digest": sha256(canonical_json([document["item_digest"] for document in documents])).hexdigest(),
+            "incomplete": any(document["incomplete"] for document in documents),
+            "transductive": transductive,
+            "marks": list(dict.fromkeys(mark for document in documents for mark in document["marks"])),
+            "recordings": first.get("recordings", {}),
+            "warnings": [dict(one) for one in dict.fromkeys(warnings)],
+            "auxiliary": None,
+        }
+
+
+def make_fusion(experiment: str, settings: FusionSettings, members: Sequence[Plan]) -> FusionPlan:
+    """The plan of a fusion.
+
+    Raises:
+        EmocacheError: the members do not predict the same of the same utterances in the same folds, or have other
+            seeds; the message tells what differs.
+    """
+    first = members[0]
+    for other in members[1:]:
+        for setting, a, b in _differences(first, other, settings.fusion):
+            raise EmocacheError(f"fusion.members: {first.experiment!r} and {other.experiment!r} differ in {setting}:"
+                                f" {a} and {b}; give both the same")  # fmt: skip
+    if settings.fusion.rule == "vote" and first.settings.task != "classification":
+        raise EmocacheError(f"fusion.rule 'vote' counts classes, and the members' task is {first.settings.task!r};"
+                            " set rule = 'average'")  # fmt: skip
+    return FusionPlan(experiment, settings, list(members))
+
+
+def _differences(one: Plan, other: Plan, fusion: FusionTable) -> list[tuple[str, Any, Any]]:
+    """What two members must share and do not: (setting, its two values), the most telling first."""
+    a, b = one.settings, other.settings
+    compared: list[tuple[str, Any, Any]] = [
+        ("task", a.task, b.task),
+        ("targets", a.targets, b.targets),
+        ("threshold", a.threshold, b.threshold),
+        ("classes, that is labels", one.dataset.classes, other.dataset.classes),
+        ("missing", a.missing, b.missing),
+        ("vote", a.vote, b.vote),
+        ("folds, that is protocol", _folds(one), _folds(other)),
+    ]
+    if not fusion.over_seeds:
+        compared.append(("seeds (or set fusion.over_seeds = true)", a.seeds, b.seeds))
+    if fusion.weights == "validation":
+        compared.append(("selection.metric", a.selection.metric, b.selection.metric))
+    return [(name, x, y) for name, x, y in compared if x != y]
+
+
+def _folds(plan: Plan) -> str:
+    p = plan.settings.protocol
+    return f"{p.name}, {len(plan.folds)} of {len(plan.dataset.examples)} utterances, split_sha256 {plan.split[:12]}"
+
+
+def _coverage(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the test part: an utterance is missing where no member has features."""
+    total = documents[0]["coverage"]["test"]
+    lacking = [set(document["coverage"]["missing"]) for document in documents]
+    missing = [key for key in documents[0]["coverage"]["missing"] if all(key in one for one in lacking)]
+    return {"test": total, "predicted": total - len(missing), "missing": missing}

@@ -1,0 +1,194 @@
+"""Runs in several processes that share one copy of the features."""
+
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from shutil import rmtree
+from threading import Thread, current_thread, main_thread
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...cache import EmocacheError
+from ..data.dataset import Features
+from ..data.joining import shape
+from .experiment_plan import Plan
+from .run_folders import storing
+
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_plan: Plan | None = None  # of a worker process, set once by `_start`
+
+
+def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterator[str]:
+    """Train and store runs; yields a line for each as it is finished.
+
+    With several jobs each process gets its share of torch's threads, and maps the features from one temporary file
+    below the runs folder, so that they are in memory once. What a killed call left of that is removed first. Signals
+    reach this process only: when one ends the call, or the process, the others end too, but not while they store a run.
+
+    Args:
+        plan: the experiment. runs: (fold, seed). jobs: processes.
+
+    Raises:
+        EmocacheError: of a run; finished runs stay. Or a process was killed.
+    """
+    _remove_stale(plan.runs)
+    jobs = min(jobs, len(runs))
+    if jobs <= 1:
+        for run in runs:
+            yield plan.train(*run)
+        return
+    plan.runs.mkdir(parents=True, exist_ok=True)
+    threads = max(1, torch.get_num_threads() // jobs)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_prefix()}{os.getpid()}-", dir=plan.runs, ignore_cleanup_errors=True
+    ) as folder:
+        try:
+            light = _spill(plan, Path(folder))
+        except OSError as error:
+            raise EmocacheError(
+                f"--runs {plan.runs}: the features that several processes share cannot be written there"
+                f" ({error.strerror or error}); free some room, or train with --jobs 1"
+            ) from error
+        context = get_context("spawn")
+        theirs, lifeline = context.Pipe(duplex=False)
+        with _no_signals():  # the pool starts a process of its own, which would not outlive a SIGHUP
+            pool = ProcessPoolExecutor(jobs, context, _start, (light, folder, threads, theirs))
+        try:
+            with _no_signals():
+                futures = [pool.submit(_train, run) for run in runs]
+            for future in futures:
+                future.add_done_callback(partial(_end_if_broken, lifeline))
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise EmocacheError(
+                f"a training process was killed, probably for want of memory; use fewer --jobs than {jobs} and run the"
+                " same command again: finished runs are kept"
+            ) from error
+        except (KeyboardInterrupt, GeneratorExit):
+            lifeline.close()
+            raise
+        finally:  # after the error of a run, those that are under way are finished
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """Signals that stop wait until the end of the block; processes started inside never get them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # The mask is for the processes, which inherit it. Here other threads would take the signal for the main one.
+    came: list[int] = []
+    handlers = {number: handler for number in _STOPPING if callable(handler := signal.getsignal(number))}
+    if current_thread() is not main_thread():  # which alone handles signals
+        handlers = {}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            handlers[number](number, None)
+
+
+def _prefix() -> str:
+    """Of the folders with features that processes of this machine write; the process's id comes next."""
+    return f".features-{socket.gethostname()}-"
+
+
+def _remove_stale(runs: Path) -> None:
+    """Remove the features of processes that are gone without having done so."""
+    for folder in runs.glob(f"{_prefix()}*"):
+        process = folder.name.removeprefix(_prefix()).partition("-")[0]
+        if process.isdigit() and not _lives(int(process)):
+            rmtree(folder, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # there is no such signal, and kill would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
+def _end_if_broken(lifeline: Connection, future: "Future[str]") -> None:
+    """Where one process was killed, the pool ends the others by a signal, which they do not get."""
+    if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+        lifeline.close()
+
+
+def end_with(lifeline: Connection) -> None:
+    """End this process as soon as the other end is closed, by hand or because its process is gone, however that ended.
+
+    A run that is being stored is stored first.
+    """
+
+    def watch() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            lifeline.recv_bytes()
+        with storing:
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _spill(plan: Plan, folder: Path) -> Plan:
+    """The plan without its frames, which go into a file for each stream, and for each input that was made of them."""
+    features: dict[str, Features] = {}
+    for number, (name, one) in enumerate(plan.dataset.features.items()):
+        np.save(folder / f"{number}.npy", one.frames)
+        features[name] = replace(one, frames=one.frames[:0])
+    shaped = {}
+    for role in plan.settings.streams:
+        joined = shape(plan.dataset, plan.settings, role)
+        if all(joined.frames is not one.frames for one in plan.dataset.features.values()):
+            np.save(folder / f"{role}.npy", joined.frames)
+            shaped[role] = (plan.dataset.shaped[role][0], None, replace(joined, frames=joined.frames[:0]))
+    plan.dataset.shaped.clear()
+    return replace(plan, dataset=replace(plan.dataset, features=features, shaped=shaped))
+
+
+def _start(plan: Plan, folder: str, threads: int, lifeline: Connection) -> None:
+    global _plan
+    end_with(lifeline)
+    torch.set_num_threads(threads)
+    names = enumerate(plan.dataset.features.items())
+    features = {name: replace(one, frames=_mapped(folder, number)) for number, (name, one) in names}
+    made = plan.dataset.shaped.items()
+    shaped = {role: (key, features, replace(one, frames=_mapped(folder, role))) for role, (key, _, one) in made}
+    _plan = replace(plan, dataset=replace(plan.dataset, features=features, shaped=shaped))
+
+
+def _mapped(folder: str, name: int | str) -> npt.NDArray[Any]:
+    """Copy-on-write: writable as torch wants it, and still one copy in memory."""
+    return np.load(Path(folder, f"{name}.npy"), mmap_mode="c")  # type: ignore[no-any-return]
+
+
+def _train(run: tuple[int, int]) -> str:
+    if _plan is None:
+        raise RuntimeError("the worker process was not started")
+    return _plan.train(*run)

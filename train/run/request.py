@@ -1,0 +1,207 @@
+"""From experiments as they are named on the command line to plans, and what is told while they are carried out."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...cache import Cache, EmocacheError
+from ..config.experiment_files import beside, key_of
+from ..config.fusion_settings import FusionSettings
+from ..config.loading import Experiment, experiment_names, load_experiment, search_points
+from ..config.settings import Settings
+from ..fit.cautions import Caution, warned
+from .experiment_plan import Plan, make_plan
+from .fusion_plan import FusionPlan, make_fusion
+from .jobs import train_runs
+from .run_folders import check_writable, stored_warnings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call of `emocache train` says of every experiment.
+
+    Attributes:
+        cache: where streams are read. corpora: trained as one. runs: where run folders go.
+        overrides: of settings, `dotted.key=value`. folds: only these; none: all.
+        device: "cpu" or "cuda". allow_incomplete: streams may lack utterances.
+    """
+
+    cache: Cache
+    corpora: Sequence[str]
+    runs: Path
+    overrides: Sequence[str] = ()
+    folds: Sequence[int] = ()
+    device: str = "cpu"
+    allow_incomplete: bool = False
+
+    def check(self, dry_run: bool) -> None:
+        """What every experiment needs, before the first is planned.
+
+        Raises:
+            EmocacheError: a corpus is not in the cache; or nothing can be stored in `runs`, without `dry_run`.
+        """
+        try:
+            for corpus in self.corpora:
+                self.cache.manifest(corpus)
+        except NotADirectoryError:
+            raise EmocacheError(f"cache {self.cache.objects.url} is a file; give the folder that `emocache extract"
+                                " --cache` wrote to") from None  # fmt: skip
+        if not dry_run:
+            check_writable(self.runs)
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment with the overrides; EmocacheError, see `reading.load_experiment`."""
+        return load_experiment(name, self.overrides, self._stream_names)
+
+    def _stream_names(self) -> list[str]:
+        """Streams of frames that every corpus has; none where there is no cache."""
+        names: list[set[str]] = []
+        with contextlib.suppress(EmocacheError, OSError):
+            for corpus in self.corpora:
+                found = self.cache.streams(corpus)
+                names.append({info.name for info in found if info.recipe["kind"] == "frames"})
+        return sorted(set.intersection(*names)) if names else []
+
+    def plan(self, experiment: Experiment) -> Plan | FusionPlan:
+        """Everything that is to be done for one experiment, checked.
+
+        Raises:
+            EmocacheError: see `stage.make_plan` and `fusion_plan.make_fusion`; it names the experiment's file.
+        """
+        name, path, settings = experiment
+        try:
+            if isinstance(settings, FusionSettings):
+                files = [beside(path, one, "fusion.members:") for one in settings.fusion.members]
+                if len({file.resolve() for file in files}) < len(files):
+                    raise EmocacheError("fusion.members names an experiment twice; name each once")
+                return make_fusion(name, settings, [self._member(file) for file in files])
+            return self._plan(name, settings)
+        except EmocacheError as error:
+            raise EmocacheError(f"{path}: {error}") from error
+
+    def _plan(self, name: str, settings: Settings) -> Plan:
+        _check_streams(self.cache, self.corpora, settings)
+        plan = make_plan(
+            self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete
+        )  # fmt: skip
+        if beyond := [fold for fold in self.folds if fold not in range(len(plan.folds))]:
+            raise EmocacheError(f"--fold {beyond[0]}: {name!r} has folds 0 to {len(plan.folds) - 1}")
+        return replace(plan, only=tuple(dict.fromkeys(self.folds)))
+
+    def _member(self, path: Path) -> Plan:
+        # What is set for the fusion itself is not for its members.
+        own = [text for text in self.overrides if not key_of(text).startswith("fusion.")]
+        name, _, settings = load_experiment(str(path), own, self._stream_names)
+        if isinstance(settings, FusionSettings):
+            raise EmocacheError(f"fusion.members: {name!r} is a fusion itself; name its members instead")
+        return self._plan(name, settings)
+
+
+def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool) -> Iterator[str]:
+    """Train and store what is not stored yet, or tell what that would be; yields lines for people.
+
+    Raises:
+        EmocacheError: of a run, with the experiment's name; finished runs stay.
+    """
+    try:
+        yield from _fuse(plan, jobs, dry_run) if isinstance(plan, FusionPlan) else _train(plan, jobs, dry_run)
+    except EmocacheError as error:
+        raise EmocacheError(f"{plan.experiment}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        why = str(error).partition("\n")[0] or "MemoryError"
+        raise EmocacheError(f"{plan.experiment}: out of memory ({why}); make the head or training.batch_size smaller,"
+                            " or use fewer --jobs") from error  # fmt: skip
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether torch or numpy was asked for more than there is, or than a tensor can hold."""
+    told = ("allocate memory", "out of memory", "calculation overflowed")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in told)
+
+
+def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
+    yield from dry_run.summary(plan)
+    if trials := len(list(search_points(plan.settings))) - 1:
+        searched = ", ".join(plan.settings.search)
+        yield f"search: {trials + 1} settings of {searched} tried in each fold and seed; validation chooses"
+    before = {fold: plan.cautions(fold) for fold in plan.only or range(len(plan.folds))}
+    yield from warned(before, "fold")
+    if dry_run:
+        yield from dry_run.folds(plan)
+        yield from dry_run.cost(plan, jobs)
+        return
+    todo = plan.to_train()
+    yield from train_runs(plan, todo, jobs)
+    found = {run: [Caution(**one) for one in stored_warnings(plan.folder(*run))] for run in plan.all_runs()}
+    yield from warned({run: [c for c in those if c not in before[run[0]]] for run, those in found.items()}, "run")
+    yield _done("trained", plan, len(todo))
+
+
+def _fuse(plan: FusionPlan, jobs: int, dry_run: bool) -> Iterator[str]:
+    for number, member in enumerate(plan.members):
+        yield from carry_out(member, jobs, dry_run)
+        plan.release(number)
+    fusion = plan.settings.fusion
+    over = ", each the mean over its seeds" if fusion.over_seeds else ""
+    yield f"{plan.experiment} on {' + '.join(plan.corpora)}: {fusion.rule} of {', '.join(fusion.members)}{over}"
+    todo = plan.to_train()
+    if dry_run:
+        yield f"runs: {len(todo)} to fuse, {len(plan.all_runs()) - len(todo)} stored already"
+        return
+    for run in todo:
+        yield plan.train(*run)
+    yield _done("fused", plan, len(todo))
+
+
+def _done(verb: str, plan: Plan | FusionPlan, count: int) -> str:
+    return f"{count} {verb}, {len(plan.all_runs()) - count} reused: {plan.folder(0, 0).parent}"
+
+
+def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_run: bool) -> None:
+    """Every shipped experiment that the corpora can be trained on; tells which cannot, and why.
+
+    Raises:
+        EmocacheError: a run failed, after the other experiments were carried out; or none can be carried out.
+    """
+    names = experiment_names()
+    refused: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            plan = request.plan(request.experiment(name))
+        except EmocacheError as error:
+            refused[name] = re.sub(r"^\S+\.toml: ", "", " ".join(str(error).split()))  # the names follow
+            continue
+        try:
+            for line in carry_out(plan, jobs, dry_run):
+                tell(line)
+        except EmocacheError as error:
+            failed[name] = " ".join(str(error).split())
+            tell(f"failed: {failed[name]}")
+    alike: dict[str, list[str]] = {}
+    for name, reason in refused.items():
+        alike.setdefault(reason, []).append(name)
+    for reason, those in alike.items():
+        tell(f"not for {' + '.join(request.corpora)}: {reason}: {', '.join(those)}")
+    done = len(names) - len(refused) - len(failed)
+    verb = "can be carried out" if dry_run else "carried out"
+    tell(f"{done} of {len(names)} experiments {verb}, {len(refused)} cannot be on these corpora, {len(failed)} failed")
+    if failed:
+        raise EmocacheError(f"{len(failed)} experiments failed, the first is {next(iter(failed.values()))}")
+    if not done:
+        raise EmocacheError(f"no experiment can be carried out on {' + '.join(request.corpora)}; the reasons are above")
+
+
+def _check_streams(cache: Cache, corpora: Sequence[str], settings: Settings) -> None:
+    """Every stream must be in the cache, those of the search as well."""
+    points = [point for _, point in search_points(settings)]
+    for name in dict.fromkeys(name for point in points for name in point.stream_names):
+        for corpus in corpora:
+            if not cache.streams(corpus, name.partition("@")[0]):
+                known = ", ".join(sorted({info.name for info in cache.streams(corpus)})) or "none"
+                raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}; extract it, or set streams to"
+                                    f" what there is: {known}")  # fmt: skip

@@ -1,0 +1,184 @@
+"""Run folders: complete exactly if they hold run.json."""
+
+import json
+import platform
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import file_digest, sha256
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import save as save_tensors
+
+from ...cache import EmocacheError, parquet
+from ...cache.opening import open_objects
+from ...cache.recipe import canonical_json
+from ..config.settings import Settings
+from ..data.dataset import Dataset
+from ..fit.fold_result import FoldResult
+
+FORMAT = 1
+storing = threading.Lock()
+"""Held while a run is stored: a process that is to end waits for it."""
+
+_NOT_HASHED = {"seeds", "description", "report"}  # settings that change no number of a run
+# Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
+# that value is not hashed, so that those runs still count.
+_FORMER: dict[str, Any] = {"targets_scale": None}
+
+
+def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws: Sequence[Sequence[str]] = ()) -> str:
+    """12 hex digits, equal for runs that differ in fold and seed only.
+
+    They cover the settings, the split, the streams' fingerprints, the manifests, and the digest of the items read:
+    when a stream is completed or repaired, its runs are trained again. `joined_draws`: see `copies.joined_draws`;
+    covered where there are any.
+    """
+    config = {name: value for name, value in recorded(settings).items() if name not in _NOT_HASHED}
+    streams = [[s.corpus, s.name, s.fingerprint] for s in dataset.sources]
+    covered: list[Any] = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
+    covered += [list(joined_draws)] if joined_draws else []
+    covered += [_sha256_of(file) for file in settings.head.files()]
+    return sha256(canonical_json(covered)).hexdigest()[:12]
+
+
+def recorded(settings: Settings) -> dict[str, Any]:
+    """The settings for run.json, without those at their former value: runs from before and after them are alike."""
+    config = settings.model_dump(mode="json")
+    return {name: value for name, value in config.items() if name not in _FORMER or value != _FORMER[name]}
+
+
+def _sha256_of(file: str) -> str:
+    try:
+        with Path(file).open("rb") as opened:
+            return file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise EmocacheError(f"[head] names {file}, which cannot be read: {error.strerror}") from error
+
+
+def run_folder(runs: Path, experiment: str, corpora: Sequence[str], setting: str, fold: int, seed: int) -> Path:
+    """`<runs>/<experiment>/<corpora>/<setting>/fold<k>-seed<s>`."""
+    return runs / experiment / "+".join(corpora) / setting / f"fold{fold}-seed{seed}"
+
+
+def is_stored(folder: Path) -> bool:
+    """Whether a folder holds a finished run.
+
+    Raises:
+        EmocacheError: it holds one that was damaged since.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        return False
+    try:
+        json.loads(path.read_bytes())
+        path = folder / "predictions.parquet"
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, path, error) from error
+    return True
+
+
+def check_writable(runs: Path) -> None:
+    """Make the folder of runs, and a file in it for a moment; EmocacheError if that cannot be."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=runs):
+            pass
+    except OSError as error:
+        raise EmocacheError(f"--runs {runs}: no run can be stored there ({error.strerror}); give a folder that can be"
+                            " written") from error  # fmt: skip
+
+
+def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.Table]:
+    """run.json, which must have the fields, and the predictions of a finished run.
+
+    Raises:
+        EmocacheError: a file is gone or damaged, or a field is not there.
+    """
+    path = folder / "run.json"
+    try:
+        document = dict(json.loads(path.read_bytes()))
+        if lacking := sorted(set(fields) - set(document)):
+            raise ValueError(f"it lacks {lacking[0]!r}")
+        path = folder / "predictions.parquet"
+        data = path.read_bytes()
+        if sha256(data).hexdigest() != document.get("predictions_sha256"):
+            raise ValueError("it is not the file that was written with run.json")
+        return document, parquet.read(data)
+    except (OSError, TypeError, ValueError, pa.ArrowException) as error:
+        raise _damaged(folder, path, error) from error
+
+
+def stored_warnings(folder: Path) -> list[dict[str, str]]:
+    """The warnings of a finished run; none of a run that was stored before there were any.
+
+    Raises:
+        EmocacheError: run.json is gone or damaged.
+    """
+    path = folder / "run.json"
+    try:
+        found = dict(json.loads(path.read_bytes())).get("warnings", [])
+        return [{name: str(one[name]) for name in ("kind", "text")} for one in found]
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        raise _damaged(folder, path, error) from error
+
+
+def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> None:
+    """Store a finished run, durably and all at once. A run that another process stored meanwhile stays as it is.
+
+    Args:
+        folder: see `run_folder`.
+        record: what run.json holds beside `result.record`.
+        result: weights, transforms, history and predictions.
+
+    Raises:
+        EmocacheError: the folder cannot be written.
+    """
+    predictions = _parquet(result.predictions)
+    digest = sha256(predictions).hexdigest()
+    document = {"format": FORMAT, **record, **result.record, "predictions_sha256": digest, "versions": versions()}
+    trained = {
+        "weights.safetensors": save_tensors(result.weights),
+        "transforms.safetensors": save_arrays(result.transforms),
+        "history.jsonl": "".join(json.dumps(line) + "\n" for line in result.history).encode(),
+    }
+    files = {
+        "predictions.parquet": predictions,
+        **({} if result.kept is None else {"kept.parquet": _parquet(result.kept)}),
+        **(trained if result.weights else {}),  # a fusion trains nothing
+        "run.json": (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(),
+    }
+    try:
+        objects = open_objects(folder.parent)
+        # A signal is raised in the main thread, and so not in the middle of this.
+        with storing, ThreadPoolExecutor(1) as beside:
+            beside.submit(objects.put_shard, folder.name, {name: [data] for name, data in files.items()}).result()
+    except OSError as error:
+        if not is_stored(folder):
+            remedy = "; delete this folder, which holds no finished run" if folder.is_dir() else ""
+            raise EmocacheError(f"run {folder} cannot be written: {error.strerror or error}{remedy}") from error
+
+
+def _damaged(folder: Path, path: Path, error: Exception) -> EmocacheError:
+    why = (isinstance(error, OSError) and error.strerror) or str(error).partition("\n")[0]
+    return EmocacheError(f"{path}: gone or damaged ({why}); delete the folder {folder} and run the same command again,"
+                         " which trains this run anew")  # fmt: skip
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def versions() -> dict[str, str]:
+    """What a run was trained with; not part of its identity."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "emocache": version("emocache")}
