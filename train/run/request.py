@@ -124,15 +124,15 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
-    yield from dry_run.summary(plan)
+    yield from forecast.summary(plan)
     if trials := len(list(search_points(plan.settings))) - 1:
         searched = ", ".join(plan.settings.search)
         yield f"search: {trials + 1} settings of {searched} tried in each fold and seed; validation chooses"
     before = {fold: plan.cautions(fold) for fold in plan.only or range(len(plan.folds))}
     yield from warned(before, "fold")
     if dry_run:
-        yield from dry_run.folds(plan)
-        yield from dry_run.cost(plan, jobs)
+        yield from forecast.folds(plan)
+        yield from forecast.cost(plan, jobs)
         return
     todo = plan.to_train()
     yield from train_runs(plan, todo, jobs)
