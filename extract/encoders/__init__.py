@@ -53,7 +53,7 @@ def load(
         return model
     if find_spec("transformers") is None:
         raise EmocacheError(f"encoder {name!r} needs transformers; install it with: pip install 'emocache[extract]'")
-    from .checkpoints import find, find_file
+    from .lookup import find, find_file
 
     if entry is not None and entry.file is not None:
         file = find_file(name, entry.file, checkpoints) if entry.file else None

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
 from .acoustic import Spectrogram
-from .checkpoints import file_sha256
 from .encoder import Audio, Clip, LayerItems, Layers, check_layer, encode_each, over_whole_clips, seconds
 from .inference import Runtime
+from .weight_hashes import file_sha256
 
 _LEAST, _MOST = 63, 6000  # columns: what the three poolings need, and a minute
 _SILENCE, _RANGE = -100.0, 120.0  # dB

@@ -1,17 +1,16 @@
-"""Where a checkpoint comes from, what kind it is, and the hashes that identify it."""
+"""A checkpoint folder: its config and weight files, the hashes that identify it, and what is refused."""
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
-from .registry import FAMILY_OF_MODEL_TYPE, REGISTRY, VARIANTS, EncoderEntry
+from .registry import FAMILY_OF_MODEL_TYPE
+from .weight_hashes import files_sha256
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
@@ -19,10 +18,9 @@ _TOKENIZER_FILES = (
 )  # fmt: skip
 _WEIGHTS = "model.safetensors"
 _GENERATION = "generation_config.json"
-_PICKLED = frozenset((".pt", ".pth", ".bin"))
 _ADAPTER = "adapter_config.json"
 _INDEX = "model.safetensors.index.json"
-_DOWNLOADED = [
+FILES = [
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -32,6 +30,8 @@ _DOWNLOADED = [
     _INDEX,
     "model-*.safetensors",
 ]
+"""The files of a checkpoint that are read, as patterns; no others are fetched from the hub."""
+
 # A library version and a path say nothing about the numbers, and the recipe may not depend on them.
 _VOLATILE = ("_name_or_path", "transformers_version")
 
@@ -134,73 +134,6 @@ class Checkpoint:
         return {"weights_sha256": self.weights_sha256(), "config_sha256": self.config_sha256(others)}
 
 
-def find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, str, Checkpoint]:
-    """Find the checkpoint of an encoder: below `checkpoints`, then as a path, then on the hub.
-
-    Args:
-        name: a name of the registry, a folder below `checkpoints`, or a path; `-cls` after a text model's.
-        checkpoints: folder with one folder per name, or None.
-        offline: take from the hub's local cache only.
-
-    Returns:
-        (the encoder's name in stream names, its family, the checkpoint).
-
-    Raises:
-        EmocacheError: nothing of that name, or it cannot be used; says what to do.
-    """
-    if checkpoints is not None and not checkpoints.is_dir():
-        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
-    if _folder(name, checkpoints) is None:
-        for variant in VARIANTS:
-            base = variant.base(name)
-            if base is not None and (base in REGISTRY or _folder(base, checkpoints) is not None):
-                short, found = _find(base, checkpoints, offline)
-                if found.family != variant.of:
-                    raise EmocacheError(
-                        f"encoder {name!r}: {variant.prefix}...{variant.suffix} takes a {variant.of} checkpoint, not"
-                        f" {found.model_type}"
-                    )
-                return f"{variant.prefix}{short}{variant.suffix}", variant.family, found
-    short, found = _find(name, checkpoints, offline)
-    return short, found.family, found
-
-
-def find_file(name: str, suffix: str, checkpoints: Path | None) -> Path:
-    """The one weights file of an encoder: `DIR/<name><suffix>`, or the only one with the suffix in `DIR/<name>`.
-
-    Raises:
-        EmocacheError: there is none, or there are several.
-    """
-    if checkpoints is None:
-        raise EmocacheError(
-            f"encoder {name!r} needs a weights file: give its folder with --checkpoints DIR, and the file as"
-            f" DIR/{name}{suffix} (docs/encoders.md says where it comes from)"
-        )
-    if not checkpoints.is_dir():
-        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
-    alone = checkpoints / f"{name}{suffix}"
-    inside = sorted((checkpoints / name).glob(f"*{suffix}"))
-    if alone.is_file() or len(inside) == 1:
-        return alone if alone.is_file() else inside[0]
-    pickles = sorted(p.name for p in (*checkpoints.glob("*"), *(checkpoints / name).glob("*")) if p.suffix in _PICKLED)
-    found = f"{len(inside)} files in {checkpoints / name}" if inside else "none"
-    if pickles and not inside:
-        found = f"{pickles[0]}, a pickle, which is never loaded (docs/encoders.md shows how to convert it)"
-    raise EmocacheError(
-        f"encoder {name!r}: expected one weights file, {alone} or {checkpoints / name}/*{suffix}; found {found}"
-    )
-
-
-def _find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, Checkpoint]:
-    folder = _folder(name, checkpoints)
-    if folder is not None:
-        return folder.name, read(folder)
-    entry = REGISTRY.get(name)
-    if entry is None or entry.hub is None:
-        raise EmocacheError(_unknown(name, checkpoints))
-    return name, read(_download(name, entry, offline))
-
-
 def read(folder: Path) -> Checkpoint:
     """Open a checkpoint folder; its weights are not touched.
 
@@ -228,53 +161,6 @@ def read_json(file: Path) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise EmocacheError(f"{file}: expected a JSON object, found {type(value).__name__}")
     return value
-
-
-def _folder(name: str, checkpoints: Path | None) -> Path | None:
-    if not name:
-        return None
-    plain = name == Path(name).name and name not in (".", "..")
-    if plain and checkpoints is not None and (checkpoints / name).is_dir():
-        return checkpoints / name
-    path = Path(name).expanduser()
-    if (path / "config.json").is_file() or (not plain and path.is_dir()):
-        return path.resolve()
-    return None
-
-
-def _unknown(name: str, checkpoints: Path | None) -> str:
-    names = set(REGISTRY)
-    if checkpoints is not None:
-        names |= {folder.name for folder in checkpoints.iterdir() if folder.is_dir()}
-    close = difflib.get_close_matches(name, sorted(names), 4, 0.5)
-    hint = f"did you mean {', '.join(close)}? " if close else ""
-    return (
-        f"unknown encoder {name!r}: {hint}`emocache encoders` lists all names;"
-        " for a checkpoint of your own give its path, or its folder's name and --checkpoints DIR"
-    )
-
-
-def _download(name: str, entry: EncoderEntry, offline: bool) -> Path:
-    local = f"a checkpoint folder as DIR/{name} with --checkpoints DIR"
-    if entry.pickled:
-        where = f"{entry.hub} at {entry.revision[:12]} holds" if entry.revision else f"{entry.hub} is known to hold"
-        raise EmocacheError(
-            f"encoder {name!r}: {where} pickled weights only, which are never loaded;"
-            f" give {local} (docs/encoders.md shows how to make one)"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            str(entry.hub), revision=str(entry.revision), allow_patterns=_DOWNLOADED, local_files_only=offline
-        )
-    except Exception as error:  # the hub client raises errors of whichever HTTP library it was built on
-        where = "is not in the local hub cache" if offline else f"cannot be fetched ({type(error).__name__})"
-        remedy = "run once without --offline" if offline else "check the network"
-        raise EmocacheError(
-            f"encoder {name!r}: {entry.hub} at {str(entry.revision)[:12]} {where}; {remedy}, or give {local}"
-        ) from error
-    return Path(folder)
 
 
 def refuse_own_code(folder: Path, settings: Mapping[str, Any], part: str) -> None:
@@ -306,25 +192,3 @@ def first_line(error: BaseException) -> str:
 def _hash_settings(settings: dict[str, Any]) -> str:
     lasting = {k: v for k, v in settings.items() if k not in _VOLATILE}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
-
-
-def file_sha256(file: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    return files_sha256([file])
-
-
-def files_sha256(files: Sequence[Path]) -> str:
-    """sha256 (hex) over the bytes of files, one after the other; remembered as long as they do not change."""
-    stats = [(str(file.resolve()), file.stat()) for file in files]
-    return _hash_files(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
-
-
-@lru_cache(maxsize=64)
-def _hash_files(files: tuple[tuple[str, int, int], ...]) -> str:
-    # Size and time are there for the cache's key: a file that was replaced is hashed again.
-    digest = hashlib.sha256()
-    for path, _size, _mtime in files:
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
