@@ -39,6 +39,9 @@ def load(
         precision: of the model's forward pass, one of `PRECISIONS`; signal transforms ignore it.
         offline: never ask the hub.
 
+    Returns:
+        The encoder, its weights on the device; named after the folder where a checkpoint was given as one.
+
     Raises:
         EmocacheError: an unknown name, an unusable checkpoint, or no such device; says what to do.
     """

@@ -165,7 +165,7 @@ _FULL_SCALE = 32_768.0
 
 
 def deltas(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(T, D) to its slopes (T, D): sum of k (x[t+k] - x[t-k]) for k = 1, 2, over 10, the ends repeated.
+    """Turn (T, D) into its slopes (T, D): sum of k (x[t+k] - x[t-k]) for k = 1, 2, over 10, the ends repeated.
 
     The regression formula of the HTK Book ("Delta and Acceleration Coefficients") with a window of 2.
     """

@@ -65,7 +65,10 @@ class Checkpoint:
         return family
 
     def weight_files(self) -> list[Path]:
-        """The safetensors files, in a fixed order.
+        """List the weight files.
+
+        Returns:
+            The safetensors files: one, or those that the index names, by name.
 
         Raises:
             EmocacheError: there are none, one that the index names is missing, or the index is not one.
@@ -91,7 +94,7 @@ class Checkpoint:
         return files
 
     def check(self) -> None:
-        """See that the model is what config.json and the weight files say, and nothing that the recipe would not know.
+        """Check that config.json and the weight files, which the recipe's hashes cover, are all that the model is made of.
 
         Raises:
             EmocacheError: transformers would read other files, or the checkpoint counts on code of its own.
@@ -110,11 +113,11 @@ class Checkpoint:
             )
 
     def weights_sha256(self) -> str:
-        """sha256 over the bytes of the weight files."""
+        """Hash the bytes of the weight files: sha256, hex."""
         return files_sha256(self.weight_files())
 
     def config_sha256(self, others: Iterable[str]) -> str:
-        """sha256 over config.json and those of the `others` that exist, less paths and library versions."""
+        """Hash config.json and those of the `others` that exist, less paths and library versions: sha256, hex."""
         parts = [["config.json", _hash_settings(self.config)]]
         for name in sorted(others):
             file = self.folder / name
@@ -125,17 +128,24 @@ class Checkpoint:
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
     def identity(self) -> dict[str, str]:
-        """The part of a recipe that identifies the checkpoint.
+        """Return the part of a recipe that identifies the checkpoint.
 
-        What a feature extractor in processor_config.json says stands in the recipe's pre-processing, not here: else
-        streams from the time when that file was not read would not be found again where it says what was done anyway.
+        A feature extractor in processor_config.json stands in the recipe's pre-processing, by what it says, and its
+        bytes are left out here. Streams stored before that file was read are so found again, where it says what was
+        done anyway.
         """
         others = _TOKENIZER_FILES if self.family == "text" else ("preprocessor_config.json",)
         return {"weights_sha256": self.weights_sha256(), "config_sha256": self.config_sha256(others)}
 
 
 def read(folder: Path) -> Checkpoint:
-    """Open a checkpoint folder; its weights are not touched.
+    """Open a checkpoint folder.
+
+    Args:
+        folder: holds config.json, and the weights.
+
+    Returns:
+        The checkpoint; its weights are not touched yet.
 
     Raises:
         EmocacheError: there is no readable config.json.
@@ -147,10 +157,16 @@ def read(folder: Path) -> Checkpoint:
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is no file.
+    """Read the JSON object in a file.
+
+    Args:
+        file: need not be there.
+
+    Returns:
+        The object; None where there is no file.
 
     Raises:
-        EmocacheError: it is not a JSON object.
+        EmocacheError: the file holds no JSON object.
     """
     try:
         value = json.loads(file.read_bytes())
@@ -170,11 +186,11 @@ def refuse_own_code(folder: Path, settings: Mapping[str, Any], part: str) -> Non
 
     Args:
         folder: the checkpoint's.
-        settings: of the part.
+        settings: the part's, as its JSON file holds them.
         part: as `auto_map` calls it, such as "AutoModel".
 
     Raises:
-        EmocacheError: it does.
+        EmocacheError: `auto_map` names code for the part.
     """
     named = settings.get("auto_map")
     if named and (not isinstance(named, dict) or part in named):
@@ -185,7 +201,7 @@ def refuse_own_code(folder: Path, settings: Mapping[str, Any], part: str) -> Non
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its kind where it says nothing."""
+    """Return the first line an error says, or its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

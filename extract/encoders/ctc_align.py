@@ -108,7 +108,7 @@ class CtcAlign:
 
 
 def align(log_probs: Scores, spelled: Sequence[Sequence[int]], blank: int, delimiter: int | None) -> list[Span]:
-    """Where each word is spoken, by the best CTC path (Graves et al. 2006, section 4.1) of the words' letters.
+    """Find where each word is spoken, by the best CTC path (Graves et al. 2006, section 4.1) of the words' letters.
 
     Args:
         log_probs: (T, V) log probability of each label in each frame.
@@ -144,7 +144,7 @@ def align(log_probs: Scores, spelled: Sequence[Sequence[int]], blank: int, delim
 
 
 def spell(word: str, vocabulary: Mapping[str, int]) -> list[int]:
-    """The labels of a word's letters, see `CtcAlign`; characters the vocabulary does not have are left out."""
+    """List the labels of a word's letters, see `CtcAlign`; characters the vocabulary does not have are left out."""
     labels: list[int] = []
     for letter in unicodedata.normalize("NFC", word):
         plain = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
@@ -157,7 +157,7 @@ def spell(word: str, vocabulary: Mapping[str, int]) -> list[int]:
 
 
 def _label_path(log_probs: Scores, labels: Sequence[int], blank: int) -> npt.NDArray[np.int64]:
-    """(T,) position in `labels` that each frame speaks on the best path, -1 for blanks."""
+    """Return (T,) the position in `labels` that each frame speaks on the best path, -1 for blanks."""
     needed = len(labels) + sum(a == b for a, b in pairwise(labels))  # a blank must part equal neighbours
     if needed > len(log_probs):
         raise InputFailure("no_words", f"the text needs {needed} frames of 20 ms, the audio has {len(log_probs)}")
@@ -183,7 +183,7 @@ def _with_gaps(spans: Mapping[int, Span], count: int, frames: float) -> list[Spa
 
 
 def _head(checkpoint: Checkpoint) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """(V, D) weight and (V,) bias of the layer that gives the labels' logits."""
+    """Read the (V, D) weight and (V,) bias of the layer that gives the labels' logits."""
     found: dict[str, npt.NDArray[np.float32]] = {}
     for path in checkpoint.weight_files():
         with safe_open(path, framework="pt") as file:
@@ -198,7 +198,7 @@ def _head(checkpoint: Checkpoint) -> tuple[npt.NDArray[np.float32], npt.NDArray[
 
 
 def _vocabulary(checkpoint: Checkpoint, size: int) -> tuple[dict[str, int], int | None]:
-    """({letter: label}, label of the word delimiter or None where there is none)."""
+    """Read ({letter: label}, label of the word delimiter or None where there is none)."""
     file = checkpoint.folder / "vocab.json"
     found = read_json(file)
     if found is None:

@@ -26,14 +26,21 @@ _LAUNCHING = threading.RLock()
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where and how precisely a model runs."""
+    """The device and the precision that a model runs with."""
 
     device: torch.device
     precision: str  # "float32", "bf16" or "fp16"
 
     @classmethod
     def create(cls, device: str, precision: str) -> "Runtime":
-        """Pick the device; "auto" is the GPU if there is one.
+        """Pick the device.
+
+        Args:
+            device: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:1".
+            precision: "float32", "bf16" or "fp16".
+
+        Returns:
+            The runtime; nothing is put on the device yet.
 
         Raises:
             EmocacheError: there is no such device.
@@ -64,7 +71,7 @@ class Runtime:
 
     @contextmanager
     def exact(self) -> Iterator[None]:
-        """No gradients, no autocast, no TF32, deterministic kernels, one thread at a time: for front ends.
+        """Run front ends: no gradients, no autocast, no TF32, deterministic kernels, one thread at a time.
 
         Waiting for the device, as `.cpu()` does, belongs outside, or no other thread can go on meanwhile.
         """
@@ -73,15 +80,23 @@ class Runtime:
 
     @contextmanager
     def model(self) -> Iterator[None]:
-        """Like `exact`, and autocast to the precision asked for: for the model itself."""
+        """Run the model itself: like `exact`, with autocast to the precision asked for."""
         reduced = _AUTOCAST.get(self.precision)
         with self.exact(), torch.autocast(self.device.type, reduced) if reduced else nullcontext():
             yield
 
     def load(self, model_class: Any, checkpoint: Checkpoint, **options: Any) -> Any:
-        """A model of a transformers class with the checkpoint's weights, in float32, on the device, to be run only.
+        """Load a checkpoint's weights into a model of a transformers class.
 
         Attention is transformers' own choice: `sdpa` where the model supports it, else eager (WavLM).
+
+        Args:
+            model_class: such as `AutoModel`; its `from_pretrained` is called.
+            checkpoint: checked first, see `Checkpoint.check`.
+            **options: more arguments of `from_pretrained`.
+
+        Returns:
+            The model in float32, on the device, to be run only.
 
         Raises:
             EmocacheError: the weights cannot be read, do not fit, or some are missing or left over.
@@ -135,19 +150,22 @@ def _widen_narrow_groups(model: nn.Module) -> None:
 
 
 def _belongs(key: str, model: nn.Module) -> bool:
-    """Whether a weight's name is one of the model itself, not of a head on it or of the other half of a Whisper."""
+    """Tell if a weight's name is one of the model itself, not of a head on it or of the other half of a Whisper."""
     parts = {name for name, _ in model.named_children()}
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     return key.split(".")[0] in parts or key.removeprefix(prefix).split(".")[0] in parts
 
 
 def device_memory(device: str) -> Callable[[], tuple[int, int]]:
-    """Function that tells how many bytes passes took at most since its last call, and how many they could take.
+    """Watch how much of a GPU's memory passes take.
 
     What the device holds when this is called, the weights, is not counted.
 
     Args:
         device: "auto", "cuda" or "cuda:1", and there is one.
+
+    Returns:
+        A function that tells the bytes that passes took at most since its last call, and those they could take.
     """
     chosen = torch.device("cuda" if device == "auto" else device)
     torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -204,7 +222,7 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """No TF32, which keeps 10 bits of the mantissa: cuDNN's default, and in some containers that of matrix products."""
+    """Turn TF32 off, which keeps 10 bits of the mantissa: cuDNN's default, and in some containers matrix products'."""
     usual = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -216,7 +234,7 @@ def _full_precision() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no warnings of transformers."""
+    """Silence the progress bars and warnings of transformers."""
     from transformers.utils import logging as chatter
 
     level, bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()

@@ -21,7 +21,7 @@ _DEEPEST = 8  # groups inside groups; Keras writes four
 
 
 def read_convolutions(file: Path, expected: Mapping[str, Shape]) -> dict[str, Weights]:
-    """Kernels and biases of a network's convolutions, whatever version of Keras wrote them.
+    """Read the kernels and biases of a network's convolutions, whatever version of Keras wrote them.
 
     Layers are found by name where the file knows any of the names, else by order: the first convolution of the file is
     the first one expected, and so on. More layers than expected are ignored. Only shapes that were expected are read;
@@ -77,7 +77,7 @@ def _convolutions(root: Any, expected: Mapping[str, Shape]) -> Iterator[tuple[st
 
 
 def _layers(root: Any) -> dict[str, list[Any]]:
-    """{layer name: its datasets}, nothing read yet. `save` puts the layers into one more group than `save_weights`."""
+    """Find {layer name: its datasets}; nothing is read yet."""
     inner = next((name for name in ("model_weights", "layers") if name in _children(root)), None)
     group = root if inner is None else _descend(root, inner)
     names = _names(group, "layer_names")
@@ -96,7 +96,7 @@ def _layers(root: Any) -> dict[str, list[Any]]:
 
 
 def _children(group: Any) -> list[str]:
-    """Names in natural order: conv2d_2 before conv2d_10."""
+    """List the names in natural order: conv2d_2 before conv2d_10."""
     return sorted(
         group, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
     )
@@ -114,7 +114,7 @@ def _walk(group: Any, depth: int = 0) -> Iterator[Any]:
 
 
 def _descend(group: Any, path: str) -> Any:
-    """What is at a path, if every step to it lies in this file."""
+    """Follow a path to a group or dataset, every step of which must lie in this file."""
     for step in filter(None, path.split("/")):
         if not isinstance(group, h5py.Group) or not group.id.links.exists(step.encode()):
             raise EmocacheError(f"{path!r} is missing, though the file names it; download the file again")

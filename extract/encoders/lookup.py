@@ -42,7 +42,15 @@ def find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, str, 
 
 
 def find_file(name: str, suffix: str, checkpoints: Path | None) -> Path:
-    """The one weights file of an encoder: `DIR/<name><suffix>`, or the only one with the suffix in `DIR/<name>`.
+    """Find the one weights file of an encoder.
+
+    Args:
+        name: the encoder's, in the registry.
+        suffix: of the file, such as ".h5".
+        checkpoints: the folder DIR given with `--checkpoints`, or None.
+
+    Returns:
+        `DIR/<name><suffix>`, or the only file with the suffix in `DIR/<name>`.
 
     Raises:
         EmocacheError: there is none, or there are several.

@@ -24,7 +24,7 @@ _COST = 120.0  # of a window of the base model, in seconds of audio
 
 
 def windows(frames: int) -> npt.NDArray[np.int64]:
-    """Which frames of a video make up each vector, (W, 16): the rule of marlin_pytorch's `extract_video`.
+    """Choose the frames of a video that make up each vector, (W, 16), by the rule of marlin_pytorch's `extract_video`.
 
     Up to 16 frames: all, the last repeated. Up to 32: the first 16. More: from every 32 frames every second one; a
     stretch of 32 that is not followed by at least one more frame is left out, as are frames after the last stretch.
@@ -125,7 +125,7 @@ class Marlin:
     def _forward(
         self, faces: npt.NDArray[np.uint8], wanted: Mapping[int | None, int | None]
     ) -> dict[int | None, npt.NDArray[np.float32]]:
-        """(B, 16, 224, 224, 3) RGB to {layer: (B, D)}."""
+        """Turn (B, 16, 224, 224, 3) RGB into {layer: (B, D)}."""
         with self._runtime.exact():
             pixels = self._runtime.send(torch.from_numpy(faces)).permute(0, 4, 1, 2, 3).float() / 255
         numbers = list(wanted.values())
@@ -136,7 +136,7 @@ class Marlin:
 
 
 def _crops(video: FaceVideo, plan: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
-    """The windows' faces, (16, 224, 224, 3) RGB each, holding no more than one window."""
+    """Cut out the faces of one window after the other, (16, 224, 224, 3) RGB each."""
     rows = iter(plan)
     row = next(rows)
     faces: dict[int, npt.NDArray[np.uint8]] = {}

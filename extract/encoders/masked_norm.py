@@ -22,7 +22,7 @@ class MaskedGroupNorm(nn.Module):
         self.lengths: Sequence[int] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) to (B, C, T)."""
+        """Normalise (B, C, T); positions after a clip's end become 0."""
         _check(self.lengths, x)
         out = x
         for clip, length in enumerate(self.lengths):
@@ -45,7 +45,7 @@ class MaskedBatchNorm(nn.Module):
         self.lengths: Sequence[int] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) to (B, C, T)."""
+        """Normalise (B, C, T); positions after a clip's end become 0."""
         _check(self.lengths, x)
         out: Tensor = self.norm(x).clone()
         for clip, length in enumerate(self.lengths):

@@ -128,11 +128,14 @@ class ClsText(TokenText):
 
 
 def token_words(text: str, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """(T,) index of the whitespace-separated word each token lies in, -1 where it lies in none.
+    """Find the whitespace-separated word that each token lies in.
 
     Args:
         text: what was tokenized.
         offsets: (T, 2), first character and character after the last of each token; (0, 0) for special tokens.
+
+    Returns:
+        (T,) index of the word, -1 where the token lies in none.
     """
     of_character = np.full(len(text), -1, np.int32)
     for index, match in enumerate(re.finditer(r"\S+", text)):
@@ -141,7 +144,7 @@ def token_words(text: str, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int
 
 
 def token_times(word: npt.NDArray[np.int32], text: str, words: Sequence[Word]) -> npt.NDArray[np.float64]:
-    """(T, 2) seconds: the span of each token's word; NaN where it has none or `words` are not those of the text.
+    """Give each token the span of its word, (T, 2) seconds; NaN where it has none or `words` are not the text's.
 
     Words are compared by their letters and digits. Those without any, such as a dash, and what stands for a noise, such
     as [LAUGHTER], have no times, and need not be the same in both.

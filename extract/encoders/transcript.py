@@ -43,7 +43,7 @@ class _Heard:
 
 
 class Transcript:
-    """What is said in a clip, by the most probable token at every step.
+    """The words said in a clip, by the most probable token at every step.
 
     A row has the columns
     - `text`: in the language spoken; "" where nothing is said or the decoder ran in circles;
@@ -129,7 +129,7 @@ class Transcript:
         return [_row(parts, openings.get(clip)) for clip, parts in enumerate(heard)]
 
     def _hear(self, windows: Sequence[_Window], openings: dict[int, Opening]) -> list[_Heard]:
-        """What is said in each window; `openings` gets {clip: that of its first window} of clips that are new."""
+        """Transcribe each window; `openings` gets {clip: that of its first window} of clips that are new."""
         decoder = self._decoder
         states = decoder.states([window.audio for window in windows])
         opened = decoder.open(states)
@@ -175,7 +175,7 @@ class FifteenSecondTranscript(Transcript):
 
 
 def cut(audio: Audio) -> list[tuple[float, Audio]]:
-    """(start in seconds, samples) of each window of a clip, see `Transcript`."""
+    """Cut a clip into windows, (start in seconds, samples) each, see `Transcript`."""
     windows, start = [], 0
     while len(audio) - start > _WINDOW:
         tail = audio[start + _WINDOW - _SEARCH : start + _WINDOW].astype(np.float64)

@@ -93,7 +93,7 @@ class VggFace:
         return encode_pictures(clips, _crops, self._forward, CHUNK)
 
     def _forward(self, crops: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """B pictures (224, 224, 3) RGB to (B, 512)."""
+        """Turn B pictures (224, 224, 3) RGB into (B, 512)."""
         with self._runtime.exact():
             bgr = self._runtime.send(torch.from_numpy(np.stack(crops))).flip(-1).float() - self._means
         with self._runtime.model():
@@ -106,7 +106,7 @@ def _crops(video: FaceVideo) -> Iterator[Picture]:
 
 
 def _kernels() -> dict[str, tuple[int, ...]]:
-    """{layer: (height, width, in, out)} of the thirteen convolutions, with rcmalli's names."""
+    """List {layer: (height, width, in, out)} of the thirteen convolutions, with rcmalli's names."""
     kernels: dict[str, tuple[int, ...]] = {}
     before = 3
     for b, block in enumerate(_BLOCKS, 1):
@@ -117,7 +117,7 @@ def _kernels() -> dict[str, tuple[int, ...]]:
 
 
 def _network(weights: Sequence[Weights]) -> nn.Module:
-    """(B, 3, 224, 224) to pool5, (B, 512, 7, 7)."""
+    """Build the network that turns (B, 3, 224, 224) into pool5, (B, 512, 7, 7)."""
     steps: list[nn.Module] = []
     remaining = iter(weights)
     for block in _BLOCKS:

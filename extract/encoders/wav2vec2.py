@@ -29,7 +29,7 @@ _CORE, _CONTEXT = 1500, 100  # frames: 30 s and 2 s
 
 
 def frames(n: int) -> int:
-    """Frames of n samples; fewer than 400 are filled up with zeros and give one."""
+    """Count the frames of n samples; fewer than 400 are filled up with zeros and give one."""
     return (max(n, _FIELD) - _FIELD) // _HOP + 1
 
 
@@ -120,7 +120,7 @@ class Wav2Vec2:
         return np.pad(audio, (0, max(0, _FIELD - len(audio))))
 
     def _padded(self, rows: Sequence[Audio]) -> tuple[Tensor, Tensor]:
-        """Samples, (B, n) float32, and which of them are of the clip, (B, n) bool, on the device."""
+        """Pad clips to samples, (B, n) float32, and a mask of those that are the clip's, (B, n) bool, on the device."""
         lengths = torch.tensor([len(row) for row in rows])
         padded = np.zeros((len(rows), int(lengths.max())), np.float32)
         for target, row in zip(padded, rows, strict=True):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def file_sha256(file: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
+    """Hash a file's bytes: sha256, hex."""
     return files_sha256([file])
 
 
 def files_sha256(files: Sequence[Path]) -> str:
-    """sha256 (hex) over the bytes of files, one after the other; remembered as long as they do not change."""
+    """Hash the bytes of files one after the other: sha256, hex; remembered as long as they do not change."""
     stats = [(str(file.resolve()), file.stat()) for file in files]
     return _hash_files(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
 

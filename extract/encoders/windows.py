@@ -58,7 +58,7 @@ def encode_windows(
 def _kept(
     hidden: Mapping[int | None, Tensor], windows: Sequence[Window]
 ) -> list[dict[int | None, npt.NDArray[np.float32]]]:
-    """The kept frames of each window on the host. Nothing of a pass stays on the device while the next one runs."""
+    """Copy the kept frames of each window to the host: nothing of a pass stays on the device during the next one."""
     kept: list[dict[int | None, npt.NDArray[np.float32]]] = [{} for _ in windows]
     bounds = np.cumsum([window.keep for window in windows])[:-1]
     for layer, states in hidden.items():

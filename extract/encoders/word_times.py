@@ -14,7 +14,7 @@ _FRAME = 320  # samples
 
 
 def best_path(scores: Scores, skip: npt.NDArray[np.bool_], ends: int) -> npt.NDArray[np.int64]:
-    """The sequence of states with the highest sum of scores (Viterbi), each frame staying or moving on by one state.
+    """Find the states with the highest sum of scores (Viterbi), each frame staying or moving on by one state.
 
     Args:
         scores: (T, S) score of being in a state in a frame.
@@ -49,7 +49,7 @@ def best_path(scores: Scores, skip: npt.NDArray[np.bool_], ends: int) -> npt.NDA
 
 
 def token_starts(attention: Scores, first: int) -> npt.NDArray[np.int64]:
-    """The frame in which each token begins, by dynamic time warping of the cross-attention it is predicted with.
+    """Find the frame in which each token begins, by dynamic time warping of the cross-attention that predicts it.
 
     As in `find_alignment` of github.com/openai/whisper, timing.py: attention is brought to mean 0 and variance 1 over
     the tokens, median-filtered over 7 frames and averaged over the heads. But every token takes at least one frame.
@@ -106,7 +106,7 @@ def group_words(
 
 
 def loud_frames(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """(ceil(n / 320),) whether each 20 ms of 16 kHz samples (n,) lie less than 40 dB below the loudest."""
+    """Mark the 20 ms of 16 kHz samples (n,) that lie less than 40 dB below the loudest, (ceil(n / 320),)."""
     padded = np.pad(audio.astype(np.float64), (0, -len(audio) % _FRAME))
     power = np.square(padded).reshape(-1, _FRAME).mean(axis=1)
     loud: npt.NDArray[np.bool_] = power > 1e-4 * power.max()
