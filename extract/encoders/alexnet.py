@@ -149,6 +149,7 @@ class SpectrogramAlexNet:
 
 def _random_weights(model: AlexNet) -> dict[str, npt.NDArray[np.float32]]:
     """Draw {key: array} as torch initialises by default: uniform within 1 / sqrt(fan in), biases too."""
+    # PCG64 by name: NumPy may change its default generator, and the weights with it.
     generator = np.random.Generator(np.random.PCG64(_SEED))
     weights = {}
     for position, layer in enumerate(model.features):

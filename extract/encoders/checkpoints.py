@@ -73,6 +73,7 @@ class Checkpoint:
         Raises:
             EmocacheError: there are none, one that the index names is missing, or the index is not one.
         """
+        # The one file comes before an index, as in transformers: these are the bytes that are run.
         if (self.folder / _WEIGHTS).is_file():
             return [self.folder / _WEIGHTS]
         index = read_json(self.folder / _INDEX)
@@ -83,6 +84,7 @@ class Checkpoint:
             )
         names = index.get("weight_map")
         names = list(names.values()) if isinstance(names, dict) else []
+        # Plain names only: a path could lead out of the folder.
         if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
             raise EmocacheError(
                 f"{self.folder / _INDEX}: weight_map does not name files beside it; copy the checkpoint again"
@@ -94,7 +96,7 @@ class Checkpoint:
         return files
 
     def check(self) -> None:
-        """Check that config.json and the weight files, which the recipe's hashes cover, are all that the model is made of.
+        """Check that the model is made of config.json and the weight files alone, which the recipe's hashes cover.
 
         Raises:
             EmocacheError: transformers would read other files, or the checkpoint counts on code of its own.
@@ -121,6 +123,7 @@ class Checkpoint:
         parts = [["config.json", _hash_settings(self.config)]]
         for name in sorted(others):
             file = self.folder / name
+            # Decoding settings carry a library version, which is left out; tokenizer files count byte by byte.
             if name == _GENERATION and file.is_file():
                 parts.append([name, _hash_settings(read_json(file) or {})])
             elif file.is_file():
@@ -134,6 +137,7 @@ class Checkpoint:
         bytes are left out here. Streams stored before that file was read are so found again, where it says what was
         done anyway.
         """
+        # Sound models may have a tokenizer too, for their recogniser; no frame depends on it.
         others = _TOKENIZER_FILES if self.family == "text" else ("preprocessor_config.json",)
         return {"weights_sha256": self.weights_sha256(), "config_sha256": self.config_sha256(others)}
 

@@ -64,6 +64,7 @@ def encode_pictures(
     def run(video: FaceVideo) -> LayerItems:
         faces = crops(video)
         vectors = []
+        # Pictures are decoded as they are asked for: a chunk is all of the video that is ever in memory.
         while chunk := list(islice(faces, size)):
             vectors.append(network(chunk))
         return {None: Item(np.concatenate(vectors), video.times, {"face_found": video.found})}

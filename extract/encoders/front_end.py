@@ -86,6 +86,7 @@ def _feature_extractor(checkpoint: Checkpoint, kind: str) -> Any:
     """Make the feature extractor, which must be of this kind; None where no file tells of one."""
     folder = checkpoint.folder
     nested, alone = read_json(folder / _NESTED) or {}, read_json(folder / _ALONE)
+    # As transformers looks for it: a processor's file with no feature extractor in it does not count.
     if alone is None and nested.get("feature_extractor", nested.get("audio_processor")) is None:
         return None
     try:

@@ -199,6 +199,7 @@ class VectorFile:
         return line[: line.index(b" ")] if spaces == self.dim else line.rsplit(b" ", self.dim)[0]
 
     def _parse(self, line: bytes, number: int, dim: int) -> tuple[bytes, npt.NDArray[np.float32]]:
+        # From the right: words may hold spaces, numbers do not.
         word, *fields = line.rstrip().rsplit(b" ", dim)
         try:
             vector = np.asarray([float(field) for field in fields], np.float32)
@@ -217,6 +218,7 @@ class VectorFile:
     def _find(self, word: str) -> npt.NDArray[np.float32] | None:
         wanted = word.encode(errors="surrogatepass")
         first, end = np.searchsorted(self._hashes, hash(wanted)), np.searchsorted(self._hashes, hash(wanted), "right")
+        # Words may share a hash, so the line decides; the sort was stable, so the file's first line comes first.
         for at in range(first, end):
             with self._file.open("rb") as file:
                 file.seek(self._offsets[at])

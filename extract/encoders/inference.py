@@ -65,6 +65,7 @@ class Runtime:
 
     def send(self, batch: Tensor) -> Tensor:
         """Copy to the device, from pinned memory if that is a GPU, without waiting."""
+        # From other memory the copy would wait for all that the device still has to do.
         if self.device.type == "cuda":
             return batch.pin_memory().to(self.device, non_blocking=True)
         return batch
@@ -111,6 +112,7 @@ class Runtime:
                 model = model.eval().requires_grad_(False).to(self.device)
         except Exception as error:  # safetensors, json, shape, version and memory errors share no base class
             raise EmocacheError(f"{checkpoint.folder}: the checkpoint cannot be loaded: {first_line(error)}") from error
+        # transformers gives missing weights random numbers and drops those left over, and only logs it.
         missing = sorted(key for key in report["missing_keys"] if not _UNUSED.search(key))
         if missing:
             raise EmocacheError(
@@ -135,6 +137,7 @@ def _widen_narrow_groups(model: nn.Module) -> None:
     128 frames: as far from the right ones as these are from zero. From 16 channels a group on it is right.
     """
 
+    # A function of its own, so that each convolution keeps its own `forward`, not the loop's last.
     def wrap(convolution: nn.Module) -> None:
         forward = convolution.forward
 
@@ -151,6 +154,7 @@ def _widen_narrow_groups(model: nn.Module) -> None:
 
 def _belongs(key: str, model: nn.Module) -> bool:
     """Tell if a weight's name is one of the model itself, not of a head on it or of the other half of a Whisper."""
+    # Checkpoints of a model with a head put the model's prefix before its names; those of the bare model do not.
     parts = {name for name, _ in model.named_children()}
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     return key.split(".")[0] in parts or key.removeprefix(prefix).split(".")[0] in parts
@@ -176,6 +180,7 @@ def device_memory(device: str) -> Callable[[], tuple[int, int]]:
         taken = torch.cuda.max_memory_allocated(chosen) - weights
         free, _ = torch.cuda.mem_get_info(chosen)
         torch.cuda.reset_peak_memory_stats(chosen)
+        # The allocator keeps what it once took: used in the device's eyes, free for the next pass.
         return taken, free + torch.cuda.memory_reserved(chosen) - weights
 
     return memory
@@ -208,7 +213,9 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
 
         return hook
 
+    # A set: a hook for every layer once, however often it was asked for.
     for layer in {layer for layer in layers if layer is not None}:
+        # Taken as the first block's input, it has position embeddings and any norm in front of the block in it.
         if layer == 0:
             handles.append(stack[0].register_forward_pre_hook(keep_input))
         else:
@@ -216,6 +223,7 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
     try:
         yield found
     finally:
+        # The model outlives the pass: hooks left behind would keep its tensors alive and be run by the next one.
         for handle in handles:
             handle.remove()
 
@@ -223,6 +231,7 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
 @contextmanager
 def _full_precision() -> Iterator[None]:
     """Turn TF32 off, which keeps 10 bits of the mantissa: cuDNN's default, and in some containers matrix products'."""
+    # The flags are the process's, not ours: whoever runs emocache from Python gets them back as they were.
     usual = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

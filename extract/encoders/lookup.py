@@ -26,6 +26,7 @@ def find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, str, 
     """
     if checkpoints is not None and not checkpoints.is_dir():
         raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
+    # A folder of that very name comes first: one called "my-model-10s" is not the 10 s variant of "my-model".
     if _folder(name, checkpoints) is None:
         for variant in VARIANTS:
             base = variant.base(name)
@@ -88,6 +89,7 @@ def _find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, Chec
 def _folder(name: str, checkpoints: Path | None) -> Path | None:
     if not name:
         return None
+    # Without config.json a bare word is the name of something else, not of whatever folder of that name lies about.
     plain = name == Path(name).name and name not in (".", "..")
     if plain and checkpoints is not None and (checkpoints / name).is_dir():
         return checkpoints / name

@@ -34,6 +34,7 @@ def windows(frames: int) -> npt.NDArray[np.int64]:
     """
     if frames <= _SPAN:
         return np.minimum(np.arange(FRAMES), frames - 1)[None]
+    # The first frame of a stretch is below frames - 32, so one that ends exactly with the video is left out.
     return np.arange(0, frames - _SPAN, _SPAN)[:, None] + np.arange(0, _SPAN, _EVERY)
 
 
@@ -112,6 +113,7 @@ class Marlin:
             chunks = []
             while chunk := list(islice(crops, CHUNK // FRAMES)):
                 chunks.append(self._forward(np.stack(chunk), wanted))
+            # Of a long video every second frame is taken, so a window spans the one after its last as well.
             last = plan[:, -1] + (_EVERY - 1 if len(video.times) > _SPAN else 0)
             times = np.stack([video.times[plan[:, 0], 0], video.times[last, 1]], axis=1)
             found = video.found[plan].mean(axis=1) >= 0.5
@@ -126,6 +128,7 @@ class Marlin:
         self, faces: npt.NDArray[np.uint8], wanted: Mapping[int | None, int | None]
     ) -> dict[int | None, npt.NDArray[np.float32]]:
         """Turn (B, 16, 224, 224, 3) RGB into {layer: (B, D)}."""
+        # Sent as bytes, a quarter of the floats they become there.
         with self._runtime.exact():
             pixels = self._runtime.send(torch.from_numpy(faces)).permute(0, 4, 1, 2, 3).float() / 255
         numbers = list(wanted.values())
@@ -137,6 +140,7 @@ class Marlin:
 
 def _crops(video: FaceVideo, plan: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
     """Cut out the faces of one window after the other, (16, 224, 224, 3) RGB each."""
+    # Windows do not overlap and follow each other, so the faces of one are all that is ever held.
     rows = iter(plan)
     row = next(rows)
     faces: dict[int, npt.NDArray[np.uint8]] = {}
@@ -144,6 +148,7 @@ def _crops(video: FaceVideo, plan: npt.NDArray[np.int64]) -> Iterator[npt.NDArra
         if i in row:
             faces[i] = crop_face(image, box, SIZE, _MARGIN)
         if i == row[-1]:
+            # A short video names its last frame several times; it is cropped once.
             yield np.stack([faces[j] for j in row])
             faces.clear()
             following = next(rows, None)

@@ -107,13 +107,16 @@ def _network(file: Any) -> MarlinNetwork:
     (dim, *_) = found.get("norm.weight") or (_HEAD,)
     if not dim or dim % _HEAD:
         raise EmocacheError(f"weight {prefix}norm.weight has {dim} values, not a multiple of {_HEAD}")
+    # Known sizes have their depth, so that a file without its last blocks is refused and not run shallower.
     counted = len({match[1] for name in found if (match := re.match(r"blocks\.(\d+)\.", name))})
+    # Without memory or random numbers for weights that the file's take the place of.
     with torch.device("meta"):
         network = MarlinNetwork(dim, _DEPTHS.get(dim, counted))
     _check_shapes(network, found, prefix)
     state = {}
     for name in network.state_dict():
         parts = [_tensor(file, prefix + source) for source in _sources(name)]
+        # Queries, keys, values: torch's one bias has keys in the middle, and zeros are what having none means.
         state[name] = torch.cat([parts[0], torch.zeros_like(parts[0]), parts[1]]) if len(parts) > 1 else parts[0]
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)

@@ -80,6 +80,7 @@ class MelSpectrogram:
         """Cut (n,) samples into those of each frame, (count(n), window), a view that takes no memory of its own."""
         padded = np.zeros((self.count(len(audio)) - 1) * self.hop + self.window, np.float32)
         before = self.window // 2 if self.centred else 0
+        # Samples that no whole frame reaches are left out at the end.
         inside = audio[: len(padded) - before]
         padded[before : before + len(inside)] = inside
         return np.lib.stride_tricks.sliding_window_view(padded, self.window)[:: self.hop]
@@ -126,6 +127,7 @@ def _filters(spectrogram: MelSpectrogram) -> npt.NDArray[np.float32]:
     scale = spectrogram.mel
     hertz = np.fft.rfftfreq(spectrogram.n_fft, 1 / SAMPLE_RATE)[:, None]
     edges = _to_hertz(np.linspace(0, _to_mel(np.float64(SAMPLE_RATE / 2), scale), spectrogram.bands + 2), scale)
+    # librosa draws the sides of a filter straight in hertz, HTK in mel; the corners are the same.
     at, corners = hertz, edges
     if spectrogram.triangles == "mel":
         at, corners = _to_mel(hertz, scale), _to_mel(edges, scale)

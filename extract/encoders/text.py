@@ -95,6 +95,7 @@ class TokenText:
     def _forward(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         lengths = [len(row) for row in tokens]
         ids = np.full((len(tokens), max(lengths)), self._tokenizer.pad_token_id, np.int64)
+        # Padded here and not by the tokenizer, which could pad on the left: positions count from the first column.
         for target, row in zip(ids, tokens, strict=True):
             target[: len(row)] = row
         mask = (np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]).astype(np.int64)
@@ -140,6 +141,7 @@ def token_words(text: str, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int
     of_character = np.full(len(text), -1, np.int32)
     for index, match in enumerate(re.finditer(r"\S+", text)):
         of_character[match.start() : match.end()] = index
+    # Some tokenizers put the blank before a word into its first token; the largest index within is the word's.
     return np.asarray([of_character[start:end].max(initial=-1) for start, end in offsets], np.int32)
 
 

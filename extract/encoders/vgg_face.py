@@ -122,6 +122,7 @@ def _network(weights: Sequence[Weights]) -> nn.Module:
     remaining = iter(weights)
     for block in _BLOCKS:
         for kernel, bias in islice(remaining, len(block)):
+            # Keras keeps (height, width, in, out), torch (out, in, height, width).
             weight = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous()
             with torch.device("meta"):
                 convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)

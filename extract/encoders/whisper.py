@@ -115,8 +115,10 @@ class Whisper:
         with self._runtime.exact():
             waves = self._runtime.send(torch.from_numpy(padded))
             spectrum = torch.stft(waves, N_FFT, HOP, window=self._hann, return_complex=True)
+            # The last of 3001 frames is left out, as Whisper does.
             mel = self._filters.T @ (spectrum[..., :-1].abs() ** 2).contiguous()
             log = torch.clamp(mel, min=1e-10).log10()
+            # The floor is 80 dB under the loudest of a window's own frames, not of the batch.
             log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0)
             return (log + 4.0) / 4.0
 

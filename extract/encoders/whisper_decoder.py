@@ -80,6 +80,7 @@ class WhisperDecoder:
         self._no_timestamps = int(settings["no_timestamps_token_id"])
         multilingual = bool(settings["is_multilingual"])
         self._tasks: Mapping[str, int] = settings["task_to_id"] if multilingual else {}
+        # The settings call them "<|en|>" and so on.
         self.languages: dict[str, int] = (
             {token[2:-2]: number for token, number in settings["lang_to_id"].items()} if multilingual else {}
         )
@@ -87,6 +88,7 @@ class WhisperDecoder:
         self.max_tokens = int(config.max_target_positions) // 2
         self._heads = _alignment_heads(checkpoint, settings)
         self._never, self._never_first = (settings.get(f"{key}suppress_tokens") or [] for key in ("", "begin_"))
+        # In place of the checkpoint's own, whose beams, temperatures or forced tokens differ from one to the next.
         self._model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             decoder_start_token_id=self._start, eos_token_id=self._end, pad_token_id=self._end, do_sample=False,
             num_beams=1, max_new_tokens=self.max_tokens, suppress_tokens=self._never or None,
@@ -134,6 +136,7 @@ class WhisperDecoder:
                 force_unique_generate_call=True,  # else parts of the text would be taken for time stamps to go on from
             )
         sampled = [row[len(prompts[0]) :] for row in rows.tolist()]
+        # A text that ends before the longest of its batch is followed by more ends, which are not its own.
         return [row[: row.index(self._end) + 1] if self._end in row else row for row in sampled]
 
     def complete(self, sampled: Sequence[int]) -> bool:
@@ -152,6 +155,7 @@ class WhisperDecoder:
             The log probabilities of these tokens, and the attention with which they were predicted.
         """
         prompt = self._prompt(language, "transcribe")
+        # The end of the text is predicted, but nothing after it, so it is not put in.
         inputs = [*prompt, *(sampled[:-1] if self.complete(sampled) else sampled)]
         with self._runtime.model(), _eager(self._model):
             out = self._model(
@@ -160,8 +164,10 @@ class WhisperDecoder:
                 output_attentions=True,
                 use_cache=False,
             )
+        # Row i predicts token i + 1: the prompt's last row predicts the first token of the text.
         first = len(prompt) - 1
         logits = out.logits[0, first : first + len(sampled)].float().cpu().clone()
+        # What sampling was not allowed to choose took no share of the probability then, and takes none here.
         logits[:, self._never] = -torch.inf
         logits[0, self._never_first] = -torch.inf
         chosen = logits.log_softmax(-1).gather(1, torch.tensor(sampled)[:, None])[:, 0]
@@ -178,6 +184,7 @@ class WhisperDecoder:
         return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
     def _prompt(self, language: str, task: str) -> list[int]:
+        # English-only models were trained without the tokens of language and task.
         known = [self.languages[language], self._tasks[task]] if self.languages else []
         return [self._start, *known, self._no_timestamps]
 
@@ -185,6 +192,7 @@ class WhisperDecoder:
 @contextmanager
 def _eager(model: Any) -> Iterator[None]:
     """Switch to the attention that alone gives its weights; it is slower, and needs more memory."""
+    # Set and put back under `Runtime.model`'s lock, so that no other thread's pass sees it.
     usual = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

@@ -42,6 +42,7 @@ def encode_windows(
         {layer: (T, D) float32} for each clip.
     """
     width = max(len(audios), few)
+    # Longest first: windows of like length share a pass, with little padding, and if memory is short it shows at once.
     order = sorted(range(len(windows)), key=lambda w: windows[w].start - windows[w].stop)
     kept: dict[int, dict[int | None, npt.NDArray[np.float32]]] = {}
     for first in range(0, len(order), width):

@@ -30,12 +30,14 @@ def best_path(scores: Scores, skip: npt.NDArray[np.bool_], ends: int) -> npt.NDA
     count = scores.shape[1]
     total = np.full(count, -np.inf)
     total[:ends] = scores[0, :ends]
+    # 0 stay, 1 move on, 2 leave a state out; a byte each, since this is the array that grows with frames times states.
     moves = np.zeros(scores.shape, np.int8)
     choices = np.full((3, count), -np.inf)
     for t in range(1, len(scores)):
         choices[0] = total
         choices[1, 1:] = total[:-1]
         choices[2, 2:] = np.where(skip[2:], total[:-2], -np.inf)
+        # Of equal sums the first counts, staying: paths are the same on every machine.
         moves[t] = choices.argmax(axis=0)
         total = choices.max(axis=0) + scores[t]
     state = int(count - ends + total[-ends:].argmax())
@@ -61,11 +63,13 @@ def token_starts(attention: Scores, first: int) -> npt.NDArray[np.int64]:
     Returns:
         (L - first,) frame of each token and, last, of the end of the text; they increase where there are frames enough.
     """
+    # A frame that all tokens attend to alike has no spread, and says nothing about them.
     spread = np.maximum(attention.std(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     normal = (attention - attention.mean(axis=1, keepdims=True)) / spread
     scores = scipy.ndimage.median_filter(normal, size=(1, 1, _MEDIAN), mode="mirror").mean(axis=0)[first:].T
     count, rows = scores.shape
     tokens = np.arange(rows)
+    # With fewer frames than tokens no path gives each one a frame; they then share the frames evenly.
     starts: npt.NDArray[np.int64] = (
         np.searchsorted(best_path(scores, np.zeros(rows, bool), ends=1), tokens)
         if count >= rows
@@ -100,6 +104,7 @@ def group_words(
         else:
             word, first, stop = words[-1]
             before = _has_letters(word)
+            # Punctuation joins the word's text but not its span: a quote does not begin it, a comma does not end it.
             words[-1] = word + piece, begin if spoken and not before else first, end if spoken or not before else stop
         begin = end
     return [(word.strip(), first, end) for word, first, end in words if word.strip()]
