@@ -130,11 +130,12 @@ def check_layer(encoder: str, layer: int | None, layers: int) -> int | None:
         layers: number of transformer layers; 0 for an encoder without.
 
     Returns:
-        The layer; None for the last, so that it has one recipe by whichever of its two names it was asked for.
+        The layer; None for the last.
 
     Raises:
         EmocacheError: there is no such layer.
     """
+    # The last layer goes by None alone, so that it has one recipe, and one stream, however it was asked for.
     if layer is None or (layer == layers and layers):
         return None
     if not layers:

@@ -26,6 +26,7 @@ class MaskedGroupNorm(nn.Module):
         _check(self.lengths, x)
         out = x
         for clip, length in enumerate(self.lengths):
+            # Cut out, not masked: sums over padding, even of zeros, would be rounded otherwise than those of the clip.
             valid = self.norm(x[clip : clip + 1, :, :length])
             if clip == 0:  # autocast computes norms in float32, whatever goes in
                 out = valid.new_zeros(x.shape)
