@@ -39,6 +39,9 @@ def load(
         precision: of the model's forward pass, one of `PRECISIONS`; signal transforms ignore it.
         offline: never ask the hub.
 
+    Returns:
+        The encoder, its weights on the device; named after the folder where a checkpoint was given as one.
+
     Raises:
         EmocacheError: an unknown name, an unusable checkpoint, or no such device; says what to do.
     """
@@ -53,7 +56,7 @@ def load(
         return model
     if find_spec("transformers") is None:
         raise EmocacheError(f"encoder {name!r} needs transformers; install it with: pip install 'emocache[extract]'")
-    from .checkpoints import find, find_file
+    from .lookup import find, find_file
 
     if entry is not None and entry.file is not None:
         file = find_file(name, entry.file, checkpoints) if entry.file else None

@@ -155,6 +155,7 @@ class Mfcc39(LogMel):
         order = np.arange(1, 13)
         lifter = 1 + _LIFTER / 2 * np.sin(np.pi * order / _LIFTER)
         cepstra = _cepstra(self.spectrogram(audio), 1, 13) * lifter.astype(np.float32)
+        # The energy is that of the frames themselves: pre-emphasis and window are the spectrogram's own affair.
         static = np.hstack([cepstra, _log_energy(self.spectrogram.frames(audio))])
         delta = deltas(static)
         return np.hstack([static, delta, deltas(delta)])
@@ -165,7 +166,7 @@ _FULL_SCALE = 32_768.0
 
 
 def deltas(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(T, D) to its slopes (T, D): sum of k (x[t+k] - x[t-k]) for k = 1, 2, over 10, the ends repeated.
+    """Turn (T, D) into its slopes (T, D): sum of k (x[t+k] - x[t-k]) for k = 1, 2, over 10, the ends repeated.
 
     The regression formula of the HTK Book ("Delta and Acceleration Coefficients") with a window of 2.
     """
@@ -179,5 +180,6 @@ def _cepstra(spectrogram: npt.NDArray[np.float32], first: int, stop: int) -> npt
 
 
 def _log_energy(frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    # In float64, since the squares of 16-bit values soon pass the 24 bits of a float32.
     energy = np.einsum("tn,tn->t", frames, frames, dtype=np.float64) * _FULL_SCALE**2
     return np.asarray(np.log(np.maximum(energy, 1)), np.float32)[:, None]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
 from .acoustic import Spectrogram
-from .checkpoints import file_sha256
 from .encoder import Audio, Clip, LayerItems, Layers, check_layer, encode_each, over_whole_clips, seconds
 from .inference import Runtime
+from .weight_hashes import file_sha256
 
 _LEAST, _MOST = 63, 6000  # columns: what the three poolings need, and a minute
 _SILENCE, _RANGE = -100.0, 120.0  # dB
@@ -43,7 +43,7 @@ class AlexNet(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d((6, 6))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), both at least 63, to (B, 9216)."""
+        """Turn (B, 3, H, W), both at least 63, into (B, 9216)."""
         pooled: Tensor = self.avgpool(self.features(images))
         return pooled.flatten(1)
 
@@ -130,7 +130,7 @@ class SpectrogramAlexNet:
         return over_whole_clips(encode_each(self, clips, layers, self._vector), clips)
 
     def _vector(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """(n,) samples to (1, 9216)."""
+        """Turn (n,) samples into (1, 9216)."""
         spectrogram = Spectrogram.spectrogram(audio)
         short = max(_LEAST - len(spectrogram), 0)
         spectrogram = np.pad(spectrogram, ((0, short), (0, 0)), constant_values=_SILENCE)
@@ -140,7 +140,7 @@ class SpectrogramAlexNet:
         return mean
 
     def _forward(self, spectrogram: npt.NDArray[np.float32]) -> Tensor:
-        """(T, 128) dB to (1, 9216)."""
+        """Turn (T, 128) dB into (1, 9216)."""
         grey = self._runtime.send(torch.from_numpy((spectrogram.T - _SILENCE) / _RANGE))
         with self._runtime.model():
             vector: Tensor = self._model(((grey - self._mean) / self._std)[None])
@@ -148,7 +148,8 @@ class SpectrogramAlexNet:
 
 
 def _random_weights(model: AlexNet) -> dict[str, npt.NDArray[np.float32]]:
-    """{key: array} of torch's default initialisation: uniform within 1 / sqrt(fan in), biases too."""
+    """Draw {key: array} as torch initialises by default: uniform within 1 / sqrt(fan in), biases too."""
+    # PCG64 by name: NumPy may change its default generator, and the weights with it.
     generator = np.random.Generator(np.random.PCG64(_SEED))
     weights = {}
     for position, layer in enumerate(model.features):

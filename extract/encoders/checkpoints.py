@@ -1,17 +1,16 @@
-"""Where a checkpoint comes from, what kind it is, and the hashes that identify it."""
+"""A checkpoint folder: its config and weight files, the hashes that identify it, and what is refused."""
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
-from .registry import FAMILY_OF_MODEL_TYPE, REGISTRY, VARIANTS, EncoderEntry
+from .registry import FAMILY_OF_MODEL_TYPE
+from .weight_hashes import files_sha256
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
@@ -19,10 +18,9 @@ _TOKENIZER_FILES = (
 )  # fmt: skip
 _WEIGHTS = "model.safetensors"
 _GENERATION = "generation_config.json"
-_PICKLED = frozenset((".pt", ".pth", ".bin"))
 _ADAPTER = "adapter_config.json"
 _INDEX = "model.safetensors.index.json"
-_DOWNLOADED = [
+FILES = [
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -32,6 +30,8 @@ _DOWNLOADED = [
     _INDEX,
     "model-*.safetensors",
 ]
+"""The files of a checkpoint that are read, as patterns; no others are fetched from the hub."""
+
 # A library version and a path say nothing about the numbers, and the recipe may not depend on them.
 _VOLATILE = ("_name_or_path", "transformers_version")
 
@@ -65,11 +65,15 @@ class Checkpoint:
         return family
 
     def weight_files(self) -> list[Path]:
-        """The safetensors files, in a fixed order.
+        """List the weight files.
+
+        Returns:
+            The safetensors files: one, or those that the index names, by name.
 
         Raises:
             EmocacheError: there are none, one that the index names is missing, or the index is not one.
         """
+        # The one file comes before an index, as in transformers: these are the bytes that are run.
         if (self.folder / _WEIGHTS).is_file():
             return [self.folder / _WEIGHTS]
         index = read_json(self.folder / _INDEX)
@@ -80,6 +84,7 @@ class Checkpoint:
             )
         names = index.get("weight_map")
         names = list(names.values()) if isinstance(names, dict) else []
+        # Plain names only: a path could lead out of the folder.
         if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
             raise EmocacheError(
                 f"{self.folder / _INDEX}: weight_map does not name files beside it; copy the checkpoint again"
@@ -91,7 +96,7 @@ class Checkpoint:
         return files
 
     def check(self) -> None:
-        """See that the model is what config.json and the weight files say, and nothing that the recipe would not know.
+        """Check that the model is made of config.json and the weight files alone, which the recipe's hashes cover.
 
         Raises:
             EmocacheError: transformers would read other files, or the checkpoint counts on code of its own.
@@ -110,14 +115,15 @@ class Checkpoint:
             )
 
     def weights_sha256(self) -> str:
-        """sha256 over the bytes of the weight files."""
+        """Hash the bytes of the weight files: sha256, hex."""
         return files_sha256(self.weight_files())
 
     def config_sha256(self, others: Iterable[str]) -> str:
-        """sha256 over config.json and those of the `others` that exist, less paths and library versions."""
+        """Hash config.json and those of the `others` that exist, less paths and library versions: sha256, hex."""
         parts = [["config.json", _hash_settings(self.config)]]
         for name in sorted(others):
             file = self.folder / name
+            # Decoding settings carry a library version, which is left out; tokenizer files count byte by byte.
             if name == _GENERATION and file.is_file():
                 parts.append([name, _hash_settings(read_json(file) or {})])
             elif file.is_file():
@@ -125,84 +131,25 @@ class Checkpoint:
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
     def identity(self) -> dict[str, str]:
-        """The part of a recipe that identifies the checkpoint.
+        """Return the part of a recipe that identifies the checkpoint.
 
-        What a feature extractor in processor_config.json says stands in the recipe's pre-processing, not here: else
-        streams from the time when that file was not read would not be found again where it says what was done anyway.
+        A feature extractor in processor_config.json stands in the recipe's pre-processing, by what it says, and its
+        bytes are left out here. Streams stored before that file was read are so found again, where it says what was
+        done anyway.
         """
+        # Sound models may have a tokenizer too, for their recogniser; no frame depends on it.
         others = _TOKENIZER_FILES if self.family == "text" else ("preprocessor_config.json",)
         return {"weights_sha256": self.weights_sha256(), "config_sha256": self.config_sha256(others)}
 
 
-def find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, str, Checkpoint]:
-    """Find the checkpoint of an encoder: below `checkpoints`, then as a path, then on the hub.
+def read(folder: Path) -> Checkpoint:
+    """Open a checkpoint folder.
 
     Args:
-        name: a name of the registry, a folder below `checkpoints`, or a path; `-cls` after a text model's.
-        checkpoints: folder with one folder per name, or None.
-        offline: take from the hub's local cache only.
+        folder: holds config.json, and the weights.
 
     Returns:
-        (the encoder's name in stream names, its family, the checkpoint).
-
-    Raises:
-        EmocacheError: nothing of that name, or it cannot be used; says what to do.
-    """
-    if checkpoints is not None and not checkpoints.is_dir():
-        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
-    if _folder(name, checkpoints) is None:
-        for variant in VARIANTS:
-            base = variant.base(name)
-            if base is not None and (base in REGISTRY or _folder(base, checkpoints) is not None):
-                short, found = _find(base, checkpoints, offline)
-                if found.family != variant.of:
-                    raise EmocacheError(
-                        f"encoder {name!r}: {variant.prefix}...{variant.suffix} takes a {variant.of} checkpoint, not"
-                        f" {found.model_type}"
-                    )
-                return f"{variant.prefix}{short}{variant.suffix}", variant.family, found
-    short, found = _find(name, checkpoints, offline)
-    return short, found.family, found
-
-
-def find_file(name: str, suffix: str, checkpoints: Path | None) -> Path:
-    """The one weights file of an encoder: `DIR/<name><suffix>`, or the only one with the suffix in `DIR/<name>`.
-
-    Raises:
-        EmocacheError: there is none, or there are several.
-    """
-    if checkpoints is None:
-        raise EmocacheError(
-            f"encoder {name!r} needs a weights file: give its folder with --checkpoints DIR, and the file as"
-            f" DIR/{name}{suffix} (docs/encoders.md says where it comes from)"
-        )
-    if not checkpoints.is_dir():
-        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
-    alone = checkpoints / f"{name}{suffix}"
-    inside = sorted((checkpoints / name).glob(f"*{suffix}"))
-    if alone.is_file() or len(inside) == 1:
-        return alone if alone.is_file() else inside[0]
-    pickles = sorted(p.name for p in (*checkpoints.glob("*"), *(checkpoints / name).glob("*")) if p.suffix in _PICKLED)
-    found = f"{len(inside)} files in {checkpoints / name}" if inside else "none"
-    if pickles and not inside:
-        found = f"{pickles[0]}, a pickle, which is never loaded (docs/encoders.md shows how to convert it)"
-    raise EmocacheError(
-        f"encoder {name!r}: expected one weights file, {alone} or {checkpoints / name}/*{suffix}; found {found}"
-    )
-
-
-def _find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, Checkpoint]:
-    folder = _folder(name, checkpoints)
-    if folder is not None:
-        return folder.name, read(folder)
-    entry = REGISTRY.get(name)
-    if entry is None or entry.hub is None:
-        raise EmocacheError(_unknown(name, checkpoints))
-    return name, read(_download(name, entry, offline))
-
-
-def read(folder: Path) -> Checkpoint:
-    """Open a checkpoint folder; its weights are not touched.
+        The checkpoint; its weights are not touched yet.
 
     Raises:
         EmocacheError: there is no readable config.json.
@@ -214,10 +161,16 @@ def read(folder: Path) -> Checkpoint:
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or None where there is no file.
+    """Read the JSON object in a file.
+
+    Args:
+        file: need not be there.
+
+    Returns:
+        The object; None where there is no file.
 
     Raises:
-        EmocacheError: it is not a JSON object.
+        EmocacheError: the file holds no JSON object.
     """
     try:
         value = json.loads(file.read_bytes())
@@ -230,53 +183,6 @@ def read_json(file: Path) -> dict[str, Any] | None:
     return value
 
 
-def _folder(name: str, checkpoints: Path | None) -> Path | None:
-    if not name:
-        return None
-    plain = name == Path(name).name and name not in (".", "..")
-    if plain and checkpoints is not None and (checkpoints / name).is_dir():
-        return checkpoints / name
-    path = Path(name).expanduser()
-    if (path / "config.json").is_file() or (not plain and path.is_dir()):
-        return path.resolve()
-    return None
-
-
-def _unknown(name: str, checkpoints: Path | None) -> str:
-    names = set(REGISTRY)
-    if checkpoints is not None:
-        names |= {folder.name for folder in checkpoints.iterdir() if folder.is_dir()}
-    close = difflib.get_close_matches(name, sorted(names), 4, 0.5)
-    hint = f"did you mean {', '.join(close)}? " if close else ""
-    return (
-        f"unknown encoder {name!r}: {hint}`emocache encoders` lists all names;"
-        " for a checkpoint of your own give its path, or its folder's name and --checkpoints DIR"
-    )
-
-
-def _download(name: str, entry: EncoderEntry, offline: bool) -> Path:
-    local = f"a checkpoint folder as DIR/{name} with --checkpoints DIR"
-    if entry.pickled:
-        where = f"{entry.hub} at {entry.revision[:12]} holds" if entry.revision else f"{entry.hub} is known to hold"
-        raise EmocacheError(
-            f"encoder {name!r}: {where} pickled weights only, which are never loaded;"
-            f" give {local} (docs/encoders.md shows how to make one)"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            str(entry.hub), revision=str(entry.revision), allow_patterns=_DOWNLOADED, local_files_only=offline
-        )
-    except Exception as error:  # the hub client raises errors of whichever HTTP library it was built on
-        where = "is not in the local hub cache" if offline else f"cannot be fetched ({type(error).__name__})"
-        remedy = "run once without --offline" if offline else "check the network"
-        raise EmocacheError(
-            f"encoder {name!r}: {entry.hub} at {str(entry.revision)[:12]} {where}; {remedy}, or give {local}"
-        ) from error
-    return Path(folder)
-
-
 def refuse_own_code(folder: Path, settings: Mapping[str, Any], part: str) -> None:
     """Refuse a checkpoint that names Python code of its own for a part.
 
@@ -284,11 +190,11 @@ def refuse_own_code(folder: Path, settings: Mapping[str, Any], part: str) -> Non
 
     Args:
         folder: the checkpoint's.
-        settings: of the part.
+        settings: the part's, as its JSON file holds them.
         part: as `auto_map` calls it, such as "AutoModel".
 
     Raises:
-        EmocacheError: it does.
+        EmocacheError: `auto_map` names code for the part.
     """
     named = settings.get("auto_map")
     if named and (not isinstance(named, dict) or part in named):
@@ -299,32 +205,10 @@ def refuse_own_code(folder: Path, settings: Mapping[str, Any], part: str) -> Non
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its kind where it says nothing."""
+    """Return the first line an error says, or its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _hash_settings(settings: dict[str, Any]) -> str:
     lasting = {k: v for k, v in settings.items() if k not in _VOLATILE}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
-
-
-def file_sha256(file: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    return files_sha256([file])
-
-
-def files_sha256(files: Sequence[Path]) -> str:
-    """sha256 (hex) over the bytes of files, one after the other; remembered as long as they do not change."""
-    stats = [(str(file.resolve()), file.stat()) for file in files]
-    return _hash_files(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats))
-
-
-@lru_cache(maxsize=64)
-def _hash_files(files: tuple[tuple[str, int, int], ...]) -> str:
-    # Size and time are there for the cache's key: a file that was replaced is hashed again.
-    digest = hashlib.sha256()
-    for path, _size, _mtime in files:
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()

@@ -51,6 +51,7 @@ class CtcAlign:
         self._backbone = Wav2Vec2(name, checkpoint, runtime)
         self._weight, self._bias = _head(checkpoint)
         self._vocabulary, self._delimiter = _vocabulary(checkpoint, len(self._bias))
+        # transformers trains CTC with the padding token as the blank.
         self._blank = int(checkpoint.config.get("pad_token_id") or 0)
 
     def recipe(self, layer: int | None) -> Recipe:
@@ -91,6 +92,7 @@ class CtcAlign:
 
     def _row(self, clip: Clip, hidden: Item | Mapping[str, Any]) -> LayerItems | InputFailure:
         assert clip.text is not None and clip.audio is not None and isinstance(hidden, Item)
+        # The head is one matrix product, so it is taken here, of the frames that the backbone gives clip by clip.
         logits = hidden.frames @ self._weight.T + self._bias
         log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         words = clip.text.split()
@@ -100,6 +102,7 @@ class CtcAlign:
         except InputFailure as failure:
             return failure
         seconds = len(clip.audio) / SAMPLE_RATE
+        # A clip under 20 ms is filled up to one frame, which then ends after it.
         rows = [
             {"word": word, "start": min(first * _FRAME, seconds), "end": min(last * _FRAME, seconds), "score": score}
             for word, (first, last, score) in zip(words, spans, strict=True)
@@ -108,7 +111,7 @@ class CtcAlign:
 
 
 def align(log_probs: Scores, spelled: Sequence[Sequence[int]], blank: int, delimiter: int | None) -> list[Span]:
-    """Where each word is spoken, by the best CTC path (Graves et al. 2006, section 4.1) of the words' letters.
+    """Find where each word is spoken, by the best CTC path (Graves et al. 2006, section 4.1) of the words' letters.
 
     Args:
         log_probs: (T, V) log probability of each label in each frame.
@@ -134,6 +137,7 @@ def align(log_probs: Scores, spelled: Sequence[Sequence[int]], blank: int, delim
     if not labels:
         raise InputFailure("no_words", "not one letter of the text is in the model's vocabulary")
     path = _label_path(log_probs, labels, blank)
+    # A blank, -1, would take the last label's owner; it has none.
     spoken = np.where(path < 0, -1, np.asarray(owners)[path])
     spans: dict[int, Span] = {}
     for number in dict.fromkeys(owner for owner in owners if owner >= 0):
@@ -144,12 +148,14 @@ def align(log_probs: Scores, spelled: Sequence[Sequence[int]], blank: int, delim
 
 
 def spell(word: str, vocabulary: Mapping[str, int]) -> list[int]:
-    """The labels of a word's letters, see `CtcAlign`; characters the vocabulary does not have are left out."""
+    """List the labels of a word's letters, see `CtcAlign`; characters the vocabulary does not have are left out."""
     labels: list[int] = []
     for letter in unicodedata.normalize("NFC", word):
         plain = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
         straight = "'" if letter in _APOSTROPHES else letter
+        # As written before any other form: a vocabulary that has both cases, or the accent, is taken at its word.
         for form in (letter, letter.upper(), letter.lower(), plain, plain.upper(), plain.lower(), straight):
+            # A form can be of several letters, such as SS for ß.
             if all(c in vocabulary for c in form):
                 labels += [vocabulary[c] for c in form]
                 break
@@ -157,14 +163,16 @@ def spell(word: str, vocabulary: Mapping[str, int]) -> list[int]:
 
 
 def _label_path(log_probs: Scores, labels: Sequence[int], blank: int) -> npt.NDArray[np.int64]:
-    """(T,) position in `labels` that each frame speaks on the best path, -1 for blanks."""
+    """Return (T,) the position in `labels` that each frame speaks on the best path, -1 for blanks."""
     needed = len(labels) + sum(a == b for a, b in pairwise(labels))  # a blank must part equal neighbours
     if needed > len(log_probs):
         raise InputFailure("no_words", f"the text needs {needed} frames of 20 ms, the audio has {len(log_probs)}")
+    # CTC's states: every label (odd) with a blank before and after it (even), in which no label is spoken.
     states = np.full(2 * len(labels) + 1, blank)
     states[1::2] = labels
     if states.size * len(log_probs) > _MAX_CELLS:
         raise InputFailure("no_words", f"{len(labels)} letters in {len(log_probs)} frames are too many; cut the clip")
+    # The blank between two labels may be left out, unless they are equal: then nothing else would tell them apart.
     skip = np.zeros(len(states), bool)
     skip[3::2] = states[3::2] != states[1:-2:2]
     path = best_path(log_probs[:, states], skip, ends=2)
@@ -173,6 +181,7 @@ def _label_path(log_probs: Scores, labels: Sequence[int], blank: int) -> npt.NDA
 
 def _with_gaps(spans: Mapping[int, Span], count: int, frames: float) -> list[Span]:
     out: list[Span] = []
+    # Two words that do not exist, -1 and `count`, make the gaps at both ends like those between words.
     for before, after in pairwise([-1, *sorted(spans), count]):
         start = spans[before][1] if before >= 0 else 0.0
         end = spans[after][0] if after < count else frames
@@ -183,7 +192,7 @@ def _with_gaps(spans: Mapping[int, Span], count: int, frames: float) -> list[Spa
 
 
 def _head(checkpoint: Checkpoint) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """(V, D) weight and (V,) bias of the layer that gives the labels' logits."""
+    """Read the (V, D) weight and (V,) bias of the layer that gives the labels' logits."""
     found: dict[str, npt.NDArray[np.float32]] = {}
     for path in checkpoint.weight_files():
         with safe_open(path, framework="pt") as file:
@@ -198,7 +207,7 @@ def _head(checkpoint: Checkpoint) -> tuple[npt.NDArray[np.float32], npt.NDArray[
 
 
 def _vocabulary(checkpoint: Checkpoint, size: int) -> tuple[dict[str, int], int | None]:
-    """({letter: label}, label of the word delimiter or None where there is none)."""
+    """Read ({letter: label}, label of the word delimiter or None where there is none)."""
     file = checkpoint.folder / "vocab.json"
     found = read_json(file)
     if found is None:
@@ -209,4 +218,5 @@ def _vocabulary(checkpoint: Checkpoint, size: int) -> tuple[dict[str, int], int 
     settings = read_json(checkpoint.folder / "tokenizer_config.json") or {}
     told = settings.get("word_delimiter_token", "|")
     delimiter = str(told.get("content") if isinstance(told, dict) else told)  # with its flags, as it was saved of old
+    # Longer entries, such as <s> and <pad>, stand for no letter.
     return {k: v for k, v in found.items() if len(k) == 1 and k != delimiter}, found.get(delimiter)

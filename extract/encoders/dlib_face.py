@@ -12,9 +12,9 @@ from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
 from ..media.detectors import Picture, require_dlib
 from ..media.faces import FaceVideo
-from .checkpoints import file_sha256
 from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import encode_pictures, images_and_boxes, pictures
+from .weight_hashes import file_sha256
 
 _PACKAGE = "face_recognition_models"
 _LANDMARKS = "shape_predictor_5_face_landmarks.dat"
@@ -85,11 +85,11 @@ class DlibFace:
         return encode_pictures(clips, self._chips, self._describe, _CHUNK)
 
     def _describe(self, chips: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """B chips to (B, 128)."""
+        """Turn B chips into (B, 128)."""
         return np.array(self._network.compute_face_descriptor(list(chips), 0), np.float32)
 
     def _chips(self, video: FaceVideo) -> Iterator[Picture]:
-        """The faces, upright, each (150, 150, 3) RGB."""
+        """Cut out the faces, upright, each (150, 150, 3) RGB."""
         for image, box in images_and_boxes(video):
             left, top, right, bottom = (round(float(edge)) for edge in box)
             # dlib's right and bottom are the last pixels inside.
@@ -98,7 +98,7 @@ class DlibFace:
 
 
 def _weights() -> Path:
-    """The folder with dlib's models. The package is not imported, as it needs setuptools' long gone pkg_resources."""
+    """Find the folder with dlib's models; their package needs setuptools' long gone pkg_resources to be imported."""
     spec: Any = find_spec(_PACKAGE)
     folder = Path(spec.submodule_search_locations[0], "models") if spec and spec.submodule_search_locations else None
     if folder is None or not all((folder / name).is_file() for name in (_LANDMARKS, _NETWORK)):

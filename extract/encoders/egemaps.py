@@ -88,7 +88,7 @@ class Egemaps:
         return [_too_short(clip) if _is_empty(result) else result for result, clip in zip(results, clips, strict=True)]
 
     def _describe(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """(n,) samples to (T, dim); T is 0 where the clip is too short."""
+        """Turn (n,) samples into (T, dim); T is 0 where the clip is too short."""
         if len(audio) < _LEAST:
             return np.empty((0, self.dim), np.float32)
         described = self._smile(np.clip(audio, -1, 32_767 / 32_768), SAMPLE_RATE)

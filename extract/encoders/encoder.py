@@ -1,4 +1,4 @@
-"""What an encoder is: the contract between the pipeline and every model."""
+"""The contract between the pipeline and every encoder, and the helpers that most encoders share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -69,17 +69,23 @@ class Encoder(Protocol):
     def rate(self) -> float | None: ...
 
     def recipe(self, layer: int | None) -> Recipe:
-        """All that determines the numbers of one layer (None: the last), but for the storage dtype.
+        """Tell all that determines the numbers of one layer, but for the storage dtype.
+
+        Args:
+            layer: 0 to `layers`; None for the last.
+
+        Returns:
+            A JSON object. Encoders with equal recipes give equal numbers.
 
         Raises:
             EmocacheError: there is no such layer.
         """
 
     def expected_frames(self, utterance: Utterance) -> int:
-        """Frames the utterance will have, as far as the manifest tells; for planning only."""
+        """Estimate the frames of an utterance, as far as the manifest tells; for planning only."""
 
     def cost(self, utterance: Utterance) -> float:
-        """Work of encoding the utterance, in seconds of audio at 50 frames a second; sizes units and batches."""
+        """Estimate the work of an utterance, in seconds of audio at 50 frames a second; sizes units and batches."""
 
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
         """Encode one batch; each clip's result is what it would be alone.
@@ -99,27 +105,37 @@ class Encoder(Protocol):
 
 
 def seconds(utterance: Utterance) -> float:
-    """Length of the utterance in seconds, or a guess where the manifest does not tell; what is too long costs no more.
+    """Estimate the length of an utterance in seconds, with a guess where the manifest does not tell.
 
-    So one slip in a table does not make the whole corpus too large for the disk.
+    More than the decoder would take counts as that, so that one slip in a table does not make the whole corpus look
+    too large for the disk.
     """
     end = utterance.duration if utterance.end is None else utterance.end
     return _UNKNOWN_SECONDS if end is None else min(max(end - (utterance.start or 0.0), 0.0), MAX_SECONDS)
 
 
 def samples(utterance: Utterance) -> int:
-    """Length of the utterance in samples at 16 kHz, at least 1; see `seconds`."""
+    """Estimate the length of an utterance in samples at 16 kHz, at least 1; see `seconds`."""
     return max(1, round(seconds(utterance) * SAMPLE_RATE))
 
 
 def check_layer(encoder: str, layer: int | None, layers: int) -> int | None:
-    """The layer, with the number of the last one turned into None.
+    """Check that an encoder has a layer, and call the last one None.
 
     Layer i is the output of the i-th transformer layer, layer 0 what goes into the first one.
+
+    Args:
+        encoder: its name, for the message.
+        layer: the layer asked for; None for the last.
+        layers: number of transformer layers; 0 for an encoder without.
+
+    Returns:
+        The layer; None for the last.
 
     Raises:
         EmocacheError: there is no such layer.
     """
+    # The last layer goes by None alone, so that it has one recipe, and one stream, however it was asked for.
     if layer is None or (layer == layers and layers):
         return None
     if not layers:
@@ -137,6 +153,9 @@ def encode_audio(
     Args:
         clips: the batch.
         run: takes the sound clips' samples and gives {layer: (T, D) float32} for each.
+
+    Returns:
+        For each clip, in order, {layer: Item}, or the InputFailure that says what is wrong with its audio.
     """
     results: list[LayerItems | InputFailure | None] = [audio_fault(clip.audio) for clip in clips]
     sound = [i for i, fault in enumerate(results) if fault is None]
@@ -153,8 +172,12 @@ def encode_each(
 
     Args:
         encoder: asked for nothing but its name and layers.
-        clips, layers: as `Encoder.encode` takes them.
+        clips: the batch.
+        layers: as `Encoder.encode` takes them, but None alone, since there are no others.
         transform: (n,) samples to (T, D) float32.
+
+    Returns:
+        For each clip, in order, {None: Item}, or the InputFailure that says what is wrong with its audio.
     """
     for layer in layers:
         check_layer(encoder.name, layer, encoder.layers)
@@ -164,7 +187,7 @@ def encode_each(
 def over_whole_clips(
     results: Sequence[LayerItems | InputFailure], clips: Sequence[Clip]
 ) -> list[LayerItems | InputFailure]:
-    """What an encoder of one vector per utterance gives: the results with (0, the clip's length) as explicit times."""
+    """Give the vector of each whole clip explicit times: from 0 to the clip's length in seconds."""
     timed: list[LayerItems | InputFailure] = []
     for result, clip in zip(results, clips, strict=True):
         if not isinstance(result, InputFailure) and clip.audio is not None:
@@ -175,7 +198,7 @@ def over_whole_clips(
 
 
 def audio_fault(audio: Audio | None) -> InputFailure | None:
-    """What is wrong with a clip's samples, or None."""
+    """Tell what is wrong with a clip's samples; None where nothing is."""
     if audio is None:
         return InputFailure("no_audio", "the utterance has no audio")
     if audio.ndim != 1:

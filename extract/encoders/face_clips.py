@@ -1,4 +1,4 @@
-"""What all encoders of faces share: clips one after the other, and pictures in chunks."""
+"""The loops that all encoders of faces share: over clips one by one, and over pictures in chunks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -29,6 +29,9 @@ def encode_videos(clips: Sequence[Clip], run: Callable[[FaceVideo], LayerItems])
     Args:
         clips: the batch. One after the other, so that no more than a chunk of one clip's pictures is ever in memory.
         run: encodes one video of at least one frame; an InputFailure it raises is that clip's result.
+
+    Returns:
+        For each clip, in order, what `run` gave, or the InputFailure.
     """
     results: list[LayerItems | InputFailure] = []
     for clip in clips:
@@ -53,11 +56,15 @@ def encode_pictures(
         crops: gives the face of each frame of a video, cut out, one by one.
         network: takes at most `size` of these and gives a float32 vector for each, (B, D).
         size: bounds memory.
+
+    Returns:
+        For each clip, in order, {None: Item} of (T, D) float32, or the InputFailure that says what is wrong.
     """
 
     def run(video: FaceVideo) -> LayerItems:
         faces = crops(video)
         vectors = []
+        # Pictures are decoded as they are asked for: a chunk is all of the video that is ever in memory.
         while chunk := list(islice(faces, size)):
             vectors.append(network(chunk))
         return {None: Item(np.concatenate(vectors), video.times, {"face_found": video.found})}
@@ -66,7 +73,13 @@ def encode_pictures(
 
 
 def images_and_boxes(video: FaceVideo) -> Iterator[tuple[Picture, npt.NDArray[np.float32]]]:
-    """The frames of a video in order, (H, W, 3) RGB, each with its box.
+    """Pair the frames of a video with the boxes of their faces.
+
+    Args:
+        video: decoded while the pairs are taken.
+
+    Returns:
+        An iterator over the frames in order, (H, W, 3) RGB, each with its box (left, top, right, bottom) in pixels.
 
     Raises:
         ValueError: the video gives more or fewer frames than it has times.
@@ -75,5 +88,5 @@ def images_and_boxes(video: FaceVideo) -> Iterator[tuple[Picture, npt.NDArray[np
 
 
 def pictures(utterance: Utterance) -> int:
-    """Video frames the utterance may have, at least 1; for planning only."""
+    """Estimate the video frames of an utterance, at least 1; for planning only."""
     return max(1, round(seconds(utterance) * FRAMES_A_SECOND))

@@ -1,4 +1,4 @@
-"""What a checkpoint says of the sound it wants: the feature extractor that transformers finds in its folder.
+"""The sound that a checkpoint wants, as told by the feature extractor that transformers finds in its folder.
 
 processor_config.json, as processors of transformers 5 write it, comes before preprocessor_config.json. Nothing is
 guessed from the model, and nothing is run that does not come with transformers.
@@ -19,7 +19,13 @@ _REMEDY = "copy the one of the model that the checkpoint was made from"
 
 
 def normalizes(checkpoint: Checkpoint) -> bool:
-    """Whether a wav2vec 2.0, HuBERT or WavLM takes waveforms of zero mean and unit variance.
+    """Tell whether a wav2vec 2.0, HuBERT or WavLM takes waveforms of zero mean and unit variance.
+
+    Args:
+        checkpoint: of one of these models.
+
+    Returns:
+        Its feature extractor's `do_normalize`.
 
     Raises:
         EmocacheError: the checkpoint does not say, or wants what is not done here.
@@ -48,14 +54,15 @@ def normalizes(checkpoint: Checkpoint) -> bool:
 def check_whisper(checkpoint: Checkpoint, bands: int) -> None:
     """See that a Whisper's log-mel spectrogram is the one every Whisper has.
 
-    Where no file tells it is: but for the number of bands, Whisper's own code has no settings for it (audio.py).
+    A folder without a feature extractor passes: Whisper's own code (audio.py) has no settings for the spectrogram but
+    the number of bands, which the model tells.
 
     Args:
-        checkpoint: the checkpoint.
+        checkpoint: a Whisper's.
         bands: of the model.
 
     Raises:
-        EmocacheError: it is another one.
+        EmocacheError: the feature extractor is for another spectrogram.
     """
     extractor = _feature_extractor(checkpoint, "WhisperFeatureExtractor")
     usual = {
@@ -76,9 +83,10 @@ def check_whisper(checkpoint: Checkpoint, bands: int) -> None:
 
 
 def _feature_extractor(checkpoint: Checkpoint, kind: str) -> Any:
-    """The feature extractor, which must be of this kind; None where no file tells of one."""
+    """Make the feature extractor, which must be of this kind; None where no file tells of one."""
     folder = checkpoint.folder
     nested, alone = read_json(folder / _NESTED) or {}, read_json(folder / _ALONE)
+    # As transformers looks for it: a processor's file with no feature extractor in it does not count.
     if alone is None and nested.get("feature_extractor", nested.get("audio_processor")) is None:
         return None
     try:

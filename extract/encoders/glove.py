@@ -107,6 +107,9 @@ class VectorFile:
     of GloVe 840B. Then a vector is one read at its line's place. A word may hold spaces, and any bytes but a line feed;
     of several lines with the same word the first counts.
 
+    Args:
+        file: the text file; it must not change while it is in use.
+
     Attributes:
         dim: D.
         sha256: of the file's bytes, hex.
@@ -142,7 +145,11 @@ class VectorFile:
         self._vector = lru_cache(_CACHED)(self._find)
 
     def vectors_for(self, words: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Look words up: without punctuation at both ends (unless it is all there is), as is, then in lower case.
+        """Look words up.
+
+        Args:
+            words: each is looked for without punctuation at both ends (unless it is all there is), as is and then in
+                lower case.
 
         Returns:
             vectors: (V, D) float32, see `unknown` for words that the file lacks; known: (V,) bool.
@@ -160,7 +167,7 @@ class VectorFile:
         return vectors, known
 
     def _shape(self) -> tuple[int, int | None]:
-        """Numbers per word, and the number of words that the first line announces, if it does."""
+        """Read off the first line the numbers per word, and the number of words if it announces one."""
         with self._file.open("rb") as file:
             first = file.readline(_MAX_LINE)
         parts = first.rstrip().split(b" ")
@@ -173,7 +180,7 @@ class VectorFile:
         return dim, None
 
     def _lines(self) -> Iterator[tuple[int, int, bytes]]:
-        """(number from 1, offset in bytes, line) of every line."""
+        """Go through the lines: (number from 1, offset in bytes, line) of each."""
         offset = 0
         with self._file.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), 1):
@@ -192,6 +199,7 @@ class VectorFile:
         return line[: line.index(b" ")] if spaces == self.dim else line.rsplit(b" ", self.dim)[0]
 
     def _parse(self, line: bytes, number: int, dim: int) -> tuple[bytes, npt.NDArray[np.float32]]:
+        # From the right: words may hold spaces, numbers do not.
         word, *fields = line.rstrip().rsplit(b" ", dim)
         try:
             vector = np.asarray([float(field) for field in fields], np.float32)
@@ -210,6 +218,7 @@ class VectorFile:
     def _find(self, word: str) -> npt.NDArray[np.float32] | None:
         wanted = word.encode(errors="surrogatepass")
         first, end = np.searchsorted(self._hashes, hash(wanted)), np.searchsorted(self._hashes, hash(wanted), "right")
+        # Words may share a hash, so the line decides; the sort was stable, so the file's first line comes first.
         for at in range(first, end):
             with self._file.open("rb") as file:
                 file.seek(self._offsets[at])
@@ -222,7 +231,7 @@ class VectorFile:
 
 
 def unknown(word: str, dim: int) -> npt.NDArray[np.float32]:
-    """(dim,) small numbers for a word without a vector, the same wherever it occurs and unlike any other word's.
+    """Draw (dim,) small numbers for a word without a vector, the same wherever it occurs, unlike any other word's.
 
     So a head can learn a vector for each of them, and one that learns none can tell them apart. Uniform in -0.05 to
     0.05, from SHAKE-256 of the word, because the streams of random generators may change with their library.
@@ -232,5 +241,5 @@ def unknown(word: str, dim: int) -> npt.NDArray[np.float32]:
 
 
 def _bare(word: str) -> str:
-    """The word without the punctuation and symbols at its ends. Marks stay: vowel signs of Indic scripts are marks."""
+    """Strip punctuation and symbols off a word's ends. Marks stay: vowel signs of Indic scripts are marks."""
     return word.strip("".join(c for c in word if unicodedata.category(c)[0] in "PSZC")) or word

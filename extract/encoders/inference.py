@@ -26,14 +26,21 @@ _LAUNCHING = threading.RLock()
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where and how precisely a model runs."""
+    """The device and the precision that a model runs with."""
 
     device: torch.device
     precision: str  # "float32", "bf16" or "fp16"
 
     @classmethod
     def create(cls, device: str, precision: str) -> "Runtime":
-        """Pick the device; "auto" is the GPU if there is one.
+        """Pick the device.
+
+        Args:
+            device: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:1".
+            precision: "float32", "bf16" or "fp16".
+
+        Returns:
+            The runtime; nothing is put on the device yet.
 
         Raises:
             EmocacheError: there is no such device.
@@ -58,13 +65,14 @@ class Runtime:
 
     def send(self, batch: Tensor) -> Tensor:
         """Copy to the device, from pinned memory if that is a GPU, without waiting."""
+        # From other memory the copy would wait for all that the device still has to do.
         if self.device.type == "cuda":
             return batch.pin_memory().to(self.device, non_blocking=True)
         return batch
 
     @contextmanager
     def exact(self) -> Iterator[None]:
-        """No gradients, no autocast, no TF32, deterministic kernels, one thread at a time: for front ends.
+        """Run front ends: no gradients, no autocast, no TF32, deterministic kernels, one thread at a time.
 
         Waiting for the device, as `.cpu()` does, belongs outside, or no other thread can go on meanwhile.
         """
@@ -73,15 +81,23 @@ class Runtime:
 
     @contextmanager
     def model(self) -> Iterator[None]:
-        """Like `exact`, and autocast to the precision asked for: for the model itself."""
+        """Run the model itself: like `exact`, with autocast to the precision asked for."""
         reduced = _AUTOCAST.get(self.precision)
         with self.exact(), torch.autocast(self.device.type, reduced) if reduced else nullcontext():
             yield
 
     def load(self, model_class: Any, checkpoint: Checkpoint, **options: Any) -> Any:
-        """A model of a transformers class with the checkpoint's weights, in float32, on the device, to be run only.
+        """Load a checkpoint's weights into a model of a transformers class.
 
         Attention is transformers' own choice: `sdpa` where the model supports it, else eager (WavLM).
+
+        Args:
+            model_class: such as `AutoModel`; its `from_pretrained` is called.
+            checkpoint: checked first, see `Checkpoint.check`.
+            **options: more arguments of `from_pretrained`.
+
+        Returns:
+            The model in float32, on the device, to be run only.
 
         Raises:
             EmocacheError: the weights cannot be read, do not fit, or some are missing or left over.
@@ -96,6 +112,7 @@ class Runtime:
                 model = model.eval().requires_grad_(False).to(self.device)
         except Exception as error:  # safetensors, json, shape, version and memory errors share no base class
             raise EmocacheError(f"{checkpoint.folder}: the checkpoint cannot be loaded: {first_line(error)}") from error
+        # transformers gives missing weights random numbers and drops those left over, and only logs it.
         missing = sorted(key for key in report["missing_keys"] if not _UNUSED.search(key))
         if missing:
             raise EmocacheError(
@@ -120,6 +137,7 @@ def _widen_narrow_groups(model: nn.Module) -> None:
     128 frames: as far from the right ones as these are from zero. From 16 channels a group on it is right.
     """
 
+    # A function of its own, so that each convolution keeps its own `forward`, not the loop's last.
     def wrap(convolution: nn.Module) -> None:
         forward = convolution.forward
 
@@ -135,19 +153,23 @@ def _widen_narrow_groups(model: nn.Module) -> None:
 
 
 def _belongs(key: str, model: nn.Module) -> bool:
-    """Whether a weight's name is one of the model itself, not of a head on it or of the other half of a Whisper."""
+    """Tell if a weight's name is one of the model itself, not of a head on it or of the other half of a Whisper."""
+    # Checkpoints of a model with a head put the model's prefix before its names; those of the bare model do not.
     parts = {name for name, _ in model.named_children()}
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     return key.split(".")[0] in parts or key.removeprefix(prefix).split(".")[0] in parts
 
 
 def device_memory(device: str) -> Callable[[], tuple[int, int]]:
-    """Function that tells how many bytes passes took at most since its last call, and how many they could take.
+    """Watch how much of a GPU's memory passes take.
 
     What the device holds when this is called, the weights, is not counted.
 
     Args:
         device: "auto", "cuda" or "cuda:1", and there is one.
+
+    Returns:
+        A function that tells the bytes that passes took at most since its last call, and those they could take.
     """
     chosen = torch.device("cuda" if device == "auto" else device)
     torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -158,6 +180,7 @@ def device_memory(device: str) -> Callable[[], tuple[int, int]]:
         taken = torch.cuda.max_memory_allocated(chosen) - weights
         free, _ = torch.cuda.mem_get_info(chosen)
         torch.cuda.reset_peak_memory_stats(chosen)
+        # The allocator keeps what it once took: used in the device's eyes, free for the next pass.
         return taken, free + torch.cuda.memory_reserved(chosen) - weights
 
     return memory
@@ -190,7 +213,9 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
 
         return hook
 
+    # A set: a hook for every layer once, however often it was asked for.
     for layer in {layer for layer in layers if layer is not None}:
+        # Taken as the first block's input, it has position embeddings and any norm in front of the block in it.
         if layer == 0:
             handles.append(stack[0].register_forward_pre_hook(keep_input))
         else:
@@ -198,13 +223,15 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
     try:
         yield found
     finally:
+        # The model outlives the pass: hooks left behind would keep its tensors alive and be run by the next one.
         for handle in handles:
             handle.remove()
 
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """No TF32, which keeps 10 bits of the mantissa: cuDNN's default, and in some containers that of matrix products."""
+    """Turn TF32 off, which keeps 10 bits of the mantissa: cuDNN's default, and in some containers matrix products'."""
+    # The flags are the process's, not ours: whoever runs emocache from Python gets them back as they were.
     usual = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -216,7 +243,7 @@ def _full_precision() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no warnings of transformers."""
+    """Silence the progress bars and warnings of transformers."""
     from transformers.utils import logging as chatter
 
     level, bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import EmocacheError
+from .checkpoints import first_line
 
 Shape = tuple[int, ...]
 Weights = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -21,7 +22,7 @@ _DEEPEST = 8  # groups inside groups; Keras writes four
 
 
 def read_convolutions(file: Path, expected: Mapping[str, Shape]) -> dict[str, Weights]:
-    """Kernels and biases of a network's convolutions, whatever version of Keras wrote them.
+    """Read the kernels and biases of a network's convolutions, whatever version of Keras wrote them.
 
     Layers are found by name where the file knows any of the names, else by order: the first convolution of the file is
     the first one expected, and so on. More layers than expected are ignored. Only shapes that were expected are read;
@@ -46,25 +47,28 @@ def read_convolutions(file: Path, expected: Mapping[str, Shape]) -> dict[str, We
     except EmocacheError as error:
         raise EmocacheError(f"{file}: {error}") from error
     except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:  # h5py's for damaged files
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EmocacheError(f"{file}: cannot be read as HDF5: {line}; expected Keras weights (.h5)") from error
+        raise EmocacheError(
+            f"{file}: cannot be read as HDF5: {first_line(error)}; expected Keras weights (.h5)"
+        ) from error
 
 
 def _convolutions(root: Any, expected: Mapping[str, Shape]) -> Iterator[tuple[str, Weights]]:
     layers = {name: arrays for name, arrays in _layers(root).items() if arrays}
     if not layers:
         raise EmocacheError("the file holds no layer with weights; expected what Keras' save_weights writes")
+    # One name known is enough to go by names: by order, a file that lacks a layer would shift all the others.
     named = any(name in layers for name in expected)
     convolutions = [name for name, arrays in layers.items() if any(len(array.shape or ()) == 4 for array in arrays)]
     for i, (name, kernel) in enumerate(expected.items()):
         source = name if named else next(iter(convolutions[i : i + 1]), None)
-        wanted = [kernel, kernel[-1:]]
+        wanted = [kernel, kernel[-1:]]  # one bias an output channel
         if source not in layers:
             known = f"; there are {', '.join(convolutions) or 'none'}" if named else f": there are {len(convolutions)}"
             raise EmocacheError(
                 f"layer {name}, convolution {i + 1} of {len(expected)}, is missing{known}; expected a kernel of"
                 f" {wanted[0]} and a bias of {wanted[1]}"
             )
+        # Shapes stand in the header: nothing is read, or decompressed, that is not of the size expected.
         found = [array.shape for array in layers[source]]
         if found != wanted:
             where = f"layer {name}" + (f" (by order, here {source!r})" if source != name else "")
@@ -77,7 +81,8 @@ def _convolutions(root: Any, expected: Mapping[str, Shape]) -> Iterator[tuple[st
 
 
 def _layers(root: Any) -> dict[str, list[Any]]:
-    """{layer name: its datasets}, nothing read yet. `save` puts the layers into one more group than `save_weights`."""
+    """Find {layer name: its datasets}; nothing is read yet."""
+    # `save` and newer versions of Keras put the layers one group deeper than `save_weights` did.
     inner = next((name for name in ("model_weights", "layers") if name in _children(root)), None)
     group = root if inner is None else _descend(root, inner)
     names = _names(group, "layer_names")
@@ -96,7 +101,7 @@ def _layers(root: Any) -> dict[str, list[Any]]:
 
 
 def _children(group: Any) -> list[str]:
-    """Names in natural order: conv2d_2 before conv2d_10."""
+    """List the names in natural order: conv2d_2 before conv2d_10."""
     return sorted(
         group, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
     )
@@ -114,7 +119,8 @@ def _walk(group: Any, depth: int = 0) -> Iterator[Any]:
 
 
 def _descend(group: Any, path: str) -> Any:
-    """What is at a path, if every step to it lies in this file."""
+    """Follow a path to a group or dataset, every step of which must lie in this file."""
+    # Links are looked at before they are opened: to open one is to follow it, out of the file perhaps.
     for step in filter(None, path.split("/")):
         if not isinstance(group, h5py.Group) or not group.id.links.exists(step.encode()):
             raise EmocacheError(f"{path!r} is missing, though the file names it; download the file again")
@@ -127,6 +133,7 @@ def _descend(group: Any, path: str) -> Any:
 def _names(group: Any, attribute: str) -> list[str] | None:
     if attribute not in group.attrs:
         return None
+    # The size is looked at before the values: a damaged file may claim any number of them.
     stored = group.attrs.get_id(attribute)
     count = prod(stored.shape or (0,))
     if count == 0:
@@ -144,6 +151,7 @@ def _read(array: Any) -> npt.NDArray[np.float32]:
     # A chunk is decompressed whole, however few of its values are inside the array.
     if array.chunks is not None and prod(array.chunks) > array.size:
         raise EmocacheError(f"{array.name} is stored in chunks of {array.chunks}, larger than itself, {array.shape}")
+    # float64 beyond float32 becomes infinity without a warning: the check below tells it.
     with np.errstate(over="ignore"):
         values = np.asarray(array[()], np.float32)
     if not np.isfinite(values).all():

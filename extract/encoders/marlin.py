@@ -11,11 +11,11 @@ import torch
 from ...cache import InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
 from ..media.faces import FaceVideo, crop_face
-from .checkpoints import file_sha256
 from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import CHUNK, SIZE, encode_videos, images_and_boxes, pictures
 from .inference import Runtime, captured
 from .marlin_weights import FRAMES, load_marlin
+from .weight_hashes import file_sha256
 
 _EVERY = 2  # of a long video every second frame is taken
 _SPAN = FRAMES * _EVERY
@@ -24,7 +24,7 @@ _COST = 120.0  # of a window of the base model, in seconds of audio
 
 
 def windows(frames: int) -> npt.NDArray[np.int64]:
-    """Which frames of a video make up each vector, (W, 16): the rule of marlin_pytorch's `extract_video`.
+    """Choose the frames of a video that make up each vector, (W, 16), by the rule of marlin_pytorch's `extract_video`.
 
     Up to 16 frames: all, the last repeated. Up to 32: the first 16. More: from every 32 frames every second one; a
     stretch of 32 that is not followed by at least one more frame is left out, as are frames after the last stretch.
@@ -34,6 +34,7 @@ def windows(frames: int) -> npt.NDArray[np.int64]:
     """
     if frames <= _SPAN:
         return np.minimum(np.arange(FRAMES), frames - 1)[None]
+    # The first frame of a stretch is below frames - 32, so one that ends exactly with the video is left out.
     return np.arange(0, frames - _SPAN, _SPAN)[:, None] + np.arange(0, _SPAN, _EVERY)
 
 
@@ -112,6 +113,7 @@ class Marlin:
             chunks = []
             while chunk := list(islice(crops, CHUNK // FRAMES)):
                 chunks.append(self._forward(np.stack(chunk), wanted))
+            # Of a long video every second frame is taken, so a window spans the one after its last as well.
             last = plan[:, -1] + (_EVERY - 1 if len(video.times) > _SPAN else 0)
             times = np.stack([video.times[plan[:, 0], 0], video.times[last, 1]], axis=1)
             found = video.found[plan].mean(axis=1) >= 0.5
@@ -125,7 +127,8 @@ class Marlin:
     def _forward(
         self, faces: npt.NDArray[np.uint8], wanted: Mapping[int | None, int | None]
     ) -> dict[int | None, npt.NDArray[np.float32]]:
-        """(B, 16, 224, 224, 3) RGB to {layer: (B, D)}."""
+        """Turn (B, 16, 224, 224, 3) RGB into {layer: (B, D)}."""
+        # Sent as bytes, a quarter of the floats they become there.
         with self._runtime.exact():
             pixels = self._runtime.send(torch.from_numpy(faces)).permute(0, 4, 1, 2, 3).float() / 255
         numbers = list(wanted.values())
@@ -136,7 +139,8 @@ class Marlin:
 
 
 def _crops(video: FaceVideo, plan: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
-    """The windows' faces, (16, 224, 224, 3) RGB each, holding no more than one window."""
+    """Cut out the faces of one window after the other, (16, 224, 224, 3) RGB each."""
+    # Windows do not overlap and follow each other, so the faces of one are all that is ever held.
     rows = iter(plan)
     row = next(rows)
     faces: dict[int, npt.NDArray[np.uint8]] = {}
@@ -144,6 +148,7 @@ def _crops(video: FaceVideo, plan: npt.NDArray[np.int64]) -> Iterator[npt.NDArra
         if i in row:
             faces[i] = crop_face(image, box, SIZE, _MARGIN)
         if i == row[-1]:
+            # A short video names its last frame several times; it is cropped once.
             yield np.stack([faces[j] for j in row])
             faces.clear()
             following = next(rows, None)

@@ -24,7 +24,7 @@ _PICKLES = (b"PK\x03\x04", b"\x80")  # how torch.save's files begin, new and old
 
 
 class MarlinNetwork(nn.Module):
-    """(B, 3, 16, 224, 224), red, green, blue from 0 to 1, to (B, D)."""
+    """The encoder of MARLIN: (B, 3, 16, 224, 224), red, green, blue from 0 to 1, to (B, D)."""
 
     def __init__(self, dim: int, depth: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class MarlinNetwork(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, 3, 16, 224, 224) to (B, D)."""
+        """Turn (B, 3, 16, 224, 224) into (B, D)."""
         tokens: Tensor = self.patches(pixels).flatten(2).transpose(1, 2) + self.positions
         for block in self.blocks:
             tokens = block(tokens)
@@ -62,7 +62,7 @@ _ATTENTION_BIAS = "self_attn.in_proj_bias"  # of queries, keys and values, of wh
 
 
 def _sources(name: str) -> list[str]:
-    """marlin_pytorch's names of what one weight of `MarlinNetwork` is made from."""
+    """List marlin_pytorch's names of the weights that one of `MarlinNetwork` is made from."""
     if name.endswith(_ATTENTION_BIAS):
         return [name.replace(_ATTENTION_BIAS, theirs) for theirs in ("attn.q_bias", "attn.v_bias")]
     for theirs, ours in _NAMES:
@@ -71,7 +71,13 @@ def _sources(name: str) -> list[str]:
 
 
 def load_marlin(file: Path) -> MarlinNetwork:
-    """The network with the weights of a .safetensors file, in float32, to be run only.
+    """Read MARLIN's encoder from a file.
+
+    Args:
+        file: .safetensors, with marlin_pytorch's names, of the encoder or of the full model.
+
+    Returns:
+        The network in float32, on the CPU, to be run only.
 
     Raises:
         EmocacheError: the file is a pickle, unreadable, or not MARLIN's; names the weight at fault.
@@ -101,13 +107,16 @@ def _network(file: Any) -> MarlinNetwork:
     (dim, *_) = found.get("norm.weight") or (_HEAD,)
     if not dim or dim % _HEAD:
         raise EmocacheError(f"weight {prefix}norm.weight has {dim} values, not a multiple of {_HEAD}")
+    # Known sizes have their depth, so that a file without its last blocks is refused and not run shallower.
     counted = len({match[1] for name in found if (match := re.match(r"blocks\.(\d+)\.", name))})
+    # Without memory or random numbers for weights that the file's take the place of.
     with torch.device("meta"):
         network = MarlinNetwork(dim, _DEPTHS.get(dim, counted))
     _check_shapes(network, found, prefix)
     state = {}
     for name in network.state_dict():
         parts = [_tensor(file, prefix + source) for source in _sources(name)]
+        # Queries, keys, values: torch's one bias has keys in the middle, and zeros are what having none means.
         state[name] = torch.cat([parts[0], torch.zeros_like(parts[0]), parts[1]]) if len(parts) > 1 else parts[0]
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)

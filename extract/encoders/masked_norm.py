@@ -22,10 +22,11 @@ class MaskedGroupNorm(nn.Module):
         self.lengths: Sequence[int] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) to (B, C, T)."""
+        """Normalise (B, C, T); positions after a clip's end become 0."""
         _check(self.lengths, x)
         out = x
         for clip, length in enumerate(self.lengths):
+            # Cut out, not masked: sums over padding, even of zeros, would be rounded otherwise than those of the clip.
             valid = self.norm(x[clip : clip + 1, :, :length])
             if clip == 0:  # autocast computes norms in float32, whatever goes in
                 out = valid.new_zeros(x.shape)
@@ -45,7 +46,7 @@ class MaskedBatchNorm(nn.Module):
         self.lengths: Sequence[int] = ()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T) to (B, C, T)."""
+        """Normalise (B, C, T); positions after a clip's end become 0."""
         _check(self.lengths, x)
         out: Tensor = self.norm(x).clone()
         for clip, length in enumerate(self.lengths):

@@ -34,7 +34,7 @@ class EncoderEntry:
     pickled: bool = False
 
     def gigabytes_per_hour(self, bytes_per_value: int = 2) -> float | None:
-        """10^9 bytes that one layer of an hour of audio takes (default: float16); None where frames are tokens."""
+        """Tell the 10^9 bytes that one layer takes for an hour of audio, as float16 by default; None for tokens."""
         return None if self.rate is None else self.rate * 3600 * self.dim * bytes_per_value / 1e9
 
 
@@ -49,7 +49,7 @@ class Variant:
     title: str  # what it adds to a description
 
     def base(self, name: str) -> str | None:
-        """The name of the checkpoint, if `name` is this variant of one."""
+        """Tell the name of the checkpoint that `name` is this variant of; None where it is not."""
         inner = name.removeprefix(self.prefix).removesuffix(self.suffix)
         return inner if inner and name == f"{self.prefix}{inner}{self.suffix}" else None
 

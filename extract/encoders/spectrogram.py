@@ -15,7 +15,7 @@ _FFT_POINTS = 1 << 22  # at a time; bounds memory on long recordings
 
 @dataclass(frozen=True, slots=True)
 class MelSpectrogram:
-    """What a mel spectrogram of 16 kHz audio is computed with. The bands reach from 0 to 8000 Hz.
+    """The settings of a mel spectrogram of 16 kHz audio, which it computes when called. Bands reach to 8000 Hz.
 
     Attributes:
         window: length of a frame in samples.
@@ -55,16 +55,16 @@ class MelSpectrogram:
 
     @property
     def times(self) -> dict[str, float]:
-        """Where the frames lie, as recipes say it: rate in Hz, first start and width in seconds."""
+        """The frames' places in time, as recipes say it: rate in Hz, first start and width in seconds."""
         first = -(self.window // 2) / SAMPLE_RATE if self.centred else 0.0
         return {"rate": self.rate, "first_start": first, "width": self.window / SAMPLE_RATE}
 
     def count(self, samples: int) -> int:
-        """Frames of a clip of so many samples."""
+        """Count the frames of a clip of so many samples."""
         return 1 + (samples if self.centred else max(samples - self.window, 0)) // self.hop
 
     def describe(self) -> dict[str, Any]:
-        """The parameters as recipes hold them; a later one only where it is not its default."""
+        """Tell the settings as recipes hold them; those added later only where they are not at their default."""
         described: dict[str, Any] = {
             "sample_rate": SAMPLE_RATE, "window": self.taper, "window_samples": self.window, "hop": self.hop,
             "n_fft": self.n_fft, "center": "zeros" if self.centred else "none", "bands": self.bands, "mel": self.mel,
@@ -77,15 +77,16 @@ class MelSpectrogram:
         return described | {name: given[name] for name in later if name in given}
 
     def frames(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """(n,) samples to the (count(n), window) samples of each frame, a view that takes no memory of its own."""
+        """Cut (n,) samples into those of each frame, (count(n), window), a view that takes no memory of its own."""
         padded = np.zeros((self.count(len(audio)) - 1) * self.hop + self.window, np.float32)
         before = self.window // 2 if self.centred else 0
+        # Samples that no whole frame reaches are left out at the end.
         inside = audio[: len(padded) - before]
         padded[before : before + len(inside)] = inside
         return np.lib.stride_tricks.sliding_window_view(padded, self.window)[:: self.hop]
 
     def __call__(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """(n,) samples to (count(n), bands) float32."""
+        """Turn (n,) samples into (count(n), bands) float32."""
         frames = self.frames(audio)
         out = np.empty((len(frames), self.bands), np.float32)
         block = _FFT_POINTS // self.n_fft
@@ -122,10 +123,11 @@ def _taper(name: str, length: int) -> npt.NDArray[np.float32]:
 
 @cache
 def _filters(spectrogram: MelSpectrogram) -> npt.NDArray[np.float32]:
-    """(n_fft // 2 + 1, bands) weights of the power spectrum in each band."""
+    """Make the (n_fft // 2 + 1, bands) weights of the power spectrum in each band."""
     scale = spectrogram.mel
     hertz = np.fft.rfftfreq(spectrogram.n_fft, 1 / SAMPLE_RATE)[:, None]
     edges = _to_hertz(np.linspace(0, _to_mel(np.float64(SAMPLE_RATE / 2), scale), spectrogram.bands + 2), scale)
+    # librosa draws the sides of a filter straight in hertz, HTK in mel; the corners are the same.
     at, corners = hertz, edges
     if spectrogram.triangles == "mel":
         at, corners = _to_mel(hertz, scale), _to_mel(edges, scale)

@@ -95,6 +95,7 @@ class TokenText:
     def _forward(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         lengths = [len(row) for row in tokens]
         ids = np.full((len(tokens), max(lengths)), self._tokenizer.pad_token_id, np.int64)
+        # Padded here and not by the tokenizer, which could pad on the left: positions count from the first column.
         for target, row in zip(ids, tokens, strict=True):
             target[: len(row)] = row
         mask = (np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]).astype(np.int64)
@@ -128,20 +129,24 @@ class ClsText(TokenText):
 
 
 def token_words(text: str, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """(T,) index of the whitespace-separated word each token lies in, -1 where it lies in none.
+    """Find the whitespace-separated word that each token lies in.
 
     Args:
         text: what was tokenized.
         offsets: (T, 2), first character and character after the last of each token; (0, 0) for special tokens.
+
+    Returns:
+        (T,) index of the word, -1 where the token lies in none.
     """
     of_character = np.full(len(text), -1, np.int32)
     for index, match in enumerate(re.finditer(r"\S+", text)):
         of_character[match.start() : match.end()] = index
+    # Some tokenizers put the blank before a word into its first token; the largest index within is the word's.
     return np.asarray([of_character[start:end].max(initial=-1) for start, end in offsets], np.int32)
 
 
 def token_times(word: npt.NDArray[np.int32], text: str, words: Sequence[Word]) -> npt.NDArray[np.float64]:
-    """(T, 2) seconds: the span of each token's word; NaN where it has none or `words` are not those of the text.
+    """Give each token the span of its word, (T, 2) seconds; NaN where it has none or `words` are not the text's.
 
     Words are compared by their letters and digits. Those without any, such as a dash, and what stands for a noise, such
     as [LAUGHTER], have no times, and need not be the same in both.

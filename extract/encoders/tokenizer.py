@@ -14,7 +14,14 @@ _REMEDY = "save the checkpoint's fast tokenizer there with transformers' save_pr
 
 
 def load_tokenizer(checkpoint: Checkpoint, tokenizer_class: Any) -> Any:
-    """A tokenizer of a transformers class.
+    """Load a checkpoint's tokenizer.
+
+    Args:
+        checkpoint: its folder holds the vocabulary.
+        tokenizer_class: of transformers, such as `AutoTokenizer`.
+
+    Returns:
+        The tokenizer, of that class or of the one that an Auto class chose.
 
     Raises:
         EmocacheError: it cannot be loaded, has no vocabulary, or has one that the recipe would not know of.

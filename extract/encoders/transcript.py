@@ -43,7 +43,7 @@ class _Heard:
 
 
 class Transcript:
-    """What is said in a clip, by the most probable token at every step.
+    """The words said in a clip, by the most probable token at every step.
 
     A row has the columns
     - `text`: in the language spoken; "" where nothing is said or the decoder ran in circles;
@@ -121,6 +121,7 @@ class Transcript:
         sounding = [window for window in windows if not is_digital_silence(window.audio)]
         openings: dict[int, Opening] = {}
         heard: list[list[_Heard]] = [[] for _ in audios]
+        # A pass holds as many windows as there are clips, or 8: one long clip does not become a huge batch.
         width = max(len(audios), _FEW)
         for begin in range(0, len(sounding), width):
             chosen = sounding[begin : begin + width]
@@ -129,11 +130,12 @@ class Transcript:
         return [_row(parts, openings.get(clip)) for clip, parts in enumerate(heard)]
 
     def _hear(self, windows: Sequence[_Window], openings: dict[int, Opening]) -> list[_Heard]:
-        """What is said in each window; `openings` gets {clip: that of its first window} of clips that are new."""
+        """Transcribe each window; `openings` gets {clip: that of its first window} of clips that are new."""
         decoder = self._decoder
         states = decoder.states([window.audio for window in windows])
         opened = decoder.open(states)
         for window, opening in zip(windows, opened, strict=True):
+            # Windows come in the order of time, so the first to tell is the clip's first with a signal.
             openings.setdefault(window.clip, opening)
         languages = [openings[window.clip].language for window in windows]
         sampled = decoder.sample(states, languages, "transcribe")
@@ -141,6 +143,7 @@ class Transcript:
             self._read(*each)
             for each in zip(windows, states, languages, sampled, (o.no_speech_prob for o in opened), strict=True)
         ]
+        # A text that does not count is not worth a translation, and English is its own.
         foreign = [i for i, language in enumerate(languages) if language != "en" and heard[i].passage.valid]
         if foreign and decoder.translates:
             english = decoder.sample(states[foreign], [languages[i] for i in foreign], "translate")
@@ -157,6 +160,7 @@ class Transcript:
         passage = Passage(decoder.text(sampled).strip(), no_speech, float(score.logprobs.sum()), count, complete)
         if not passage.valid:
             return _Heard(passage, [], None)
+        # Attention reaches over the silence that fills the window up as well; words lie in the clip's own frames.
         starts = token_starts(score.attention[..., : frames(len(window.audio))], score.first)
         loud = loud_frames(window.audio)
         places = [i for i, token in enumerate(sampled) if decoder.is_text(token)]
@@ -175,10 +179,11 @@ class FifteenSecondTranscript(Transcript):
 
 
 def cut(audio: Audio) -> list[tuple[float, Audio]]:
-    """(start in seconds, samples) of each window of a clip, see `Transcript`."""
+    """Cut a clip into windows, (start in seconds, samples) each, see `Transcript`."""
     windows, start = [], 0
     while len(audio) - start > _WINDOW:
         tail = audio[start + _WINDOW - _SEARCH : start + _WINDOW].astype(np.float64)
+        # Differences of running sums are the energies of all stretches of 0.2 s at once.
         energy = np.cumsum(np.r_[0.0, tail**2])
         quietest = int(np.argmin(energy[_PAUSE:] - energy[:-_PAUSE]))
         stop = start + _WINDOW - _SEARCH + quietest + _PAUSE // 2
@@ -196,6 +201,7 @@ def _row(parts: Sequence[_Heard], opening: Opening | None) -> Row:
     return {
         "text": blank.join(part.passage.text for part in valid),
         "raw_text": blank.join(part.passage.text for part in parts),
+        # Half a translation would pass for the whole: one window without is the clip without.
         "translation": None if None in translations else " ".join(filter(None, translations)),
         "language": language,
         "language_probability": opening.language_probability if opening else None,

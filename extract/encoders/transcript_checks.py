@@ -22,12 +22,12 @@ RULES = {
     "no_speech_prob_above": NO_SPEECH_PROB, "and_avg_logprob_below": AVG_LOGPROB,
     "compression_ratio_above": COMPRESSION_RATIO, "digital_silence_range": DIGITAL_SILENCE,
 }  # fmt: skip
-"""What this module contributes to a recipe."""
+"""The thresholds as they stand in a recipe."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What was heard in one window of a clip.
+    """The text heard in one window of a clip, and how sure the decoder was.
 
     Attributes:
         text: as decoded.
@@ -45,7 +45,7 @@ class Passage:
 
     @property
     def flag(self) -> str | None:
-        """What is wrong with it: "silence" and "repetition" void the text, "truncated" does not."""
+        """The fault of the text, if it has one: "silence" and "repetition" void it, "truncated" does not."""
         if not self.text or (self.no_speech_prob > NO_SPEECH_PROB and self.logprob / self.tokens < AVG_LOGPROB):
             return "silence"
         if repeats(self.text):
@@ -54,26 +54,29 @@ class Passage:
 
     @property
     def valid(self) -> bool:
-        """Whether the text counts."""
+        """True if the text counts."""
         return self.flag in (None, "truncated")
 
 
 def is_digital_silence(audio: Audio) -> bool:
-    """Whether the samples (n,) hold no signal at all, n > 0."""
+    """Tell whether the samples (n,) hold no signal at all, n > 0."""
     return bool(np.ptp(audio) <= DIGITAL_SILENCE)
 
 
 def repeats(text: str) -> bool:
-    """Whether zlib compresses the UTF-8 text so well that it can only be a loop of the decoder."""
+    """Tell whether zlib compresses the UTF-8 text so well that it can only be a loop of the decoder."""
     raw = text.encode()
     return len(raw) / len(zlib.compress(raw)) > COMPRESSION_RATIO
 
 
 def clip_flag(flags: list[str | None]) -> str | None:
-    """The flag of a clip, of those of its windows: silence only where all are silent.
+    """Sum up the flags of a clip's windows.
 
     Args:
         flags: one for each window that holds a signal.
+
+    Returns:
+        "silence" only where all are silent; of those heard, "repetition" before "truncated" before None.
     """
     heard = [flag for flag in flags if flag != "silence"]
     return next((flag for flag in ("repetition", "truncated") if flag in heard), None) if heard else "silence"

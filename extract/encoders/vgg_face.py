@@ -13,11 +13,11 @@ from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
 from ..media.detectors import Picture
 from ..media.faces import FaceVideo, crop_face
-from .checkpoints import file_sha256
 from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import CHUNK, SIZE, encode_pictures, images_and_boxes, pictures
 from .inference import Runtime
 from .keras_file import Weights, read_convolutions
+from .weight_hashes import file_sha256
 
 _MARGIN = 0.25  # of the box, on every side
 _MEANS = (93.5940, 104.7624, 129.1863)  # blue, green, red
@@ -93,7 +93,7 @@ class VggFace:
         return encode_pictures(clips, _crops, self._forward, CHUNK)
 
     def _forward(self, crops: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """B pictures (224, 224, 3) RGB to (B, 512)."""
+        """Turn B pictures (224, 224, 3) RGB into (B, 512)."""
         with self._runtime.exact():
             bgr = self._runtime.send(torch.from_numpy(np.stack(crops))).flip(-1).float() - self._means
         with self._runtime.model():
@@ -106,7 +106,7 @@ def _crops(video: FaceVideo) -> Iterator[Picture]:
 
 
 def _kernels() -> dict[str, tuple[int, ...]]:
-    """{layer: (height, width, in, out)} of the thirteen convolutions, with rcmalli's names."""
+    """List {layer: (height, width, in, out)} of the thirteen convolutions, with rcmalli's names."""
     kernels: dict[str, tuple[int, ...]] = {}
     before = 3
     for b, block in enumerate(_BLOCKS, 1):
@@ -117,11 +117,12 @@ def _kernels() -> dict[str, tuple[int, ...]]:
 
 
 def _network(weights: Sequence[Weights]) -> nn.Module:
-    """(B, 3, 224, 224) to pool5, (B, 512, 7, 7)."""
+    """Build the network that turns (B, 3, 224, 224) into pool5, (B, 512, 7, 7)."""
     steps: list[nn.Module] = []
     remaining = iter(weights)
     for block in _BLOCKS:
         for kernel, bias in islice(remaining, len(block)):
+            # Keras keeps (height, width, in, out), torch (out, in, height, width).
             weight = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous()
             with torch.device("meta"):
                 convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)

@@ -29,7 +29,7 @@ _CORE, _CONTEXT = 1500, 100  # frames: 30 s and 2 s
 
 
 def frames(n: int) -> int:
-    """Frames of n samples; fewer than 400 are filled up with zeros and give one."""
+    """Count the frames of n samples; fewer than 400 are filled up with zeros and give one."""
     return (max(n, _FIELD) - _FIELD) // _HOP + 1
 
 
@@ -120,7 +120,7 @@ class Wav2Vec2:
         return np.pad(audio, (0, max(0, _FIELD - len(audio))))
 
     def _padded(self, rows: Sequence[Audio]) -> tuple[Tensor, Tensor]:
-        """Samples, (B, n) float32, and which of them are of the clip, (B, n) bool, on the device."""
+        """Pad clips to samples, (B, n) float32, and a mask of those that are the clip's, (B, n) bool, on the device."""
         lengths = torch.tensor([len(row) for row in rows])
         padded = np.zeros((len(rows), int(lengths.max())), np.float32)
         for target, row in zip(padded, rows, strict=True):
@@ -130,6 +130,7 @@ class Wav2Vec2:
 
     def _forward(self, values: Tensor, mask: Tensor, lengths: Sequence[int]) -> Tensor:
         if self._group_norm is not None:
+            # It stands right behind the first convolution, so it counts that one's outputs.
             self._group_norm.lengths = [(n - _KERNELS[0]) // _STRIDES[0] + 1 for n in lengths]
         if self._batch_norm is not None:
             self._batch_norm.lengths = [frames(n) for n in lengths]
@@ -153,6 +154,7 @@ def _cut(audios: Sequence[Audio]) -> list[Window]:
         parts = -(-count // _CORE)
         bounds = [count * part // parts for part in range(parts + 1)]
         for begin, end in pairwise(bounds):
+            # Cut where frames begin, so that a part's frames lie where those of the whole clip would.
             first = max(0, begin - _CONTEXT)
             stop = len(audio) if parts == 1 else min(len(audio), (end - 1 + _CONTEXT) * _HOP + _FIELD)
             windows.append(Window(clip, first * _HOP, stop, begin - first, end - begin))
@@ -165,6 +167,7 @@ def _mask_norms(model: Any) -> tuple[MaskedGroupNorm | None, MaskedBatchNorm | N
     norm = getattr(first, "layer_norm", None)
     if isinstance(norm, nn.GroupNorm):
         group = first.layer_norm = MaskedGroupNorm(norm)
+    # A convolution over positions: what a norm leaves behind a clip's end would leak into its last frames.
     positions = model.encoder.pos_conv_embed
     norm = getattr(positions, "batch_norm", None)
     if isinstance(norm, nn.Module):

@@ -22,7 +22,7 @@ _CONTEXT = 5 * SAMPLE_RATE  # of windows that overlap, on either side
 
 
 def frames(n: int) -> int:
-    """Frames of n samples: one per two mel frames, of which there is one per started hop of 10 ms."""
+    """Count the frames of n samples: one per two mel frames, of which there is one per started hop of 10 ms."""
     mel_frames = -(-n // HOP)
     return -(-mel_frames // 2)
 
@@ -108,15 +108,17 @@ class Whisper:
         return windows
 
     def _log_mel(self, rows: Sequence[Audio]) -> Tensor:
-        """(B, bands, 3000) log-mel of up to 30 s each, the numbers of transformers' WhisperFeatureExtractor."""
+        """Compute (B, bands, 3000) log-mel of up to 30 s each, the numbers of transformers' WhisperFeatureExtractor."""
         padded = np.zeros((len(rows), _WINDOW), np.float32)
         for row, audio in zip(padded, rows, strict=True):
             row[: len(audio)] = audio
         with self._runtime.exact():
             waves = self._runtime.send(torch.from_numpy(padded))
             spectrum = torch.stft(waves, N_FFT, HOP, window=self._hann, return_complex=True)
+            # The last of 3001 frames is left out, as Whisper does.
             mel = self._filters.T @ (spectrum[..., :-1].abs() ** 2).contiguous()
             log = torch.clamp(mel, min=1e-10).log10()
+            # The floor is 80 dB under the loudest of a window's own frames, not of the batch.
             log = torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8.0)
             return (log + 4.0) / 4.0
 
@@ -158,11 +160,11 @@ class OverlappingWhisper(Whisper):
 
 
 def _overlapping(n: int) -> list[int]:
-    """First samples of the windows; the last window holds the end."""
+    """List the first samples of the windows of n samples; the last window holds the end."""
     return [0, *range(_WINDOW - 2 * _CONTEXT, n - 2 * _CONTEXT, _WINDOW - 2 * _CONTEXT)]
 
 
 def _mel_filters(bands: int) -> npt.NDArray[np.float64]:
-    """(201, bands)."""
+    """Return the filters of transformers' feature extractor, (201, bands)."""
     front_end = WhisperFeatureExtractor(feature_size=bands)  # type: ignore[no-untyped-call]
     return np.asarray(front_end.mel_filters)

@@ -27,7 +27,7 @@ _REMEDY = "copy generation_config.json from the Whisper model that the checkpoin
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the decoder says of a window before its first word."""
+    """The decoder's view of a window before its first word."""
 
     no_speech_prob: float
     language: str  # code, such as "en"
@@ -36,7 +36,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """What the decoder says of a window's tokens.
+    """The decoder's view of a window's tokens.
 
     Attributes:
         logprobs: (N,) log probability of each sampled token, after the tokens that are never sampled were left out.
@@ -50,10 +50,14 @@ class Score:
 
 
 class WhisperDecoder:
-    """Reads windows of up to 30 s.
+    """A Whisper that reads windows of up to 30 s.
 
     Results do not depend on the batch: the encoder sees each window alone, the tokens that a finished text is padded
     with are cut off, and scores come from a pass over one text.
+
+    Args:
+        checkpoint: a whole Whisper's, with its generation_config.json and tokenizer.
+        runtime: the device and the precision to run with.
 
     Attributes:
         bands: of the log-mel spectrogram.
@@ -76,6 +80,7 @@ class WhisperDecoder:
         self._no_timestamps = int(settings["no_timestamps_token_id"])
         multilingual = bool(settings["is_multilingual"])
         self._tasks: Mapping[str, int] = settings["task_to_id"] if multilingual else {}
+        # The settings call them "<|en|>" and so on.
         self.languages: dict[str, int] = (
             {token[2:-2]: number for token, number in settings["lang_to_id"].items()} if multilingual else {}
         )
@@ -83,6 +88,7 @@ class WhisperDecoder:
         self.max_tokens = int(config.max_target_positions) // 2
         self._heads = _alignment_heads(checkpoint, settings)
         self._never, self._never_first = (settings.get(f"{key}suppress_tokens") or [] for key in ("", "begin_"))
+        # In place of the checkpoint's own, whose beams, temperatures or forced tokens differ from one to the next.
         self._model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             decoder_start_token_id=self._start, eos_token_id=self._end, pad_token_id=self._end, do_sample=False,
             num_beams=1, max_new_tokens=self.max_tokens, suppress_tokens=self._never or None,
@@ -90,7 +96,7 @@ class WhisperDecoder:
         )  # fmt: skip
 
     def states(self, rows: Sequence[Audio]) -> Tensor:
-        """(B, 1500, D) output of the encoder for windows of up to 30 s, filled up with silence."""
+        """Encode windows of up to 30 s, filled up with silence, to (B, 1500, D)."""
         # On the CPU and without a lock: another thread may run the model meanwhile.
         mel = self._front_end(list(rows), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
         mel = self._runtime.send(mel)
@@ -99,7 +105,7 @@ class WhisperDecoder:
         return states
 
     def open(self, states: Tensor) -> list[Opening]:
-        """Whether there is speech and in which language, by what follows the start token, as in Whisper's own code."""
+        """Tell if there is speech and in which language, by what follows the start token, as in Whisper's own code."""
         start = torch.full((len(states), 1), self._start, device=states.device)
         with self._runtime.model():
             logits = self._model(encoder_outputs=BaseModelOutput(states), decoder_input_ids=start).logits[:, -1].float()
@@ -112,12 +118,15 @@ class WhisperDecoder:
         return [Opening(*each) for each in zip(no_speech, codes, best.values.tolist(), strict=True)]
 
     def sample(self, states: Tensor, languages: Sequence[str], task: str) -> list[list[int]]:
-        """The most probable token at every step, up to the end of the text, which comes last unless the limit was hit.
+        """Take the most probable token at every step, up to the end of the text.
 
         Args:
             states: (B, 1500, D).
             languages: code of the language spoken in each.
             task: "transcribe" or "translate".
+
+        Returns:
+            The tokens of each text; the last one is the end of the text, unless `max_tokens` were sampled before it.
         """
         prompts = [self._prompt(language, task) for language in languages]
         with self._runtime.model(), quiet():
@@ -127,10 +136,11 @@ class WhisperDecoder:
                 force_unique_generate_call=True,  # else parts of the text would be taken for time stamps to go on from
             )
         sampled = [row[len(prompts[0]) :] for row in rows.tolist()]
+        # A text that ends before the longest of its batch is followed by more ends, which are not its own.
         return [row[: row.index(self._end) + 1] if self._end in row else row for row in sampled]
 
     def complete(self, sampled: Sequence[int]) -> bool:
-        """Whether the end of the text was reached."""
+        """Tell whether the end of the text was reached."""
         return sampled[-1] == self._end
 
     def score(self, state: Tensor, language: str, sampled: Sequence[int]) -> Score:
@@ -139,9 +149,13 @@ class WhisperDecoder:
         Args:
             state: (1500, D).
             language: as in `sample`.
-            sampled: what that gave.
+            sampled: the tokens that `sample` gave.
+
+        Returns:
+            The log probabilities of these tokens, and the attention with which they were predicted.
         """
         prompt = self._prompt(language, "transcribe")
+        # The end of the text is predicted, but nothing after it, so it is not put in.
         inputs = [*prompt, *(sampled[:-1] if self.complete(sampled) else sampled)]
         with self._runtime.model(), _eager(self._model):
             out = self._model(
@@ -150,8 +164,10 @@ class WhisperDecoder:
                 output_attentions=True,
                 use_cache=False,
             )
+        # Row i predicts token i + 1: the prompt's last row predicts the first token of the text.
         first = len(prompt) - 1
         logits = out.logits[0, first : first + len(sampled)].float().cpu().clone()
+        # What sampling was not allowed to choose took no share of the probability then, and takes none here.
         logits[:, self._never] = -torch.inf
         logits[0, self._never_first] = -torch.inf
         chosen = logits.log_softmax(-1).gather(1, torch.tensor(sampled)[:, None])[:, 0]
@@ -159,7 +175,7 @@ class WhisperDecoder:
         return Score(chosen.double().numpy(), attention.double().cpu().numpy(), first)
 
     def is_text(self, token: int) -> bool:
-        """Whether a token is part of the text; the special ones all come after."""
+        """Tell whether a token is part of the text; the special ones all come after."""
         return token < self._end
 
     def text(self, tokens: Sequence[int]) -> str:
@@ -168,13 +184,15 @@ class WhisperDecoder:
         return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
     def _prompt(self, language: str, task: str) -> list[int]:
+        # English-only models were trained without the tokens of language and task.
         known = [self.languages[language], self._tasks[task]] if self.languages else []
         return [self._start, *known, self._no_timestamps]
 
 
 @contextmanager
 def _eager(model: Any) -> Iterator[None]:
-    """Only this kind of attention gives its weights; it is slower, and needs more memory."""
+    """Switch to the attention that alone gives its weights; it is slower, and needs more memory."""
+    # Set and put back under `Runtime.model`'s lock, so that no other thread's pass sees it.
     usual = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -184,7 +202,7 @@ def _eager(model: Any) -> Iterator[None]:
 
 
 def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The checkpoint's generation_config.json, once it names the tokens every Whisper has."""
+    """Read the checkpoint's generation_config.json, which has to name the tokens every Whisper has."""
     found = read_json(checkpoint.folder / "generation_config.json")
     if found is None:
         raise EmocacheError(f"{checkpoint.folder}: there is no generation_config.json; {_REMEDY}")
@@ -197,7 +215,7 @@ def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _alignment_heads(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """(layer, head) of the cross-attention that follows the words; without a list, all of the decoder's upper half.
+    """Choose (layer, head) of the cross-attention that follows the words; without a list, the decoder's upper half.
 
     That is what Whisper's own code does with models it has no list for (model.py).
     """
@@ -215,7 +233,7 @@ def _alignment_heads(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> lis
 
 
 def _tokenizer(checkpoint: Checkpoint, needed: int) -> Any:
-    """The tokenizer; it has to know at least the `needed` first tokens, those of text."""
+    """Load the tokenizer, which has to know at least the `needed` first tokens, those of text."""
     tokenizer = load_tokenizer(checkpoint, WhisperTokenizer)
     if len(tokenizer) < needed:  # without its files it is an empty one
         raise EmocacheError(

@@ -42,6 +42,7 @@ def encode_windows(
         {layer: (T, D) float32} for each clip.
     """
     width = max(len(audios), few)
+    # Longest first: windows of like length share a pass, with little padding, and if memory is short it shows at once.
     order = sorted(range(len(windows)), key=lambda w: windows[w].start - windows[w].stop)
     kept: dict[int, dict[int | None, npt.NDArray[np.float32]]] = {}
     for first in range(0, len(order), width):
@@ -58,7 +59,7 @@ def encode_windows(
 def _kept(
     hidden: Mapping[int | None, Tensor], windows: Sequence[Window]
 ) -> list[dict[int | None, npt.NDArray[np.float32]]]:
-    """The kept frames of each window on the host. Nothing of a pass stays on the device while the next one runs."""
+    """Copy the kept frames of each window to the host: nothing of a pass stays on the device during the next one."""
     kept: list[dict[int | None, npt.NDArray[np.float32]]] = [{} for _ in windows]
     bounds = np.cumsum([window.keep for window in windows])[:-1]
     for layer, states in hidden.items():

@@ -14,7 +14,7 @@ _FRAME = 320  # samples
 
 
 def best_path(scores: Scores, skip: npt.NDArray[np.bool_], ends: int) -> npt.NDArray[np.int64]:
-    """The sequence of states with the highest sum of scores (Viterbi), each frame staying or moving on by one state.
+    """Find the states with the highest sum of scores (Viterbi), each frame staying or moving on by one state.
 
     Args:
         scores: (T, S) score of being in a state in a frame.
@@ -30,12 +30,14 @@ def best_path(scores: Scores, skip: npt.NDArray[np.bool_], ends: int) -> npt.NDA
     count = scores.shape[1]
     total = np.full(count, -np.inf)
     total[:ends] = scores[0, :ends]
+    # 0 stay, 1 move on, 2 leave a state out; a byte each, since this is the array that grows with frames times states.
     moves = np.zeros(scores.shape, np.int8)
     choices = np.full((3, count), -np.inf)
     for t in range(1, len(scores)):
         choices[0] = total
         choices[1, 1:] = total[:-1]
         choices[2, 2:] = np.where(skip[2:], total[:-2], -np.inf)
+        # Of equal sums the first counts, staying: paths are the same on every machine.
         moves[t] = choices.argmax(axis=0)
         total = choices.max(axis=0) + scores[t]
     state = int(count - ends + total[-ends:].argmax())
@@ -49,7 +51,7 @@ def best_path(scores: Scores, skip: npt.NDArray[np.bool_], ends: int) -> npt.NDA
 
 
 def token_starts(attention: Scores, first: int) -> npt.NDArray[np.int64]:
-    """The frame in which each token begins, by dynamic time warping of the cross-attention it is predicted with.
+    """Find the frame in which each token begins, by dynamic time warping of the cross-attention that predicts it.
 
     As in `find_alignment` of github.com/openai/whisper, timing.py: attention is brought to mean 0 and variance 1 over
     the tokens, median-filtered over 7 frames and averaged over the heads. But every token takes at least one frame.
@@ -61,11 +63,13 @@ def token_starts(attention: Scores, first: int) -> npt.NDArray[np.int64]:
     Returns:
         (L - first,) frame of each token and, last, of the end of the text; they increase where there are frames enough.
     """
+    # A frame that all tokens attend to alike has no spread, and says nothing about them.
     spread = np.maximum(attention.std(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     normal = (attention - attention.mean(axis=1, keepdims=True)) / spread
     scores = scipy.ndimage.median_filter(normal, size=(1, 1, _MEDIAN), mode="mirror").mean(axis=0)[first:].T
     count, rows = scores.shape
     tokens = np.arange(rows)
+    # With fewer frames than tokens no path gives each one a frame; they then share the frames evenly.
     starts: npt.NDArray[np.int64] = (
         np.searchsorted(best_path(scores, np.zeros(rows, bool), ends=1), tokens)
         if count >= rows
@@ -100,13 +104,14 @@ def group_words(
         else:
             word, first, stop = words[-1]
             before = _has_letters(word)
+            # Punctuation joins the word's text but not its span: a quote does not begin it, a comma does not end it.
             words[-1] = word + piece, begin if spoken and not before else first, end if spoken or not before else stop
         begin = end
     return [(word.strip(), first, end) for word, first, end in words if word.strip()]
 
 
 def loud_frames(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """(ceil(n / 320),) whether each 20 ms of 16 kHz samples (n,) lie less than 40 dB below the loudest."""
+    """Mark the 20 ms of 16 kHz samples (n,) that lie less than 40 dB below the loudest, (ceil(n / 320),)."""
     padded = np.pad(audio.astype(np.float64), (0, -len(audio) % _FRAME))
     power = np.square(padded).reshape(-1, _FRAME).mean(axis=1)
     loud: npt.NDArray[np.bool_] = power > 1e-4 * power.max()

@@ -285,7 +285,7 @@ def test_every_variant_has_a_recipe_of_its_own() -> None:
 
 
 def test_streams_written_before_the_variants_came_stay_current() -> None:
-    """What the fingerprints were when log-mel and MFCC were the only two."""
+    """The fingerprints are those of when log-mel and MFCC were the only two."""
     assert fingerprint(LogMel().recipe(None)) == "8186955ea6f429076d79a06808253259e81b19b7fc2467f3c46e6660cb57cb6b"
     assert fingerprint(Mfcc().recipe(None)) == "6474dee4001ced481be3c8c1a385fcee097842ca1a0e48e350dfb40fc6f45724"
 

@@ -121,7 +121,7 @@ def test_one_vector_spans_the_utterance_and_fits_float16(
 def test_a_short_clip_is_followed_by_silence(
     encoder: SpectrogramAlexNet, n: int, voice: Callable[..., Samples], frames_of: Callable[..., Samples]
 ) -> None:
-    """What sounds in the padded columns is at the floor, as it is in the spectrogram of silence."""
+    """The padded columns are at the floor, as they are in the spectrogram of silence."""
     audio = voice(1.0)[:n]
     long_enough = np.concatenate([audio, np.zeros(9920 - n, np.float32)])
     frames = Spectrogram().spectrogram(long_enough)

@@ -16,7 +16,8 @@ import emocache
 from emocache.cache import EmocacheError
 from emocache.cache.recipe import canonical_json, check_stream_name
 from emocache.extract.encoders import REGISTRY, load
-from emocache.extract.encoders.checkpoints import find, read
+from emocache.extract.encoders.checkpoints import read
+from emocache.extract.encoders.lookup import find
 from emocache.extract.encoders.registry import FAMILY_OF_MODEL_TYPE, IMPLEMENTATIONS
 
 

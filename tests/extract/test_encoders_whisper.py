@@ -9,14 +9,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-import emocache
 from emocache.cache import EmocacheError, Utterance
 from emocache.extract.encoders import Clip, Encoder, load
 from emocache.extract.encoders.whisper import Whisper, frames
 
 Samples = npt.NDArray[np.float32]
-REAL = Path(str(emocache.__file__)).parent.parent / "shared" / "checkpoints" / "whisper-base"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs the whisper-base checkpoint in {REAL}")
 
 
 def stock(folder: Path, audio: Samples) -> tuple[list[Samples], Samples]:
@@ -143,16 +140,19 @@ def test_another_front_end_is_refused(tiny_whisper: Path, tmp_path: Path) -> Non
         load(str(folder), device="cpu")
 
 
-@needs_real
 def test_whisper_base(
-    voice: Callable[..., Samples], frames_of: Callable[..., Samples], worst_distance: Callable[..., float]
+    shared: Callable[[str], Path],
+    voice: Callable[..., Samples],
+    frames_of: Callable[..., Samples],
+    worst_distance: Callable[..., float],
 ) -> None:
-    encoder = load("whisper-base", checkpoints=REAL.parent, device="cpu")
+    folder = shared("checkpoints/whisper-base")
+    encoder = load("whisper-base", checkpoints=folder.parent, device="cpu")
     assert (encoder.name, encoder.dim, encoder.layers) == ("whisper-base", 512, 6)
     some = [Clip(f"clip{i}", voice(seconds, i)) for i, seconds in enumerate((0.1, 12.0, 2.5))]
     assert worst_distance(encoder, some) <= 1e-5
     assert some[2].audio is not None
-    hidden, last = stock(REAL, some[2].audio)
+    hidden, last = stock(folder, some[2].audio)
     (both,) = encoder.encode(some[2:], [4, None])
     assert isinstance(both, dict)
     np.testing.assert_allclose(both[None].frames, last[:125], rtol=1e-4, atol=1e-4)

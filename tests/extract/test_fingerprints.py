@@ -1,4 +1,4 @@
-"""What a stream is filed under must not change: a new fingerprint would have every stored stream extracted again."""
+"""Fingerprints, which streams are filed under, must not change: else every stored stream is extracted again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -181,7 +181,7 @@ def test_streams_of_the_real_checkpoint_are_found_again(name: str, shared: Calla
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_streams_of_folders_are_found_again(name: str, tmp_path: Path) -> None:
-    """What stands in processor_config.json is in the recipe as settings, not as bytes."""
+    """The settings of processor_config.json are in the recipe, its bytes are not."""
     kind, norm, *files = name.split()
     folder = tmp_path / "my-model"
     if kind in ("whisper", "transcript"):

@@ -1,4 +1,4 @@
-"""What a checkpoint's files say of sound, words and weights: what transformers makes of it, or refused."""
+"""A checkpoint's files on sound, words and weights: they count as in transformers, or are refused."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from emocache.cache import EmocacheError
 from emocache.extract.encoders import Clip, load
-from emocache.extract.encoders.checkpoints import find
+from emocache.extract.encoders.lookup import find
 from emocache.extract.encoders.registry import FAMILY_OF_MODEL_TYPE
 from emocache.extract.media.audio import decode_audio
 
@@ -68,7 +68,7 @@ def make_model(make_speech_model: Callable[..., Path], tmp_path: Path) -> Callab
 
 
 def reference(folder: Path, model: Any, audio: Samples) -> Samples | None:
-    """What transformers makes of one clip; None where it finds no feature extractor."""
+    """Encode one clip with transformers alone; None where it finds no feature extractor."""
     from transformers import AutoFeatureExtractor, WhisperFeatureExtractor
 
     try:
@@ -202,7 +202,7 @@ def test_a_whisper_of_shorter_windows_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_folder_without_a_front_end_is_to_be_given(tmp_path: Path) -> None:
-    """What the error says is to be written gives the stream that was stored before it was asked for."""
+    """The settings that the error dictates give the stream that was stored before they were asked for."""
     folder = fixed_models.speech(tmp_path / "odd", "hubert", "layer", None)
     with pytest.raises(EmocacheError, match=r"neither processor_config.json nor .* asked took true, and go") as caught:
         load(str(folder), device="cpu")

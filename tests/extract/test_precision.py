@@ -69,7 +69,7 @@ def test_reduced_precision_is_near_and_not_equal(
 
 
 def flags() -> tuple[bool, bool, str]:
-    """What decides how exact float32 is on a GPU: cuDNN's TF32 and determinism, and matrix products; of the process."""
+    """Read the process's flags for exact float32 on a GPU: cuDNN's TF32 and determinism, and matrix products."""
     cudnn = torch.backends.cudnn
     return bool(cudnn.allow_tf32), bool(cudnn.deterministic), torch.get_float32_matmul_precision()
 
