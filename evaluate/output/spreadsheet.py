@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import Evaluation, Part, Scored
-from .printed_tables import told_of
+from .cells import told_of
 
 _IDENTITY = ["experiment", "corpus", "streams", "protocol", "setting", "difference", "marks", "selection"]
 _COUNTS = ["folds", "seeds", "predicted", "test", "n_groups", "approximate"]

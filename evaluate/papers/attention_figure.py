@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from ..output.figures.composition import shorten
 from ..output.figures.drawing import named, save_png, wrapped
 from ..scoring.scored import Evaluation
+from . import PaperReport
 from .attention_weights import Attention, read_attention
 
 MOST = 24  # utterances in the picture
@@ -68,3 +69,6 @@ def draw(found: Attention) -> Figure:
     )
     figure.suptitle(wrapped(f"{named(found.result)}\n{told}", figure.get_figwidth()), fontsize=9, parse_math=False)
     return figure
+
+
+REPORT = PaperReport(figures=(save_attention,))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...cache import EmocacheError
 from ..scoring.kept import Kept, read_kept
 from ..scoring.result_groups import TEXTS, Result, flatten
+from .gated_channels import gated_channels
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +19,7 @@ _NO_PART_OF_A_MODEL = ("targets", "seeds", *TEXTS)
 
 @dataclass(frozen=True)
 class Gates:
-    """The mean gate weights of one result: S seeds, K cultures, and the first C of a gate's D channels.
+    """The mean gate weights of one result: S seeds, K cultures, and C of a gate's channels.
 
     A culture is seen in the test part, or, where it only trains, in the validation part.
     """
@@ -28,24 +29,21 @@ class Gates:
     parts: list[str]  # (K) "test" or "valid"
     clips: list[int]  # (K) of one seed
     weights: Floats  # (S, K, C), means over clips
-    width: int  # D
+    channels: str  # which C of the gate's channels these are, in words
 
     @property
     def task(self) -> str:
-        """What the gate was trained for."""
+        """The targets that the gate was trained for, joined by `+`."""
         return "+".join(self.result.first.targets)
 
     @property
     def mean(self) -> Floats:
-        """(K, C), over seeds."""
+        """The mean over seeds, (K, C)."""
         return np.asarray(self.weights.mean(axis=0))
 
 
-def read_gates(result: Result, channels: int) -> Gates | None:
-    """The gates that a result's runs kept; None if they kept none.
-
-    Args:
-        result: the result. channels: C, how many of the gate's first channels are looked at.
+def read_gates(result: Result) -> Gates | None:
+    """Read the gates that a result's runs kept; None if they kept none.
 
     Raises:
         EmocacheError: a file that cannot be read, or gates of different sizes.
@@ -62,7 +60,9 @@ def read_gates(result: Result, channels: int) -> Gates | None:
     parts = ["test" if "test" in part[culture == name] else "valid" for name in common]
     weights = [[_mean(table, *place) for place in zip(common, parts, strict=True)] for table in by_seed]
     clips = [int(((culture == name) & (part == own)).sum()) for name, own in zip(common, parts, strict=True)]
-    return Gates(result, common, parts, clips, np.array(weights)[:, :, :channels], gate.shape[1])
+    looked_at, width = gated_channels(result.first.config), gate.shape[1]
+    counted = np.array(weights)[:, :, : looked_at.count(width)]
+    return Gates(result, common, parts, clips, counted, looked_at.told(width))
 
 
 def families(gates: Sequence[Gates]) -> list[list[Gates]]:

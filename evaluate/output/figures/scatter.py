@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...scoring.metrics import metric_name
 from ...scoring.scored import Evaluation
 from ...scoring.stored_predictions import concatenate, read_predictions
-from ..printed_tables import UNDEFINED
+from ..cells import number
 from .drawing import COLOURS, named, save_png, wrapped
 
 MOST_TARGETS = 9
@@ -81,8 +81,7 @@ def _figure(made: Sequence[Panel], title: str) -> Figure:
         axes.scatter(panel.reference, panel.prediction, s=8, alpha=0.5, color=COLOURS[0], linewidths=0)
         axes.set(xlim=ends, ylim=ends, aspect="equal")
         axes.tick_params(labelsize=7)
-        rho = UNDEFINED if math.isnan(panel.rho) else f"{panel.rho:z.3f}"
-        axes.set_title(f"{panel.target}, ρ = {rho}", fontsize=9, wrap=True, parse_math=False)
+        axes.set_title(f"{panel.target}, ρ = {number(panel.rho)}", fontsize=9, wrap=True, parse_math=False)
     figure.supxlabel("true", fontsize=9)
     figure.supylabel("predicted (line: predicted = true)", fontsize=9)
     figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=9, parse_math=False)
