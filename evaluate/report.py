@@ -19,6 +19,12 @@ from .scoring.scored import Evaluation, evaluate_result
 def evaluate_runs(paths: Sequence[Path]) -> list[Evaluation]:
     """Score every result that the runs below the paths make up.
 
+    Args:
+        paths: folders that training wrote runs to.
+
+    Returns:
+        The results with their numbers, by corpus, experiment and what sets them apart.
+
     Raises:
         EmocacheError: no runs, or runs that cannot be read or contradict each other.
     """
@@ -38,7 +44,15 @@ def tables_as_text(evaluations: Sequence[Evaluation], comparisons: Sequence[Comp
 
 
 def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[Path]:
-    """Write table.md, table.csv, results.json and every figure that there are numbers for; returns their paths.
+    """Write table.md, table.csv, results.json and every figure that there are numbers for.
+
+    Args:
+        out: the folder, made if there is none.
+        evaluations: the results.
+        comparisons: those that were asked for.
+
+    Returns:
+        The paths of what was written.
 
     Raises:
         EmocacheError: a folder that cannot be written to.
@@ -53,6 +67,7 @@ def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequ
     for paper, own in papers:
         texts |= paper.texts(own)
     written = []
+    # Tables and texts are made by now: where that fails, there is no folder with half of them.
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""Cells and notes of the tables: numbers, intervals, what a result is called and what there is to say of it."""
+"""Cells and notes of the tables: numbers, intervals, the names of results and remarks on them."""
 
 import math
 from collections.abc import Iterable
@@ -43,11 +43,14 @@ def counted(number: int, what: str) -> str:
 
 
 def told_of(numbers: Summary | Difference, untold: Iterable[str] = ()) -> str:
-    """Tell why some of a metric's numbers are undefined, and what was done to it; "" if there is nothing to tell.
+    """Tell why some of a metric's numbers are undefined, and what was done to it.
 
     Args:
         numbers: the metric's.
         untold: beginnings of names of numbers that are passed over.
+
+    Returns:
+        The reasons and notes, joined by semicolons; "" if there are none.
     """
     reasons: dict[str, list[str]] = {}
     for name, reason in numbers.reasons.items():

@@ -23,10 +23,11 @@ from .text_table import Table
 
 
 def result_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
-    """Tables for every corpus, split and task: scores over folds, and pooled scores with their intervals.
+    """Make the tables of every corpus, split and task: scores over folds, and pooled scores with their intervals.
 
     Where the test part has several corpora or cultures, also the pooled scores of each.
     """
+    # Scores stand below one another only where they are of the same test utterances and the same targets.
     blocks: dict[tuple[object, ...], list[Evaluation]] = {}
     for evaluation in evaluations:
         record = evaluation.result.first
@@ -40,7 +41,7 @@ def result_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """One table for every comparison, a row for every metric."""
+    """Make a table of every comparison, with a row for every metric."""
     return [_comparison(comparison) for comparison in comparisons]
 
 
@@ -67,7 +68,7 @@ def _over_folds(block: Sequence[Evaluation]) -> Table:
 
 
 def _warned(block: Sequence[Evaluation]) -> list[str]:
-    """What training warned of, each thing once, with the results and how many of their runs it is true of."""
+    """Tell what training warned of, each thing once, with the results and how many of their runs it is true of."""
     whose: dict[tuple[str, str], list[str]] = {}
     for e in block:
         for warning, count in e.result.warnings.items():
@@ -100,7 +101,8 @@ def _broken_down(block: Sequence[Evaluation], column: str) -> Table:
 
 
 def _told(lines: Sequence[tuple[str, Mapping[str, Summary]]]) -> list[str]:
-    """What there is to say of the metrics of some lines, each thing once, with all that it is true of."""
+    """Tell what there is to say of the metrics of some lines, each thing once, with all that it is true of."""
+    # Twice turned over: first the metrics of a line that have the same remark, then the lines of which that is true.
     by_line: dict[tuple[str, str], list[str]] = {}
     for name, metrics in lines:
         for metric, summary in metrics.items():
@@ -124,21 +126,28 @@ def _table(
     notes: list[str],
     column: str = "",
 ) -> Table:
-    """One row for every line and target, and for what needs no model.
+    """Make a table with a row for every line and target, and one for every baseline that needs no model.
 
     Args:
-        lines: results, or parts of them. title, notes: of the table.
-        extra: {heading: a cell for each line}. show: a metric's cell.
-        column: what the parts are told apart by.
+        lines: results, or parts of them, with the result that each belongs to.
+        title: the table's.
+        extra: {heading: a cell for each line}, which stand before the metrics.
+        show: makes the cell of a metric.
+        notes: the table's.
+        column: "corpus" or "culture", by which parts are told apart; "" of whole results.
+
+    Returns:
+        The table; a column of settings or targets only where there are some, and a baseline once for all results.
     """
     first = lines[0][0].result
     settings = any(setting_apart(e.result) for e, _ in lines)
     known = {name for _, scored in lines for name in scored.metrics}
     named = first.targets != [""]
+    # Metrics over all targets together, such as those of a distribution, have a line of their own, "all".
     targets = [*first.targets, *([""] if named and known & set(METRICS) else [])]
     metrics = [name for name in METRICS if known & {metric_name(name, target) for target in targets}]
     rows = []
-    baselines: dict[tuple[str, ...], None] = {}
+    baselines: dict[tuple[str, ...], None] = {}  # as keys, since results on the same test part share their baselines
     for i, (e, scored) in enumerate(lines):
         label = [marked_experiment(e.result), "+".join(e.result.streams)]
         label += [setting_apart(e.result)] if settings else []
@@ -185,7 +194,7 @@ def _comparison(comparison: Comparison) -> Table:
 
 
 def _alike(told: Mapping[str, str]) -> list[str]:
-    """What is told of each metric, once, with all that it is true of."""
+    """Tell each text once, with all the metrics that it is true of."""
     metrics: dict[str, list[str]] = {}
     for name, text in told.items():
         metrics.setdefault(text, []).append(name)

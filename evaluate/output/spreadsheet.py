@@ -15,7 +15,7 @@ _NUMBERS = ["mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95_low", "ci95
 
 
 def to_csv(evaluations: Sequence[Evaluation]) -> str:
-    """One line for every result, its parts and what needs no model, and metric; undefined numbers are empty.
+    """Write a line for every metric of every result, its parts and what needs no model; undefined numbers are empty.
 
     `part` is empty for the whole test part, or names the culture or corpus, as in `culture=C2`.
     """

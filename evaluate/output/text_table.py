@@ -16,13 +16,13 @@ class Table:
     notes: list[str]
 
     def text(self) -> str:
-        """For a terminal, in columns of even width."""
+        """Return the table for a terminal, in columns of even width."""
         widths = [max(map(_width, column)) for column in zip(self.headings, *self.rows, strict=True)]
         lines = [self._line(row, widths) for row in (self.headings, ["─" * width for width in widths], *self.rows)]
         return "\n".join([self.title, "", *lines, *([""] if self.notes else []), *self.notes])
 
     def markdown(self) -> str:
-        """As a Markdown section with one table."""
+        """Return the table as a Markdown section."""
         rule = ["---" if i < self.numbers else "---:" for i in range(len(self.headings))]
         body = [[cell.replace("|", "\\|") for cell in row] for row in (self.headings, *self.rows)]
         lines = ["| " + " | ".join(row) + " |" for row in (body[0], rule, *body[1:])]
@@ -37,5 +37,5 @@ class Table:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: East Asian wide characters take two."""
+    """Count the columns that a text takes in a terminal: East Asian wide characters take two."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))

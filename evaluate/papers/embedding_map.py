@@ -20,11 +20,15 @@ _HEADINGS = [
 
 
 def save_embedding_maps(out: Path, evaluations: Sequence[Evaluation], fold: int | None = None) -> list[Path]:
-    """Draw a map of every classification whose runs kept "embedding", and write its numbers; returns the files' paths.
+    """Draw a map of every classification whose runs kept "embedding", and write its numbers.
 
     Args:
-        out: the folder. evaluations: those looked through. fold: whose test utterances are drawn; the first if not
-            given.
+        out: the folder.
+        evaluations: those looked through.
+        fold: whose test utterances are drawn; the first if not given.
+
+    Returns:
+        The paths of a CSV and a PNG for each.
     """
     written = []
     for evaluation in evaluations:
@@ -47,7 +51,7 @@ def _save(stem: Path, found: Embeddings, numbers: Sequence[tuple[str, int, float
 
 
 def _numbers(found: Embeddings) -> Iterator[tuple[str, int, float, float]]:
-    """(class, utterances, mean silhouette, share with the right neighbours); the first of all, under no name."""
+    """Yield (class, utterances, mean silhouette, share with the right neighbours), first of all under no name."""
     apart, right = silhouettes(found.vectors, found.classes), nearest_neighbours_right(found.vectors, found.classes)
     yield "", len(right), float(apart.mean()), float(right.mean())
     for k, name in enumerate(found.result.classes):
@@ -65,6 +69,7 @@ def _figure(found: Embeddings, numbers: tuple[str, int, float, float]) -> Figure
         marker, colour = _MARKERS[k % len(_MARKERS)], COLOURS[k % len(COLOURS)]
         if len(own):
             axes.scatter(own[:, 0], own[:, 1], s=22, marker=marker, color=colour, alpha=0.8, linewidths=0, label=name)
+    # Only nearness means something in a t-SNE, not where the axes lie nor how long they are.
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     legend = figure.legend(loc="outside right center", fontsize=8, frameon=False)
     for text in legend.get_texts():

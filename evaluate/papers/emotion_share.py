@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of the emotion share paper: Spearman's correlation of two architectures on shares of emotions.
+"""Spearman's correlation of two architectures on shares of emotions, as in Tables 1 and 2 of the emotion share paper.
 
 The paper's Table 2 gives one average a feature. For some features that is Architecture 2's, for others the average of
 each emotion's better architecture, which is a maximum picked on the part that is reported. Here the three averages are
@@ -48,7 +48,7 @@ class Pair:
 
     @property
     def targets(self) -> list[str]:
-        """In the order of the experiment."""
+        """The targets, in the order of the experiment."""
         return list(self.arch1 or self.arch2)
 
     @property
@@ -71,7 +71,7 @@ class Pair:
 
 
 def relative_change(a: float, b: float) -> float:
-    """100 (a - b) / b, in percent.
+    """Return 100 (a - b) / b, in percent.
 
     >>> round(relative_change(0.523, 0.5), 1)
     4.6
@@ -80,10 +80,10 @@ def relative_change(a: float, b: float) -> float:
 
 
 def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
-    """The experiments whose files ask for this report, paired where their names differ in -arch1 and -arch2 alone.
+    """Pair the experiments whose names differ in -arch1 and -arch2 alone; others are pairs of one.
 
-    Which architecture it is says the head, not the name. A dead output's correlation counts as 0 (models.md 3), which
-    is noted.
+    The head's settings tell which architecture it is, not the name; results of other heads are left out. The
+    correlation of a dead output, which is constant, is undefined: it counts as 0, and that is noted.
     """
     found: dict[tuple[str, str, str, tuple[str, ...]], dict[str, Evaluation]] = {}
     for evaluation in evaluations:
@@ -107,11 +107,12 @@ def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
 
 
 def _architecture(result: Result) -> str | None:
-    """ "arch1" or "arch2" by the head's settings, or those of all members of a fusion; None of any other head."""
+    """Return "arch1" or "arch2" by the head's settings, or those of all members of a fusion; None of any other head."""
     config = flatten(result.first.config)
     heads = {key.removesuffix("head.kind") for key in config if key == "head.kind" or key.endswith(".head.kind")}
     told = {(config[f"{of}head.kind"], config.get(f"{of}head.attention") == "true") for of in heads}
     architectures = {("emotion_share", False): "arch1", ("emotion_share", True): "arch2"}
+    # A fusion has the architecture of its members if all have the same.
     return architectures.get(told.pop()) if len(told) == 1 and result.first.task == "regression" else None
 
 

@@ -1,4 +1,4 @@
-"""How often a channel is among the heaviest of a gate, and how alike cultures are (paper 1, Figures 4 and 5)."""
+"""Figures of stored gate weights: the heaviest channels, and cultures that are alike (paper 1, Figures 4 and 5)."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -63,6 +63,7 @@ def _weight_lines(tasks: Sequence[Gates]) -> Iterator[list[object]]:
 def _frequency_lines(tasks: Sequence[Gates]) -> Iterator[list[object]]:
     counts, by_seed = _frequencies(tasks)
     most = sum(len(gates.cultures) for gates in tasks)
+    # Those that a seed alone puts among the heaviest have a line too: the mean over seeds may hide them.
     for channel in np.flatnonzero(counts + by_seed.sum(axis=0)):
         own = by_seed[:, channel]
         yield [int(channel), int(counts[channel]), most, float(own.mean()), float(own.std())]
@@ -82,14 +83,15 @@ def _about(gates: Gates) -> list[object]:
 
 
 def _frequencies(tasks: Sequence[Gates]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of the mean over seeds, (C,), and of each seed that all tasks have, (S, C)."""
+    """Count appearances in the mean over seeds, (C,), and in each seed that all tasks have, (S, C)."""
+    # A count adds up all tasks, so that a seed which one of them lacks gives none.
     seeds = min(len(gates.weights) for gates in tasks)
     by_seed = [appearances([gates.weights[s] for gates in tasks], _HEAVIEST) for s in range(seeds)]
     return appearances([gates.mean for gates in tasks], _HEAVIEST), np.array(by_seed)
 
 
 def _similarities(gates: Gates) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of the mean over seeds, (K, K), and its standard deviation over seeds."""
+    """Compare cultures by the mean over seeds, (K, K), with the standard deviation over seeds, (K, K)."""
     return similarity(gates.mean), np.std([similarity(seed) for seed in gates.weights], axis=0)
 
 

@@ -1,4 +1,4 @@
-"""Which of a gate's channels its figures are about, and of which streams they are: told from the run's settings."""
+"""The channels of a gate that its figures are about, and their streams: told from the run's settings."""
 
 import re
 from collections.abc import Mapping

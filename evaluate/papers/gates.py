@@ -43,7 +43,13 @@ class Gates:
 
 
 def read_gates(result: Result) -> Gates | None:
-    """Read the gates that a result's runs kept; None if they kept none.
+    """Read the gates that a result's runs kept.
+
+    Args:
+        result: the result, all of whose runs are read.
+
+    Returns:
+        Their means; None if the runs kept no gates.
 
     Raises:
         EmocacheError: a file that cannot be read, or gates of different sizes.
@@ -54,7 +60,9 @@ def read_gates(result: Result) -> Gates | None:
         return None
     if len({table.values.shape[1] for table in kept.values()}) > 1:
         raise EmocacheError(f"{result.first.experiment}: gates of several sizes; train its runs again")
+    # The folds are parts of one test set: a seed's clips are one table, whichever fold they are from.
     by_seed = [_join([kept[cell] for cell in kept if cell[1] == seed]) for seed in sorted({s for _, s in kept})]
+    # Seeds may lack folds, and with them cultures; means over seeds need all of them in every seed.
     common = sorted(set.intersection(*(set(culture) for _, culture, _ in by_seed)))
     part, culture, gate = by_seed[0]
     parts = ["test" if "test" in part[culture == name] else "valid" for name in common]
@@ -66,7 +74,7 @@ def read_gates(result: Result) -> Gates | None:
 
 
 def families(gates: Sequence[Gates]) -> list[list[Gates]]:
-    """Gates of models that differ in nothing but their targets and read the same: one figure each."""
+    """Put together the gates of models that differ in their targets only and read the same: one figure each."""
     found: dict[Any, list[Gates]] = {}
     for gate in gates:
         record = gate.result.first
@@ -77,18 +85,19 @@ def families(gates: Sequence[Gates]) -> list[list[Gates]]:
 
 
 def heaviest(weights: Floats, count: int = 10) -> NDArray[np.int64]:
-    """The channels of the largest weights, (..., C) to (..., count), the largest first; of equals the lower channel."""
+    """Return the channels of the largest weights, (..., C) to (..., count), the largest first, of equals the lower."""
     return np.argsort(-weights, axis=-1, kind="stable")[..., :count]
 
 
 def appearances(weights: Sequence[Floats], count: int = 10) -> NDArray[np.int64]:
-    """How often each channel is among the `count` heaviest: (K, C) of every task to (C,), at most K times the tasks."""
+    """Count the times that each channel is among the `count` heaviest: (K, C) of every task to (C,)."""
     channels = np.concatenate([heaviest(task, count).ravel() for task in weights])
+    # minlength: channels that are never among the heaviest have a place too.
     return np.bincount(channels, minlength=weights[0].shape[1])
 
 
 def similarity(weights: Floats) -> Floats:
-    """Pearson's correlation over channels of every two cultures, (K, C) to (K, K); NaN where weights are constant.
+    """Correlate every two cultures over channels (Pearson), (K, C) to (K, K); NaN where weights are constant.
 
     Gates are all positive, so that their cosine is near 1 whatever they do; the correlation is centred.
     """

@@ -26,13 +26,14 @@ def save_share_bars(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
 
 
 def draw(made: Sequence[Pair]) -> Figure:
-    """Two bars for each pair, and its baseline over them where it has one."""
+    """Draw two bars for each pair, and its baseline over them where it has one."""
     figure = Figure(figsize=(max(5.0, _GROUP * len(made) + 1.5), 4.6), layout="constrained")
     axes = figure.add_subplot()
     for k, (column, label) in enumerate(_ARCHITECTURES.items()):
         means = np.array([pair.averages[column] for pair in made])
         texts = [number(mean) for mean in means]
         places = np.arange(len(made)) + (k - 0.5) * _WIDTH
+        # A missing mean is a bar of no height, so that its dash has a place.
         bars = axes.bar(places, np.nan_to_num(means), _WIDTH, color=COLOURS[k], edgecolor="white", label=label)
         # On white, as the baseline's line may run through them.
         box = {"facecolor": "white", "linewidth": 0, "pad": 0.5}

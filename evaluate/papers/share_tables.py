@@ -13,12 +13,12 @@ from .share_bars import save_share_bars
 
 
 def emotion_share_tables(made: Sequence[Pair]) -> list[Table]:
-    """A table of each target's correlations, and one of averages and their changes against the baseline."""
+    """Make a table of each target's correlations, and one of averages and their changes against the baseline."""
     return [_by_target(block) for block in _blocks(made)] + [_averages(made)] if made else []
 
 
 def emotion_share_csv(made: Sequence[Pair]) -> str:
-    """One line for every pair and target, and one for its averages, with full precision; undefined is empty."""
+    """Write a line for every pair and target, and one for its averages, with full precision; undefined is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     scores = ["arch1", "arch2", "best_of_test_selected"]
@@ -35,7 +35,7 @@ def emotion_share_csv(made: Sequence[Pair]) -> str:
 
 
 def _blocks(made: Sequence[Pair]) -> list[list[Pair]]:
-    """Pairs of the same targets together."""
+    """Put pairs of the same targets together."""
     blocks: dict[tuple[str, ...], list[Pair]] = {}
     for pair in made:
         blocks.setdefault(tuple(pair.targets), []).append(pair)
