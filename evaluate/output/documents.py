@@ -17,9 +17,14 @@ from ..scoring.statistics import Summary
 
 
 def document(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> dict[str, Any]:
-    """Everything that evaluation found, as one JSON object: `results`, and `comparisons` where some were asked for.
+    """Gather everything that evaluation found into one JSON object: `results`, and `comparisons` if asked for.
 
-    A number that is undefined is null, with its reason in `reasons` beside it.
+    Args:
+        evaluations: the results.
+        comparisons: those that were asked for.
+
+    Returns:
+        What `to_json` writes: a number that is undefined is null there, with its reason in `reasons` beside it.
     """
     whole: dict[str, Any] = {"results": [_result(evaluation) for evaluation in evaluations]}
     if comparisons:
@@ -28,7 +33,7 @@ def document(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison
 
 
 def to_json(value: dict[str, Any]) -> str:
-    """The document as text; NaN, which JSON has not, as null."""
+    """Write the document as text; NaN, which JSON has not, as null."""
     return json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

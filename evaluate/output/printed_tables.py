@@ -1,57 +1,33 @@
-"""Tables for people: terminal and Markdown."""
+"""The tables of results and comparisons, for people: a terminal and Markdown show them."""
 
-import math
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from ..scoring.comparison import Comparison
-from ..scoring.differences import Difference
 from ..scoring.metrics import METRICS, metric_name
-from ..scoring.result_groups import Result
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import BREAKDOWN, Evaluation, Part, Scored
-from ..scoring.statistics import Interval, Summary
-
-UNDEFINED = "–"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text cells under headings; the columns from `numbers` on are aligned to the right."""
-
-    title: str
-    headings: list[str]
-    rows: list[list[str]]
-    numbers: int
-    notes: list[str]
-
-    def text(self) -> str:
-        """For a terminal, in columns of even width."""
-        widths = [max(map(_width, column)) for column in zip(self.headings, *self.rows, strict=True)]
-        lines = [self._line(row, widths) for row in (self.headings, ["─" * width for width in widths], *self.rows)]
-        return "\n".join([self.title, "", *lines, *([""] if self.notes else []), *self.notes])
-
-    def markdown(self) -> str:
-        """As a Markdown section with one table."""
-        rule = ["---" if i < self.numbers else "---:" for i in range(len(self.headings))]
-        body = [[cell.replace("|", "\\|") for cell in row] for row in (self.headings, *self.rows)]
-        lines = ["| " + " | ".join(row) + " |" for row in (body[0], rule, *body[1:])]
-        return "\n".join([f"## {self.title}", "", *lines, "", *(f"- {note}" for note in self.notes)])
-
-    def _line(self, row: Sequence[str], widths: Sequence[int]) -> str:
-        cells = []
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            space = " " * (width - _width(cell))
-            cells.append(cell + space if i < self.numbers else space + cell)
-        return "  ".join(cells).rstrip()
+from ..scoring.statistics import Summary
+from .cells import (
+    counted,
+    interval,
+    marked_experiment,
+    mean_std,
+    number,
+    p_value,
+    pooled_interval,
+    result_name,
+    setting_apart,
+    told_of,
+)
+from .text_table import Table
 
 
 def result_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
-    """Tables for every corpus, split and task: scores over folds, and pooled scores with their intervals.
+    """Make the tables of every corpus, split and task: scores over folds, and pooled scores with their intervals.
 
     Where the test part has several corpora or cultures, also the pooled scores of each.
     """
+    # Scores stand below one another only where they are of the same test utterances and the same targets.
     blocks: dict[tuple[object, ...], list[Evaluation]] = {}
     for evaluation in evaluations:
         record = evaluation.result.first
@@ -65,7 +41,7 @@ def result_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 
 
 def comparison_tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """One table for every comparison, a row for every metric."""
+    """Make a table of every comparison, with a row for every metric."""
     return [_comparison(comparison) for comparison in comparisons]
 
 
@@ -80,24 +56,24 @@ def _over_folds(block: Sequence[Evaluation]) -> Table:
     if second := {e.result.first.auxiliary: None for e in block if e.result.first.auxiliary}:
         notes.append(f"auxiliary: {', '.join(map(str, second))}, where it is known.")
     for e in block:
-        name = _named(e.result)
+        name = result_name(e.result)
         if e.result.selection:
             notes.append(f"{name}: {e.result.selection}.")
         if e.result.missing_runs:
             absent = ", ".join(f"fold {fold} seed {seed}" for fold, seed in e.result.missing_runs)
             notes.append(f"{name}: no run of {absent}.")
     notes += _warned(block)
-    notes += _told([(_named(e.result), e.metrics) for e in block])
-    return _table([(e, e) for e in block], _title(block), extra, _mean_std, notes)
+    notes += _told([(result_name(e.result), e.metrics) for e in block])
+    return _table([(e, e) for e in block], _title(block), extra, mean_std, notes)
 
 
 def _warned(block: Sequence[Evaluation]) -> list[str]:
-    """What training warned of, each thing once, with the results and how many of their runs it is true of."""
+    """Tell what training warned of, each thing once, with the results and how many of their runs it is true of."""
     whose: dict[tuple[str, str], list[str]] = {}
     for e in block:
         for warning, count in e.result.warnings.items():
             some = "" if count == len(e.result.runs) else f" in {count} of {len(e.result.runs)} runs"
-            whose.setdefault(warning, []).append(f"{_named(e.result)}{some}")
+            whose.setdefault(warning, []).append(f"{result_name(e.result)}{some}")
     return [f"{'; '.join(names)}: {kind}: {text}." for (kind, text), names in whose.items()]
 
 
@@ -105,27 +81,28 @@ def _pooled(block: Sequence[Evaluation]) -> Table:
     drawn: dict[str, list[str]] = {}
     for e in block:
         few = "; approximate, as there are fewer than 20" if e.approximate else ""
-        drawn.setdefault(f"{_count(e.groups, e.unit)}{few}", []).append(_named(e.result))
+        drawn.setdefault(f"{counted(e.groups, e.unit)}{few}", []).append(result_name(e.result))
     notes = []
     for groups, names in drawn.items():
         whose = f"{'; '.join(names)}: " if len(drawn) > 1 else ""
         notes.append(f"{whose}pooled over folds, mean over seeds [95 % bootstrap interval over {groups}].")
-    return _table([(e, e) for e in block], f"{_title(block)}: pooled", {}, _pooled_interval, notes)
+    return _table([(e, e) for e in block], f"{_title(block)}: pooled", {}, pooled_interval, notes)
 
 
 def _broken_down(block: Sequence[Evaluation], column: str) -> Table:
     parts = _parts(block, column)
     extra = {
         "coverage": [f"{part.predicted}/{part.utterances}" for _, part in parts],
-        "groups": [_count(part.groups, part.unit) for _, part in parts],
+        "groups": [counted(part.groups, part.unit) for _, part in parts],
     }
     notes = ["pooled over folds, mean over seeds [95 % bootstrap interval over groups; approximate if fewer than 20]."]
-    notes += _told([(f"{_named(e.result)}, {part.value}", part.metrics) for e, part in parts])
-    return _table(parts, f"{_title(block)}: by {column}", extra, _pooled_interval, notes, column)
+    notes += _told([(f"{result_name(e.result)}, {part.value}", part.metrics) for e, part in parts])
+    return _table(parts, f"{_title(block)}: by {column}", extra, pooled_interval, notes, column)
 
 
 def _told(lines: Sequence[tuple[str, Mapping[str, Summary]]]) -> list[str]:
-    """What there is to say of the metrics of some lines, each thing once, with all that it is true of."""
+    """Tell what there is to say of the metrics of some lines, each thing once, with all that it is true of."""
+    # Twice turned over: first the metrics of a line that have the same remark, then the lines of which that is true.
     by_line: dict[tuple[str, str], list[str]] = {}
     for name, metrics in lines:
         for metric, summary in metrics.items():
@@ -135,10 +112,6 @@ def _told(lines: Sequence[tuple[str, Mapping[str, Summary]]]) -> list[str]:
     for (name, told), metrics_of in by_line.items():
         alike.setdefault((", ".join(metrics_of), told), []).append(name)
     return [f"{'; '.join(names)}: {metrics_of}: {told}." for (metrics_of, told), names in alike.items()]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _parts(block: Sequence[Evaluation], column: str) -> list[tuple[Evaluation, Part]]:
@@ -153,23 +126,31 @@ def _table(
     notes: list[str],
     column: str = "",
 ) -> Table:
-    """One row for every line and target, and for what needs no model.
+    """Make a table with a row for every line and target, and one for every baseline that needs no model.
 
     Args:
-        lines: results, or parts of them. title, notes: of the table.
-        extra: {heading: a cell for each line}. show: a metric's cell.
-        column: what the parts are told apart by.
+        lines: results, or parts of them, with the result that each belongs to.
+        title: the table's.
+        extra: {heading: a cell for each line}, which stand before the metrics.
+        show: makes the cell of a metric.
+        notes: the table's.
+        column: "corpus" or "culture", by which parts are told apart; "" of whole results.
+
+    Returns:
+        The table; a column of settings or targets only where there are some, and a baseline once for all results.
     """
     first = lines[0][0].result
-    settings = any(_setting(e.result) for e, _ in lines)
+    settings = any(setting_apart(e.result) for e, _ in lines)
     known = {name for _, scored in lines for name in scored.metrics}
     named = first.targets != [""]
+    # Metrics over all targets together, such as those of a distribution, have a line of their own, "all".
     targets = [*first.targets, *([""] if named and known & set(METRICS) else [])]
     metrics = [name for name in METRICS if known & {metric_name(name, target) for target in targets}]
     rows = []
-    baselines: dict[tuple[str, ...], None] = {}
+    baselines: dict[tuple[str, ...], None] = {}  # as keys, since results on the same test part share their baselines
     for i, (e, scored) in enumerate(lines):
-        label = [_marked(e.result), "+".join(e.result.streams), *([_setting(e.result)] if settings else [])]
+        label = [marked_experiment(e.result), "+".join(e.result.streams)]
+        label += [setting_apart(e.result)] if settings else []
         part = [scored.value] if isinstance(scored, Part) else []
         for target in targets:
             place = [*part, *([target or "all"] if named else [])]
@@ -195,24 +176,25 @@ def _cells(metrics: dict[str, Summary], names: Sequence[str], show: Callable[[Su
 def _comparison(comparison: Comparison) -> Table:
     few = "; approximate, as there are fewer than 20" if comparison.approximate else ""
     notes = [
-        f"paired on {_count(comparison.utterances, 'utterance')}; 95 % bootstrap interval over"
-        f" {_count(comparison.groups, comparison.unit)}{few}; Wilcoxon's test over folds; Holm's p is corrected for all"
-        " tests made here."
+        f"paired on {counted(comparison.utterances, 'utterance')}; 95 % bootstrap interval over"
+        f" {counted(comparison.groups, comparison.unit)}{few}; Wilcoxon's test over folds; Holm's p is corrected"
+        " for all tests made here."
     ]
     notes += _alike({name: told_of(d, ("wilcoxon",)) for name, d in comparison.metrics.items()})
     notes += _alike({name: f"left out: {why}" for name, why in comparison.left_out.items()})
     if tests := {d.reasons["wilcoxon"]: None for d in comparison.metrics.values() if "wilcoxon" in d.reasons}:
         notes.append(f"no Wilcoxon's test: {'; '.join(tests)}.")
-    rows = [
-        [name, _number(d.difference, sign=True), _interval(d.ci95, sign=True), _p(d.wilcoxon), _p(d.wilcoxon_holm)]
-        for name, d in comparison.metrics.items()
-    ]
-    title = f"{comparison.a.corpus}: {_named(comparison.a, marks=True)} minus {_named(comparison.b, marks=True)}"
+    rows = []
+    for name, d in comparison.metrics.items():
+        change = [number(d.difference, sign=True), interval(d.ci95, sign=True)]
+        rows.append([name, *change, p_value(d.wilcoxon), p_value(d.wilcoxon_holm)])
+    a, b = (result_name(result, marks=True) for result in (comparison.a, comparison.b))
+    title = f"{comparison.a.corpus}: {a} minus {b}"
     return Table(title, ["metric", "difference", "95 % interval", "Wilcoxon's p", "Holm's p"], rows, 1, notes)
 
 
 def _alike(told: Mapping[str, str]) -> list[str]:
-    """What is told of each metric, once, with all that it is true of."""
+    """Tell each text once, with all the metrics that it is true of."""
     metrics: dict[str, list[str]] = {}
     for name, text in told.items():
         metrics.setdefault(text, []).append(name)
@@ -222,58 +204,7 @@ def _alike(told: Mapping[str, str]) -> list[str]:
 _OBVIOUS = ("std", "std_ddof1", "std_seeds")  # one fold or one seed: the table shows it
 
 
-def told_of(numbers: Summary | Difference, untold: Iterable[str] = ()) -> str:
-    """What there is to say about a metric's numbers: why some are undefined, and what was done."""
-    reasons: dict[str, list[str]] = {}
-    for name, reason in numbers.reasons.items():
-        if not any(name.startswith(part) for part in untold):
-            reasons.setdefault(reason, []).append(name)
-    return "; ".join([*(f"no {', '.join(names)}: {why}" for why, names in reasons.items()), *numbers.notes])
-
-
-def _setting(result: Result) -> str:
-    """What sets a result apart, less its streams, which every table shows anyway."""
-    return " ".join(part for part in result.difference.split(" ") if not part.startswith(("streams=", "streams.")))
-
-
-def _named(result: Result, marks: bool = False) -> str:
-    name = _marked(result) if marks else result.first.experiment
-    return f"{name} ({' '.join(filter(None, ('+'.join(result.streams), _setting(result))))})"
-
-
-def _marked(result: Result) -> str:
-    """The experiment's name, with what must be told wherever its numbers stand."""
-    return result.first.experiment + (f" [{', '.join(result.marks)}]" if result.marks else "")
-
-
 def _title(block: Sequence[Evaluation]) -> str:
     record = block[0].result.first
-    folds = f"{record.protocol.name} ({_count(record.folds, 'fold')})"
+    folds = f"{record.protocol.name} ({counted(record.folds, 'fold')})"
     return f"{block[0].result.corpus}, {folds}, {', '.join(record.targets)}"
-
-
-def _mean_std(summary: Summary) -> str:
-    return _number(summary.mean) + ("" if math.isnan(summary.std) else f" ± {_number(summary.std)}")
-
-
-def _pooled_interval(summary: Summary) -> str:
-    return f"{_number(summary.pooled)} {_interval(summary.ci95)}".rstrip()
-
-
-def _number(value: float, sign: bool = False) -> str:
-    return UNDEFINED if math.isnan(value) else f"{value:{'+' if sign else ''}z.3f}"
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return UNDEFINED
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
-
-
-def _interval(ends: Interval, sign: bool = False) -> str:
-    return "" if math.isnan(ends[0]) else f"[{_number(ends[0], sign)}, {_number(ends[1], sign)}]"
-
-
-def _width(text: str) -> int:
-    """Columns of a terminal: East Asian wide characters take two."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import Evaluation, Part, Scored
-from .printed_tables import told_of
+from .cells import told_of
 
 _IDENTITY = ["experiment", "corpus", "streams", "protocol", "setting", "difference", "marks", "selection"]
 _COUNTS = ["folds", "seeds", "predicted", "test", "n_groups", "approximate"]
@@ -15,7 +15,7 @@ _NUMBERS = ["mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95_low", "ci95
 
 
 def to_csv(evaluations: Sequence[Evaluation]) -> str:
-    """One line for every result, its parts and what needs no model, and metric; undefined numbers are empty.
+    """Write a line for every metric of every result, its parts and what needs no model; undefined numbers are empty.
 
     `part` is empty for the whole test part, or names the culture or corpus, as in `culture=C2`.
     """

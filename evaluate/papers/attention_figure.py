@@ -1,4 +1,4 @@
-"""Which words a head looks at: its kept attention weights, utterance by utterance."""
+"""Pictures of the words that a head looks at: its kept attention weights, utterance by utterance."""
 
 import csv
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from ..output.figures.composition import shorten
 from ..output.figures.drawing import named, save_png, wrapped
 from ..scoring.scored import Evaluation
+from . import PaperReport
 from .attention_weights import Attention, read_attention
 
 MOST = 24  # utterances in the picture
@@ -44,13 +45,15 @@ def _write(found: Attention, path: Path) -> Path:
 
 
 def draw(found: Attention) -> Figure:
-    """A panel for each channel: a row for each of at most `MOST` utterances, evenly chosen; darker is more weight."""
+    """Draw a panel for each channel with a row for each of at most `MOST` utterances; darker is more weight."""
+    # Evenly chosen: utterances stand in the order of their classes, so that every class with many has rows.
     chosen = np.unique(np.linspace(0, len(found.utterances) - 1, MOST).round().astype(int))
     longest = max(len(found.weights[i]) for i in chosen)
     largest = max(found.weights[i].max() for i in chosen)
     figure = Figure(figsize=(4.0 + 2.6 * len(found.channels), 1.6 + _ROW * len(chosen)), layout="constrained")
     panels = figure.subplots(1, len(found.channels), squeeze=False, sharey=True)[0]
     for channel, (axes, name) in enumerate(zip(panels, found.channels, strict=True)):
+        # NaN has no colour: what lies behind an utterance's end differs from a word without weight.
         picture = np.full((len(chosen), longest), np.nan)
         for row, i in enumerate(chosen):
             picture[row, : len(found.weights[i])] = found.weights[i][:, channel]
@@ -68,3 +71,6 @@ def draw(found: Attention) -> Figure:
     )
     figure.suptitle(wrapped(f"{named(found.result)}\n{told}", figure.get_figwidth()), fontsize=9, parse_math=False)
     return figure
+
+
+REPORT = PaperReport(figures=(save_attention,))

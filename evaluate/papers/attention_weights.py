@@ -1,4 +1,4 @@
-"""Attention weights that a head kept of test utterances: which words it looks at (CAN, models.md 9.8)."""
+"""Attention weights that a head kept of test utterances: the words that it looks at."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,13 @@ class Attention:
 
 
 def read_attention(result: Result) -> Attention | None:
-    """The weights of the first fold's test part under its first seed; None if they were not kept.
+    """Read the weights of the first fold's test part under its first seed.
+
+    Args:
+        result: a classification's.
+
+    Returns:
+        The weights; None if they were not kept, or no test utterance has any.
 
     Raises:
         EmocacheError: a file that cannot be read.
@@ -52,6 +58,6 @@ def read_attention(result: Result) -> Attention | None:
 
 
 def _by_channel(weights: NDArray[np.float64], channels: int) -> NDArray[np.float64]:
-    """(L, heads) to (L, C): the mean over the heads of each channel."""
+    """Take the mean over the heads of each channel, (L, heads) to (L, C)."""
     heads = weights.reshape(len(weights), channels, -1)
     return np.asarray(heads.mean(axis=2))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ..output.cells import number
 from ..output.figures.drawing import COLOURS, named, save_png, wrapped
-from ..output.printed_tables import UNDEFINED
 from ..scoring.scored import Evaluation
+from . import PaperReport
 from .embeddings import NEIGHBOURS, Embeddings, nearest_neighbours_right, plane, read_embeddings, silhouettes
 
 _MARKERS = "o^sDvPX*<>p"  # eleven, so that marker and colour together tell 110 classes apart
@@ -19,11 +20,15 @@ _HEADINGS = [
 
 
 def save_embedding_maps(out: Path, evaluations: Sequence[Evaluation], fold: int | None = None) -> list[Path]:
-    """Draw a map of every classification whose runs kept "embedding", and write its numbers; returns the files' paths.
+    """Draw a map of every classification whose runs kept "embedding", and write its numbers.
 
     Args:
-        out: the folder. evaluations: those looked through. fold: whose test utterances are drawn; the first if not
-            given.
+        out: the folder.
+        evaluations: those looked through.
+        fold: whose test utterances are drawn; the first if not given.
+
+    Returns:
+        The paths of a CSV and a PNG for each.
     """
     written = []
     for evaluation in evaluations:
@@ -46,11 +51,11 @@ def _save(stem: Path, found: Embeddings, numbers: Sequence[tuple[str, int, float
 
 
 def _numbers(found: Embeddings) -> Iterator[tuple[str, int, float, float]]:
-    """(class, utterances, mean silhouette, share with the right neighbours); the first of all, under no name."""
+    """Yield (class, utterances, mean silhouette, share with the right neighbours), first of all under no name."""
     apart, right = silhouettes(found.vectors, found.classes), nearest_neighbours_right(found.vectors, found.classes)
     yield "", len(right), float(apart.mean()), float(right.mean())
-    for number, name in enumerate(found.result.classes):
-        own = found.classes == number
+    for k, name in enumerate(found.result.classes):
+        own = found.classes == k
         if own.any():
             yield name, int(own.sum()), float(apart[own].mean()), float(right[own].mean())
 
@@ -59,20 +64,24 @@ def _figure(found: Embeddings, numbers: tuple[str, int, float, float]) -> Figure
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axes = figure.add_subplot()
     places = plane(found.vectors)
-    for number, name in enumerate(found.result.classes):
-        own = places[found.classes == number]
-        marker, colour = _MARKERS[number % len(_MARKERS)], COLOURS[number % len(COLOURS)]
+    for k, name in enumerate(found.result.classes):
+        own = places[found.classes == k]
+        marker, colour = _MARKERS[k % len(_MARKERS)], COLOURS[k % len(COLOURS)]
         if len(own):
             axes.scatter(own[:, 0], own[:, 1], s=22, marker=marker, color=colour, alpha=0.8, linewidths=0, label=name)
+    # Only nearness means something in a t-SNE, not where the axes lie nor how long they are.
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     legend = figure.legend(loc="outside right center", fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     _, count, *scores = numbers
-    apart, right = (UNDEFINED if math.isnan(score) else f"{score:z.3f}" for score in scores)
+    apart, right = map(number, scores)
     fold, seed = found.cell
     told = f"t-SNE of {count} test utterances of fold {fold}, seed {seed}; of the vectors themselves:"
     measured = f"silhouette {apart}, leave-one-out {NEIGHBOURS}-nearest-neighbour accuracy {right}"
     title = f"{named(found.result)}\n{told}\n{measured}"
     figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=9, parse_math=False)
     return figure
+
+
+REPORT = PaperReport(figures=(save_embedding_maps,))

@@ -32,13 +32,17 @@ class Embeddings:
 
 
 def read_embeddings(result: Result, fold: int | None = None) -> Embeddings | None:
-    """The vectors of one fold's test part under its first seed; None if they were not kept, or make no map.
+    """Read the vectors of one fold's test part under its first seed.
 
     A map needs classes, more than `NEIGHBOURS` utterances, and two or more finite values each that are not all alike.
 
     Args:
-        result: the result. fold: the first if not given. Under speaker folds the speakers of one fold's test part are
-            new to the model; a map of the whole corpus would show utterances that it was trained on.
+        result: a classification's.
+        fold: the first if not given. Under speaker folds the speakers of one fold's test part are new to the model; a
+            map of the whole corpus would show utterances that it was trained on.
+
+    Returns:
+        The vectors with their classes; None if they were not kept, or make no map.
 
     Raises:
         EmocacheError: a file that cannot be read, or vectors of different sizes.
@@ -64,28 +68,30 @@ def read_embeddings(result: Result, fold: int | None = None) -> Embeddings | Non
 
 
 def nearest_neighbours_right(vectors: Floats, classes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the majority of an utterance's `NEIGHBOURS` nearest others has its class, (n,).
+    """Tell whether the majority of an utterance's `NEIGHBOURS` nearest others has its class, (n,).
 
     Distances are Euclidean; of classes with as many neighbours the first counts.
     """
     near = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(vectors).kneighbors(return_distance=False)
+    # (n, NEIGHBOURS) classes against all C: (n, C) votes; argmax takes the first of equals.
     votes = (classes[near][:, :, None] == np.arange(classes.max() + 1)).sum(axis=1)
     return np.asarray(votes.argmax(axis=1) == classes)
 
 
 def silhouettes(vectors: Floats, classes: NDArray[np.int64]) -> Floats:
-    """Each utterance's silhouette by Euclidean distance (Rousseeuw 1987), (n,); NaN where classes allow none."""
+    """Compute each silhouette by Euclidean distance (Rousseeuw 1987), (n,); NaN where classes allow none."""
     if not 1 < len(np.unique(classes)) < len(classes):
         return np.full(len(classes), np.nan)
     return np.asarray(silhouette_samples(vectors, classes))
 
 
 def plane(vectors: Floats) -> Floats:
-    """t-SNE of the vectors' first principal components, (n, D) to (n, 2): the same whenever it is asked for.
+    """Place the vectors in a plane: t-SNE of principal components, (n, D) to (n, 2), always the same.
 
     At most `COMPONENTS` components; the perplexity is `PERPLEXITY`, and less than a third of n.
     """
     count = min(COMPONENTS, *vectors.shape)
     components = PCA(count, svd_solver="full").fit_transform(vectors)
+    # t-SNE looks at three neighbours for each unit of perplexity, and an utterance has n - 1.
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=_SEED).fit_transform(components), np.float64)

@@ -1,4 +1,4 @@
-"""How often a channel is among the heaviest of a gate, and how alike cultures are (paper 1, Figures 4 and 5)."""
+"""Figures of stored gate weights: the heaviest channels, and cultures that are alike (paper 1, Figures 4 and 5)."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from ..output.figures.drawing import named, save_png, wrapped
 from ..scoring.scored import Evaluation
+from . import PaperReport
 from .gates import Gates, appearances, families, heaviest, read_gates, similarity
-
-AUDIO = 128
-"""Channels of the HuBERT-PCA frames, which paper 1 puts before those of the video (section 4.2.3)."""
 
 MEASURE = "Pearson"
 _HEAVIEST = 10
@@ -26,16 +24,12 @@ _FREQUENCIES = ["channel", "appearances", "most_possible", "mean_over_seeds", "s
 _SIMILARITIES = ["experiment", "marks", "task", "culture", "other", "measure", "similarity", "std_over_seeds", "seeds"]
 
 
-def save_channel_gates(out: Path, evaluations: Sequence[Evaluation], channels: int = AUDIO) -> list[Path]:
+def save_channel_gates(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
     """Draw both figures, and write their numbers, of every model whose runs kept "gate"; returns the files' paths.
 
-    Results that differ in their target only are tasks of one figure.
-
-    Args:
-        out: the folder. evaluations: those looked through.
-        channels: how many of the gate's first channels count: those of the sound.
+    Results that differ in their target only are tasks of one figure. `gated_channels` tells which channels count.
     """
-    found = [gates for e in evaluations if (gates := read_gates(e.result, channels)) is not None]
+    found = [gates for e in evaluations if (gates := read_gates(e.result)) is not None]
     return [path for family in families(found) for path in _save(out, family)]
 
 
@@ -51,7 +45,7 @@ def _save(out: Path, tasks: Sequence[Gates]) -> list[Path]:
         written.append(out / f"{kind}-{name}.csv")
         with written[-1].open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([headings, *lines])
-    for kind, figure in (("gate-channels", _frequency_figure(tasks)), ("gate-similarity", _similarity_figure(tasks))):
+    for kind, figure in (("gate-channels", frequency_figure(tasks)), ("gate-similarity", similarity_figure(tasks))):
         written.append(save_png(figure, out / f"{kind}-{name}.png"))
     return written
 
@@ -69,6 +63,7 @@ def _weight_lines(tasks: Sequence[Gates]) -> Iterator[list[object]]:
 def _frequency_lines(tasks: Sequence[Gates]) -> Iterator[list[object]]:
     counts, by_seed = _frequencies(tasks)
     most = sum(len(gates.cultures) for gates in tasks)
+    # Those that a seed alone puts among the heaviest have a line too: the mean over seeds may hide them.
     for channel in np.flatnonzero(counts + by_seed.sum(axis=0)):
         own = by_seed[:, channel]
         yield [int(channel), int(counts[channel]), most, float(own.mean()), float(own.std())]
@@ -88,18 +83,20 @@ def _about(gates: Gates) -> list[object]:
 
 
 def _frequencies(tasks: Sequence[Gates]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of the mean over seeds, (C,), and of each seed that all tasks have, (S, C)."""
+    """Count appearances in the mean over seeds, (C,), and in each seed that all tasks have, (S, C)."""
+    # A count adds up all tasks, so that a seed which one of them lacks gives none.
     seeds = min(len(gates.weights) for gates in tasks)
     by_seed = [appearances([gates.weights[s] for gates in tasks], _HEAVIEST) for s in range(seeds)]
     return appearances([gates.mean for gates in tasks], _HEAVIEST), np.array(by_seed)
 
 
 def _similarities(gates: Gates) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of the mean over seeds, (K, K), and its standard deviation over seeds."""
+    """Compare cultures by the mean over seeds, (K, K), with the standard deviation over seeds, (K, K)."""
     return similarity(gates.mean), np.std([similarity(seed) for seed in gates.weights], axis=0)
 
 
-def _frequency_figure(tasks: Sequence[Gates]) -> Figure:
+def frequency_figure(tasks: Sequence[Gates]) -> Figure:
+    """Draw how often each channel is among the heaviest of a culture and task; those that never are have no bar."""
     counts, by_seed = _frequencies(tasks)
     shown = np.flatnonzero(counts)
     figure = Figure(figsize=(max(5.0, 0.24 * len(shown) + 1.5), 4.2), layout="constrained")
@@ -108,7 +105,7 @@ def _frequency_figure(tasks: Sequence[Gates]) -> Figure:
     axes.bar(np.arange(len(shown)), counts[shown], yerr=spread, color="tab:blue", ecolor="grey", capsize=2)
     axes.set_xticks(np.arange(len(shown)), [str(channel) for channel in shown], rotation=90, fontsize=7)
     axes.set_ylim(0, sum(len(gates.cultures) for gates in tasks))
-    axes.set_xlabel(f"channel, of the first {tasks[0].weights.shape[2]} of {tasks[0].width}")
+    axes.set_xlabel(wrapped(f"channel: {tasks[0].channels}", figure.get_figwidth()), parse_math=False)
     axes.set_ylabel(f"times among the {_HEAVIEST} heaviest")
     bars = f"; bars: ± std over {len(by_seed)} seeds" if spread is not None else ""
     cultures = ", ".join(dict.fromkeys(culture for gates in tasks for culture in gates.cultures))
@@ -116,7 +113,8 @@ def _frequency_figure(tasks: Sequence[Gates]) -> Figure:
     return figure
 
 
-def _similarity_figure(tasks: Sequence[Gates]) -> Figure:
+def similarity_figure(tasks: Sequence[Gates]) -> Figure:
+    """Draw the similarity of every two cultures: a matrix for each task."""
     side = max(3.0, _CELL * max(len(gates.cultures) for gates in tasks) + 1)
     figure = Figure(figsize=(max(5.0, side * len(tasks)), side + 1), layout="constrained")
     for axes, gates in zip(np.ravel(figure.subplots(1, len(tasks))), tasks, strict=True):
@@ -131,11 +129,14 @@ def _similarity_figure(tasks: Sequence[Gates]) -> Figure:
             text = f"{value:.2f}{seeds}" if np.isfinite(value) else "–"
             axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if abs(value) > 0.6 else "black")
     spread_told = "; ± std over seeds" if any(len(gates.weights) > 1 for gates in tasks) else ""
-    width = tasks[0].weights.shape[2]
-    _entitle(figure, tasks, f"{MEASURE} correlation of mean gate weights over the first {width} channels{spread_told}")
+    told = f"{MEASURE} correlation of mean gate weights over channels: {tasks[0].channels}{spread_told}"
+    _entitle(figure, tasks, told)
     return figure
 
 
 def _entitle(figure: Figure, tasks: Sequence[Gates], told: str) -> None:
     results = [gates.result for gates in tasks]
     figure.suptitle(wrapped(f"{named(*results)}\n{told}", figure.get_figwidth()), fontsize=9, parse_math=False)
+
+
+REPORT = PaperReport(figures=(save_channel_gates,))

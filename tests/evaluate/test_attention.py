@@ -26,7 +26,9 @@ def attended(write_run: Any, utterance: Any, n: int, heads: int, kind: str, seed
         made[f"u{i:02}"] = (CLASSES[i % 3], CLASSES[int(random.integers(3))], weights)
     rows = [utterance(name, f"s{name}", true, guess) for name, (true, guess, _) in made.items()]
     rows.append(utterance("v", "v", "sad", "sad", part="valid"))
-    folder = write_run(rows, folds=1, seed=seed, config={"head": {"kind": kind}, "seeds": [seed]})
+    folder = write_run(
+        rows, folds=1, seed=seed, config={"head": {"kind": kind}, "keep": ["attention"], "seeds": [seed]}
+    )
     kept = [
         {"part": "test", "corpus": "demo", "id": name, "culture": None, "attention": weights.ravel().tolist(),
          "attention.shape": list(weights.shape)} for name, (_, _, weights) in reversed(made.items())

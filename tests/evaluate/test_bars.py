@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emocache.evaluate.output.figures.bars import draw, save_share_bars
 from emocache.evaluate.papers.emotion_share import BASELINE, Pair
+from emocache.evaluate.papers.share_bars import draw, save_share_bars
 from emocache.evaluate.report import evaluate_runs
 
 

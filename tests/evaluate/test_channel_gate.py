@@ -11,12 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.papers.gate_figures import save_channel_gates
+from emocache.evaluate.papers.gate_figures import frequency_figure, save_channel_gates, similarity_figure
+from emocache.evaluate.papers.gated_channels import GatedChannels, gated_channels
 from emocache.evaluate.papers.gates import appearances, families, heaviest, read_gates, similarity
 from emocache.evaluate.report import evaluate_runs, write_report
+from emocache.extract.encoders import REGISTRY
 
 CHANNELS, WIDTH = 6, 9
 CULTURES = {"zh": "valid", "uk": "valid", "hu": "test", "de": "test"}
+STREAMS = {"frames": [f"hubert-large.pca{CHANNELS}", "vgg-face"]}
 CODES = {"C1": ["zh"], "C2": ["hu"], "C3": ["de"]}
 
 Clips = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
@@ -44,7 +47,8 @@ def gated(write_run: Any) -> Any:
         own = {
             "experiment": f"paper1/cats-{target}", "seed": seed, "folds": 1, "task": "regression", "targets": [target],
             "classes": None, "prior": {target: 0.5}, "protocol": {"name": "transfer", "codes": CODES},
-            "config": {"targets": [target], "description": target, "head": {"kind": "cats"}, "seeds": [0, 1]},
+            "config": {"targets": [target], "description": target, "streams": STREAMS, "head": {"kind": "cats"},
+                       "keep": ["gate"], "seeds": [0, 1]},
         }  # fmt: skip
         folder = write_run(rows, **own | fields)
         for line in kept:
@@ -70,13 +74,80 @@ def one(paths: Sequence[Path], start: str, suffix: str) -> Path:
 def test_weights_are_means_over_clips_of_the_right_part(tmp_path: Path, gated: Any) -> None:
     seeds = [gated("arousal", seed, seed) for seed in (0, 1)]
     (evaluation,) = evaluate_runs([tmp_path / "runs"])
-    gates = read_gates(evaluation.result, CHANNELS)
+    gates = read_gates(evaluation.result)
     assert gates is not None
     assert gates.cultures == ["C1", "C2", "C3", "uk"] and gates.parts == ["valid", "test", "test", "valid"]
-    assert (gates.clips, gates.width, gates.task) == ([4] * 4, WIDTH, "arousal")
+    assert (gates.clips, gates.task) == ([4] * 4, "arousal")
+    assert gates.channels == "the first 6 of 9, of hubert-large.pca6"
     expected = [[clips[culture][:, :CHANNELS].mean(axis=0) for culture in ("zh", "hu", "de", "uk")] for clips in seeds]
     assert np.allclose(gates.weights, expected, rtol=1e-6)
     assert np.allclose(gates.mean, np.mean(expected, axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("streams", "expected"),
+    [
+        (["hubert-large.pca128", "vgg-face"], GatedChannels("hubert-large.pca128", 128)),
+        (["mfcc.pca32", "vgg-face", "glove-840b"], GatedChannels("mfcc.pca32", 32)),
+        (["hubert-large.L9.pca128", "marlin-base"], GatedChannels("hubert-large.L9.pca128", 128)),
+        (["hubert-large", "vgg-face"], GatedChannels("hubert-large+vgg-face")),  # its width is not in the record
+        (["vgg-face", "hubert-large.pca128"], GatedChannels("vgg-face+hubert-large.pca128")),
+        (["vgg-face.pca128", "mfcc"], GatedChannels("vgg-face.pca128+mfcc")),
+        (["hubert-large.pca128"], GatedChannels("hubert-large.pca128")),
+        (["vgg-face"], GatedChannels("vgg-face")),
+    ],
+)
+def test_the_sound_counts_where_it_is_known_to_come_first(streams: list[str], expected: GatedChannels) -> None:
+    assert gated_channels({"streams": {"frames": streams}}) == expected
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        {"features": {"pca": 64, "roles": {}}},
+        {"features": {"pca": None, "roles": {"frames": {"pca": 64}}}},
+        {"features": {"combine": "weighted"}},
+        {"search": {"streams": [["mfcc"], ["vgg-face"]]}},
+        {"search": {"features.pca": [64, 128]}},
+        {"streams": {"audio": ["hubert-large.pca128"], "video": ["vgg-face"]}},
+    ],
+)
+def test_all_channels_count_where_they_are_not_those_of_streams_side_by_side(mixed: dict[str, Any]) -> None:
+    plain = {"streams": {"frames": ["hubert-large.pca128", "vgg-face"]}, "features": {"pca": None}, "search": {}}
+    assert gated_channels(plain).first == 128
+    assert gated_channels({**plain, **mixed}) == GatedChannels("hubert-large.pca128+vgg-face")
+
+
+def test_the_sound_is_known_by_the_names_of_its_encoders() -> None:
+    silent = ("face-dlib", "vgg-face", "marlin", "glove", "bert", "roberta", "distilbert", "transcript-", "align-")
+    found = {name: gated_channels({"streams": {"frames": [f"{name}.pca8", "other"]}}).first == 8 for name in REGISTRY}
+    assert found == {name: not name.startswith(silent) for name in REGISTRY}
+    text = "all-MiniLM-L6-v2.from-whisper-base.pca8"
+    assert gated_channels({"streams": {"frames": [text, "other"]}}).first is None
+
+
+@pytest.mark.parametrize(
+    ("streams", "told", "count"),
+    [
+        (["vgg-face"], "all 9, of vgg-face", WIDTH),
+        (["hubert-large.pca9"], "all 9, of hubert-large.pca9", WIDTH),
+        (["hubert-large.pca6", "vgg-face"], "the first 6 of 9, of hubert-large.pca6", CHANNELS),
+    ],
+)
+def test_figures_say_which_channels_they_are_about(
+    tmp_path: Path, gated: Any, streams: list[str], told: str, count: int
+) -> None:
+    config = {"targets": ["arousal"], "streams": {"frames": streams}, "head": {"kind": "cats"}, "seeds": [0]}
+    gated("arousal", 0, 0, config=config)
+    (evaluation,) = evaluate_runs([tmp_path / "runs"])
+    gates = read_gates(evaluation.result)
+    assert gates is not None and gates.weights.shape == (1, 4, count)
+    assert frequency_figure([gates]).axes[0].get_xlabel() == f"channel: {told}"
+    title = similarity_figure([gates]).get_suptitle()
+    assert told in " ".join(title.split())
+    assert {
+        line["channel"] for line in lines(one(save_channel_gates(tmp_path, [evaluation]), "gate-weights", ".csv"))
+    } == {str(channel) for channel in range(count)}
 
 
 def test_heaviest_channels_and_how_often_they_appear() -> None:
@@ -97,12 +168,12 @@ def test_similarity_is_centred() -> None:
 def test_tasks_of_one_model_share_their_figures(tmp_path: Path, gated: Any) -> None:
     clips = {target: [gated(target, seed, 10 * seed + number) for seed in (0, 1)]
              for number, target in enumerate(("arousal", "valence"))}  # fmt: skip
-    gated("liking", 0, 99, config={"targets": ["liking"], "head": {"kind": "other"}, "seeds": [0]})
+    gated("liking", 0, 99, config={"targets": ["liking"], "streams": STREAMS, "head": {"kind": "other"}, "seeds": [0]})
     evaluations = evaluate_runs([tmp_path / "runs"])
-    found = [gates for e in evaluations if (gates := read_gates(e.result, CHANNELS))]
+    found = [gates for e in evaluations if (gates := read_gates(e.result))]
     assert [[gates.task for gates in family] for family in families(found)] == [["arousal", "valence"], ["liking"]]
     (tmp_path / "out").mkdir()
-    written = save_channel_gates(tmp_path / "out", evaluations, CHANNELS)
+    written = save_channel_gates(tmp_path / "out", evaluations)
     assert len(written) == len(set(written)) == 10 and all(path.is_file() for path in written)
     own = [path for path in written if "arousal" in path.name]
     assert {path.suffix for path in own} == {".csv", ".png"}
@@ -143,7 +214,7 @@ def test_the_report_writes_them_with_their_marks(tmp_path: Path, gated: Any) -> 
 def test_runs_without_gates_have_no_figures(tmp_path: Path, gated: Any, grid: Any) -> None:
     grid()
     (evaluation,) = evaluate_runs([tmp_path / "runs"])
-    assert read_gates(evaluation.result, CHANNELS) is None
+    assert read_gates(evaluation.result) is None
     assert save_channel_gates(tmp_path, [evaluation]) == []
 
 
@@ -154,7 +225,7 @@ def test_gates_of_uneven_size_are_named(tmp_path: Path, gated: Any) -> None:
     line = {"part": "test", "corpus": "demo", "id": "a", "culture": "de"}
     pq.write_table(pa.Table.from_pylist([{**line, "gate": [0.1]}, {**line, "gate": [0.1, 0.2]}]), path)
     with pytest.raises(EmocacheError, match=r"kept\.parquet: gate of \[1, 2\] values.*train it again"):
-        read_gates(evaluation.result, CHANNELS)
+        read_gates(evaluation.result)
     path.write_bytes(b"PAR1")
     with pytest.raises(EmocacheError, match=r"kept\.parquet: .*train it again"):
-        read_gates(evaluation.result, CHANNELS)
+        read_gates(evaluation.result)

@@ -30,7 +30,8 @@ def embedded(write_run: Any, utterance: Any) -> Any:
         truth = [CLASSES[i % len(CLASSES)] for i in range(n)]
         rows = [utterance(f"u{fold}{i}", f"s{i % 4}", truth[i], "sad") for i in range(n)]
         rows.append(utterance("v", "v", "sad", "sad", part="valid"))
-        folder = write_run(rows, fold=fold, seed=seed, **fields)
+        config = {"streams": {"frames": ["logmel"]}, "head": {"kind": "probe"}, "seeds": [0], "keep": [name]}
+        folder = write_run(rows, fold=fold, seed=seed, **{"config": config, **fields})
         known = {"corpus": "demo", "culture": None}
         kept = [{"part": "valid", "id": "v", **known, name: [9.0] * np.shape(vectors)[1]}]
         kept += [{"part": "test", "id": f"u{fold}{i}", **known, name: list(vectors[i])} for i in reversed(range(n))]

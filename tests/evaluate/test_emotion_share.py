@@ -9,20 +9,14 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.papers.emotion_share import (
-    BASELINE,
-    REPORT,
-    Pair,
-    emotion_share_csv,
-    emotion_share_tables,
-    pairs,
-    relative_change,
-)
+from emocache.evaluate.papers import OF_KEPT, PAPERS, asking, reports_of
+from emocache.evaluate.papers.emotion_share import BASELINE, Pair, pairs, relative_change
+from emocache.evaluate.papers.share_tables import emotion_share_csv, emotion_share_tables
 from emocache.evaluate.report import evaluate_runs, write_report
 from emocache.evaluate.scoring.shipped import shipped_report
 from emocache.train.config.experiment_files import experiment_names, open_experiment
 from emocache.train.config.loading import load_settings
-from emocache.train.config.sections import Reports
+from emocache.train.config.sections import KEPT_FOR, Reports
 
 PUBLISHED = {
     "wav2vec2-base": (
@@ -116,6 +110,11 @@ def test_targets_that_the_baseline_lacks_have_no_change() -> None:
     assert emotion_share_tables([]) == []
 
 
+def asked(tmp_path: Path) -> list[Pair]:
+    """The pairs of all results that ask for them."""
+    return pairs(asking("emotion_share", evaluate_runs([tmp_path / "runs"])))
+
+
 def write(write_run: Any, experiment: str, anger: list[float], boredom: list[float], **fields: Any) -> None:
     """A run with four clips whose shares rise."""
     values = zip((0.1, 0.2, 0.3, 0.4), anger, boredom, strict=True)
@@ -152,7 +151,7 @@ def test_runs_are_paired_by_name_and_dead_outputs_count_as_zero(tmp_path: Path, 
     write(write_run, "paper2/hubert-arch2", [2, 1, 4, 3], [1, 2, 3, 4], incomplete=True)
     write(write_run, "paper2/faithful-hubert-arch2", [4, 3, 2, 1], [1, 2, 3, 4])
     write(write_run, "paper2/transformer", [1, 2, 3, 4], [1, 2, 3, 4], report=[])
-    alone, hubert = sorted(pairs(evaluate_runs([tmp_path / "runs"])), key=lambda pair: pair.name)
+    alone, hubert = sorted(asked(tmp_path), key=lambda pair: pair.name)
     assert hubert.name == "paper2/hubert (logmel)" and alone.name == "paper2/faithful-hubert (logmel)"
     assert hubert.arch1 == pytest.approx({"anger": 0.8, "boredom": 0.0})
     assert hubert.arch2 == pytest.approx({"anger": 0.6, "boredom": 1.0})
@@ -167,7 +166,7 @@ def test_runs_are_paired_by_name_and_dead_outputs_count_as_zero(tmp_path: Path, 
 def test_an_architecture_whose_outputs_are_all_dead_is_told(tmp_path: Path, write_run: Any) -> None:
     write(write_run, "hubert-arch1", [1, 2, 4, 3], [1, 2, 3, 4])
     write(write_run, "hubert-arch2", [0, 0, 0, 0], [0, 0, 0, 0])
-    (pair,) = pairs(evaluate_runs([tmp_path / "runs"]))
+    (pair,) = asked(tmp_path)
     assert pair.averages["mean_arch1"] == pytest.approx(0.9)
     assert np.isnan(pair.averages["mean_arch2"]) and np.isnan(pair.averages["mean_best_of"])
     assert pair.notes == ("arch2 has no average: dead_output: the prediction is constant",)
@@ -182,7 +181,7 @@ def test_no_name_switches_the_paper_on(tmp_path: Path, write_run: Any) -> None:
     write(write_run, "mine-arch2", *RISING, report=None, config={"head": {"kind": "probe"}})
     write(write_run, "other", *RISING, config={"head": {"kind": "probe"}})
     evaluations = evaluate_runs([tmp_path / "runs"])
-    assert pairs(evaluations) == []
+    assert asked(tmp_path) == []
     written = write_report(tmp_path / "out", evaluations, [])
     assert not any("emotion-share" in path.name for path in written)
     write(write_run, "with", *RISING, config={"head": head(attention=True)})
@@ -190,7 +189,7 @@ def test_no_name_switches_the_paper_on(tmp_path: Path, write_run: Any) -> None:
     write(write_run, "without", *RISING, config={"head": head(attention=False)})
     members = {name: {"head": head(attention=False)} for name in ("one", "two")}
     write(write_run, "fused", *RISING, config={"fusion": {}, "members": members})
-    found = {pair.name: (bool(pair.arch1), bool(pair.arch2)) for pair in pairs(evaluate_runs([tmp_path / "runs"]))}
+    found = {pair.name: (bool(pair.arch1), bool(pair.arch2)) for pair in asked(tmp_path)}
     assert found == {
         "fused (logmel)": (True, False),
         "with (logmel)": (False, True),
@@ -205,15 +204,17 @@ def test_a_run_from_before_has_what_its_shipped_file_names(
 ) -> None:
     write(write_run, f"paper2/{experiment}", *RISING, report=None)
     evaluations = evaluate_runs([tmp_path / "runs"])
-    assert len(pairs(evaluations)) == count and evaluations[0].result.report == [REPORT] * count
+    assert len(asked(tmp_path)) == count and reports_of(evaluations[0].result) == ["emotion_share"] * count
 
 
 def test_shipped_files_are_read_as_training_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {name: open_experiment(name).values for name in experiment_names()}
     said = {name: own.get("report", []) for name, own in values.items()}
     assert {name: list(shipped_report(name)) for name in values} == said
-    heads = {name: own.get("head", {}).get("kind") for name, own in values.items()}
-    assert {name for name, report in said.items() if report} == {name for name, kind in heads.items() if kind == REPORT}
+    for name, own in values.items():
+        kept = [own["keep"]] if isinstance(own.get("keep"), str) else own.get("keep", [])
+        paper = ["emotion_share"] if own.get("head", {}).get("kind") == "emotion_share" else []
+        assert said[name] == [*paper, *(OF_KEPT[one] for one in kept)]
     files = {"a": "report = 'one'", "b": "report = ['two']", "c": "", "d": "extends = 'c'"}
     files |= {"e": "extends = ['a', 'b', 'd']", "f": "extends = ['b', 'a']", "g": "extends = 'f'\nreport = []"}
     monkeypatch.setattr("emocache.evaluate.scoring.shipped.EXPERIMENTS", tmp_path)
@@ -227,9 +228,26 @@ def test_shipped_files_are_read_as_training_reads_them(tmp_path: Path, monkeypat
 
 def test_what_training_takes_is_what_evaluation_knows() -> None:
     (of_names, _) = get_args(get_args(Reports)[0])
-    assert get_args(of_names) == (REPORT,)
-    with pytest.raises(EmocacheError, match=r"report\.0: Input should be 'emotion_share' \(found 'emotion_shares'\)"):
+    assert get_args(of_names) == tuple(PAPERS)
+    assert {kept: report for report, kept in KEPT_FOR.items()} == OF_KEPT
+    with pytest.raises(EmocacheError, match=r"report\.0: Input should be 'emotion_share', .*'emotion_shares'\)"):
         load_settings("paper2/mfcc-arch1", ["report=emotion_shares"])
     with pytest.raises(EmocacheError, match=r"is head 'probe'; set report = \[\]"):
         load_settings("paper2/mfcc-arch1", ["head.kind=probe"])
     assert load_settings("paper2/mfcc-arch1", ["head.kind=probe", "report=[]"])[1].report == ()
+
+
+@pytest.mark.parametrize(("report", "kept"), KEPT_FOR.items())
+def test_a_report_of_what_is_not_kept_is_refused(report: str, kept: str) -> None:
+    told = rf"report '{report}' is made of what keep = \['{kept}'\] stores; set that too, or take '{report}' out of"
+    with pytest.raises(EmocacheError, match=told):
+        load_settings("ravdess-probe", [f"report={report}"])
+    assert load_settings("ravdess-probe", [f"report={report}", f"keep={kept}"])[1].report == (report,)
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, ["gates"]), ([], ["gates"]), (["gates"], ["gates"])])
+def test_what_a_run_keeps_asks_for_its_report(tmp_path: Path, write_run: Any, said: Any, expected: list[str]) -> None:
+    """Or files and runs from before `report` named more than one paper would lose their figures."""
+    write(write_run, "mine", *RISING, report=said, config={"head": {"kind": "cats"}, "keep": ["gate", "vectors"]})
+    (evaluation,) = evaluate_runs([tmp_path / "runs"])
+    assert reports_of(evaluation.result) == expected

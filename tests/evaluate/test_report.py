@@ -18,8 +18,9 @@ from emocache.cache import EmocacheError
 from emocache.evaluate.cli import evaluate
 from emocache.evaluate.output.documents import document, to_json
 from emocache.evaluate.output.figures.confusion_matrix import save_confusion_matrix
-from emocache.evaluate.output.printed_tables import Table, comparison_tables, result_tables
+from emocache.evaluate.output.printed_tables import comparison_tables, result_tables
 from emocache.evaluate.output.spreadsheet import to_csv
+from emocache.evaluate.output.text_table import Table
 from emocache.evaluate.report import evaluate_runs, write_report
 from emocache.evaluate.scoring.comparison import compare
 

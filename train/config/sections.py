@@ -9,8 +9,11 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isin
 Share = Annotated[float, Field(gt=0, lt=1)]
 # Papers whose tables and figures evaluation makes of an experiment's runs, beside those of any run.
 Reports = Annotated[
-    tuple[Literal["emotion_share"], ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    tuple[Literal["emotion_share", "gates", "attention", "embeddings"], ...],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
 ]
+# What `keep` must name for the reports that are made of it.
+KEPT_FOR = {"gates": "gate", "attention": "attention", "embeddings": "embedding"}
 
 
 class Table(BaseModel):

@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ..heads.head import HeadSettings
-from .sections import AllFeatures, Augmentation, LossSettings, Names, Protocol, Reports, Selection, Table, Training
+from .sections import (
+    KEPT_FOR,
+    AllFeatures,
+    Augmentation,
+    LossSettings,
+    Names,
+    Protocol,
+    Reports,
+    Selection,
+    Table,
+    Training,
+)
 
 Task = Literal["classification", "regression", "frame_regression", "distribution"]
 
@@ -100,6 +111,10 @@ class Settings(Table):
         if "emotion_share" in self.report and self.head.kind != "emotion_share":
             raise ValueError(f"report 'emotion_share' has the two architectures of head 'emotion_share', and this is"
                              f" head {self.head.kind!r}; set report = []")  # fmt: skip
+        for report, kept in KEPT_FOR.items():
+            if report in self.report and kept not in self.keep:
+                raise ValueError(f"report {report!r} is made of what keep = [{kept!r}] stores; set that too, or take"
+                                 f" {report!r} out of report")  # fmt: skip
         if self.task not in self.head.tasks():
             raise ValueError(f"head {self.head.kind!r} does not fit task {self.task!r}; it is for"
                              f" {', '.join(self.head.tasks())}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a corpus consists of: a pie for each column of its manifest (CAMuLeNet paper, Figure 2)."""
+"""Pies of a corpus: one for each column of its manifest (CAMuLeNet paper, Figure 2)."""
 
 import csv
 from collections import Counter
@@ -24,7 +24,7 @@ _LONGEST = 32  # signs of a value in the legend
 
 @dataclass(frozen=True)
 class Composition:
-    """How many utterances have each value of a column."""
+    """The number of utterances with each value of a column."""
 
     column: str
     counts: dict[str, int]  # the largest first, of equals in the order of their names; `UNKNOWN` last
@@ -35,6 +35,7 @@ class Composition:
         known = [value for value in self.counts if value != UNKNOWN]
         if len(self.counts) <= MOST_SLICES:
             return []
+        # One slice is for the others together, and one for the unknown where there are some.
         return known[MOST_SLICES - 1 - (UNKNOWN in self.counts) :]
 
     @property
@@ -49,12 +50,19 @@ class Composition:
 
     @property
     def rest(self) -> str:
-        """What the slice of the others is called."""
+        """The name of the slice of the others."""
         return f"{len(self.others)} others"
 
 
 def composition(manifest: Manifest, column: str) -> Composition:
     """Count the utterances by a field of `Utterance` or a label; those without a value count as `UNKNOWN`.
+
+    Args:
+        manifest: the corpus's.
+        column: the name of the field or label.
+
+    Returns:
+        The counts, the largest first.
 
     Raises:
         EmocacheError: there is no such column; the message lists those there are.
@@ -65,10 +73,15 @@ def composition(manifest: Manifest, column: str) -> Composition:
 
 
 def save_composition(out: Path, manifest: Manifest, columns: Sequence[str] = COLUMNS) -> list[Path]:
-    """Draw a pie for each column, and write the counts; returns the files' paths.
+    """Draw a pie for each column, and write the counts.
 
     Args:
-        out: the folder, made if there is none. manifest: of the corpus. columns: fields of `Utterance` or labels.
+        out: the folder, made if there is none.
+        manifest: the corpus's.
+        columns: fields of `Utterance` or labels.
+
+    Returns:
+        The paths of the CSV and of the PNG.
 
     Raises:
         EmocacheError: a column that the corpus has not, or a folder that cannot be written to.
@@ -95,7 +108,7 @@ def _write(path: Path, manifest: Manifest, made: Sequence[Composition]) -> None:
 
 
 def draw(made: Sequence[Composition], title: str) -> Figure:
-    """A pie for each column, at most four abreast, each with its legend below."""
+    """Draw a pie for each column, at most four abreast, each with its legend below."""
     abreast = min(len(made), _ABREAST)
     rows = -(-len(made) // abreast)
     # Legends hang below their pies, where the layout gives them no room of their own.
@@ -128,5 +141,5 @@ def draw(made: Sequence[Composition], title: str) -> Figure:
 
 
 def shorten(value: str) -> str:
-    """A value that fits beside the legend of the next pie."""
+    """Cut a value so that it fits beside the legend of the next pie."""
     return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...scoring.metrics import metric_name
 from ...scoring.scored import Evaluation
 from ...scoring.stored_predictions import concatenate, read_predictions
-from ..printed_tables import UNDEFINED
+from ..cells import number
 from .drawing import COLOURS, named, save_png, wrapped
 
 MOST_TARGETS = 9
@@ -43,7 +43,13 @@ def save_scatters(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
 
 
 def panels(evaluation: Evaluation) -> list[Panel]:
-    """What each target's panel shows; none where the result is no regression of utterances, or has too many targets.
+    """Gather each target's true and predicted values.
+
+    Args:
+        evaluation: of a result; its predictions are read again.
+
+    Returns:
+        A panel for each target; none where the result is no regression of utterances, or has too many targets.
 
     Raises:
         EmocacheError: predictions that cannot be read, see `read_predictions`.
@@ -51,18 +57,20 @@ def panels(evaluation: Evaluation) -> list[Panel]:
     result = evaluation.result
     if result.first.task != "regression" or len(result.targets) > MOST_TARGETS:
         return []
+    # Regressions have no classes to look up.
     pooled = concatenate([read_predictions(run, []) for _, run in sorted(result.runs.items())])
     rho = {target: evaluation.metrics[metric_name("spearman", target)].pooled for target in result.targets}
     return [Panel(name, own.reference, own.prediction, rho[name]) for name, own in pooled.samples.items()]
 
 
 def limits(made: Sequence[Panel]) -> tuple[float, float]:
-    """The least and the largest finite value of all panels, with a margin of 3%: the range of every axis."""
+    """Return the least and the largest finite value of all panels, with a margin of 3%: the range of every axis."""
     values = np.concatenate([values for panel in made for values in (panel.reference, panel.prediction)])
     finite = values[np.isfinite(values)]
     if not len(finite):
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
+    # One value alone has no range to take a margin of.
     margin = 0.03 * (high - low) or 0.5
     return low - margin, high + margin
 
@@ -81,8 +89,7 @@ def _figure(made: Sequence[Panel], title: str) -> Figure:
         axes.scatter(panel.reference, panel.prediction, s=8, alpha=0.5, color=COLOURS[0], linewidths=0)
         axes.set(xlim=ends, ylim=ends, aspect="equal")
         axes.tick_params(labelsize=7)
-        rho = UNDEFINED if math.isnan(panel.rho) else f"{panel.rho:z.3f}"
-        axes.set_title(f"{panel.target}, ρ = {rho}", fontsize=9, wrap=True, parse_math=False)
+        axes.set_title(f"{panel.target}, ρ = {number(panel.rho)}", fontsize=9, wrap=True, parse_math=False)
     figure.supxlabel("true", fontsize=9)
     figure.supylabel("predicted (line: predicted = true)", fontsize=9)
     figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=9, parse_math=False)

@@ -1,16 +1,15 @@
 """Mean correlation of each feature under both architectures (Emotion Share paper, Figure 3)."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...papers.emotion_share import Pair, pairs
-from ...scoring.scored import Evaluation
-from ..printed_tables import UNDEFINED
-from .drawing import COLOURS, save_png
+from ..output.cells import number
+from ..output.figures.drawing import COLOURS, save_png
+from ..scoring.scored import Evaluation
+from .emotion_share import Pair, pairs
 
 _ARCHITECTURES = {"mean_arch1": "Architecture 1", "mean_arch2": "Architecture 2"}
 _WIDTH = 0.4
@@ -27,13 +26,14 @@ def save_share_bars(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
 
 
 def draw(made: Sequence[Pair]) -> Figure:
-    """Two bars for each pair, and its baseline over them where it has one."""
+    """Draw two bars for each pair, and its baseline over them where it has one."""
     figure = Figure(figsize=(max(5.0, _GROUP * len(made) + 1.5), 4.6), layout="constrained")
     axes = figure.add_subplot()
     for k, (column, label) in enumerate(_ARCHITECTURES.items()):
         means = np.array([pair.averages[column] for pair in made])
-        texts = [UNDEFINED if math.isnan(mean) else f"{mean:z.3f}" for mean in means]
+        texts = [number(mean) for mean in means]
         places = np.arange(len(made)) + (k - 0.5) * _WIDTH
+        # A missing mean is a bar of no height, so that its dash has a place.
         bars = axes.bar(places, np.nan_to_num(means), _WIDTH, color=COLOURS[k], edgecolor="white", label=label)
         # On white, as the baseline's line may run through them.
         box = {"facecolor": "white", "linewidth": 0, "pad": 0.5}
