@@ -11,7 +11,7 @@ import pytest
 from emocache.cache import EmocacheError
 from emocache.train.data.dataset import Dataset, Features
 from emocache.train.data.examples import Example
-from emocache.train.data.joining import Joined, average, cut, shape
+from emocache.train.data.joining import Joined, JoinedStreams, average, cut
 from emocache.train.heads.head import Segments
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def shaped(toy: "Toy", streams: Mapping[str, Features], *changes: str) -> Joined
     rows = len(next(iter(streams.values())).lengths)
     examples = [Example("c", f"u{row}", None, None, None, None, 0) for row in range(rows)]
     settings = toy.settings(f"streams={list(streams)}", "head.kind=recurrent", *changes)
-    return shape(Dataset(examples, (), streams, np.ones(rows, bool)), settings, "frames")
+    return JoinedStreams(Dataset(examples, (), streams, np.ones(rows, bool))).of(settings, "frames")
 
 
 def test_the_tokens_of_a_word_become_their_mean_and_special_ones_are_dropped(toy: "Toy") -> None:

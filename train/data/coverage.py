@@ -15,7 +15,7 @@ Key = tuple[str, str]
 """(corpus, id) of an utterance."""
 
 
-def served(
+def coverage_of_streams(
     streams: Streams, keys: Sequence[Key], points: Sequence[Settings], allow_incomplete: bool
 ) -> tuple[dict[str, npt.NDArray[np.bool_]], bool]:
     """Which of the U utterances each stream has, with a word, or a frame under its mask, where that is asked for.
@@ -43,7 +43,7 @@ def served(
     return there, incomplete
 
 
-def masks(streams: Streams, points: Sequence[Settings]) -> dict[str, str | None]:
+def stored_masks(streams: Streams, points: Sequence[Settings]) -> dict[str, str | None]:
     """{stream: the stored mask that is read with it}.
 
     Raises:

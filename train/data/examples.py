@@ -13,7 +13,7 @@ from ...cache.expression import chosen, parse_expression, text_of
 from ...cache.recordings import shared_recordings
 from ..config.sections import Protocol
 from ..config.settings import Settings
-from .labels import Reference, references
+from .labels import Reference, labels_of
 
 _OWN = ("corpus", "speaker", "session", "culture", "gender", "split")
 _SPLITS = ("train", "valid", "test")
@@ -76,7 +76,7 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
         EmocacheError: no utterance has one, no corpus has a column that the settings name, or see `sides`.
     """
     dropped: Counter[str] = Counter()
-    found = [references(manifest, settings, dropped) for manifest in manifests]
+    found = [labels_of(manifest, settings, dropped) for manifest in manifests]
     everyone = _described(manifests, settings)
     pairs = [(e, ref) for e, ref in zip(everyone, (r for refs in found for r in refs), strict=True) if ref is not None]
     unlabelled = len(everyone) - len(pairs) - sum(dropped.values())

@@ -3,7 +3,6 @@
 It is the same in every fold, so it is done once.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -53,22 +52,54 @@ class Pieces:
     offsets: npt.NDArray[np.int64]
 
 
-def shape(dataset: Dataset, settings: Settings, role: str) -> Joined:
-    """The frames of one role.
+@dataclass(frozen=True, slots=True)
+class _JoinKey:
+    """Everything that decides the joined frames of a role."""
 
-    Raises:
-        EmocacheError: streams of different lengths that no grid joins, or frames without a place in time where one is
-            needed.
+    names: tuple[str, ...]
+    how: FeatureSettings
+
+
+class JoinedStreams:
+    """The joined frames of each role of one dataset, made when first asked for and shared by all folds.
+
+    Of each role the last ones are held. They are large, so whoever trains the runs owns this and frees it with them.
     """
-    names, how = settings.streams[role], settings.features.of(role)
-    key = json.dumps([names, how.model_dump(exclude=_FITTED)])
-    made = dataset.shaped.get(role)
-    if made is None or made[0] != key or made[1] is not dataset.features:
-        dataset.shaped.pop(role, None)  # frees the old ones before the new ones are made
-        joined = _join(dataset, names, how)
-        averaged = average(joined, how.average_frames) if how.average_frames > 1 else joined
-        dataset.shaped[role] = (key, dataset.features, averaged)
-    return dataset.shaped[role][2]  # type: ignore[no-any-return]
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._held: dict[str, tuple[_JoinKey, Joined]] = {}
+
+    def of(self, settings: Settings, role: str) -> Joined:
+        """Return the frames of one role.
+
+        Raises:
+            EmocacheError: streams of different lengths that no grid joins, or frames without a place in time where one
+                is needed.
+        """
+        key = _key(settings, role)
+        if role in self._held and self._held[role][0] == key:
+            return self._held[role][1]
+        self._held.pop(role, None)  # frees the old ones before the new ones are made
+        joined = join_streams(self._dataset, key.names, key.how)
+        self._held[role] = (key, joined)
+        return joined
+
+    def put(self, settings: Settings, role: str, joined: Joined) -> None:
+        """Hold frames of one role that another process has made under the same settings."""
+        self._held[role] = (_key(settings, role), joined)
+
+
+def _key(settings: Settings, role: str) -> _JoinKey:
+    # Fitted settings change nothing here: with their defaults, points of a search that differ in them share frames.
+    unfitted = {name: FeatureSettings.model_fields[name].default for name in _FITTED}
+    return _JoinKey(settings.streams[role], settings.features.of(role).model_copy(update=unfitted))
+
+
+def join_streams(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joined:
+    """Select, join and average the frames of some streams."""
+    joined = _join(dataset, names, how)
+    return average(joined, how.average_frames) if how.average_frames > 1 else joined
 
 
 def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:

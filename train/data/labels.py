@@ -31,7 +31,7 @@ Reference = int | npt.NDArray[np.float64] | Stamps
 """A class number, K values, or time-stamped values."""
 
 
-def references(
+def labels_of(
     manifest: Manifest, settings: Settings, dropped: Counter[str]
 ) -> Sequence[str | npt.NDArray[np.float64] | Stamps | None]:
     """What each utterance of a manifest is scored on; None where it has none.

@@ -1,8 +1,7 @@
 """What is fitted to the frames of each role, on the training part of a fold, and applied to all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,8 @@ from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..heads.head import FixedPooling
 from .dataset import Dataset, Features
-from .joining import Joined, Pieces, cut, shape
-
-Rows = Sequence[int] | npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Normaliser:
-    """Per-channel mean and standard deviation of each group of utterances.
-
-    Attributes:
-        groups: G names; one empty name where all utterances share the statistics. mean, std: (G, D) float32.
-        group_of: (U,) int64, the group of each utterance.
-    """
-
-    groups: tuple[str, ...]
-    mean: npt.NDArray[np.float32]
-    std: npt.NDArray[np.float32]
-    group_of: npt.NDArray[np.int64]
+from .joining import Joined, JoinedStreams, Pieces, cut
+from .normalisation import Normaliser, Rows, fit_normaliser, normalise_utterances
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,24 +80,25 @@ class Prepared:
         return {name: np.ascontiguousarray(value) for name, value in stored.items()}
 
 
-def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows) -> Prepared:
+def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows, streams: JoinedStreams | None = None) -> Prepared:
     """Fit on the given rows, and transform every utterance.
 
     Args:
         dataset: what was loaded.
         settings: streams, features and head.
         fit_rows: rows whose features may be seen; those without features are passed over.
+        streams: of the dataset, where several folds share them; None: joined for this call.
 
     Raises:
-        EmocacheError: see `shaping.shape`; an impossible PCA, layers of different widths, or an utterance without a
-            speaker where statistics are per speaker.
+        EmocacheError: see `joining.JoinedStreams`; an impossible PCA, layers of different widths, or an utterance
+            without a speaker where statistics are per speaker.
     """
-    roles = settings.head.roles()
-    shaped = {role: shape(dataset, settings, role) for role in roles}
-    inputs = {role: _prepare_input(dataset, settings, role, shaped[role], fit_rows) for role in roles}
+    streams = streams or JoinedStreams(dataset)
+    joined = {role: streams.of(settings, role) for role in settings.head.roles()}
+    inputs = {role: _prepare_input(dataset, settings, role, one, fit_rows) for role, one in joined.items()}
     segments = settings.head.segments()
     if segments is not None:
-        pieces = cut(shaped[segments.by], shaped[segments.role], segments)
+        pieces = cut(joined[segments.by], joined[segments.role], segments)
         inputs[segments.role] = replace(inputs[segments.role], pieces=pieces)
     return Prepared(inputs, np.asarray(fit_rows, np.int64))
 
@@ -208,66 +192,10 @@ def pool(features: Joined, pooling: FixedPooling) -> Joined:
                   None if features.valid is None else valid)  # fmt: skip
 
 
-def normalise_utterances(features: Joined, l2: bool) -> npt.NDArray[np.float32]:
-    """Each utterance by itself: channels of mean 0 and variance 1 (CMVN), or, with `l2`, of norm 1 over time."""
-    out = np.zeros(features.frames.shape, np.float32)
-    edges = np.cumsum((0, *features.widths))
-    for row in np.flatnonzero(features.lengths):
-        for number, (left, right) in enumerate(pairwise(edges)):
-            at = features.offsets[row] + np.flatnonzero(features.valid_of(row, number))
-            clip = features.frames[at, left:right].astype(np.float64)
-            if l2:
-                out[at, left:right] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
-            elif len(at):
-                mean = clip.mean(axis=0)
-                out[at, left:right] = (clip - mean) / spread(mean, clip.var(axis=0))
-    return out
-
-
 def _whole(features: Joined, row: int | np.integer[Any]) -> npt.NDArray[np.floating]:
     """The frames of one utterance where every stream has something."""
     clip = features.of(row)
     return clip if features.valid is None else clip[features.valid_rows(row).all(axis=1)]
-
-
-def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Normaliser:
-    """Mean and standard deviation per group and channel over all frames of the rows, in float64.
-
-    Args:
-        features: U utterances.
-        groups: U names.
-        rows: the utterances to fit on.
-    """
-    names = sorted(set(groups))
-    number = {name: k for k, name in enumerate(names)}
-    group_of = np.array([number[group] for group in groups], np.int64)
-    valid = features.valid if isinstance(features, Joined) else None
-    widths = features.widths if isinstance(features, Joined) else ()
-    pilot = features.of(rows[0]).mean(axis=0, dtype=np.float64)
-    total = np.zeros((len(names), features.frames.shape[1]))
-    n, squares = np.zeros_like(total), np.zeros_like(total)
-    for row in rows:
-        centred = features.of(row).astype(np.float64) - pilot
-        if valid is None:
-            n[group_of[row]] += len(centred)
-        else:
-            there = np.repeat(features.valid_rows(row), widths, axis=1)  # type: ignore[attr-defined]
-            centred *= there
-            n[group_of[row]] += there.sum(axis=0)
-        total[group_of[row]] += centred.sum(axis=0)
-        squares[group_of[row]] += (centred**2).sum(axis=0)
-    n = np.maximum(n, 1)
-    mean, variance = pilot + total / n, np.maximum(squares / n - (total / n) ** 2, 0)
-    return Normaliser(tuple(names), mean.astype(np.float32), spread(mean, variance).astype(np.float32), group_of)
-
-
-def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Standard deviations; 1 for channels that are constant up to rounding, which would be blown up to noise.
-
-    Rounding is relative to the mean and, because frames are stored in float16, whose numbers near zero are 6e-8 apart,
-    absolute as well: what varies by less than 1e-5 stays as it is.
-    """
-    return np.where(variance > 1e-10 * (1 + mean**2), np.sqrt(variance), 1.0)
 
 
 def _speakers(dataset: Dataset) -> list[str]:
