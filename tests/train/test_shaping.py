@@ -11,7 +11,8 @@ import pytest
 from emocache.cache import EmocacheError
 from emocache.train.data.dataset import Dataset, Features
 from emocache.train.data.examples import Example
-from emocache.train.data.joining import Joined, JoinedStreams, average, cut
+from emocache.train.data.joining import Joined, JoinedStreams, average
+from emocache.train.data.transforms import cut
 from emocache.train.heads.head import Segments
 
 if TYPE_CHECKING:

@@ -21,12 +21,13 @@ _MIN_CCC_CLIPS = 8  # fewer in a step give no estimate of a pooled CCC
 
 
 class _Gatherer:
-    """Gathers one input. Frames stay in their storage dtype, on the device if they fit there."""
+    """The frames of one input, gathered by row. They stay in their storage dtype, on the device if they fit there."""
 
     def __init__(self, one: PreparedInput, device: torch.device, unmasked: bool) -> None:
         self.device = device
         features = one.features
         frames = torch.from_numpy(features.frames)
+        # At most half of the free memory: the rest is for the head and its gradients.
         if device.type == "cuda" and 2 * frames.nbytes < torch.cuda.mem_get_info(device)[0]:
             frames = frames.to(device)
         self._frames = frames
@@ -49,6 +50,7 @@ class _Gatherer:
         steps = torch.arange(longest)
         mask = steps < lengths.unsqueeze(1)
         where = torch.where(mask, torch.from_numpy(self.offsets[rows]).unsqueeze(1) + steps, 0)
+        # All rows are taken at once from the flat frames; padding reads frame 0 and is zeroed below.
         flat = where.flatten()
         values = self._frames.index_select(0, flat.to(self._frames.device)).to(self.device).float()
         values = values.view(*where.shape, values.shape[-1])
@@ -61,6 +63,7 @@ class _Gatherer:
             there = self._valid.index_select(0, flat).repeat_interleave(self._widths, dim=1)
             valid = there.view(values.shape).to(self.device) & on_device.unsqueeze(-1)
             values.masked_fill_(~valid, 0.0)
+        # After normalisation, or padding would be minus the mean instead of zero.
         values.masked_fill_(~on_device.unsqueeze(-1), 0.0)
         words = None
         if self._words is not None:
@@ -73,6 +76,7 @@ class _Gatherer:
         if self._pieces is None:
             return None
         own = [self._pieces.bounds[self._pieces.offsets[row] : self._pieces.offsets[row + 1]] for row in rows]
+        # Utterances have different numbers of pieces; those that are padded are empty, from 0 to 0.
         held = torch.zeros(len(rows), max(1, *(len(bounds) for bounds in own)), 2, dtype=torch.int64)
         for at, bounds in enumerate(own):
             held[at, : len(bounds)] = torch.from_numpy(bounds)
@@ -115,6 +119,9 @@ class Batches:
         Args:
             rows: (B,) utterances with features.
             extra_padding: further padded frames; changes no result, which tests hold.
+
+        Returns:
+            Inputs and targets on the device. Without masks (`masking = "none"`) padding counts as frames.
         """
         gathered = [one.gather(rows, extra_padding) for one in self._inputs]
         inputs = tuple(frames for frames, _ in gathered)
@@ -139,7 +146,9 @@ class Batches:
         at random and hold at least 8 clips.
 
         Args:
-            rows: the training part. size: utterances a batch. generator: decides everything that is random.
+            rows: the training part.
+            size: utterances a batch.
+            generator: decides everything that is random.
         """
         order = draw(rows, self._classes, self.settings.training, generator)
         for chosen in self._cuts(order, size, generator):
@@ -156,6 +165,7 @@ class Batches:
             for start, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
                 yield order[start:end]
             return
+        # Little padding, and yet random: lengths are sorted within windows only, and the batches are shuffled.
         window = _WINDOW * size
         order = np.concatenate([_by_length(order[s : s + window], self._longest) for s in range(0, len(order), window)])
         for start in size * generator.permutation(-(-len(order) // size)):
@@ -209,5 +219,6 @@ def draw(
     if training.sampling == "replacement" or classes is None:
         return generator.choice(rows, count)
     own = classes[rows]
+    # Each row weighs one over the size of its class, so that all classes together weigh the same.
     share = 1 / np.bincount(own)[own]
     return generator.choice(rows, count, p=share / share.sum())

@@ -1,4 +1,4 @@
-"""What one experiment reads: the protocol's utterances, their references, and the frames of its streams in memory."""
+"""Everything that one experiment reads: its utterances, their labels, and the frames of its streams in memory."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Everything that training reads.
+    """The utterances and features that training reads.
 
     Attributes:
         examples: U utterances, in the order of corpora and ids. classes: of the target, sorted; empty for a
@@ -86,6 +86,15 @@ class Dataset:
 def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow_incomplete: bool = False) -> Dataset:
     """Read manifests and streams.
 
+    Args:
+        cache: holds them.
+        corpora: names, in the order of the dataset's utterances.
+        settings: streams, targets and protocol of the experiment.
+        allow_incomplete: streams may lack utterances that were never extracted.
+
+    Returns:
+        The utterances with a label and a place in the protocol; their frames are read when first asked for.
+
     Raises:
         EmocacheError: an unknown corpus, stream or target; no utterance with a reference; a stream that lacks
             utterances that did not fail, unless allowed; streams that differ in recipe between the corpora; frames
@@ -105,6 +114,7 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
     combine = np.logical_and if settings.modalities == "all" else np.logical_or
     present = combine.reduce(list(there.values()))
     if settings.modalities == "all":
+        # Frames of an utterance that lacks another stream would be read and never used.
         there = {name: present for name in there}  # noqa: C420
     keep = {
         name: {s.corpus: [i for (c, i), kept in zip(keys, there[name], strict=True) if kept and c == s.corpus]
@@ -165,6 +175,7 @@ def _check_recipes(group: Sequence[Stream]) -> None:
 def _read(group: Sequence[Stream], keep: _Keep, covered: npt.NDArray[np.bool_], where: str | None) -> Features:
     """One stream over all corpora; rows that are not `covered` get no frames."""
     parts = [stream.read_many(keep[stream.corpus]) for stream in group]
+    # Rows keep their numbers whatever a stream lacks: an utterance without frames has length 0.
     lengths = np.zeros(len(covered), np.int64)
     lengths[covered] = np.concatenate([np.diff(offsets) for _, offsets in parts])
     offsets = np.concatenate([[0], np.cumsum(lengths)])

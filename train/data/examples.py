@@ -45,7 +45,7 @@ class Example:
         return f"{self.corpus}/{self.id}"
 
     def column(self, name: str) -> str | None:
-        """What the manifest says of it, as text; None where it says nothing. "corpus" is a column too."""
+        """Return the manifest's entry, as text; None where there is none. "corpus" is a column too."""
         return text_of(self.cell(name))
 
     def cell(self, name: str) -> str | float | None:
@@ -70,7 +70,14 @@ class Examples(NamedTuple):
 
 
 def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples:
-    """The utterances of the manifests that have a reference and a place in the protocol.
+    """Keep the utterances that have a label and a place in the protocol.
+
+    Args:
+        manifests: of every corpus.
+        settings: targets, label map, second target and protocol.
+
+    Returns:
+        Them in the order of corpora and ids, with the classes, and the counts of those left out.
 
     Raises:
         EmocacheError: no utterance has one, no corpus has a column that the settings name, or see `sides`.
@@ -89,6 +96,7 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
     if not pairs:
         raise EmocacheError(f"no labelled utterance of {where} is in an official split (train, valid or test); use"
                             " another protocol.name")  # fmt: skip
+    # Sorted names, so that class numbers do not depend on which utterance comes first.
     labels = sorted({ref for _, ref in pairs if isinstance(ref, str)})
     classes = tuple(sorted(settings.labels)) if settings.labels else tuple(labels)
     second = [example.column(settings.auxiliary) if settings.auxiliary else None for example, _ in pairs]
@@ -108,7 +116,14 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
 
 
 def terms(protocol: Protocol, side: Side) -> list[tuple[str, dict[str, set[str]]]]:
-    """What one side of a transfer asks for: (column, {value as it is written: values that its code stands for}).
+    """Parse the expression that selects one side of a transfer.
+
+    Args:
+        protocol: holds the expression, and codes that stand for values.
+        side: "train_on" or "test_on".
+
+    Returns:
+        (column, {value as it is written: values that its code stands for}) of each term.
 
     Raises:
         EmocacheError: a malformed expression.
@@ -121,12 +136,20 @@ def terms(protocol: Protocol, side: Side) -> list[tuple[str, dict[str, set[str]]
 
 
 def sides(examples: Sequence[Example], protocol: Protocol) -> tuple[Mask, Mask]:
-    """The utterances that `train_on` and `test_on` of a transfer select, two (U,) bool.
+    """Select the utterances of the two sides of a transfer.
+
+    Args:
+        examples: U utterances.
+        protocol: names them with `train_on` and `test_on`.
+
+    Returns:
+        Two (U,) bool: those that train, those that test.
 
     Raises:
         EmocacheError: a malformed expression, a value that selects nothing, or an utterance on both sides.
     """
     train, test = _selected(examples, protocol, "train_on"), _selected(examples, protocol, "test_on")
+    # Trained and tested at once would be a leak; the message names the values that both sides share.
     both = np.flatnonzero(train & test)
     if len(both):
         shared = [
@@ -169,6 +192,7 @@ def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Exampl
     found = []
     for k, manifest in enumerate(manifests):
         own = {name: manifest.column(name) for name in _OWN if name != "corpus"}
+        # Hashes are compared between corpora only, so one corpus alone need not read them.
         media = manifest.column("media") if len(manifests) > 1 else [None] * len(manifest)
         shared = shared_recordings(manifest)
         for row, id_ in enumerate(manifest.ids):

@@ -1,4 +1,4 @@
-"""What happens to the frames of one role before anything is fitted: selected, joined, averaged, cut into pieces.
+"""The frames of one role before anything is fitted to them: selected, joined in time, averaged.
 
 It is the same in every fold, so it is done once.
 """
@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import EmocacheError, Word
-from ...cache.frames.segments import equal_segments, segment_frames, word_segments
+from ...cache import EmocacheError
 from ...cache.frames.time_grid import resample, time_grid
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
-from ..heads.head import Segments
 from .dataset import Dataset, Features
 
 _FITTED = {"combine", "trainable_words", "pca", "normalise", "fit_scope"}  # settings that change nothing here
@@ -44,14 +42,6 @@ class Joined(Features):
         return self.valid_rows(row)[:, stream]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pieces:
-    """The pieces that all utterances are cut into: bounds (M, 2) int64, frames within the utterance; offsets (U+1,)."""
-
-    bounds: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
-
-
 @dataclass(frozen=True, slots=True)
 class _JoinKey:
     """Everything that decides the joined frames of a role."""
@@ -72,6 +62,13 @@ class JoinedStreams:
 
     def of(self, settings: Settings, role: str) -> Joined:
         """Return the frames of one role.
+
+        Args:
+            settings: names the role's streams, and how they are joined.
+            role: an input of the head.
+
+        Returns:
+            Those held from before where nothing that decides them has changed.
 
         Raises:
             EmocacheError: streams of different lengths that no grid joins, or frames without a place in time where one
@@ -102,43 +99,6 @@ def join_streams(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -
     return average(joined, how.average_frames) if how.average_frames > 1 else joined
 
 
-def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:
-    """Every utterance's pieces: one for each frame of `by`, which are its words, or as many equal ones.
-
-    The pieces lie within the audio, from 0 to the end of its last frame, whether words end before that or after it. An
-    utterance that lacks one of the two has no pieces.
-
-    Raises:
-        EmocacheError: words or frames without a place in time.
-    """
-    if segments.kind == "words" and not np.isfinite(by.times).all():
-        raise EmocacheError(
-            f"the {segments.role} is cut by the times of the {segments.by}, but some frames of it have no place in"
-            f" time; set features.{segments.by}.words = true, which leaves them out"
-        )
-    if not np.isfinite(cut_.times).all():
-        raise EmocacheError(
-            f"the {segments.role} cannot be cut into pieces: some frames of it have no place in time; name a stream"
-            " whose frames follow each other"
-        )
-    bounds: list[npt.NDArray[np.int64]] = []
-    counts = []
-    for row, (words, length) in enumerate(zip(by.lengths, cut_.lengths, strict=True)):
-        counts.append(int(words) if length else 0)
-        if not counts[-1]:
-            continue
-        spans, times = by.times_of(row), cut_.times_of(row)
-        duration = float(times[-1, 1])
-        if segments.kind == "equal":
-            pieces = equal_segments(len(spans), duration, overlap=segments.overlap)
-        else:
-            said = [Word("-", start, end) for start, end in spans]
-            pieces = word_segments(said, duration, overlap=segments.overlap)
-        own = segment_frames(times, pieces)
-        bounds.append(np.stack([own[:, 0], np.minimum(own[:, 1], own[:, 0] + segments.max_frames)], axis=1))
-    return Pieces(np.concatenate([np.zeros((0, 2), np.int64), *bounds]), np.concatenate([[0], np.cumsum(counts)]))
-
-
 def average(features: Joined, count: int) -> Joined:
     """Means over blocks of `count` frames, the last block of an utterance over what is left.
 
@@ -157,6 +117,7 @@ def average(features: Joined, count: int) -> Joined:
         counts = np.diff([*blocks, len(clip)])[:, None]
         if valid is not None and features.valid is not None:
             there = features.valid[features.offsets[row] : features.offsets[row + 1]]
+            # Absent frames are zeros: dividing by the number of present ones leaves them out of the mean.
             held = np.add.reduceat(there.astype(np.int64), blocks, axis=0)
             valid[start:end] = held > 0
             counts = np.maximum(np.repeat(held, features.widths, axis=1), 1)
@@ -170,6 +131,7 @@ def average(features: Joined, count: int) -> Joined:
 def _join(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joined:
     parts = [dataset.features[name] for name in names]
     widths = tuple(part.frames.shape[1] for part in parts)
+    # The short ways: frames that nothing changes are shared with the stream, or put side by side in one step.
     selects = how.where is not None or how.words or how.crop_s is not None or how.max_frames is not None
     if len(parts) == 1 and not selects and how.grid_hz is None:
         only = parts[0]
@@ -212,6 +174,7 @@ def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how
         duration = float(np.nanmax(ends)) if how.crop_s is None else min(how.crop_s, float(np.nanmax(ends)))
         grid = time_grid(duration, how.grid_hz)
         resampled = [resample(frames, times, grid, where=used) for frames, times, used in chosen]
+        # Points of the grid are centres of frames, each of which takes one period.
         half = 0.5 / how.grid_hz
         return _Clip(
             np.concatenate([values for values, _ in resampled], axis=1),
@@ -255,6 +218,7 @@ def _words(
     frames, times = frames[placed], times[placed]
     if not len(frames):
         return frames, times
+    # A word begins where the times differ from those of the token before.
     first = np.flatnonzero(np.append(True, (times[1:] != times[:-1]).any(axis=1)))
     counts = np.diff(np.append(first, len(frames)))
     return (np.add.reduceat(frames.astype(np.float32), first, axis=0) / counts[:, None]), times[first]

@@ -34,7 +34,7 @@ Reference = int | npt.NDArray[np.float64] | Stamps
 def labels_of(
     manifest: Manifest, settings: Settings, dropped: Counter[str]
 ) -> Sequence[str | npt.NDArray[np.float64] | Stamps | None]:
-    """What each utterance of a manifest is scored on; None where it has none.
+    """Read the label of each utterance of a manifest; None where it has none.
 
     Args:
         manifest: the corpus.
@@ -71,10 +71,15 @@ def labels_of(
 
 
 def limit(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> float:
-    """What a number must exceed to be high: the median or mean of what may be seen, or zero.
+    """Compute the limit that a number must exceed to be high.
 
     Args:
-        values: (U,). seen: rows of the training part. threshold: "median", "mean" or "zero".
+        values: (U,) numbers.
+        seen: rows of the training part.
+        threshold: "median", "mean" or "zero".
+
+    Returns:
+        The median or mean of the rows that may be seen, or zero.
     """
     if threshold == "zero":
         return 0.0
@@ -82,10 +87,15 @@ def limit(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshol
 
 
 def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> npt.NDArray[np.int64]:
-    """Numbers as the classes low (0) and high (1): high above the limit; low below and at it.
+    """Divide numbers into the classes low and high.
 
     Args:
-        values, seen, threshold: see `limit`.
+        values: (U,) numbers.
+        seen: rows of the training part.
+        threshold: "median", "mean" or "zero", see `limit`.
+
+    Returns:
+        (U,) int64: 1, which is high, above the limit; 0, which is low, below and at it.
 
     Raises:
         EmocacheError: the training part has one of the two classes only.
@@ -169,7 +179,9 @@ def on_grid(
     """Interpolate to frames: what the annotators said `delay` seconds after each frame.
 
     Args:
-        stamps: native stamps. centres: (T,) frame centres in seconds. delay: seconds.
+        stamps: native stamps.
+        centres: (T,) frame centres in seconds.
+        delay: seconds that the annotators lag behind the signal.
 
     Returns:
         (T, K) float64, and (T,) bool: False, and zeros, where no stamp lies within one period.
@@ -186,11 +198,13 @@ def usual_distance(times: npt.NDArray[np.float64]) -> float:
 
 
 def is_near(wanted: npt.NDArray[np.float64], known: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.bool_]:
-    """(n,) whether one of the increasing times `known` lies within `reach` of each of the (n,) `wanted`."""
+    """Tell, (n,), whether one of the increasing times `known` lies within `reach` of each of the (n,) `wanted`."""
     if not len(known):
         return np.zeros(len(wanted), bool)
+    # Of sorted times only the neighbours on either side can be the nearest.
     after = np.clip(np.searchsorted(known, wanted), 0, len(known) - 1)
     before = np.maximum(after - 1, 0)
+    # A frame exactly one period away counts, whatever rounding does to its time.
     return np.minimum(np.abs(known[after] - wanted), np.abs(known[before] - wanted)) <= reach * (1 + 1e-9)
 
 

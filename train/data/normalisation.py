@@ -29,18 +29,22 @@ class Normaliser:
 
 
 def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Normaliser:
-    """Mean and standard deviation per group and channel over all frames of the rows, in float64.
+    """Fit the mean and standard deviation of each group and channel over all frames of the rows.
 
     Args:
         features: U utterances.
         groups: U names.
         rows: the utterances to fit on.
+
+    Returns:
+        Computed in float64, kept in float32; channels that are constant have standard deviation 1.
     """
     names = sorted(set(groups))
     number = {name: k for k, name in enumerate(names)}
     group_of = np.array([number[group] for group in groups], np.int64)
     valid = features.valid if isinstance(features, Joined) else None
     widths = features.widths if isinstance(features, Joined) else ()
+    # Squares are of distances to a nearby value: of large numbers the variance would be lost in rounding.
     pilot = features.of(rows[0]).mean(axis=0, dtype=np.float64)
     total = np.zeros((len(names), features.frames.shape[1]))
     n, squares = np.zeros_like(total), np.zeros_like(total)

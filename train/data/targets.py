@@ -35,7 +35,7 @@ class TargetScale:
         return np.asarray(outputs * self.std + self.mean)
 
     def tensors(self) -> dict[str, Floats]:
-        """What transforms.safetensors stores."""
+        """Return the scale as transforms.safetensors stores it."""
         return {"targets.mean": self.mean, "targets.std": self.std}
 
 
@@ -175,6 +175,9 @@ def make_targets(dataset: Dataset, settings: Settings, prepared: Prepared) -> Ta
         settings: task, masking, label delay, and the scale of targets.
         prepared: the inputs, the first of which gives frame-wise labels their frames, and the training part.
 
+    Returns:
+        One row an utterance, or in frame-wise tasks one a frame of the first input.
+
     Raises:
         EmocacheError: frames without a place in time; or numbers that a bounded head cannot give.
     """
@@ -202,6 +205,7 @@ def make_targets(dataset: Dataset, settings: Settings, prepared: Prepared) -> Ta
     auxiliary = None
     if settings.auxiliary:
         auxiliary = torch.tensor([-1 if one.auxiliary is None else one.auxiliary for one in dataset.examples])
+    # The scale is computed in float64; heads learn in float32.
     numbers = torch.from_numpy(values if values.dtype == np.int64 else values.astype(np.float32))
     return Targets(numbers, torch.from_numpy(mask), auxiliary, stamped, fitted, scale)
 

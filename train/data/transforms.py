@@ -1,4 +1,4 @@
-"""What is fitted to the frames of each role, on the training part of a fold, and applied to all of them."""
+"""Transforms of the frames of each role, fitted on the training part of a fold and applied to all utterances."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import EmocacheError
+from ...cache import EmocacheError, Word
 from ...cache.frames.projection import Projection, fit_frames
+from ...cache.frames.segments import equal_segments, segment_frames, word_segments
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
-from ..heads.head import FixedPooling
+from ..heads.head import FixedPooling, Segments
 from .dataset import Dataset, Features
-from .joining import Joined, JoinedStreams, Pieces, cut
+from .joining import Joined, JoinedStreams
 from .normalisation import Normaliser, Rows, fit_normaliser, normalise_utterances
 
 
@@ -23,6 +24,14 @@ class Vocabulary:
 
     vectors: npt.NDArray[np.float32]
     words: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """The pieces that all utterances are cut into: bounds (M, 2) int64, frames within the utterance; offsets (U+1,)."""
+
+    bounds: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +74,7 @@ class Prepared:
     rows: npt.NDArray[np.int64]
 
     def tensors(self) -> dict[str, npt.NDArray[np.floating]]:
-        """What transforms.safetensors stores, as `<role>.<name>`."""
+        """Return everything fitted as transforms.safetensors stores it, as `<role>.<name>`."""
         stored: dict[str, npt.NDArray[np.floating]] = {}
         for role, one in self.inputs.items():
             if one.projection is not None:
@@ -88,6 +97,9 @@ def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows, streams: Joine
         settings: streams, features and head.
         fit_rows: rows whose features may be seen; those without features are passed over.
         streams: of the dataset, where several folds share them; None: joined for this call.
+
+    Returns:
+        The input of each role of the head, with what was fitted to make it.
 
     Raises:
         EmocacheError: see `joining.JoinedStreams`; an impossible PCA, layers of different widths, or an utterance
@@ -115,11 +127,13 @@ def _prepare_input(dataset: Dataset, settings: Settings, role: str, features: Jo
     if how.trainable_words != "none":
         # A vector for unknown words is learned from those that training has once.
         vocabulary = find_words(features, seen, least=2 if how.trainable_words == "unk" else 1)
+    # Frames that lack a stream are left out of the fit, and those projected count only where every stream is there.
     projection = None
     if how.pca is not None:
         projection = fit_frames((_whole(features, row) for row in seen), how.pca)
         valid = None if features.valid is None else np.asarray(features.valid.all(axis=1, keepdims=True))
         features = replace(features, frames=project(features.frames, projection), widths=(how.pca,), valid=valid)
+    # Pooled first: what is normalised is the vector that the head is given.
     pooling = settings.head.fixed_pooling(role, settings.per_frame)
     if pooling is not None:
         features = pool(features, pooling)
@@ -147,6 +161,7 @@ def _layers(features: Joined, how: FeatureSettings, role: str) -> int:
 
 def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
     """The distinct frames that come up at least so often in the rows, in the order in which they are first seen."""
+    # Equal frames have equal bytes, which find a frame among all others in one look-up.
     packed = np.ascontiguousarray(features.frames.astype(np.float32))
     places: dict[bytes, list[int]] = {}
     for row in rows:
@@ -203,3 +218,47 @@ def _speakers(dataset: Dataset) -> list[str]:
         if example.speaker is None:
             raise EmocacheError(f"features.normalise = 'per_speaker': utterance {example.key!r} has no speaker")
     return [f"{example.corpus}/{example.speaker}" for example in dataset.examples]
+
+
+def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:
+    """Cut every utterance into pieces: one for each frame of `by`, which are its words, or as many equal ones.
+
+    The pieces lie within the audio, from 0 to the end of its last frame, whether words end before that or after it.
+
+    Args:
+        by: the words.
+        cut_: the frames that are cut.
+        segments: the roles of the two, the kind of pieces, and their overlap and greatest length.
+
+    Returns:
+        The first frame of each piece and the one after its last; an utterance that lacks one of the two has no pieces.
+
+    Raises:
+        EmocacheError: words or frames without a place in time.
+    """
+    if segments.kind == "words" and not np.isfinite(by.times).all():
+        raise EmocacheError(
+            f"the {segments.role} is cut by the times of the {segments.by}, but some frames of it have no place in"
+            f" time; set features.{segments.by}.words = true, which leaves them out"
+        )
+    if not np.isfinite(cut_.times).all():
+        raise EmocacheError(
+            f"the {segments.role} cannot be cut into pieces: some frames of it have no place in time; name a stream"
+            " whose frames follow each other"
+        )
+    bounds: list[npt.NDArray[np.int64]] = []
+    counts = []
+    for row, (words, length) in enumerate(zip(by.lengths, cut_.lengths, strict=True)):
+        counts.append(int(words) if length else 0)
+        if not counts[-1]:
+            continue
+        spans, times = by.times_of(row), cut_.times_of(row)
+        duration = float(times[-1, 1])
+        if segments.kind == "equal":
+            pieces = equal_segments(len(spans), duration, overlap=segments.overlap)
+        else:
+            said = [Word("-", start, end) for start, end in spans]
+            pieces = word_segments(said, duration, overlap=segments.overlap)
+        own = segment_frames(times, pieces)
+        bounds.append(np.stack([own[:, 0], np.minimum(own[:, 1], own[:, 0] + segments.max_frames)], axis=1))
+    return Pieces(np.concatenate([np.zeros((0, 2), np.int64), *bounds]), np.concatenate([[0], np.cumsum(counts)]))

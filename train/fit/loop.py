@@ -61,6 +61,9 @@ def train_head(
         validate: scores the head; training stops early on it. None: every epoch is trained and the last one counts.
         learning_rates: one an epoch, instead of the schedule; their number is the number of epochs.
 
+    Returns:
+        The head with the weights of its best epoch, and the history of all epochs.
+
     Raises:
         EmocacheError: the loss is not finite.
     """
@@ -78,6 +81,7 @@ def train_head(
         for group in optimiser.param_groups:
             group["lr"] = rate
         head.train()
+        # Losses stay on the device until the epoch ends: reading each would wait for the device in every step.
         losses = [_step(head, batch, loss, optimiser, training) for batch in batches.epoch(rows, size, generator)]
         train_loss = float(torch.stack(losses).mean())
         _check_finite("training", train_loss, epoch, rate)
@@ -89,6 +93,7 @@ def train_head(
             line |= {"valid_loss": -score.negative_loss, f"valid_{metric}": score.value(metric)}
             if best is None or score > best[1] or settings.selection.epoch == "last":
                 best = (epoch, score, copy.deepcopy(head.state_dict()))
+            # What stops need not be what chooses: the score chooses the weights even where the loss stops.
             now = score if training.stop_on == "score" else score.negative_loss
             better = watched is None or now > watched  # type: ignore[operator]
             watched, stalled = (now, 0) if better else (watched, stalled + 1)
@@ -111,10 +116,12 @@ def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer
     """One step of the optimiser; the loss before it."""
     teacher = {} if head.teacher == "never" else {"teacher": batch.targets}
 
+    # L-BFGS evaluates the loss several times a step, AdamW once.
     def closure() -> Any:
         optimiser.zero_grad()
         value = batch_loss(loss, head(*batch.inputs, **teacher), batch)
         if training.optimiser == "lbfgs" and training.weight_decay:
+            # torch's L-BFGS knows no weight decay; AdamW's is decoupled from the loss.
             value = value + training.weight_decay / 2 * sum((w**2).sum() for w in _matrices(head))
         value.backward()  # type: ignore[no-untyped-call]
         if training.clip_norm is not None:

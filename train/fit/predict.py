@@ -19,12 +19,12 @@ _EVALUATION_BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a head gave for n utterances.
+    """The outputs of a head for n utterances.
 
     Attributes:
         outputs: of each (outputs,), or (T, outputs) of frame-wise heads: logits, or values in the unit of the corpus.
-        loss: over all of them, of targets as the head learns them. auxiliary: (n, C') logits of the second target; None
-            without one.
+        loss: over all of them, of targets as the head learns them.
+        auxiliary: (n, C') logits of the second target; None without one.
         kept: {name: an array for each utterance}.
     """
 
@@ -53,8 +53,10 @@ def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) 
                 whole = head.per_frame and term.target == "main"
                 terms[number][row] = term.output[at, :length].cpu() if whole else term.output[at : at + 1].cpu()
             for name, values in last.kept.items():
+                # What has one entry a frame is cut to the utterance's length; a gate or an embedding is not.
                 framed = values.ndim == 3 and values.shape[1] == batch.inputs[0].mask.shape[1]
                 kept.setdefault(name, {})[row] = _cut(values[at], length if framed else None)
+    # Batches come sorted by length; here everything is put back in the order of `rows`.
     order = [int(row) for row in rows]
     stacked = [torch.cat([one[row] for row in order]).float() for one in terms]
     total, second = math.nan, None
@@ -63,6 +65,7 @@ def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) 
         second = next((t.output.numpy() for t in merged if t.target == "auxiliary"), None)
         if loss is not None:
             targets, mask, auxiliary = batches.targets_of(rows)
+            # Of the whole part at once: a mean over batches would overweigh a short last one, and CCC is no mean.
             whole_part = Outputs(merged[0].output, tuple(merged), constant=last.constant)
             total = float(total_loss(loss, whole_part, targets, mask, auxiliary))
     outputs = [batches.native(found[row]) for row in order]

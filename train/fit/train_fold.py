@@ -96,6 +96,7 @@ def _train_one(
     for name, rows in (("training", train), ("validation", valid)):
         if not len(rows):
             raise EmocacheError(f"no {name} utterance of a fold has features; extract the failed ones again")
+    # From here on a part's rows with features train and validate; the tables also tell of those without.
     run = _Run(dataset, streams, seed, device)
     candidates = [(chosen, point, run.train(point, train, valid)) for chosen, point in search_points(settings)]
     chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
@@ -108,6 +109,7 @@ def _train_one(
     history: list[dict[str, Any]] = [{"phase": "search", **line} for line in trained.history]
     fitted, known_rows = train, fold.train
     if settings.selection.refit:
+        # Nothing is left to validate on: the refit repeats the rates, and so the number, of the epochs that were best.
         rates = [line["learning_rate"] for line in trained.history[: trained.epoch]]
         fitted, known_rows = np.union1d(train, valid), np.union1d(fold.train, fold.valid)
         trained = run.train(point, fitted, None, rates)
@@ -140,7 +142,7 @@ def _counts(dataset: Dataset, settings: Settings, fold: Fold) -> dict[str, Any]:
 
 
 def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]:
-    """How many utterances, or voting units, the test part has, how many have features, and the keys of the others."""
+    """Count the utterances, or voting units, of the test part, and those with features; name the others."""
     units: dict[str, bool] = {}
     for row in rows:
         example = dataset.examples[row]
@@ -202,14 +204,14 @@ class _Run:
     def tables(
         self, part: str, trained: Trained, point: Settings, fitted: Rows, rows: Rows, known: dict[str, float]
     ) -> tuple[pa.Table, pa.Table]:
-        """What one part adds to predictions.parquet and to kept.parquet."""
+        """Return the rows that one part adds to predictions.parquet and to kept.parquet."""
         batches = self.batches(point, fitted)
         predicted: Predicted = predict(trained.head, batches, rows[self.dataset.present[rows]])
         table = prediction_table(part, predicted, batches, self.dataset, point, rows, known)
         return table, kept_table(part, predicted, self.dataset, point, rows) if point.keep else pa.table({})
 
     def fitted(self, point: Settings, rows: Rows) -> dict[str, Any]:
-        """What transforms.safetensors stores."""
+        """Return everything fitted as transforms.safetensors stores it."""
         scale = self.batches(point, rows).targets.scale
         return {**self.prepared(point, rows).tensors(), **({} if scale is None else scale.tensors())}
 
@@ -245,7 +247,7 @@ class _Run:
 
 
 def learned(prepared: Prepared, settings: Settings) -> dict[str, Learned]:
-    """What is learned at each input."""
+    """Return the parameters to be learned at each input: weights of layers, vectors of words."""
     return {
         role: Learned(
             one.layers,

@@ -33,14 +33,16 @@ _shared: tuple[Plan, JoinedStreams] | None = None  # by the runs of a worker pro
 
 
 def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterator[str]:
-    """Train and store runs; yields a line for each as it is finished.
+    """Train and store runs; yield a line for each as it is finished.
 
     With several jobs each process gets its share of torch's threads, and maps the features from one temporary file
     below the runs folder, so that they are in memory once. What a killed call left of that is removed first. Signals
     reach this process only: when one ends the call, or the process, the others end too, but not while they store a run.
 
     Args:
-        plan: the experiment. runs: (fold, seed). jobs: processes.
+        plan: the experiment.
+        runs: (fold, seed) of each.
+        jobs: processes.
 
     Raises:
         EmocacheError: of a run; finished runs stay. Or a process was killed.
@@ -137,7 +139,7 @@ def _lives(process: int) -> bool:
 
 
 def _end_if_broken(lifeline: Connection, future: "Future[str]") -> None:
-    """Where one process was killed, the pool ends the others by a signal, which they do not get."""
+    """Close the lifeline when a process was killed: the pool then signals the others, which do not get signals."""
     if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
         lifeline.close()
 
@@ -159,6 +161,10 @@ def end_with(lifeline: Connection) -> None:
 
 def _spill(plan: Plan, folder: Path) -> tuple[Plan, dict[str, Joined]]:
     """Write the frames of each stream, and of each input that was joined of them, into files that processes map.
+
+    Args:
+        plan: the experiment.
+        folder: for the files, which are named after the number of a stream, or the role of an input.
 
     Returns:
         The plan, and the inputs by their role, both without their frames.
