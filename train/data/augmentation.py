@@ -51,7 +51,7 @@ def _augmented(frames: Frames, how: Augmentation, generator: np.random.Generator
 
 
 def _stretch(length: int, share: float, generator: np.random.Generator) -> tuple[int, int]:
-    """A stretch of 0 to share x length, anywhere."""
+    """Draw a stretch of 0 to share x length, anywhere."""
     width = int(generator.integers(0, int(share * length) + 1))
     start = int(generator.integers(0, length - width + 1))
     return start, start + width

@@ -44,7 +44,7 @@ class _Gatherer:
             self._std = torch.from_numpy(one.normaliser.std).to(device)
 
     def gather(self, rows: npt.NDArray[np.int64], extra_padding: int) -> tuple[Frames, torch.Tensor]:
-        """The input of some rows, and where each of its frames lies in `frames`: (B, T) int64, 0 for padding."""
+        """Gather the input of some rows, and the place of each of its frames among all: (B, T) int64, 0 for padding."""
         lengths = torch.from_numpy(self.lengths[rows])
         longest = max(int(lengths.max()), self._padded_to, 1) + (0 if self._pooled else extra_padding)
         steps = torch.arange(longest)
@@ -84,7 +84,7 @@ class _Gatherer:
 
 
 class Batches:
-    """Gathers batches of any rows.
+    """Masked batches of any rows of a dataset.
 
     Args:
         dataset: examples and their labels; needed here only, later steps ask `targets`.
@@ -114,7 +114,7 @@ class Batches:
         self._classes = self.targets.values.numpy() if settings.task == "classification" else None
 
     def gather(self, rows: npt.NDArray[np.int64], extra_padding: int = 0) -> Batch:
-        """One batch.
+        """Gather one batch.
 
         Args:
             rows: (B,) utterances with features.
@@ -139,7 +139,7 @@ class Batches:
         return Batch(inputs, targets, target_mask, rows, auxiliary)
 
     def epoch(self, rows: npt.NDArray[np.int64], size: int, generator: np.random.Generator) -> Iterator[Batch]:
-        """Shuffled batches: all rows once, or those that `training.sampling` draws; augmented as `[augment]` says.
+        """Yield shuffled batches: all rows once, or those that `training.sampling` draws; augmented by `[augment]`.
 
         Similar lengths go together: shuffle, sort within windows of 50 batches, shuffle the batches. Not so for a
         loss that is pooled over the step (CCC), which a batch of equal lengths would bias: those batches are drawn
@@ -172,13 +172,13 @@ class Batches:
             yield order[start : start + size]
 
     def in_order(self, rows: npt.NDArray[np.int64], size: int) -> Iterator[Batch]:
-        """Batches for evaluation, sorted by length, longest first."""
+        """Yield batches for evaluation, sorted by length, longest first."""
         order = _by_length(rows, self._longest)[::-1]
         for start in range(0, len(order), size):
             yield self.gather(order[start : start + size].copy())
 
     def targets_of(self, rows: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Targets, what counts of them, and the second target, on the CPU: one row an utterance, or one a frame."""
+        """Return targets, what counts of them, and the second target, on the CPU: a row an utterance, or a frame."""
         held = self.targets
         if self.settings.per_frame:
             own = frame_rows(self.offsets, rows)

@@ -126,7 +126,7 @@ def _usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:
 
 
 def _check_mask(streams: Streams, settings: Settings) -> None:
-    """A stored mask that no stream of an input has is a mistake; one that some of them lack is not."""
+    """Refuse a stored mask that no stream of an input has; one that only some of them lack is no mistake."""
     for role, names in settings.streams.items():
         where = settings.features.of(role).where
         stored = {aux for name in names for stream in streams[name] for aux in stream.recipe.get("aux", {})}

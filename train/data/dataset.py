@@ -39,11 +39,11 @@ class Features:
         return np.diff(self.offsets)
 
     def of(self, row: int | np.integer[Any]) -> npt.NDArray[Any]:
-        """(T, D) frames of one utterance."""
+        """Return the (T, D) frames of one utterance."""
         return self.frames[self.offsets[row] : self.offsets[row + 1]]
 
     def times_of(self, row: int | np.integer[Any]) -> npt.NDArray[np.float64]:
-        """(T, 2) seconds of one utterance."""
+        """Return the (T, 2) seconds of one utterance."""
         return self.times[self.offsets[row] : self.offsets[row + 1]]
 
 
@@ -67,7 +67,7 @@ class Dataset:
         features: {stream: Features}, each read when it is first asked for.
         present: (U,) bool, has the features it needs: of all streams, or of any where `modalities` says so.
         incomplete: some utterances are not extracted yet, and that was allowed.
-        dropped: {label: utterances} left out by the label map. unlabelled: utterances without a reference.
+        dropped: {label: utterances} left out by the label map. unlabelled: utterances without a label.
     """
 
     examples: list[Example]
@@ -96,7 +96,7 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         The utterances with a label and a place in the protocol; their frames are read when first asked for.
 
     Raises:
-        EmocacheError: an unknown corpus, stream or target; no utterance with a reference; a stream that lacks
+        EmocacheError: an unknown corpus, stream or target; no utterance with a label; a stream that lacks
             utterances that did not fail, unless allowed; streams that differ in recipe between the corpora; frames
             that do not fit into memory; see also `label_checks.check_targets` and `coverage`.
     """
@@ -142,7 +142,7 @@ _Keep = Mapping[str, Sequence[str]]  # corpus -> ids
 
 
 class _Lazy(Mapping[str, Features]):
-    """Reads a stream when it is first asked for: when every run is stored already, nothing is read."""
+    """The streams, each read when first asked for: when every run is stored already, nothing is read."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ def _check_recipes(group: Sequence[Stream]) -> None:
 
 
 def _read(group: Sequence[Stream], keep: _Keep, covered: npt.NDArray[np.bool_], where: str | None) -> Features:
-    """One stream over all corpora; rows that are not `covered` get no frames."""
+    """Read one stream over all corpora; rows that are not `covered` get no frames."""
     parts = [stream.read_many(keep[stream.corpus]) for stream in group]
     # Rows keep their numbers whatever a stream lacks: an utterance without frames has length 0.
     lengths = np.zeros(len(covered), np.int64)

@@ -1,4 +1,4 @@
-"""The utterances of a protocol, each with its reference and with what folds and tables ask of it."""
+"""The utterances of a protocol, each with its label and with the columns that folds and tables ask for."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from ...cache.expression import chosen, parse_expression, text_of
 from ...cache.recordings import shared_recordings
 from ..config.sections import Protocol
 from ..config.settings import Settings
-from .labels import Reference, labels_of
+from .labels import Label, labels_of
 
 _OWN = ("corpus", "speaker", "session", "culture", "gender", "split")
 _SPLITS = ("train", "valid", "test")
@@ -32,7 +32,7 @@ class Example:
     session: str | None
     gender: str | None
     split: str | None
-    reference: Reference
+    reference: Label
     culture: str | None = None
     auxiliary: int | None = None  # class number of the second target; None where unknown
     columns: Mapping[str, str | float | None] = field(default_factory=dict)  # others that the settings name
@@ -49,17 +49,17 @@ class Example:
         return text_of(self.cell(name))
 
     def cell(self, name: str) -> str | float | None:
-        """The same as the manifest has it: a text or a number."""
+        """Return the same as the manifest has it: a text or a number."""
         return getattr(self, name) if name in _OWN else self.columns[name]
 
 
 class Examples(NamedTuple):
-    """Every utterance of the protocol with a reference.
+    """Every utterance of the protocol with a label.
 
     Attributes:
         rows: in the order of corpora and ids. classes: sorted; empty where the task has none. auxiliary: classes of
             the second target. dropped: {label: utterances} left out by the label map. unlabelled: utterances without
-            a reference.
+            a label.
     """
 
     rows: list[Example]
@@ -187,7 +187,7 @@ def _used(examples: Sequence[Example], protocol: Protocol) -> Mask:
 
 
 def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Example]:
-    """Every utterance; the reference is a placeholder until it is known which classes the protocol uses."""
+    """Describe every utterance; its label is a placeholder until the classes of the protocol are known."""
     extra = {name: _column(manifests, name, key) for name, key in _named_columns(settings).items()}
     found = []
     for k, manifest in enumerate(manifests):
@@ -207,7 +207,7 @@ def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Exampl
 
 
 def _named_columns(settings: Settings) -> dict[str, str]:
-    """Columns that are no field of `Example`, and a setting that names them."""
+    """Find the columns that are no field of `Example`, each with a setting that names it."""
     protocol = settings.protocol
     named: dict[str, list[str | None]] = {
         "protocol.group": [protocol.group],
@@ -222,7 +222,7 @@ def _named_columns(settings: Settings) -> dict[str, str]:
 
 
 def _column(manifests: Sequence[Manifest], name: str, key: str) -> list[list[str | float | None]]:
-    """A column of every corpus. One that some corpora lack is unknown there; one that all lack is an error."""
+    """Read a column of every corpus; where one lacks it, it is unknown there; that all lack it is an error."""
     columns: list[list[str | float | None]] = []
     errors = []
     for manifest in manifests:

@@ -33,12 +33,12 @@ class Joined(Features):
     valid: npt.NDArray[np.bool_] | None = None
 
     def valid_rows(self, row: int | np.integer[Any]) -> npt.NDArray[np.bool_]:
-        """(T, S) of one utterance."""
+        """Return the (T, S) of one utterance."""
         own = slice(self.offsets[row], self.offsets[row + 1])
         return np.ones((own.stop - own.start, len(self.widths)), bool) if self.valid is None else self.valid[own]
 
     def valid_of(self, row: int | np.integer[Any], stream: int) -> npt.NDArray[np.bool_]:
-        """(T,) of one utterance and one stream."""
+        """Return the (T,) of one utterance and one stream."""
         return self.valid_rows(row)[:, stream]
 
 
@@ -100,9 +100,15 @@ def join_streams(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -
 
 
 def average(features: Joined, count: int) -> Joined:
-    """Means over blocks of `count` frames, the last block of an utterance over what is left.
+    """Average blocks of `count` frames, and at the end of an utterance those that are left.
 
-    What a stream lacks in a block is not counted.
+    Args:
+        features: of one role.
+        count: frames of a block.
+
+    Returns:
+        One frame a block, from the start of its first frame to the end of its last; what a stream lacks in a block
+        is not counted.
     """
     lengths = -(-features.lengths // count)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -157,7 +163,7 @@ class _Clip:
 
 
 def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how: FeatureSettings, row: int) -> _Clip:
-    """One utterance, selected and joined; what a stream lacks of it is zeros and not valid."""
+    """Select and join the frames of one utterance; what a stream lacks of it is zeros and not valid."""
     key = dataset.examples[row].key
     chosen = [_select(part, how, row) for part in parts]
     widths = [part.frames.shape[1] for part in parts]
@@ -194,7 +200,7 @@ def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how
 def _select(
     part: Features, how: FeatureSettings, row: int
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64], npt.NDArray[np.bool_] | None]:
-    """Frames, times and stored mask of one utterance: its words, the first seconds, the first frames."""
+    """Select frames, times and stored mask of one utterance: its words, the first seconds, the first frames."""
     frames, times = part.of(row), part.times_of(row)
     masked = how.where is not None and part.used is not None
     used = part.used[part.offsets[row] : part.offsets[row + 1]] if masked and part.used is not None else None
@@ -213,7 +219,7 @@ def _select(
 def _words(
     frames: npt.NDArray[np.floating], times: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]:
-    """Neighbouring frames with the same times are the tokens of one word and become their mean."""
+    """Average neighbouring frames with the same times, which are the tokens of one word."""
     placed = np.isfinite(times).all(axis=1)
     frames, times = frames[placed], times[placed]
     if not len(frames):

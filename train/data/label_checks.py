@@ -19,7 +19,7 @@ def check_targets(examples: Examples, settings: Settings) -> None:
 
     Raises:
         EmocacheError: a class without an utterance, fewer than two classes, a number that is the same everywhere, or
-            units of a vote whose parts have different references.
+            units of a vote whose parts have different labels.
     """
     if settings.task == "classification" and settings.threshold is None:
         _check_classes(examples, settings)

@@ -27,7 +27,7 @@ class Stamps:
         return usual_distance(self.times)
 
 
-Reference = int | npt.NDArray[np.float64] | Stamps
+Label = int | npt.NDArray[np.float64] | Stamps
 """A class number, K values, or time-stamped values."""
 
 
@@ -110,7 +110,7 @@ def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], thres
 
 
 def _classes(manifest: Manifest, settings: Settings, dropped: Counter[str]) -> list[str | None]:
-    """Class names of the only target, by the label map where there is one."""
+    """Read the class names of the only target, by the label map where there is one."""
     target = settings.targets[0]
     if target in manifest.track_names and target not in manifest.label_names:
         raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} is a track; set threshold to divide its"
@@ -130,7 +130,7 @@ def _classes(manifest: Manifest, settings: Settings, dropped: Counter[str]) -> l
 
 
 def _numbers(manifest: Manifest, target: str, settings: Settings) -> list[float | None]:
-    """One target's numbers; of a track its mean, over the part that is used where frames are cropped."""
+    """Read one target's numbers; of a track its mean, over the part that is used where frames are cropped."""
     crop = settings.features.crop_s
     if target in manifest.track_names and (crop is not None or target not in manifest.label_names):
         tracks = [_cropped(u.tracks.get(target), crop) for u in manifest]
@@ -146,7 +146,7 @@ def _numbers(manifest: Manifest, target: str, settings: Settings) -> list[float 
 
 
 def _shares(where: str, row: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
-    """Votes as shares; None where nobody voted."""
+    """Turn votes into shares; None where nobody voted."""
     if row is not None and row.min() < 0:
         raise EmocacheError(f"{where}: a target is {row.min():g}; a distribution needs votes or shares of 0 or more")
     if row is None or not row.any():
@@ -155,7 +155,7 @@ def _shares(where: str, row: npt.NDArray[np.float64] | None) -> npt.NDArray[np.f
 
 
 def _cropped(track: Track | None, crop: float | None) -> Track | None:
-    """The stamps before `crop` seconds; None where there are none."""
+    """Keep the stamps before `crop` seconds; None where there are none."""
     if track is None:
         return None
     inside = track.times < (np.inf if crop is None else crop)
@@ -176,7 +176,7 @@ def _stamps(where: str, tracks: Sequence[Track | None], crop: float | None, apar
 def on_grid(
     stamps: Stamps, centres: npt.NDArray[np.float64], delay: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Interpolate to frames: what the annotators said `delay` seconds after each frame.
+    """Interpolate to frames the values that the annotators gave `delay` seconds after each frame.
 
     Args:
         stamps: native stamps.
@@ -193,7 +193,7 @@ def on_grid(
 
 
 def usual_distance(times: npt.NDArray[np.float64]) -> float:
-    """Median distance of neighbours among increasing (n,) times; infinite for a single one."""
+    """Return the median distance of neighbours among increasing (n,) times; infinite for a single one."""
     return float(np.median(np.diff(times))) if len(times) > 1 else float("inf")
 
 
@@ -211,6 +211,6 @@ def is_near(wanted: npt.NDArray[np.float64], known: npt.NDArray[np.float64], rea
 def on_stamps(
     outputs: npt.NDArray[np.float64], centres: npt.NDArray[np.float64], stamps: Stamps, delay: float
 ) -> npt.NDArray[np.float64]:
-    """Predictions (T, K) at frame centres, brought to the native stamps with the delay undone: (S, K) float64."""
+    """Bring predictions (T, K) at frame centres to the native stamps, with the delay undone: (S, K) float64."""
     wanted = stamps.times - delay
     return np.stack([np.interp(wanted, centres, column) for column in outputs.T], axis=1)

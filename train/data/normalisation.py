@@ -64,7 +64,7 @@ def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Nor
 
 
 def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Standard deviations; 1 for channels that are constant up to rounding, which would be blown up to noise.
+    """Return standard deviations; 1 for channels that are constant up to rounding, which would be blown up to noise.
 
     Rounding is relative to the mean and, because frames are stored in float16, whose numbers near zero are 6e-8 apart,
     absolute as well: what varies by less than 1e-5 stays as it is.
@@ -73,7 +73,7 @@ def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> 
 
 
 def normalise_utterances(features: Joined, l2: bool) -> npt.NDArray[np.float32]:
-    """Each utterance by itself: channels of mean 0 and variance 1 (CMVN), or, with `l2`, of norm 1 over time."""
+    """Normalise each utterance by itself: channels of mean 0 and variance 1 (CMVN); with `l2`, of norm 1 over time."""
     out = np.zeros(features.frames.shape, np.float32)
     edges = np.cumsum((0, *features.widths))
     for row in np.flatnonzero(features.lengths):

@@ -27,11 +27,11 @@ class TargetScale:
     std: Floats
 
     def standardised(self, values: npt.NDArray[np.floating]) -> Floats:
-        """(..., K) values of the corpus, with mean 0 and standard deviation 1 over the training part."""
+        """Return (..., K) values of the corpus with mean 0 and standard deviation 1 over the training part."""
         return np.asarray((values - self.mean) / self.std)
 
     def native(self, outputs: npt.NDArray[np.floating]) -> Floats:
-        """(..., K) outputs of a head, in the unit of the corpus."""
+        """Return (..., K) outputs of a head in the unit of the corpus."""
         return np.asarray(outputs * self.std + self.mean)
 
     def tensors(self) -> dict[str, Floats]:
@@ -40,7 +40,7 @@ class TargetScale:
 
 
 def fit_scale(values: Floats) -> TargetScale:
-    """The scale of (N, K) values; 0 and 1 where there are none."""
+    """Fit the scale of (N, K) values; 0 and 1 where there are none."""
     if not len(values):
         return TargetScale(np.zeros(values.shape[1]), np.ones(values.shape[1]))
     # The mean of equal values may be rounded away from them; what is left must be zero, and not be blown up.
@@ -50,7 +50,7 @@ def fit_scale(values: Floats) -> TargetScale:
 
 
 def check_bounds(values: Floats, targets: Sequence[str], head: HeadSettings) -> None:
-    """EmocacheError if a head cannot give what it is trained towards: (N, K) values of the training part."""
+    """Refuse (N, K) values of the training part that the head cannot give, with an EmocacheError."""
     bounds = head.bounds()
     if bounds is None or not len(values):
         return
@@ -67,7 +67,7 @@ class StampedLabels:
     """Labels with times of their own, and the frames of a head's first input, on which it is trained and scored.
 
     Attributes:
-        examples: U utterances; in frame-wise tasks each reference is `Stamps`.
+        examples: U utterances; in frame-wise tasks each label is `Stamps`.
         offsets: (U + 1,) int64, the frames of each utterance.
         centres: (N,) float64, the middle of each frame in seconds.
         there: (N,) bool, true where any stream has something at the frame.
@@ -81,22 +81,22 @@ class StampedLabels:
     delay: float
 
     def frames_of(self, row: int | np.integer[Any]) -> slice:
-        """The place of one utterance's frames among all."""
+        """Return the place of one utterance's frames among all."""
         return slice(self.offsets[row], self.offsets[row + 1])
 
     def values_of(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """(S, K) native labels of some utterances, one after the other."""
+        """Return the (S, K) native labels of some utterances, one after the other."""
         return np.concatenate([stamps_of(self.examples[row]).values for row in rows])
 
     def outputs_at(self, outputs: Sequence[npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> list[Floats]:
-        """Frame-wise outputs of `rows` at their native label stamps, each (S, K)."""
+        """Bring frame-wise outputs of `rows` to their native label stamps, each (S, K)."""
         return [
             on_stamps(output, self.centres[self.frames_of(row)], stamps_of(self.examples[row]), self.delay)
             for output, row in zip(outputs, rows, strict=True)
         ]
 
     def present_at(self, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.bool_]]:
-        """(S,) for each of `rows`: true at native label stamps within one frame of which the input has something."""
+        """Tell, (S,) for each of `rows`, whether the input has something within one frame of each label stamp."""
         found = []
         for row in rows:
             own = self.frames_of(row)
@@ -131,7 +131,7 @@ class StampedLabels:
 
 
 def stamps_of(example: Example) -> Stamps:
-    """The time-stamped label of an utterance in a frame-wise task."""
+    """Return the time-stamped label of an utterance in a frame-wise task."""
     if not isinstance(example.reference, Stamps):
         raise TypeError(f"{example.key} has no time-stamped reference")
     return example.reference
@@ -211,5 +211,5 @@ def make_targets(dataset: Dataset, settings: Settings, prepared: Prepared) -> Ta
 
 
 def frame_rows(offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Numbers of all the frames of some utterances, one utterance after the other."""
+    """Return the numbers of all the frames of some utterances, one utterance after the other."""
     return np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])

@@ -39,7 +39,7 @@ class PreparedInput:
     """One role, ready for batches, and what was fitted to make it so.
 
     Attributes:
-        features: shaped, projected and, for heads that take vectors, pooled; normalised by utterance where that is
+        features: joined, projected and, for heads that take vectors, pooled; normalised by utterance where that is
             asked for, else in the batches.
         projection, normaliser, vocabulary: fitted; None where the settings ask for none.
         pieces: what the head takes it in, if any.
@@ -160,7 +160,7 @@ def _layers(features: Joined, how: FeatureSettings, role: str) -> int:
 
 
 def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
-    """The distinct frames that come up at least so often in the rows, in the order in which they are first seen."""
+    """Find the distinct frames that come up at least so often in the rows, in the order of their first place."""
     # Equal frames have equal bytes, which find a frame among all others in one look-up.
     packed = np.ascontiguousarray(features.frames.astype(np.float32))
     places: dict[bytes, list[int]] = {}
@@ -174,7 +174,7 @@ def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
 
 
 def project(frames: npt.NDArray[np.floating], projection: Projection, block: int = 1 << 16) -> npt.NDArray[np.float32]:
-    """All frames through a PCA, (N, D) to (N, n), a block at a time because it works in float64."""
+    """Project all frames with a PCA, (N, D) to (N, n), a block at a time because it works in float64."""
     out = np.empty((len(frames), len(projection.components)), np.float32)
     for start in range(0, len(frames), block):
         out[start : start + block] = projection.apply(frames[start : start + block])
@@ -182,9 +182,15 @@ def project(frames: npt.NDArray[np.floating], projection: Projection, block: int
 
 
 def pool(features: Joined, pooling: FixedPooling) -> Joined:
-    """One vector an utterance: of each stream the mean, and for "mean_std" the standard deviation (divisor n).
+    """Pool each utterance to one vector.
 
-    Frames where a stream has nothing do not count; where it has nothing at all, its part is zeros and not valid.
+    Args:
+        features: of one role.
+        pooling: "mean", or "mean_std" for the standard deviation (divisor n) beside it.
+
+    Returns:
+        Of each stream these moments of the frames where it has something; where it has nothing at all, its part is
+        zeros and not valid.
     """
     factor = 2 if pooling == "mean_std" else 1
     present = np.flatnonzero(features.lengths)
@@ -208,7 +214,7 @@ def pool(features: Joined, pooling: FixedPooling) -> Joined:
 
 
 def _whole(features: Joined, row: int | np.integer[Any]) -> npt.NDArray[np.floating]:
-    """The frames of one utterance where every stream has something."""
+    """Return the frames of one utterance where every stream has something."""
     clip = features.of(row)
     return clip if features.valid is None else clip[features.valid_rows(row).all(axis=1)]
 

@@ -2,8 +2,10 @@
 
 import copy
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +31,8 @@ class Trained:
 
     Attributes:
         head: with the weights of the best epoch, or of the last one where nothing validated.
-        epoch: that epoch, from 1. score: its validation score; NaN where nothing validated.
+        epoch: that epoch, from 1.
+        score: its validation score; NaN where nothing validated.
         history: {"epoch", "train_loss", "learning_rate", "valid_loss", "valid_<metric>", "seconds"} of every epoch.
     """
 
@@ -113,7 +116,7 @@ def _check_finite(part: str, loss: float, epoch: int, rate: float) -> None:
 
 
 def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer, training: Training) -> torch.Tensor:
-    """One step of the optimiser; the loss before it."""
+    """Take one step of the optimiser; return the loss before it."""
     teacher = {} if head.teacher == "never" else {"teacher": batch.targets}
 
     # L-BFGS evaluates the loss several times a step, AdamW once.
@@ -134,7 +137,7 @@ def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer
 
 
 def learning_rate(training: Training, epoch: int, stalled: int, history: Sequence[dict[str, float]]) -> float:
-    """The rate of one epoch, counted from 1.
+    """Return the rate of one epoch, counted from 1.
 
     "plateau" multiplies the last rate by `plateau_factor` when more than `plateau_patience` epochs were no better, and
     counts anew, as torch's ReduceLROnPlateau does;
@@ -150,7 +153,7 @@ def learning_rate(training: Training, epoch: int, stalled: int, history: Sequenc
 
 
 def make_optimiser(head: Head, training: Training) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only, or L-BFGS with a line search."""
+    """Make AdamW with weight decay on matrices only, or L-BFGS with a line search."""
     if training.optimiser == "lbfgs":
         return torch.optim.LBFGS(head.parameters(), max_iter=_LBFGS_ITERATIONS, line_search_fn="strong_wolfe")
     matrices = _matrices(head)
@@ -163,3 +166,18 @@ def make_optimiser(head: Head, training: Training) -> torch.optim.Optimizer:
 
 def _matrices(head: Head) -> list[torch.nn.Parameter]:
     return [p for p in head.parameters() if p.ndim >= 2]
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let the seed decide weights, dropout and kernels inside; leave the caller's random state as it was."""
+    # cuBLAS is deterministic only with a workspace of fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)

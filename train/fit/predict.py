@@ -36,7 +36,7 @@ class Predicted:
 
 @torch.no_grad()
 def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) -> Predicted:
-    """Outputs of each utterance in the order of `rows`; without a `loss`, that is NaN."""
+    """Compute the outputs of each utterance, in the order of `rows`; the loss is NaN where none is given."""
     head.eval()
     found: dict[int, npt.NDArray[np.float32]] = {}
     kept: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
@@ -78,7 +78,7 @@ def _cut(values: torch.Tensor, length: int | None) -> npt.NDArray[np.float32]:
 
 
 def validation_score(head: Head, batches: Batches, loss: Loss, rows: Rows) -> Score:
-    """The declared metric on rows with features; frame-wise values are compared at the native label stamps."""
+    """Score rows with features by the declared metric; frame-wise values are compared at the native label stamps."""
     predicted = predict(head, batches, rows, loss)
     settings, outputs = batches.settings, predicted.outputs
     metric = settings.selection.metric
@@ -95,5 +95,5 @@ def validation_score(head: Head, batches: Batches, loss: Loss, rows: Rows) -> Sc
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Probabilities of (n, C) logits, in float64."""
+    """Return the probabilities of (n, C) logits, in float64."""
     return torch.softmax(torch.from_numpy(logits.astype(np.float64)), dim=1).numpy()

@@ -1,9 +1,7 @@
 """One fold with one seed: search, train, choose on validation, refit, predict."""
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,7 +24,7 @@ from ..heads.head import FixedPooling, Segments
 from ..protocols.folds import Fold, Rows
 from . import cautions
 from .fold_result import FoldResult, only, side_by_side
-from .loop import Trained, train_head
+from .loop import Trained, seeded, train_head
 from .losses import Loss, make_loss
 from .predict import Predicted, predict, validation_score
 from .prediction_table import check_kept, kept_table, prediction_table, prior
@@ -76,9 +74,15 @@ def train_fold(
 
 
 def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[Dataset, float | None]:
-    """The dataset with numbers turned into the classes low and high, and the limit between them.
+    """Turn the numbers of a dataset into the classes low and high, where the settings name a threshold.
 
-    The training part decides the limit, or everyone does where `features.fit_scope` is "all".
+    Args:
+        dataset: with one number an utterance.
+        settings: `threshold`; the training part decides it, or everyone does where `features.fit_scope` is "all".
+        fold: names the training part.
+
+    Returns:
+        The dataset with classes, and the limit between them; without a threshold the dataset as it is, and None.
     """
     if settings.threshold is None:
         return dataset, None
@@ -188,7 +192,7 @@ class _Run:
         """Train one head; its score comes from `valid`."""
         prepared, batches = self.prepared(point, rows), self.batches(point, rows)
         loss = self._loss(point, rows)
-        with _seeded(self.seed, self.device):
+        with seeded(self.seed, self.device):
             outputs = len(self.dataset.classes) or len(point.targets)
             shape = Shape(batches.dims, outputs, point.per_frame, len(self.dataset.auxiliary))
             head = build_head(point.head, shape, learned(prepared, point)).to(self.device)
@@ -256,18 +260,3 @@ def learned(prepared: Prepared, settings: Settings) -> dict[str, Learned]:
         )
         for role, one in prepared.inputs.items()
     }
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Weights, dropout and kernels decided by the seed inside, the caller's random state as before outside."""
-    # cuBLAS is deterministic only with a workspace of fixed size.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)

@@ -91,7 +91,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
 
 @contextmanager
 def _no_signals() -> Iterator[None]:
-    """Signals that stop wait until the end of the block; processes started inside never get them."""
+    """Hold back signals that stop until the end of the block; processes started inside never get them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -114,7 +114,7 @@ def _no_signals() -> Iterator[None]:
 
 
 def _prefix() -> str:
-    """Of the folders with features that processes of this machine write; the process's id comes next."""
+    """Return the prefix of folders with features that this machine's processes write; the process's id comes next."""
     return f".features-{socket.gethostname()}-"
 
 
@@ -198,7 +198,7 @@ def _start(plan: Plan, joined: dict[str, Joined], folder: str, threads: int, lif
 
 
 def _mapped(folder: str, name: int | str) -> npt.NDArray[Any]:
-    """Copy-on-write: writable as torch wants it, and still one copy in memory."""
+    """Map a file copy-on-write: writable as torch wants it, and still one copy in memory."""
     return np.load(Path(folder, f"{name}.npy"), mmap_mode="c")  # type: ignore[no-any-return]
 
 
