@@ -47,6 +47,23 @@ def shaped(toy: "Toy", streams: Mapping[str, Features], *changes: str) -> Joined
     return JoinedStreams(Dataset(examples, (), streams, np.ones(rows, bool))).of(settings, "frames")
 
 
+def test_folds_share_what_was_joined_until_a_setting_changes_it(toy: "Toy") -> None:
+    streams = {"a": features([regular(6, 10)]), "b": features([regular(6, 10, 1)])}
+    example = Example("c", "u0", None, None, None, None, 0)
+    joined = JoinedStreams(Dataset([example], (), streams, np.ones(1, bool)))
+
+    def made(*changes: str) -> Joined:
+        return joined.of(toy.settings('streams=["a", "b"]', "head.kind=recurrent", *changes), "frames")
+
+    first = made()
+    # What is fitted in each fold, or is not of the features at all, leaves the frames as they are.
+    assert made("features.pca=1", "features.normalise=none", "training.epochs=1") is first
+    cropped = made("features.crop_s=0.3")
+    assert cropped is not first and cropped.lengths.tolist() == [3]
+    again = made()
+    assert again is not first and np.array_equal(again.frames, first.frames)  # the last ones only are held
+
+
 def test_the_tokens_of_a_word_become_their_mean_and_special_ones_are_dropped(toy: "Toy") -> None:
     nan = (np.nan, np.nan)
     frames = np.arange(14, dtype=np.float16).reshape(7, 2)
