@@ -1,4 +1,4 @@
-"""What an epoch costs from the cache, against the same batches held in a list: part of `make bench`."""
+"""The cost of an epoch from the cache, against the same batches held in a list: part of `make bench`."""
 
 import time
 from collections.abc import Mapping

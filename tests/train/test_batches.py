@@ -8,8 +8,8 @@ import torch
 from emocache.cache import Item
 from emocache.train.data.batches import Batches
 from emocache.train.data.labels import Stamps
+from emocache.train.data.targets import stamps_of
 from emocache.train.data.transforms import prepare
-from emocache.train.fit.predict import present_at_stamps, stamps_of
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -59,14 +59,14 @@ def test_a_frame_at_which_no_stream_has_anything_has_no_target(toy: "Toy") -> No
         settings = toy.frame_settings(*common, f"masking={masking}")
         dataset, folds = toy.load(settings, cache)
         batches = Batches(dataset, settings, prepare(dataset, settings, folds[0].train), CPU)
-        longest = int(np.argmax(batches.lengths))
+        longest, stamped = int(np.argmax(batches.lengths)), batches.targets.stamped
         batch = batches.gather(np.array([longest]))
         seen = np.flatnonzero(holes[dataset.examples[longest].id])
         near = [any(abs(at - other) <= 1 for other in seen) for at in range(batches.lengths[longest])]
-        assert not all(near) and batches.there_of(longest).tolist() == near
+        assert not all(near) and stamped.there[stamped.frames_of(longest)].tolist() == near
         assert batch.target_mask[0, :, 0].tolist() == (near if masking == "proper" else [True] * len(near))
         # At the labels' stamps: whether a frame with something is within one frame.
-        (found,) = present_at_stamps(batches, dataset, settings, np.array([longest]))
+        (found,) = stamped.present_at(np.array([longest]))
         times = stamps_of(dataset.examples[longest]).times
         there = (np.flatnonzero(near) + 0.5) / 20
         assert found.tolist() == [min(abs(there - time)) <= 0.05 + 1e-9 for time in times] and not found.all()

@@ -9,8 +9,7 @@ import torch
 from emocache.train.config.sections import Augmentation, Training
 from emocache.train.data.augmentation import augment
 from emocache.train.data.batch import Batch
-from emocache.train.data.batches import Batches
-from emocache.train.data.sampling import draw
+from emocache.train.data.batches import Batches, draw
 from emocache.train.data.transforms import prepare
 from emocache.train.fit.losses import batch_loss, make_loss
 from emocache.train.heads import Frames

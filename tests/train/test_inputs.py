@@ -21,7 +21,8 @@ from emocache.train.config.settings import Settings
 from emocache.train.data.batches import Batches
 from emocache.train.data.dataset import Dataset, load_dataset
 from emocache.train.data.joining import Joined
-from emocache.train.data.transforms import find_words, fit_normaliser, normalise_utterances, pool, prepare
+from emocache.train.data.normalisation import fit_normaliser, normalise_utterances
+from emocache.train.data.transforms import find_words, pool, prepare
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.fit.loop import learning_rate
 from emocache.train.fit.predict import predict
@@ -166,7 +167,7 @@ def test_a_second_target_counts_by_its_weight_where_it_is_known(toy: "Toy") -> N
     found = predict(head, batches, rows, make_loss(settings.loss, None))
     assert found.auxiliary is not None
     main, second = torch.tensor(np.stack(found.outputs)), torch.tensor(found.auxiliary)
-    emotion = [-torch.log_softmax(main[row], 0)[batches.targets(rows)[0][row]] for row in rows]
+    emotion = [-torch.log_softmax(main[row], 0)[batches.targets_of(rows)[0][row]] for row in rows]
     gender = [-torch.log_softmax(second[row], 0)[dataset.examples[row].auxiliary or 0] for row in rows[1:]]
     naive = 0.125 + 0.5 * float(np.mean(emotion)) + 0.25 * float(np.mean(gender))
     assert found.loss == pytest.approx(naive, abs=1e-5)

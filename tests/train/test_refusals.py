@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from emocache.cache import EmocacheError, Stream
-from emocache.train.data.coverage import masks
+from emocache.train.data.coverage import stored_masks
 from emocache.train.data.dataset import load_dataset
 
 if TYPE_CHECKING:
@@ -69,12 +69,12 @@ def test_words_of_a_stream_without_words(toy: "Toy") -> None:
     for inputs, fine in ((["audio"], False), (["words"], True), ([{"stream": "ab", "inputs": ["audio"]}], True)):
         streams = {"toy": [cast(Stream, SimpleNamespace(recipe={"inputs": inputs, "aux": {}}))]}
         if fine:
-            assert masks(streams, [settings]) == {"toy": None}
+            assert stored_masks(streams, [settings]) == {"toy": None}
             continue
         with pytest.raises(
             EmocacheError, match=r"features\.words: stream 'toy' is not of words; leave the setting out"
         ):
-            masks(streams, [settings])
+            stored_masks(streams, [settings])
 
 
 def test_refit_after_half_of_a_random_fold_is_allowed(toy: "Toy") -> None:

@@ -22,7 +22,7 @@ from emocache.evaluate.scoring.run_records import read_run as discovered
 from emocache.evaluate.scoring.stored_predictions import read_predictions
 from emocache.train.config.settings import Settings
 from emocache.train.data.dataset import load_dataset
-from emocache.train.data.joining import shape
+from emocache.train.data.joining import JoinedStreams
 from emocache.train.fit import train_fold as fold_module
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.protocols.folds import Fold
@@ -227,17 +227,18 @@ def test_a_process_ends_with_its_parent() -> None:
 
 def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(toy, toy.cache(), "features.crop_s=0.3", "head.kind=recurrent")
-    made = shape(plan.dataset, plan.settings, "frames")
-    light = jobs._spill(plan, tmp_path)
-    assert not plan.dataset.shaped and not len(light.dataset.shaped["frames"][2].frames)
+    made = JoinedStreams(plan.dataset).of(plan.settings, "frames")
+    light, joined = jobs._spill(plan, tmp_path)
+    assert not len(light.dataset.features["toy"].frames) and not len(joined["frames"].frames)
     bound: list[Any] = []
     monkeypatch.setattr(jobs, "end_with", bound.append)
     theirs, _ = get_context("spawn").Pipe(duplex=False)
-    jobs._start(light, str(tmp_path), 1, theirs)
-    started = jobs._plan
-    monkeypatch.setattr(jobs, "_plan", None)
-    assert started is not None and bound == [theirs]
-    again = shape(started.dataset, started.settings, "frames")
+    jobs._start(light, joined, str(tmp_path), 1, theirs)
+    shared = jobs._shared
+    monkeypatch.setattr(jobs, "_shared", None)
+    assert shared is not None and bound == [theirs]
+    started, streams = shared
+    again = streams.of(started.settings, "frames")
     assert isinstance(again.frames, np.memmap) and np.array_equal(again.frames, made.frames)
     assert np.array_equal(again.times, made.times) and np.array_equal(again.offsets, made.offsets)
 

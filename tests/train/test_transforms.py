@@ -7,7 +7,8 @@ import pytest
 
 from emocache.cache import EmocacheError
 from emocache.train.data.joining import Joined, average
-from emocache.train.data.transforms import fit_normaliser, normalise_utterances, pool, prepare
+from emocache.train.data.normalisation import fit_normaliser, normalise_utterances
+from emocache.train.data.transforms import pool, prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy

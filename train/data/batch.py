@@ -1,4 +1,4 @@
-"""What one training step sees."""
+"""The batch that one training step sees."""
 
 from dataclasses import dataclass
 

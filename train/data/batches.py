@@ -7,15 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...cache import EmocacheError
-from ..config.settings import NUMBERS, Settings
+from ..config.sections import Training
+from ..config.settings import Settings
 from ..heads.head import Frames
 from .augmentation import augment
 from .batch import Batch
 from .dataset import Dataset
-from .labels import Stamps, on_grid
-from .sampling import draw
-from .target_scale import TargetScale, check_bounds, fit_scale
+from .targets import frame_rows, make_targets
 from .transforms import Prepared, PreparedInput
 
 _WINDOW = 50  # batches within which utterances are sorted by length
@@ -23,12 +21,13 @@ _MIN_CCC_CLIPS = 8  # fewer in a step give no estimate of a pooled CCC
 
 
 class _Gatherer:
-    """Gathers one input. Frames stay in their storage dtype, on the device if they fit there."""
+    """The frames of one input, gathered by row. They stay in their storage dtype, on the device if they fit there."""
 
     def __init__(self, one: PreparedInput, device: torch.device, unmasked: bool) -> None:
         self.device = device
         features = one.features
         frames = torch.from_numpy(features.frames)
+        # At most half of the free memory: the rest is for the head and its gradients.
         if device.type == "cuda" and 2 * frames.nbytes < torch.cuda.mem_get_info(device)[0]:
             frames = frames.to(device)
         self._frames = frames
@@ -45,12 +44,13 @@ class _Gatherer:
             self._std = torch.from_numpy(one.normaliser.std).to(device)
 
     def gather(self, rows: npt.NDArray[np.int64], extra_padding: int) -> tuple[Frames, torch.Tensor]:
-        """The input of some rows, and where each of its frames lies in `frames`: (B, T) int64, 0 for padding."""
+        """Gather the input of some rows, and the place of each of its frames among all: (B, T) int64, 0 for padding."""
         lengths = torch.from_numpy(self.lengths[rows])
         longest = max(int(lengths.max()), self._padded_to, 1) + (0 if self._pooled else extra_padding)
         steps = torch.arange(longest)
         mask = steps < lengths.unsqueeze(1)
         where = torch.where(mask, torch.from_numpy(self.offsets[rows]).unsqueeze(1) + steps, 0)
+        # All rows are taken at once from the flat frames; padding reads frame 0 and is zeroed below.
         flat = where.flatten()
         values = self._frames.index_select(0, flat.to(self._frames.device)).to(self.device).float()
         values = values.view(*where.shape, values.shape[-1])
@@ -63,6 +63,7 @@ class _Gatherer:
             there = self._valid.index_select(0, flat).repeat_interleave(self._widths, dim=1)
             valid = there.view(values.shape).to(self.device) & on_device.unsqueeze(-1)
             values.masked_fill_(~valid, 0.0)
+        # After normalisation, or padding would be minus the mean instead of zero.
         values.masked_fill_(~on_device.unsqueeze(-1), 0.0)
         words = None
         if self._words is not None:
@@ -75,6 +76,7 @@ class _Gatherer:
         if self._pieces is None:
             return None
         own = [self._pieces.bounds[self._pieces.offsets[row] : self._pieces.offsets[row + 1]] for row in rows]
+        # Utterances have different numbers of pieces; those that are padded are empty, from 0 to 0.
         held = torch.zeros(len(rows), max(1, *(len(bounds) for bounds in own)), 2, dtype=torch.int64)
         for at, bounds in enumerate(own):
             held[at, : len(bounds)] = torch.from_numpy(bounds)
@@ -82,17 +84,19 @@ class _Gatherer:
 
 
 class Batches:
-    """Gathers batches of any rows.
+    """Masked batches of any rows of a dataset.
 
     Args:
-        dataset: examples and their references.
+        dataset: examples and their labels; needed here only, later steps ask `targets`.
         settings: task, masking, augmentation, sampling, label delay, and the scale of targets.
         prepared: the inputs, and the training part.
         device: where batches go.
 
     Attributes:
-        fitted: mean and standard deviation of numbers over what counts of the training part; None for other targets.
-        scale: the same where targets are standardised, else None.
+        dims: {role: D of its frames}.
+        offsets: (U + 1,) int64, the frames of each utterance in the first input.
+        lengths: (U,) int64, their number.
+        targets: of all utterances, with the label stamps that frame-wise tasks are scored on.
 
     Raises:
         EmocacheError: frames without a place in time; or numbers that a bounded head cannot give.
@@ -104,61 +108,47 @@ class Batches:
         self.dims = {role: one.dim for role, one in prepared.inputs.items()}
         unmasked = settings.masking == "none"
         self._inputs = [_Gatherer(one, device, unmasked) for one in prepared.inputs.values()]
-        first = next(iter(prepared.inputs.values())).features
-        self.offsets, self.lengths = first.offsets, first.lengths
+        self.offsets, self.lengths = self._inputs[0].offsets, self._inputs[0].lengths
         self._longest = np.max([one.lengths for one in self._inputs], axis=0)
-        self._centres = first.times.mean(axis=1)
-        self._there = np.ones(len(self._centres), bool) if first.valid is None else np.any(first.valid, axis=1)
-        self._per_frame = settings.per_frame
-        targets, mask = self._make_targets(dataset, settings)
-        self.fitted: TargetScale | None = None
-        if settings.task in NUMBERS:
-            seen = self._of(prepared.rows[dataset.present[prepared.rows]])
-            values = targets[seen][mask[seen].all(axis=1)]  # (N, K), of the training part
-            check_bounds(values, settings.targets, settings.head)
-            self.fitted = fit_scale(values)
-        self.scale = self.fitted if settings.targets_scale == "train" else None
-        if self.scale is not None:
-            # What is not known is taken for the mean: the zero of the unit may be far away.
-            targets = np.where(mask, self.scale.standardised(targets), 0.0)
-        self._targets = torch.from_numpy(targets if targets.dtype == np.int64 else targets.astype(np.float32))
-        self._target_mask = torch.from_numpy(mask)
-        self._classes = self._targets.numpy() if settings.task == "classification" else None
-        self._auxiliary = None
-        if settings.auxiliary:
-            known = [-1 if example.auxiliary is None else example.auxiliary for example in dataset.examples]
-            self._auxiliary = torch.tensor(known)
+        self.targets = make_targets(dataset, settings, prepared)
+        self._classes = self.targets.values.numpy() if settings.task == "classification" else None
 
     def gather(self, rows: npt.NDArray[np.int64], extra_padding: int = 0) -> Batch:
-        """One batch.
+        """Gather one batch.
 
         Args:
             rows: (B,) utterances with features.
             extra_padding: further padded frames; changes no result, which tests hold.
+
+        Returns:
+            Inputs and targets on the device. Without masks (`masking = "none"`) padding counts as frames.
         """
         gathered = [one.gather(rows, extra_padding) for one in self._inputs]
         inputs = tuple(frames for frames, _ in gathered)
-        chosen = gathered[0][1] if self._per_frame else torch.from_numpy(rows)
-        targets = self._targets[chosen].to(self.device)
-        target_mask = self._target_mask[chosen].to(self.device)
-        if self._per_frame:
+        chosen = gathered[0][1] if self.settings.per_frame else torch.from_numpy(rows)
+        targets = self.targets.values[chosen].to(self.device)
+        target_mask = self.targets.mask[chosen].to(self.device)
+        if self.settings.per_frame:
             # Without masks padding counts, with the value zero.
             real = torch.arange(targets.shape[1]) < torch.from_numpy(self.lengths[rows]).unsqueeze(1)
             real = real.to(self.device).unsqueeze(-1)
             targets = targets.masked_fill(~real, 0.0)
             target_mask = target_mask & real if self.settings.masking == "proper" else target_mask | ~real
-        auxiliary = None if self._auxiliary is None else self._auxiliary[torch.from_numpy(rows)].to(self.device)
+        second = self.targets.auxiliary
+        auxiliary = None if second is None else second[torch.from_numpy(rows)].to(self.device)
         return Batch(inputs, targets, target_mask, rows, auxiliary)
 
     def epoch(self, rows: npt.NDArray[np.int64], size: int, generator: np.random.Generator) -> Iterator[Batch]:
-        """Shuffled batches: all rows once, or those that `training.sampling` draws; augmented as `[augment]` says.
+        """Yield shuffled batches: all rows once, or those that `training.sampling` draws; augmented by `[augment]`.
 
         Similar lengths go together: shuffle, sort within windows of 50 batches, shuffle the batches. Not so for a
         loss that is pooled over the step (CCC), which a batch of equal lengths would bias: those batches are drawn
         at random and hold at least 8 clips.
 
         Args:
-            rows: the training part. size: utterances a batch. generator: decides everything that is random.
+            rows: the training part.
+            size: utterances a batch.
+            generator: decides everything that is random.
         """
         order = draw(rows, self._classes, self.settings.training, generator)
         for chosen in self._cuts(order, size, generator):
@@ -175,68 +165,60 @@ class Batches:
             for start, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
                 yield order[start:end]
             return
+        # Little padding, and yet random: lengths are sorted within windows only, and the batches are shuffled.
         window = _WINDOW * size
         order = np.concatenate([_by_length(order[s : s + window], self._longest) for s in range(0, len(order), window)])
         for start in size * generator.permutation(-(-len(order) // size)):
             yield order[start : start + size]
 
     def in_order(self, rows: npt.NDArray[np.int64], size: int) -> Iterator[Batch]:
-        """Batches for evaluation, sorted by length, longest first."""
+        """Yield batches for evaluation, sorted by length, longest first."""
         order = _by_length(rows, self._longest)[::-1]
         for start in range(0, len(order), size):
             yield self.gather(order[start : start + size].copy())
 
-    def targets(self, rows: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Targets, what counts of them, and the second target, on the CPU: one row an utterance, or one a frame."""
-        if not self._per_frame:
-            second = None if self._auxiliary is None else self._auxiliary[torch.from_numpy(rows)]
-            return self._targets[rows], self._target_mask[rows], second
-        own = self._of(rows)
-        return self._targets[own], self._target_mask[own], None
+    def targets_of(self, rows: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Return targets, what counts of them, and the second target, on the CPU: a row an utterance, or a frame."""
+        held = self.targets
+        if self.settings.per_frame:
+            own = frame_rows(self.offsets, rows)
+            return held.values[own], held.mask[own], None
+        second = None if held.auxiliary is None else held.auxiliary[torch.from_numpy(rows)]
+        return held.values[rows], held.mask[rows], second
 
     def native(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What a head learns, or gave, in the unit of the corpus."""
-        return values if self.scale is None else self.scale.native(values)
-
-    def _of(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where the targets of some utterances are: one each, or one for each of their frames."""
-        if not self._per_frame:
-            return rows
-        return np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
-
-    def centres_of(self, row: int) -> npt.NDArray[np.float64]:
-        """(T,) centres of one utterance's frames in seconds."""
-        return np.asarray(self._centres[self.offsets[row] : self.offsets[row + 1]])
-
-    def there_of(self, row: int) -> npt.NDArray[np.bool_]:
-        """(T,) whether any stream has something at a frame of one utterance."""
-        return np.asarray(self._there[self.offsets[row] : self.offsets[row + 1]])
-
-    def _make_targets(self, dataset: Dataset, settings: Settings) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Per utterance, or in frame-wise tasks per frame of the first input, in the order of its frames; what counts.
-
-        A frame at which no stream has anything counts only where nothing is masked.
-        """
-        if not self._per_frame:
-            targets = np.array([example.reference for example in dataset.examples])
-            return targets, np.ones(targets.shape, bool)
-        values = np.zeros((self.offsets[-1], len(settings.targets)))
-        valid = np.zeros(values.shape, bool)
-        for row, example in enumerate(dataset.examples):
-            own = slice(self.offsets[row], self.offsets[row + 1])
-            if not np.isfinite(self._centres[own]).all():
-                raise EmocacheError(f"{example.key}: frames without a place in time, such as special tokens, have no"
-                                    " label in time; set features.words, or train on another stream")  # fmt: skip
-            if (np.diff(self._centres[own]) < 0).any():
-                raise EmocacheError(f"{example.key}: frames are not in the order of time, so that no label in time can"
-                                    " be given to them; store them in order, or set features.grid_hz")  # fmt: skip
-            if isinstance(example.reference, Stamps) and self.lengths[row]:
-                values[own], near = on_grid(example.reference, self.centres_of(row), settings.label_delay_s)
-                valid[own] = near[:, None]
-        if settings.masking == "proper":
-            valid &= self._there[:, None]
-        return values, valid
+        """Bring what a head learns, or gave, to the unit of the corpus."""
+        return values if self.targets.scale is None else self.targets.scale.native(values)
 
 
 def _by_length(rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return rows[np.argsort(lengths[rows], kind="stable")]
+
+
+def draw(
+    rows: npt.NDArray[np.int64],
+    classes: npt.NDArray[np.int64] | None,
+    training: Training,
+    generator: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Draw the rows of one epoch, shuffled.
+
+    Args:
+        rows: the training part.
+        classes: (U,) class of every example, for "balanced"; None without classes.
+        training: `sampling` and `epoch_share`.
+        generator: decides.
+
+    Returns:
+        "shuffle": the rows, each at most once; "replacement": drawn with replacement; "balanced": so drawn that each
+        class that the rows hold is as likely as any other.
+    """
+    count = max(1, round(training.epoch_share * len(rows)))
+    if training.sampling == "shuffle":
+        return rows[generator.permutation(len(rows))[:count]]
+    if training.sampling == "replacement" or classes is None:
+        return generator.choice(rows, count)
+    own = classes[rows]
+    # Each row weighs one over the size of its class, so that all classes together weigh the same.
+    share = 1 / np.bincount(own)[own]
+    return generator.choice(rows, count, p=share / share.sum())

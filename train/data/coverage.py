@@ -1,4 +1,4 @@
-"""Which utterances a stream serves, as an experiment uses it."""
+"""The utterances of which a stream has something, as an experiment uses it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,13 +15,15 @@ Key = tuple[str, str]
 """(corpus, id) of an utterance."""
 
 
-def served(
+def coverage_of_streams(
     streams: Streams, keys: Sequence[Key], points: Sequence[Settings], allow_incomplete: bool
 ) -> tuple[dict[str, npt.NDArray[np.bool_]], bool]:
-    """Which of the U utterances each stream has, with a word, or a frame under its mask, where that is asked for.
+    """Tell which of the U utterances each stream has, with a word or a frame under its mask where that is asked for.
 
     Args:
-        streams: of the experiment. keys: of the utterances. points: of the search.
+        streams: of the experiment.
+        keys: of the utterances.
+        points: of the search.
         allow_incomplete: streams may lack utterances that were never extracted.
 
     Returns:
@@ -34,6 +36,7 @@ def served(
     incomplete = False
     for name, group in streams.items():
         own = {stream.corpus: [id_ for corpus, id_ in keys if corpus == stream.corpus] for stream in group}
+        # A sum, because `any` would leave the corpora after an incomplete one unchecked.
         incomplete |= bool(sum(_lacks(stream, own[stream.corpus], allow_incomplete) for stream in group))
         found = {(stream.corpus, id_) for stream in group for id_ in stream.ids}
         there[name] = np.array([key in found for key in keys])
@@ -43,8 +46,15 @@ def served(
     return there, incomplete
 
 
-def masks(streams: Streams, points: Sequence[Settings]) -> dict[str, str | None]:
-    """{stream: the stored mask that is read with it}.
+def stored_masks(streams: Streams, points: Sequence[Settings]) -> dict[str, str | None]:
+    """Find the stored mask that is read with each stream.
+
+    Args:
+        streams: of the experiment.
+        points: of the search.
+
+    Returns:
+        {stream: name of its mask, or None}.
 
     Raises:
         EmocacheError: a mask that no stream of its input stores, two masks for one stream, or words of a stream that
@@ -69,7 +79,7 @@ def _uses(points: Sequence[Settings]) -> Iterator[tuple[str, FeatureSettings]]:
 
 
 def _lacks(stream: Stream, ids: Sequence[str], allowed: bool) -> bool:
-    """Whether protocol utterances are neither served nor failed; an error unless that is allowed."""
+    """Tell whether utterances of the protocol are neither extracted nor failed; an error unless that is allowed."""
     if stream.recipe["kind"] != "frames":
         raise EmocacheError(f"stream {stream.corpus}/{stream.name} is a table; heads train on streams of frames")
     missing = sorted(set(ids) & set(stream.missing))
@@ -96,13 +106,14 @@ def _usable_rows(
 
 
 def _speaks(stream: Stream) -> bool:
-    """Whether the frames are of text, the corpus's own or from a transcript."""
+    """Tell whether the frames are of text, the corpus's own or from a transcript."""
     inputs = {one if isinstance(one, str) else "text" for one in stream.recipe["inputs"]}
     return not inputs.isdisjoint({"text", "words"})
 
 
 def _usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:
-    """Whether an utterance has what is asked for: a word, a frame where the stored mask is true."""
+    """Tell whether an utterance has the words, or the frames under a mask, that are asked for."""
+    # The same selection as in joining, but of times and masks only: the frames are not read for it.
     times = stream.times(id_)
     used = np.ones(len(times), bool)
     if how.words:
@@ -115,7 +126,7 @@ def _usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:
 
 
 def _check_mask(streams: Streams, settings: Settings) -> None:
-    """A stored mask that no stream of an input has is a mistake; one that some of them lack is not."""
+    """Refuse a stored mask that no stream of an input has; one that only some of them lack is no mistake."""
     for role, names in settings.streams.items():
         where = settings.features.of(role).where
         stored = {aux for name in names for stream in streams[name] for aux in stream.recipe.get("aux", {})}

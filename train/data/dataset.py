@@ -1,4 +1,4 @@
-"""What one experiment reads: the protocol's utterances, their references, and the frames of its streams in memory."""
+"""Everything that one experiment reads: its utterances, their labels, and the frames of its streams in memory."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from ...cache import Cache, EmocacheError, Stream
 from ...cache.recipe import canonical_json
 from ..config.loading import search_points
 from ..config.settings import Settings
-from .coverage import masks, served
+from .coverage import coverage_of_streams, stored_masks
 from .examples import Example, make_examples
 from .label_checks import check_targets
 
@@ -39,11 +39,11 @@ class Features:
         return np.diff(self.offsets)
 
     def of(self, row: int | np.integer[Any]) -> npt.NDArray[Any]:
-        """(T, D) frames of one utterance."""
+        """Return the (T, D) frames of one utterance."""
         return self.frames[self.offsets[row] : self.offsets[row + 1]]
 
     def times_of(self, row: int | np.integer[Any]) -> npt.NDArray[np.float64]:
-        """(T, 2) seconds of one utterance."""
+        """Return the (T, 2) seconds of one utterance."""
         return self.times[self.offsets[row] : self.offsets[row + 1]]
 
 
@@ -59,7 +59,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Everything that training reads.
+    """The utterances and features that training reads.
 
     Attributes:
         examples: U utterances, in the order of corpora and ids. classes: of the target, sorted; empty for a
@@ -67,8 +67,7 @@ class Dataset:
         features: {stream: Features}, each read when it is first asked for.
         present: (U,) bool, has the features it needs: of all streams, or of any where `modalities` says so.
         incomplete: some utterances are not extracted yet, and that was allowed.
-        dropped: {label: utterances} left out by the label map. unlabelled: utterances without a reference.
-        shaped: what `shaping` made of the features last, shared by folds.
+        dropped: {label: utterances} left out by the label map. unlabelled: utterances without a label.
     """
 
     examples: list[Example]
@@ -82,16 +81,24 @@ class Dataset:
     dropped: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
     auxiliary: tuple[str, ...] = ()
-    shaped: dict[str, Any] = field(default_factory=dict)
 
 
 def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow_incomplete: bool = False) -> Dataset:
     """Read manifests and streams.
 
+    Args:
+        cache: holds them.
+        corpora: names, in the order of the dataset's utterances.
+        settings: streams, targets and protocol of the experiment.
+        allow_incomplete: streams may lack utterances that were never extracted.
+
+    Returns:
+        The utterances with a label and a place in the protocol; their frames are read when first asked for.
+
     Raises:
-        EmocacheError: an unknown corpus, stream or target; no utterance with a reference; a stream that lacks
+        EmocacheError: an unknown corpus, stream or target; no utterance with a label; a stream that lacks
             utterances that did not fail, unless allowed; streams that differ in recipe between the corpora; frames
-            that do not fit into memory; see also `degenerate.check_targets` and `availability`.
+            that do not fit into memory; see also `label_checks.check_targets` and `coverage`.
     """
     manifests = [cache.manifest(corpus) for corpus in corpora]
     examples = make_examples(manifests, settings)
@@ -101,12 +108,13 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
     streams = {name: [cache.stream(corpus, name) for corpus in corpora] for name in names}
     for group in streams.values():
         _check_recipes(group)
-    wheres = masks(streams, points)
+    wheres = stored_masks(streams, points)
     keys = [(example.corpus, example.id) for example in examples.rows]
-    there, incomplete = served(streams, keys, points, allow_incomplete)
+    there, incomplete = coverage_of_streams(streams, keys, points, allow_incomplete)
     combine = np.logical_and if settings.modalities == "all" else np.logical_or
     present = combine.reduce(list(there.values()))
     if settings.modalities == "all":
+        # Frames of an utterance that lacks another stream would be read and never used.
         there = {name: present for name in there}  # noqa: C420
     keep = {
         name: {s.corpus: [i for (c, i), kept in zip(keys, there[name], strict=True) if kept and c == s.corpus]
@@ -134,21 +142,21 @@ _Keep = Mapping[str, Sequence[str]]  # corpus -> ids
 
 
 class _Lazy(Mapping[str, Features]):
-    """Reads a stream when it is first asked for: when every run is stored already, nothing is read."""
+    """The streams, each read when first asked for: when every run is stored already, nothing is read."""
 
     def __init__(
         self,
         streams: Mapping[str, Sequence[Stream]],
         keep: Mapping[str, _Keep],
-        served: Mapping[str, npt.NDArray[np.bool_]],
+        covered: Mapping[str, npt.NDArray[np.bool_]],
         wheres: Mapping[str, str | None],
     ) -> None:
-        self._streams, self._keep, self._served, self._wheres = streams, keep, served, wheres
+        self._streams, self._keep, self._covered, self._wheres = streams, keep, covered, wheres
         self._read: dict[str, Features] = {}
 
     def __getitem__(self, name: str) -> Features:
         if name not in self._read:
-            self._read[name] = _read(self._streams[name], self._keep[name], self._served[name], self._wheres[name])
+            self._read[name] = _read(self._streams[name], self._keep[name], self._covered[name], self._wheres[name])
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -164,11 +172,12 @@ def _check_recipes(group: Sequence[Stream]) -> None:
         raise EmocacheError(f"the corpora's streams have different recipes: {told}; extract them with the same one")
 
 
-def _read(group: Sequence[Stream], keep: _Keep, served: npt.NDArray[np.bool_], where: str | None) -> Features:
-    """One stream over all corpora; rows that are not `served` get no frames."""
+def _read(group: Sequence[Stream], keep: _Keep, covered: npt.NDArray[np.bool_], where: str | None) -> Features:
+    """Read one stream over all corpora; rows that are not `covered` get no frames."""
     parts = [stream.read_many(keep[stream.corpus]) for stream in group]
-    lengths = np.zeros(len(served), np.int64)
-    lengths[served] = np.concatenate([np.diff(offsets) for _, offsets in parts])
+    # Rows keep their numbers whatever a stream lacks: an utterance without frames has length 0.
+    lengths = np.zeros(len(covered), np.int64)
+    lengths[covered] = np.concatenate([np.diff(offsets) for _, offsets in parts])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     frames = parts[0][0] if len(parts) == 1 else np.concatenate([frames for frames, _ in parts])
     times = np.concatenate([np.zeros((0, 2)), *(s.times(i) for s in group for i in keep[s.corpus])])

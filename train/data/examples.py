@@ -1,4 +1,4 @@
-"""The utterances of a protocol, each with its reference and with what folds and tables ask of it."""
+"""The utterances of a protocol, each with its label and with the columns that folds and tables ask for."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from ...cache.expression import chosen, parse_expression, text_of
 from ...cache.recordings import shared_recordings
 from ..config.sections import Protocol
 from ..config.settings import Settings
-from .labels import Reference, references
+from .labels import Label, labels_of
 
 _OWN = ("corpus", "speaker", "session", "culture", "gender", "split")
 _SPLITS = ("train", "valid", "test")
@@ -32,7 +32,7 @@ class Example:
     session: str | None
     gender: str | None
     split: str | None
-    reference: Reference
+    reference: Label
     culture: str | None = None
     auxiliary: int | None = None  # class number of the second target; None where unknown
     columns: Mapping[str, str | float | None] = field(default_factory=dict)  # others that the settings name
@@ -45,21 +45,21 @@ class Example:
         return f"{self.corpus}/{self.id}"
 
     def column(self, name: str) -> str | None:
-        """What the manifest says of it, as text; None where it says nothing. "corpus" is a column too."""
+        """Return the manifest's entry, as text; None where there is none. "corpus" is a column too."""
         return text_of(self.cell(name))
 
     def cell(self, name: str) -> str | float | None:
-        """The same as the manifest has it: a text or a number."""
+        """Return the same as the manifest has it: a text or a number."""
         return getattr(self, name) if name in _OWN else self.columns[name]
 
 
 class Examples(NamedTuple):
-    """Every utterance of the protocol with a reference.
+    """Every utterance of the protocol with a label.
 
     Attributes:
         rows: in the order of corpora and ids. classes: sorted; empty where the task has none. auxiliary: classes of
             the second target. dropped: {label: utterances} left out by the label map. unlabelled: utterances without
-            a reference.
+            a label.
     """
 
     rows: list[Example]
@@ -70,13 +70,20 @@ class Examples(NamedTuple):
 
 
 def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples:
-    """The utterances of the manifests that have a reference and a place in the protocol.
+    """Keep the utterances that have a label and a place in the protocol.
+
+    Args:
+        manifests: of every corpus.
+        settings: targets, label map, second target and protocol.
+
+    Returns:
+        Them in the order of corpora and ids, with the classes, and the counts of those left out.
 
     Raises:
         EmocacheError: no utterance has one, no corpus has a column that the settings name, or see `sides`.
     """
     dropped: Counter[str] = Counter()
-    found = [references(manifest, settings, dropped) for manifest in manifests]
+    found = [labels_of(manifest, settings, dropped) for manifest in manifests]
     everyone = _described(manifests, settings)
     pairs = [(e, ref) for e, ref in zip(everyone, (r for refs in found for r in refs), strict=True) if ref is not None]
     unlabelled = len(everyone) - len(pairs) - sum(dropped.values())
@@ -89,6 +96,7 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
     if not pairs:
         raise EmocacheError(f"no labelled utterance of {where} is in an official split (train, valid or test); use"
                             " another protocol.name")  # fmt: skip
+    # Sorted names, so that class numbers do not depend on which utterance comes first.
     labels = sorted({ref for _, ref in pairs if isinstance(ref, str)})
     classes = tuple(sorted(settings.labels)) if settings.labels else tuple(labels)
     second = [example.column(settings.auxiliary) if settings.auxiliary else None for example, _ in pairs]
@@ -108,7 +116,14 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
 
 
 def terms(protocol: Protocol, side: Side) -> list[tuple[str, dict[str, set[str]]]]:
-    """What one side of a transfer asks for: (column, {value as it is written: values that its code stands for}).
+    """Parse the expression that selects one side of a transfer.
+
+    Args:
+        protocol: holds the expression, and codes that stand for values.
+        side: "train_on" or "test_on".
+
+    Returns:
+        (column, {value as it is written: values that its code stands for}) of each term.
 
     Raises:
         EmocacheError: a malformed expression.
@@ -121,12 +136,20 @@ def terms(protocol: Protocol, side: Side) -> list[tuple[str, dict[str, set[str]]
 
 
 def sides(examples: Sequence[Example], protocol: Protocol) -> tuple[Mask, Mask]:
-    """The utterances that `train_on` and `test_on` of a transfer select, two (U,) bool.
+    """Select the utterances of the two sides of a transfer.
+
+    Args:
+        examples: U utterances.
+        protocol: names them with `train_on` and `test_on`.
+
+    Returns:
+        Two (U,) bool: those that train, those that test.
 
     Raises:
         EmocacheError: a malformed expression, a value that selects nothing, or an utterance on both sides.
     """
     train, test = _selected(examples, protocol, "train_on"), _selected(examples, protocol, "test_on")
+    # Trained and tested at once would be a leak; the message names the values that both sides share.
     both = np.flatnonzero(train & test)
     if len(both):
         shared = [
@@ -164,11 +187,12 @@ def _used(examples: Sequence[Example], protocol: Protocol) -> Mask:
 
 
 def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Example]:
-    """Every utterance; the reference is a placeholder until it is known which classes the protocol uses."""
+    """Describe every utterance; its label is a placeholder until the classes of the protocol are known."""
     extra = {name: _column(manifests, name, key) for name, key in _named_columns(settings).items()}
     found = []
     for k, manifest in enumerate(manifests):
         own = {name: manifest.column(name) for name in _OWN if name != "corpus"}
+        # Hashes are compared between corpora only, so one corpus alone need not read them.
         media = manifest.column("media") if len(manifests) > 1 else [None] * len(manifest)
         shared = shared_recordings(manifest)
         for row, id_ in enumerate(manifest.ids):
@@ -183,7 +207,7 @@ def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Exampl
 
 
 def _named_columns(settings: Settings) -> dict[str, str]:
-    """Columns that are no field of `Example`, and a setting that names them."""
+    """Find the columns that are no field of `Example`, each with a setting that names it."""
     protocol = settings.protocol
     named: dict[str, list[str | None]] = {
         "protocol.group": [protocol.group],
@@ -198,7 +222,7 @@ def _named_columns(settings: Settings) -> dict[str, str]:
 
 
 def _column(manifests: Sequence[Manifest], name: str, key: str) -> list[list[str | float | None]]:
-    """A column of every corpus. One that some corpora lack is unknown there; one that all lack is an error."""
+    """Read a column of every corpus; where one lacks it, it is unknown there; that all lack it is an error."""
     columns: list[list[str | float | None]] = []
     errors = []
     for manifest in manifests:

@@ -1,9 +1,8 @@
-"""What happens to the frames of one role before anything is fitted: selected, joined, averaged, cut into pieces.
+"""The frames of one role before anything is fitted to them: selected, joined in time, averaged.
 
 It is the same in every fold, so it is done once.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,12 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import EmocacheError, Word
-from ...cache.frames.segments import equal_segments, segment_frames, word_segments
+from ...cache import EmocacheError
 from ...cache.frames.time_grid import resample, time_grid
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
-from ..heads.head import Segments
 from .dataset import Dataset, Features
 
 _FITTED = {"combine", "trainable_words", "pca", "normalise", "fit_scope"}  # settings that change nothing here
@@ -36,82 +33,82 @@ class Joined(Features):
     valid: npt.NDArray[np.bool_] | None = None
 
     def valid_rows(self, row: int | np.integer[Any]) -> npt.NDArray[np.bool_]:
-        """(T, S) of one utterance."""
+        """Return the (T, S) of one utterance."""
         own = slice(self.offsets[row], self.offsets[row + 1])
         return np.ones((own.stop - own.start, len(self.widths)), bool) if self.valid is None else self.valid[own]
 
     def valid_of(self, row: int | np.integer[Any], stream: int) -> npt.NDArray[np.bool_]:
-        """(T,) of one utterance and one stream."""
+        """Return the (T,) of one utterance and one stream."""
         return self.valid_rows(row)[:, stream]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pieces:
-    """The pieces that all utterances are cut into: bounds (M, 2) int64, frames within the utterance; offsets (U+1,)."""
+@dataclass(frozen=True, slots=True)
+class _JoinKey:
+    """Everything that decides the joined frames of a role."""
 
-    bounds: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    how: FeatureSettings
 
 
-def shape(dataset: Dataset, settings: Settings, role: str) -> Joined:
-    """The frames of one role.
+class JoinedStreams:
+    """The joined frames of each role of one dataset, made when first asked for and shared by all folds.
 
-    Raises:
-        EmocacheError: streams of different lengths that no grid joins, or frames without a place in time where one is
-            needed.
+    Of each role the last ones are held. They are large, so whoever trains the runs owns this and frees it with them.
     """
-    names, how = settings.streams[role], settings.features.of(role)
-    key = json.dumps([names, how.model_dump(exclude=_FITTED)])
-    made = dataset.shaped.get(role)
-    if made is None or made[0] != key or made[1] is not dataset.features:
-        dataset.shaped.pop(role, None)  # frees the old ones before the new ones are made
-        joined = _join(dataset, names, how)
-        averaged = average(joined, how.average_frames) if how.average_frames > 1 else joined
-        dataset.shaped[role] = (key, dataset.features, averaged)
-    return dataset.shaped[role][2]  # type: ignore[no-any-return]
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._held: dict[str, tuple[_JoinKey, Joined]] = {}
+
+    def of(self, settings: Settings, role: str) -> Joined:
+        """Return the frames of one role.
+
+        Args:
+            settings: names the role's streams, and how they are joined.
+            role: an input of the head.
+
+        Returns:
+            Those held from before where nothing that decides them has changed.
+
+        Raises:
+            EmocacheError: streams of different lengths that no grid joins, or frames without a place in time where one
+                is needed.
+        """
+        key = _key(settings, role)
+        if role in self._held and self._held[role][0] == key:
+            return self._held[role][1]
+        self._held.pop(role, None)  # frees the old ones before the new ones are made
+        joined = join_streams(self._dataset, key.names, key.how)
+        self._held[role] = (key, joined)
+        return joined
+
+    def put(self, settings: Settings, role: str, joined: Joined) -> None:
+        """Hold frames of one role that another process has made under the same settings."""
+        self._held[role] = (_key(settings, role), joined)
 
 
-def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:
-    """Every utterance's pieces: one for each frame of `by`, which are its words, or as many equal ones.
+def _key(settings: Settings, role: str) -> _JoinKey:
+    # Fitted settings change nothing here: with their defaults, points of a search that differ in them share frames.
+    unfitted = {name: FeatureSettings.model_fields[name].default for name in _FITTED}
+    return _JoinKey(settings.streams[role], settings.features.of(role).model_copy(update=unfitted))
 
-    The pieces lie within the audio, from 0 to the end of its last frame, whether words end before that or after it. An
-    utterance that lacks one of the two has no pieces.
 
-    Raises:
-        EmocacheError: words or frames without a place in time.
-    """
-    if segments.kind == "words" and not np.isfinite(by.times).all():
-        raise EmocacheError(
-            f"the {segments.role} is cut by the times of the {segments.by}, but some frames of it have no place in"
-            f" time; set features.{segments.by}.words = true, which leaves them out"
-        )
-    if not np.isfinite(cut_.times).all():
-        raise EmocacheError(
-            f"the {segments.role} cannot be cut into pieces: some frames of it have no place in time; name a stream"
-            " whose frames follow each other"
-        )
-    bounds: list[npt.NDArray[np.int64]] = []
-    counts = []
-    for row, (words, length) in enumerate(zip(by.lengths, cut_.lengths, strict=True)):
-        counts.append(int(words) if length else 0)
-        if not counts[-1]:
-            continue
-        spans, times = by.times_of(row), cut_.times_of(row)
-        duration = float(times[-1, 1])
-        if segments.kind == "equal":
-            pieces = equal_segments(len(spans), duration, overlap=segments.overlap)
-        else:
-            said = [Word("-", start, end) for start, end in spans]
-            pieces = word_segments(said, duration, overlap=segments.overlap)
-        own = segment_frames(times, pieces)
-        bounds.append(np.stack([own[:, 0], np.minimum(own[:, 1], own[:, 0] + segments.max_frames)], axis=1))
-    return Pieces(np.concatenate([np.zeros((0, 2), np.int64), *bounds]), np.concatenate([[0], np.cumsum(counts)]))
+def join_streams(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joined:
+    """Select, join and average the frames of some streams."""
+    joined = _join(dataset, names, how)
+    return average(joined, how.average_frames) if how.average_frames > 1 else joined
 
 
 def average(features: Joined, count: int) -> Joined:
-    """Means over blocks of `count` frames, the last block of an utterance over what is left.
+    """Average blocks of `count` frames, and at the end of an utterance those that are left.
 
-    What a stream lacks in a block is not counted.
+    Args:
+        features: of one role.
+        count: frames of a block.
+
+    Returns:
+        One frame a block, from the start of its first frame to the end of its last; what a stream lacks in a block
+        is not counted.
     """
     lengths = -(-features.lengths // count)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -126,6 +123,7 @@ def average(features: Joined, count: int) -> Joined:
         counts = np.diff([*blocks, len(clip)])[:, None]
         if valid is not None and features.valid is not None:
             there = features.valid[features.offsets[row] : features.offsets[row + 1]]
+            # Absent frames are zeros: dividing by the number of present ones leaves them out of the mean.
             held = np.add.reduceat(there.astype(np.int64), blocks, axis=0)
             valid[start:end] = held > 0
             counts = np.maximum(np.repeat(held, features.widths, axis=1), 1)
@@ -139,6 +137,7 @@ def average(features: Joined, count: int) -> Joined:
 def _join(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joined:
     parts = [dataset.features[name] for name in names]
     widths = tuple(part.frames.shape[1] for part in parts)
+    # The short ways: frames that nothing changes are shared with the stream, or put side by side in one step.
     selects = how.where is not None or how.words or how.crop_s is not None or how.max_frames is not None
     if len(parts) == 1 and not selects and how.grid_hz is None:
         only = parts[0]
@@ -164,7 +163,7 @@ class _Clip:
 
 
 def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how: FeatureSettings, row: int) -> _Clip:
-    """One utterance, selected and joined; what a stream lacks of it is zeros and not valid."""
+    """Select and join the frames of one utterance; what a stream lacks of it is zeros and not valid."""
     key = dataset.examples[row].key
     chosen = [_select(part, how, row) for part in parts]
     widths = [part.frames.shape[1] for part in parts]
@@ -181,6 +180,7 @@ def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how
         duration = float(np.nanmax(ends)) if how.crop_s is None else min(how.crop_s, float(np.nanmax(ends)))
         grid = time_grid(duration, how.grid_hz)
         resampled = [resample(frames, times, grid, where=used) for frames, times, used in chosen]
+        # Points of the grid are centres of frames, each of which takes one period.
         half = 0.5 / how.grid_hz
         return _Clip(
             np.concatenate([values for values, _ in resampled], axis=1),
@@ -200,7 +200,7 @@ def _clip(dataset: Dataset, names: Sequence[str], parts: Sequence[Features], how
 def _select(
     part: Features, how: FeatureSettings, row: int
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64], npt.NDArray[np.bool_] | None]:
-    """Frames, times and stored mask of one utterance: its words, the first seconds, the first frames."""
+    """Select frames, times and stored mask of one utterance: its words, the first seconds, the first frames."""
     frames, times = part.of(row), part.times_of(row)
     masked = how.where is not None and part.used is not None
     used = part.used[part.offsets[row] : part.offsets[row + 1]] if masked and part.used is not None else None
@@ -219,11 +219,12 @@ def _select(
 def _words(
     frames: npt.NDArray[np.floating], times: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]:
-    """Neighbouring frames with the same times are the tokens of one word and become their mean."""
+    """Average neighbouring frames with the same times, which are the tokens of one word."""
     placed = np.isfinite(times).all(axis=1)
     frames, times = frames[placed], times[placed]
     if not len(frames):
         return frames, times
+    # A word begins where the times differ from those of the token before.
     first = np.flatnonzero(np.append(True, (times[1:] != times[:-1]).any(axis=1)))
     counts = np.diff(np.append(first, len(frames)))
     return (np.add.reduceat(frames.astype(np.float32), first, axis=0) / counts[:, None]), times[first]

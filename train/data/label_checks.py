@@ -1,4 +1,4 @@
-"""Targets from which nothing can be learned, and parts that do not belong together, are refused before training."""
+"""Checks of the labels before training: something must be there to learn, and parts of one unit must agree."""
 
 from collections import Counter
 
@@ -11,11 +11,15 @@ from .labels import Stamps
 
 
 def check_targets(examples: Examples, settings: Settings) -> None:
-    """Refuse what would train without a word and mean nothing.
+    """Refuse labels that training would accept without an error although nothing can be learned from them.
+
+    Args:
+        examples: of the protocol.
+        settings: task, targets, label map and vote.
 
     Raises:
         EmocacheError: a class without an utterance, fewer than two classes, a number that is the same everywhere, or
-            units of a vote whose parts have different references.
+            units of a vote whose parts have different labels.
     """
     if settings.task == "classification" and settings.threshold is None:
         _check_classes(examples, settings)

@@ -27,14 +27,14 @@ class Stamps:
         return usual_distance(self.times)
 
 
-Reference = int | npt.NDArray[np.float64] | Stamps
+Label = int | npt.NDArray[np.float64] | Stamps
 """A class number, K values, or time-stamped values."""
 
 
-def references(
+def labels_of(
     manifest: Manifest, settings: Settings, dropped: Counter[str]
 ) -> Sequence[str | npt.NDArray[np.float64] | Stamps | None]:
-    """What each utterance of a manifest is scored on; None where it has none.
+    """Read the label of each utterance of a manifest; None where it has none.
 
     Args:
         manifest: the corpus.
@@ -71,10 +71,15 @@ def references(
 
 
 def limit(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> float:
-    """What a number must exceed to be high: the median or mean of what may be seen, or zero.
+    """Compute the limit that a number must exceed to be high.
 
     Args:
-        values: (U,). seen: rows of the training part. threshold: "median", "mean" or "zero".
+        values: (U,) numbers.
+        seen: rows of the training part.
+        threshold: "median", "mean" or "zero".
+
+    Returns:
+        The median or mean of the rows that may be seen, or zero.
     """
     if threshold == "zero":
         return 0.0
@@ -82,10 +87,15 @@ def limit(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshol
 
 
 def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], threshold: str) -> npt.NDArray[np.int64]:
-    """Numbers as the classes low (0) and high (1): high above the limit; low below and at it.
+    """Divide numbers into the classes low and high.
 
     Args:
-        values, seen, threshold: see `limit`.
+        values: (U,) numbers.
+        seen: rows of the training part.
+        threshold: "median", "mean" or "zero", see `limit`.
+
+    Returns:
+        (U,) int64: 1, which is high, above the limit; 0, which is low, below and at it.
 
     Raises:
         EmocacheError: the training part has one of the two classes only.
@@ -100,7 +110,7 @@ def binarise(values: npt.NDArray[np.float64], seen: npt.NDArray[np.int64], thres
 
 
 def _classes(manifest: Manifest, settings: Settings, dropped: Counter[str]) -> list[str | None]:
-    """Class names of the only target, by the label map where there is one."""
+    """Read the class names of the only target, by the label map where there is one."""
     target = settings.targets[0]
     if target in manifest.track_names and target not in manifest.label_names:
         raise EmocacheError(f"corpus {manifest.corpus!r}: target {target!r} is a track; set threshold to divide its"
@@ -120,7 +130,7 @@ def _classes(manifest: Manifest, settings: Settings, dropped: Counter[str]) -> l
 
 
 def _numbers(manifest: Manifest, target: str, settings: Settings) -> list[float | None]:
-    """One target's numbers; of a track its mean, over the part that is used where frames are cropped."""
+    """Read one target's numbers; of a track its mean, over the part that is used where frames are cropped."""
     crop = settings.features.crop_s
     if target in manifest.track_names and (crop is not None or target not in manifest.label_names):
         tracks = [_cropped(u.tracks.get(target), crop) for u in manifest]
@@ -136,7 +146,7 @@ def _numbers(manifest: Manifest, target: str, settings: Settings) -> list[float 
 
 
 def _shares(where: str, row: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
-    """Votes as shares; None where nobody voted."""
+    """Turn votes into shares; None where nobody voted."""
     if row is not None and row.min() < 0:
         raise EmocacheError(f"{where}: a target is {row.min():g}; a distribution needs votes or shares of 0 or more")
     if row is None or not row.any():
@@ -145,7 +155,7 @@ def _shares(where: str, row: npt.NDArray[np.float64] | None) -> npt.NDArray[np.f
 
 
 def _cropped(track: Track | None, crop: float | None) -> Track | None:
-    """The stamps before `crop` seconds; None where there are none."""
+    """Keep the stamps before `crop` seconds; None where there are none."""
     if track is None:
         return None
     inside = track.times < (np.inf if crop is None else crop)
@@ -166,10 +176,12 @@ def _stamps(where: str, tracks: Sequence[Track | None], crop: float | None, apar
 def on_grid(
     stamps: Stamps, centres: npt.NDArray[np.float64], delay: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Interpolate to frames: what the annotators said `delay` seconds after each frame.
+    """Interpolate to frames the values that the annotators gave `delay` seconds after each frame.
 
     Args:
-        stamps: native stamps. centres: (T,) frame centres in seconds. delay: seconds.
+        stamps: native stamps.
+        centres: (T,) frame centres in seconds.
+        delay: seconds that the annotators lag behind the signal.
 
     Returns:
         (T, K) float64, and (T,) bool: False, and zeros, where no stamp lies within one period.
@@ -181,22 +193,24 @@ def on_grid(
 
 
 def usual_distance(times: npt.NDArray[np.float64]) -> float:
-    """Median distance of neighbours among increasing (n,) times; infinite for a single one."""
+    """Return the median distance of neighbours among increasing (n,) times; infinite for a single one."""
     return float(np.median(np.diff(times))) if len(times) > 1 else float("inf")
 
 
 def is_near(wanted: npt.NDArray[np.float64], known: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.bool_]:
-    """(n,) whether one of the increasing times `known` lies within `reach` of each of the (n,) `wanted`."""
+    """Tell, (n,), whether one of the increasing times `known` lies within `reach` of each of the (n,) `wanted`."""
     if not len(known):
         return np.zeros(len(wanted), bool)
+    # Of sorted times only the neighbours on either side can be the nearest.
     after = np.clip(np.searchsorted(known, wanted), 0, len(known) - 1)
     before = np.maximum(after - 1, 0)
+    # A frame exactly one period away counts, whatever rounding does to its time.
     return np.minimum(np.abs(known[after] - wanted), np.abs(known[before] - wanted)) <= reach * (1 + 1e-9)
 
 
 def on_stamps(
     outputs: npt.NDArray[np.float64], centres: npt.NDArray[np.float64], stamps: Stamps, delay: float
 ) -> npt.NDArray[np.float64]:
-    """Predictions (T, K) at frame centres, brought to the native stamps with the delay undone: (S, K) float64."""
+    """Bring predictions (T, K) at frame centres to the native stamps, with the delay undone: (S, K) float64."""
     wanted = stamps.times - delay
     return np.stack([np.interp(wanted, centres, column) for column in outputs.T], axis=1)

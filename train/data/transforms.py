@@ -1,37 +1,21 @@
-"""What is fitted to the frames of each role, on the training part of a fold, and applied to all of them."""
+"""Transforms of the frames of each role, fitted on the training part of a fold and applied to all utterances."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import EmocacheError
+from ...cache import EmocacheError, Word
 from ...cache.frames.projection import Projection, fit_frames
+from ...cache.frames.segments import equal_segments, segment_frames, word_segments
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
-from ..heads.head import FixedPooling
+from ..heads.head import FixedPooling, Segments
 from .dataset import Dataset, Features
-from .joining import Joined, Pieces, cut, shape
-
-Rows = Sequence[int] | npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Normaliser:
-    """Per-channel mean and standard deviation of each group of utterances.
-
-    Attributes:
-        groups: G names; one empty name where all utterances share the statistics. mean, std: (G, D) float32.
-        group_of: (U,) int64, the group of each utterance.
-    """
-
-    groups: tuple[str, ...]
-    mean: npt.NDArray[np.float32]
-    std: npt.NDArray[np.float32]
-    group_of: npt.NDArray[np.int64]
+from .joining import Joined, JoinedStreams
+from .normalisation import Normaliser, Rows, fit_normaliser, normalise_utterances
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +26,20 @@ class Vocabulary:
     words: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """The pieces that all utterances are cut into: bounds (M, 2) int64, frames within the utterance; offsets (U+1,)."""
+
+    bounds: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True, eq=False)
 class PreparedInput:
     """One role, ready for batches, and what was fitted to make it so.
 
     Attributes:
-        features: shaped, projected and, for heads that take vectors, pooled; normalised by utterance where that is
+        features: joined, projected and, for heads that take vectors, pooled; normalised by utterance where that is
             asked for, else in the batches.
         projection, normaliser, vocabulary: fitted; None where the settings ask for none.
         pieces: what the head takes it in, if any.
@@ -82,7 +74,7 @@ class Prepared:
     rows: npt.NDArray[np.int64]
 
     def tensors(self) -> dict[str, npt.NDArray[np.floating]]:
-        """What transforms.safetensors stores, as `<role>.<name>`."""
+        """Return everything fitted as transforms.safetensors stores it, as `<role>.<name>`."""
         stored: dict[str, npt.NDArray[np.floating]] = {}
         for role, one in self.inputs.items():
             if one.projection is not None:
@@ -97,24 +89,28 @@ class Prepared:
         return {name: np.ascontiguousarray(value) for name, value in stored.items()}
 
 
-def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows) -> Prepared:
+def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows, streams: JoinedStreams | None = None) -> Prepared:
     """Fit on the given rows, and transform every utterance.
 
     Args:
         dataset: what was loaded.
         settings: streams, features and head.
         fit_rows: rows whose features may be seen; those without features are passed over.
+        streams: of the dataset, where several folds share them; None: joined for this call.
+
+    Returns:
+        The input of each role of the head, with what was fitted to make it.
 
     Raises:
-        EmocacheError: see `shaping.shape`; an impossible PCA, layers of different widths, or an utterance without a
-            speaker where statistics are per speaker.
+        EmocacheError: see `joining.JoinedStreams`; an impossible PCA, layers of different widths, or an utterance
+            without a speaker where statistics are per speaker.
     """
-    roles = settings.head.roles()
-    shaped = {role: shape(dataset, settings, role) for role in roles}
-    inputs = {role: _prepare_input(dataset, settings, role, shaped[role], fit_rows) for role in roles}
+    streams = streams or JoinedStreams(dataset)
+    joined = {role: streams.of(settings, role) for role in settings.head.roles()}
+    inputs = {role: _prepare_input(dataset, settings, role, one, fit_rows) for role, one in joined.items()}
     segments = settings.head.segments()
     if segments is not None:
-        pieces = cut(shaped[segments.by], shaped[segments.role], segments)
+        pieces = cut(joined[segments.by], joined[segments.role], segments)
         inputs[segments.role] = replace(inputs[segments.role], pieces=pieces)
     return Prepared(inputs, np.asarray(fit_rows, np.int64))
 
@@ -131,11 +127,13 @@ def _prepare_input(dataset: Dataset, settings: Settings, role: str, features: Jo
     if how.trainable_words != "none":
         # A vector for unknown words is learned from those that training has once.
         vocabulary = find_words(features, seen, least=2 if how.trainable_words == "unk" else 1)
+    # Frames that lack a stream are left out of the fit, and those projected count only where every stream is there.
     projection = None
     if how.pca is not None:
         projection = fit_frames((_whole(features, row) for row in seen), how.pca)
         valid = None if features.valid is None else np.asarray(features.valid.all(axis=1, keepdims=True))
         features = replace(features, frames=project(features.frames, projection), widths=(how.pca,), valid=valid)
+    # Pooled first: what is normalised is the vector that the head is given.
     pooling = settings.head.fixed_pooling(role, settings.per_frame)
     if pooling is not None:
         features = pool(features, pooling)
@@ -162,7 +160,8 @@ def _layers(features: Joined, how: FeatureSettings, role: str) -> int:
 
 
 def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
-    """The distinct frames that come up at least so often in the rows, in the order in which they are first seen."""
+    """Find the distinct frames that come up at least so often in the rows, in the order of their first place."""
+    # Equal frames have equal bytes, which find a frame among all others in one look-up.
     packed = np.ascontiguousarray(features.frames.astype(np.float32))
     places: dict[bytes, list[int]] = {}
     for row in rows:
@@ -175,7 +174,7 @@ def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
 
 
 def project(frames: npt.NDArray[np.floating], projection: Projection, block: int = 1 << 16) -> npt.NDArray[np.float32]:
-    """All frames through a PCA, (N, D) to (N, n), a block at a time because it works in float64."""
+    """Project all frames with a PCA, (N, D) to (N, n), a block at a time because it works in float64."""
     out = np.empty((len(frames), len(projection.components)), np.float32)
     for start in range(0, len(frames), block):
         out[start : start + block] = projection.apply(frames[start : start + block])
@@ -183,9 +182,15 @@ def project(frames: npt.NDArray[np.floating], projection: Projection, block: int
 
 
 def pool(features: Joined, pooling: FixedPooling) -> Joined:
-    """One vector an utterance: of each stream the mean, and for "mean_std" the standard deviation (divisor n).
+    """Pool each utterance to one vector.
 
-    Frames where a stream has nothing do not count; where it has nothing at all, its part is zeros and not valid.
+    Args:
+        features: of one role.
+        pooling: "mean", or "mean_std" for the standard deviation (divisor n) beside it.
+
+    Returns:
+        Of each stream these moments of the frames where it has something; where it has nothing at all, its part is
+        zeros and not valid.
     """
     factor = 2 if pooling == "mean_std" else 1
     present = np.flatnonzero(features.lengths)
@@ -208,66 +213,10 @@ def pool(features: Joined, pooling: FixedPooling) -> Joined:
                   None if features.valid is None else valid)  # fmt: skip
 
 
-def normalise_utterances(features: Joined, l2: bool) -> npt.NDArray[np.float32]:
-    """Each utterance by itself: channels of mean 0 and variance 1 (CMVN), or, with `l2`, of norm 1 over time."""
-    out = np.zeros(features.frames.shape, np.float32)
-    edges = np.cumsum((0, *features.widths))
-    for row in np.flatnonzero(features.lengths):
-        for number, (left, right) in enumerate(pairwise(edges)):
-            at = features.offsets[row] + np.flatnonzero(features.valid_of(row, number))
-            clip = features.frames[at, left:right].astype(np.float64)
-            if l2:
-                out[at, left:right] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
-            elif len(at):
-                mean = clip.mean(axis=0)
-                out[at, left:right] = (clip - mean) / spread(mean, clip.var(axis=0))
-    return out
-
-
 def _whole(features: Joined, row: int | np.integer[Any]) -> npt.NDArray[np.floating]:
-    """The frames of one utterance where every stream has something."""
+    """Return the frames of one utterance where every stream has something."""
     clip = features.of(row)
     return clip if features.valid is None else clip[features.valid_rows(row).all(axis=1)]
-
-
-def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Normaliser:
-    """Mean and standard deviation per group and channel over all frames of the rows, in float64.
-
-    Args:
-        features: U utterances.
-        groups: U names.
-        rows: the utterances to fit on.
-    """
-    names = sorted(set(groups))
-    number = {name: k for k, name in enumerate(names)}
-    group_of = np.array([number[group] for group in groups], np.int64)
-    valid = features.valid if isinstance(features, Joined) else None
-    widths = features.widths if isinstance(features, Joined) else ()
-    pilot = features.of(rows[0]).mean(axis=0, dtype=np.float64)
-    total = np.zeros((len(names), features.frames.shape[1]))
-    n, squares = np.zeros_like(total), np.zeros_like(total)
-    for row in rows:
-        centred = features.of(row).astype(np.float64) - pilot
-        if valid is None:
-            n[group_of[row]] += len(centred)
-        else:
-            there = np.repeat(features.valid_rows(row), widths, axis=1)  # type: ignore[attr-defined]
-            centred *= there
-            n[group_of[row]] += there.sum(axis=0)
-        total[group_of[row]] += centred.sum(axis=0)
-        squares[group_of[row]] += (centred**2).sum(axis=0)
-    n = np.maximum(n, 1)
-    mean, variance = pilot + total / n, np.maximum(squares / n - (total / n) ** 2, 0)
-    return Normaliser(tuple(names), mean.astype(np.float32), spread(mean, variance).astype(np.float32), group_of)
-
-
-def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Standard deviations; 1 for channels that are constant up to rounding, which would be blown up to noise.
-
-    Rounding is relative to the mean and, because frames are stored in float16, whose numbers near zero are 6e-8 apart,
-    absolute as well: what varies by less than 1e-5 stays as it is.
-    """
-    return np.where(variance > 1e-10 * (1 + mean**2), np.sqrt(variance), 1.0)
 
 
 def _speakers(dataset: Dataset) -> list[str]:
@@ -275,3 +224,47 @@ def _speakers(dataset: Dataset) -> list[str]:
         if example.speaker is None:
             raise EmocacheError(f"features.normalise = 'per_speaker': utterance {example.key!r} has no speaker")
     return [f"{example.corpus}/{example.speaker}" for example in dataset.examples]
+
+
+def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:
+    """Cut every utterance into pieces: one for each frame of `by`, which are its words, or as many equal ones.
+
+    The pieces lie within the audio, from 0 to the end of its last frame, whether words end before that or after it.
+
+    Args:
+        by: the words.
+        cut_: the frames that are cut.
+        segments: the roles of the two, the kind of pieces, and their overlap and greatest length.
+
+    Returns:
+        The first frame of each piece and the one after its last; an utterance that lacks one of the two has no pieces.
+
+    Raises:
+        EmocacheError: words or frames without a place in time.
+    """
+    if segments.kind == "words" and not np.isfinite(by.times).all():
+        raise EmocacheError(
+            f"the {segments.role} is cut by the times of the {segments.by}, but some frames of it have no place in"
+            f" time; set features.{segments.by}.words = true, which leaves them out"
+        )
+    if not np.isfinite(cut_.times).all():
+        raise EmocacheError(
+            f"the {segments.role} cannot be cut into pieces: some frames of it have no place in time; name a stream"
+            " whose frames follow each other"
+        )
+    bounds: list[npt.NDArray[np.int64]] = []
+    counts = []
+    for row, (words, length) in enumerate(zip(by.lengths, cut_.lengths, strict=True)):
+        counts.append(int(words) if length else 0)
+        if not counts[-1]:
+            continue
+        spans, times = by.times_of(row), cut_.times_of(row)
+        duration = float(times[-1, 1])
+        if segments.kind == "equal":
+            pieces = equal_segments(len(spans), duration, overlap=segments.overlap)
+        else:
+            said = [Word("-", start, end) for start, end in spans]
+            pieces = word_segments(said, duration, overlap=segments.overlap)
+        own = segment_frames(times, pieces)
+        bounds.append(np.stack([own[:, 0], np.minimum(own[:, 1], own[:, 0] + segments.max_frames)], axis=1))
+    return Pieces(np.concatenate([np.zeros((0, 2), np.int64), *bounds]), np.concatenate([[0], np.cumsum(counts)]))

@@ -2,8 +2,10 @@
 
 import copy
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +31,8 @@ class Trained:
 
     Attributes:
         head: with the weights of the best epoch, or of the last one where nothing validated.
-        epoch: that epoch, from 1. score: its validation score; NaN where nothing validated.
+        epoch: that epoch, from 1.
+        score: its validation score; NaN where nothing validated.
         history: {"epoch", "train_loss", "learning_rate", "valid_loss", "valid_<metric>", "seconds"} of every epoch.
     """
 
@@ -61,6 +64,9 @@ def train_head(
         validate: scores the head; training stops early on it. None: every epoch is trained and the last one counts.
         learning_rates: one an epoch, instead of the schedule; their number is the number of epochs.
 
+    Returns:
+        The head with the weights of its best epoch, and the history of all epochs.
+
     Raises:
         EmocacheError: the loss is not finite.
     """
@@ -78,6 +84,7 @@ def train_head(
         for group in optimiser.param_groups:
             group["lr"] = rate
         head.train()
+        # Losses stay on the device until the epoch ends: reading each would wait for the device in every step.
         losses = [_step(head, batch, loss, optimiser, training) for batch in batches.epoch(rows, size, generator)]
         train_loss = float(torch.stack(losses).mean())
         _check_finite("training", train_loss, epoch, rate)
@@ -89,6 +96,7 @@ def train_head(
             line |= {"valid_loss": -score.negative_loss, f"valid_{metric}": score.value(metric)}
             if best is None or score > best[1] or settings.selection.epoch == "last":
                 best = (epoch, score, copy.deepcopy(head.state_dict()))
+            # What stops need not be what chooses: the score chooses the weights even where the loss stops.
             now = score if training.stop_on == "score" else score.negative_loss
             better = watched is None or now > watched  # type: ignore[operator]
             watched, stalled = (now, 0) if better else (watched, stalled + 1)
@@ -108,13 +116,15 @@ def _check_finite(part: str, loss: float, epoch: int, rate: float) -> None:
 
 
 def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer, training: Training) -> torch.Tensor:
-    """One step of the optimiser; the loss before it."""
+    """Take one step of the optimiser; return the loss before it."""
     teacher = {} if head.teacher == "never" else {"teacher": batch.targets}
 
+    # L-BFGS evaluates the loss several times a step, AdamW once.
     def closure() -> Any:
         optimiser.zero_grad()
         value = batch_loss(loss, head(*batch.inputs, **teacher), batch)
         if training.optimiser == "lbfgs" and training.weight_decay:
+            # torch's L-BFGS knows no weight decay; AdamW's is decoupled from the loss.
             value = value + training.weight_decay / 2 * sum((w**2).sum() for w in _matrices(head))
         value.backward()  # type: ignore[no-untyped-call]
         if training.clip_norm is not None:
@@ -127,7 +137,7 @@ def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer
 
 
 def learning_rate(training: Training, epoch: int, stalled: int, history: Sequence[dict[str, float]]) -> float:
-    """The rate of one epoch, counted from 1.
+    """Return the rate of one epoch, counted from 1.
 
     "plateau" multiplies the last rate by `plateau_factor` when more than `plateau_patience` epochs were no better, and
     counts anew, as torch's ReduceLROnPlateau does;
@@ -143,7 +153,7 @@ def learning_rate(training: Training, epoch: int, stalled: int, history: Sequenc
 
 
 def make_optimiser(head: Head, training: Training) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only, or L-BFGS with a line search."""
+    """Make AdamW with weight decay on matrices only, or L-BFGS with a line search."""
     if training.optimiser == "lbfgs":
         return torch.optim.LBFGS(head.parameters(), max_iter=_LBFGS_ITERATIONS, line_search_fn="strong_wolfe")
     matrices = _matrices(head)
@@ -156,3 +166,18 @@ def make_optimiser(head: Head, training: Training) -> torch.optim.Optimizer:
 
 def _matrices(head: Head) -> list[torch.nn.Parameter]:
     return [p for p in head.parameters() if p.ndim >= 2]
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let the seed decide weights, dropout and kernels inside; leave the caller's random state as it was."""
+    # cuBLAS is deterministic only with a workspace of fixed size.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)

@@ -1,19 +1,13 @@
 """From a trained head to its outputs, and to validation scores."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..config.settings import Settings
 from ..data.batches import Batches
-from ..data.dataset import Dataset
-from ..data.examples import Example
-from ..data.labels import Stamps, is_near, on_stamps, usual_distance
 from ..heads import Head
 from ..heads.head import Outputs, Term, as_outputs
 from ..protocols.folds import Rows
@@ -25,12 +19,12 @@ _EVALUATION_BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a head gave for n utterances.
+    """The outputs of a head for n utterances.
 
     Attributes:
         outputs: of each (outputs,), or (T, outputs) of frame-wise heads: logits, or values in the unit of the corpus.
-        loss: over all of them, of targets as the head learns them. auxiliary: (n, C') logits of the second target; None
-            without one.
+        loss: over all of them, of targets as the head learns them.
+        auxiliary: (n, C') logits of the second target; None without one.
         kept: {name: an array for each utterance}.
     """
 
@@ -42,7 +36,7 @@ class Predicted:
 
 @torch.no_grad()
 def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) -> Predicted:
-    """Outputs of each utterance in the order of `rows`; without a `loss`, that is NaN."""
+    """Compute the outputs of each utterance, in the order of `rows`; the loss is NaN where none is given."""
     head.eval()
     found: dict[int, npt.NDArray[np.float32]] = {}
     kept: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
@@ -59,8 +53,10 @@ def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) 
                 whole = head.per_frame and term.target == "main"
                 terms[number][row] = term.output[at, :length].cpu() if whole else term.output[at : at + 1].cpu()
             for name, values in last.kept.items():
+                # What has one entry a frame is cut to the utterance's length; a gate or an embedding is not.
                 framed = values.ndim == 3 and values.shape[1] == batch.inputs[0].mask.shape[1]
                 kept.setdefault(name, {})[row] = _cut(values[at], length if framed else None)
+    # Batches come sorted by length; here everything is put back in the order of `rows`.
     order = [int(row) for row in rows]
     stacked = [torch.cat([one[row] for row in order]).float() for one in terms]
     total, second = math.nan, None
@@ -68,7 +64,8 @@ def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) 
         merged = [Term(t.weight, s, t.target) for t, s in zip(last.terms, stacked, strict=True)]
         second = next((t.output.numpy() for t in merged if t.target == "auxiliary"), None)
         if loss is not None:
-            targets, mask, auxiliary = batches.targets(rows)
+            targets, mask, auxiliary = batches.targets_of(rows)
+            # Of the whole part at once: a mean over batches would overweigh a short last one, and CCC is no mean.
             whole_part = Outputs(merged[0].output, tuple(merged), constant=last.constant)
             total = float(total_loss(loss, whole_part, targets, mask, auxiliary))
     outputs = [batches.native(found[row]) for row in order]
@@ -80,53 +77,23 @@ def _cut(values: torch.Tensor, length: int | None) -> npt.NDArray[np.float32]:
     return array if length is None else array[:length].copy()
 
 
-def validation_score(
-    head: Head, batches: Batches, dataset: Dataset, settings: Settings, loss: Loss, rows: Rows
-) -> Score:
-    """The declared metric on rows with features; frame-wise values are compared at the native label stamps."""
+def validation_score(head: Head, batches: Batches, loss: Loss, rows: Rows) -> Score:
+    """Score rows with features by the declared metric; frame-wise values are compared at the native label stamps."""
     predicted = predict(head, batches, rows, loss)
-    metric, outputs = settings.selection.metric, predicted.outputs
-    targets = batches.native(batches.targets(rows)[0].numpy())
+    settings, outputs = batches.settings, predicted.outputs
+    metric = settings.selection.metric
+    if settings.per_frame:
+        stamped = batches.targets.stamped
+        found = np.concatenate(stamped.outputs_at(outputs, rows))
+        return score(metric, stamped.values_of(rows), found, predicted.loss)
+    targets = batches.native(batches.targets_of(rows)[0].numpy())
     if settings.task == "classification":
         return score(metric, targets, np.stack(outputs).argmax(axis=1), predicted.loss)
     if settings.task == "distribution":
         return score(metric, targets, softmax(np.stack(outputs)), predicted.loss)
-    if settings.task == "regression":
-        return score(metric, targets, np.stack(outputs), predicted.loss)
-    predictions = at_stamps(outputs, batches, dataset, settings, rows)
-    stamps = [stamps_of(dataset.examples[row]).values for row in rows]
-    return score(metric, np.concatenate(stamps), np.concatenate(predictions), predicted.loss)
+    return score(metric, targets, np.stack(outputs), predicted.loss)
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Probabilities of (n, C) logits, in float64."""
+    """Return the probabilities of (n, C) logits, in float64."""
     return torch.softmax(torch.from_numpy(logits.astype(np.float64)), dim=1).numpy()
-
-
-def at_stamps(
-    outputs: Sequence[npt.NDArray[Any]], batches: Batches, dataset: Dataset, settings: Settings, rows: Rows
-) -> list[npt.NDArray[np.float64]]:
-    """Frame-wise outputs of `rows` at their native label stamps, each (S, K)."""
-    return [
-        on_stamps(output, batches.centres_of(row), stamps_of(dataset.examples[row]), settings.label_delay_s)
-        for output, row in zip(outputs, rows, strict=True)
-    ]
-
-
-def present_at_stamps(
-    batches: Batches, dataset: Dataset, settings: Settings, rows: Rows
-) -> list[npt.NDArray[np.bool_]]:
-    """Whether the input has something within one frame of each native label stamp of `rows`, each (S,)."""
-    found = []
-    for row in rows:
-        centres, times = batches.centres_of(row), stamps_of(dataset.examples[row]).times
-        reach = usual_distance(centres)
-        found.append(is_near(times - settings.label_delay_s, centres[batches.there_of(row)], reach))
-    return found
-
-
-def stamps_of(example: Example) -> Stamps:
-    """The time-stamped reference of a frame-wise task."""
-    if not isinstance(example.reference, Stamps):
-        raise TypeError(f"{example.key} has no time-stamped reference")
-    return example.reference

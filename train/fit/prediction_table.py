@@ -13,9 +13,10 @@ from ..data.batches import Batches
 from ..data.dataset import Dataset
 from ..data.examples import Example
 from ..data.labels import Stamps
+from ..data.targets import stamps_of
 from ..protocols.folds import Rows
 from ..protocols.grouping import draws
-from .predict import Predicted, at_stamps, present_at_stamps, softmax, stamps_of
+from .predict import Predicted, softmax
 
 
 def prior(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, float]:
@@ -68,8 +69,8 @@ def prediction_table(
         outputs = [*outputs, *([constant] * len(absent))]
     else:
         held = [np.tile(constant, (len(stamps_of(dataset.examples[row]).times), 1)) for row in absent]
-        outputs = [*at_stamps(outputs, batches, dataset, settings, present), *held]
-        near = [*present_at_stamps(batches, dataset, settings, present), *(np.zeros(len(h), bool) for h in held)]
+        outputs = [*batches.targets.stamped.outputs_at(outputs, present), *held]
+        near = [*batches.targets.stamped.present_at(present), *(np.zeros(len(h), bool) for h in held)]
     order = np.concatenate([present, absent])
     groups = draws(dataset.examples, settings.protocol)
     examples = [dataset.examples[row] for row in order]

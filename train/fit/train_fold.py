@@ -1,11 +1,8 @@
 """One fold with one seed: search, train, choose on validation, refit, predict."""
 
-import json
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,49 +12,77 @@ import torch
 
 from ...cache import EmocacheError
 from ..config.loading import search_points
+from ..config.sections import Augmentation, FeatureSettings, Training
 from ..config.settings import Settings
 from ..data.batches import Batches
 from ..data.dataset import Dataset
+from ..data.joining import JoinedStreams
 from ..data.labels import binarise, limit
 from ..data.transforms import Prepared, prepare
 from ..heads import Head, Learned, Shape, build_head
+from ..heads.head import FixedPooling, Segments
 from ..protocols.folds import Fold, Rows
 from . import cautions
 from .fold_result import FoldResult, only, side_by_side
-from .loop import Trained, train_head
+from .loop import Trained, seeded, train_head
 from .losses import Loss, make_loss
 from .predict import Predicted, predict, validation_score
 from .prediction_table import check_kept, kept_table, prediction_table, prior
 
 
-def train_fold(dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device) -> FoldResult:
+def train_fold(
+    dataset: Dataset,
+    settings: Settings,
+    fold: Fold,
+    seed: int,
+    device: torch.device,
+    streams: JoinedStreams | None = None,
+) -> FoldResult:
     """Train one fold with one seed.
 
     The same arguments give the same result on one kind of device, with one number of threads. The settings of a
     search, and the epoch, are those with the best validation score in this fold and seed, the first ones among equals.
-    Test features are looked at by what the settings call transductive only, test references never.
+    Test features are looked at by what the settings call transductive only, test labels never.
+
+    Args:
+        dataset: everything that training reads.
+        settings: the whole experiment.
+        fold: rows that train, validate and test.
+        seed: decides everything that is random.
+        device: trains.
+        streams: of the dataset, where several runs share them; None: joined for this run.
+
+    Returns:
+        Predictions of the validation and the test part, the weights, and what run.json records of the training.
 
     Raises:
-        EmocacheError: see `transforms.prepare`, `loop.train_head` and `predictions.prediction_table`.
+        EmocacheError: see `transforms.prepare`, `loop.train_head` and `prediction_table.prediction_table`.
     """
     started = time.perf_counter()
+    streams = streams or JoinedStreams(dataset)
     if settings.targets_apart and len(settings.targets) > 1:
         targets = range(len(settings.targets))
-        parts = [_train_one(*only(dataset, settings, fold, k), seed, device) for k in targets]
+        parts = [_train_one(*only(dataset, settings, fold, k), seed, device, streams) for k in targets]
         result = side_by_side(parts, settings.targets)
         result.record.update(_counts(dataset, settings, fold))
     else:
         labelled, boundary = with_classes(dataset, settings, fold)
-        result = _train_one(labelled, settings, fold, seed, device)
+        result = _train_one(labelled, settings, fold, seed, device, streams)
         result.record.update({} if boundary is None else {"threshold": boundary})
     result.record["seconds"] = round(time.perf_counter() - started, 3)
     return result
 
 
 def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[Dataset, float | None]:
-    """The dataset with numbers turned into the classes low and high, and the limit between them.
+    """Turn the numbers of a dataset into the classes low and high, where the settings name a threshold.
 
-    The training part decides the limit, or everyone does where `features.fit_scope` is "all".
+    Args:
+        dataset: with one number an utterance.
+        settings: `threshold`; the training part decides it, or everyone does where `features.fit_scope` is "all".
+        fold: names the training part.
+
+    Returns:
+        The dataset with classes, and the limit between them; without a threshold the dataset as it is, and None.
     """
     if settings.threshold is None:
         return dataset, None
@@ -68,12 +93,15 @@ def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[Data
     return replace(dataset, examples=examples, classes=("low", "high")), limit(values, seen, settings.threshold)
 
 
-def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device) -> FoldResult:
+def _train_one(
+    dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device, streams: JoinedStreams
+) -> FoldResult:
     train, valid = (rows[dataset.present[rows]] for rows in (fold.train, fold.valid))
     for name, rows in (("training", train), ("validation", valid)):
         if not len(rows):
             raise EmocacheError(f"no {name} utterance of a fold has features; extract the failed ones again")
-    run = _Run(dataset, seed, device)
+    # From here on a part's rows with features train and validate; the tables also tell of those without.
+    run = _Run(dataset, streams, seed, device)
     candidates = [(chosen, point, run.train(point, train, valid)) for chosen, point in search_points(settings)]
     chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
     metric = settings.selection.metric
@@ -81,15 +109,16 @@ def _train_one(dataset: Dataset, settings: Settings, fold: Fold, seed: int, devi
     scores = [line[f"valid_{metric}"] for line in trained.history]
     told = cautions.of_features(run.prepared(point, train), train, point)
     told += cautions.of_search(settings, chosen) + cautions.of_epochs(point, best_epoch, scores)
-    tables = [run.tables("valid", trained, point, train, fold.valid, prior(dataset, point, fold.train))]
+    tables = [run.tables("valid", trained, point, train, fold.valid, run.prior(point, fold.train))]
     history: list[dict[str, Any]] = [{"phase": "search", **line} for line in trained.history]
     fitted, known_rows = train, fold.train
     if settings.selection.refit:
+        # Nothing is left to validate on: the refit repeats the rates, and so the number, of the epochs that were best.
         rates = [line["learning_rate"] for line in trained.history[: trained.epoch]]
         fitted, known_rows = np.union1d(train, valid), np.union1d(fold.train, fold.valid)
         trained = run.train(point, fitted, None, rates)
         history += [{"phase": "refit", **line} for line in trained.history]
-    known = prior(dataset, point, known_rows)
+    known = run.prior(point, known_rows)
     tables.append(run.tables("test", trained, point, fitted, fold.test, known))
     record = {
         **_counts(dataset, settings, fold),
@@ -117,7 +146,7 @@ def _counts(dataset: Dataset, settings: Settings, fold: Fold) -> dict[str, Any]:
 
 
 def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]:
-    """How many utterances, or voting units, the test part has, how many have features, and the keys of the others."""
+    """Count the utterances, or voting units, of the test part, and those with features; name the others."""
     units: dict[str, bool] = {}
     for row in rows:
         example = dataset.examples[row]
@@ -128,64 +157,88 @@ def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]
     return {"test": len(units), "predicted": len(units) - len(absent), "missing": absent}
 
 
-class _Run:
-    """What the points of a search share: features fitted on the same rows under the same settings."""
+@dataclass(frozen=True)
+class _PreparedKey:
+    """Everything that decides the prepared inputs of a point."""
 
-    def __init__(self, dataset: Dataset, seed: int, device: torch.device) -> None:
+    inputs: tuple[tuple[str, tuple[str, ...], FeatureSettings, FixedPooling | None], ...]
+    segments: Segments | None
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _BatchesKey:
+    """Everything further that decides the batches, of what a search may vary."""
+
+    loss: str
+    training: Training
+    augment: Augmentation
+    targets_scale: str | None
+    bounds: tuple[float, float] | None
+
+
+class _Run:
+    """The points of a search in one fold, which share features fitted on the same rows under the same settings."""
+
+    def __init__(self, dataset: Dataset, streams: JoinedStreams, seed: int, device: torch.device) -> None:
         self.dataset = dataset
+        self.streams = streams
         self.seed = seed
         self.device = device
-        self._last: tuple[str, Prepared] | None = None
-        self._batches: tuple[str, Batches] | None = None
+        self._prepared: tuple[_PreparedKey, Prepared] | None = None
+        self._batches: tuple[_BatchesKey, Batches] | None = None
 
     def train(self, point: Settings, rows: Rows, valid: Rows | None, rates: list[float] | None = None) -> Trained:
         """Train one head; its score comes from `valid`."""
         prepared, batches = self.prepared(point, rows), self.batches(point, rows)
         loss = self._loss(point, rows)
-        with _seeded(self.seed, self.device):
+        with seeded(self.seed, self.device):
             outputs = len(self.dataset.classes) or len(point.targets)
             shape = Shape(batches.dims, outputs, point.per_frame, len(self.dataset.auxiliary))
             head = build_head(point.head, shape, learned(prepared, point)).to(self.device)
-            if point.targets_scale == "none" and batches.fitted is not None:
-                head.start_at(torch.from_numpy(batches.fitted.mean))
+            if point.targets_scale == "none" and batches.targets.fitted is not None:
+                head.start_at(torch.from_numpy(batches.targets.fitted.mean))
             if point.keep:  # told before training, not after it
                 check_kept(predict(head, batches, rows[:1]), point)
             validate: Callable[[Head], Any] | None = None
             if valid is not None:
-                validate = partial(
-                    validation_score, batches=batches, dataset=self.dataset, settings=point, loss=loss, rows=valid
-                )
+                validate = partial(validation_score, batches=batches, loss=loss, rows=valid)
             return train_head(head, batches, rows, point, loss, self.seed, validate, rates)
 
     def tables(
         self, part: str, trained: Trained, point: Settings, fitted: Rows, rows: Rows, known: dict[str, float]
     ) -> tuple[pa.Table, pa.Table]:
-        """What one part adds to predictions.parquet and to kept.parquet."""
+        """Return the rows that one part adds to predictions.parquet and to kept.parquet."""
         batches = self.batches(point, fitted)
         predicted: Predicted = predict(trained.head, batches, rows[self.dataset.present[rows]])
         table = prediction_table(part, predicted, batches, self.dataset, point, rows, known)
         return table, kept_table(part, predicted, self.dataset, point, rows) if point.keep else pa.table({})
 
     def fitted(self, point: Settings, rows: Rows) -> dict[str, Any]:
-        """What transforms.safetensors stores."""
-        scale = self.batches(point, rows).scale
+        """Return everything fitted as transforms.safetensors stores it."""
+        scale = self.batches(point, rows).targets.scale
         return {**self.prepared(point, rows).tensors(), **({} if scale is None else scale.tensors())}
 
+    def prior(self, point: Settings, rows: Rows) -> dict[str, float]:
+        """Return what is known of the targets without features."""
+        return prior(self.dataset, point, rows)
+
     def prepared(self, point: Settings, rows: Rows) -> Prepared:
-        """Features with everything fitted on the rows."""
-        poolings = [point.head.fixed_pooling(role, point.per_frame) for role in point.streams]
-        features = point.features.model_dump()
-        key = json.dumps([point.streams, features, poolings, point.head.segments(), rows.tolist()])
-        if self._last is None or self._last[0] != key:
-            self._last = self._batches = None  # frees the old ones before the new ones are made
-            self._last = (key, prepare(self.dataset, point, rows))
-        return self._last[1]
+        """Return the features with everything fitted on the rows."""
+        inputs = tuple(
+            (role, names, point.features.of(role), point.head.fixed_pooling(role, point.per_frame))
+            for role, names in point.streams.items()
+        )
+        key = _PreparedKey(inputs, point.head.segments(), tuple(rows.tolist()))
+        if self._prepared is None or self._prepared[0] != key:
+            self._prepared = self._batches = None  # frees the old ones before the new ones are made
+            self._prepared = (key, prepare(self.dataset, point, rows, self.streams))
+        return self._prepared[1]
 
     def batches(self, point: Settings, rows: Rows) -> Batches:
-        """Batches of those features."""
+        """Return batches of those features."""
         prepared = self.prepared(point, rows)
-        targets = [point.targets_scale, point.head.bounds()]
-        key = json.dumps([point.loss.kind, point.training.model_dump(), point.augment.model_dump(), targets])
+        key = _BatchesKey(point.loss.kind, point.training, point.augment, point.targets_scale, point.head.bounds())
         if self._batches is None or self._batches[0] != key:
             self._batches = (key, Batches(self.dataset, point, prepared, self.device))
         return self._batches[1]
@@ -198,7 +251,7 @@ class _Run:
 
 
 def learned(prepared: Prepared, settings: Settings) -> dict[str, Learned]:
-    """What is learned at each input."""
+    """Return the parameters to be learned at each input: weights of layers, vectors of words."""
     return {
         role: Learned(
             one.layers,
@@ -207,18 +260,3 @@ def learned(prepared: Prepared, settings: Settings) -> dict[str, Learned]:
         )
         for role, one in prepared.inputs.items()
     }
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Weights, dropout and kernels decided by the seed inside, the caller's random state as before outside."""
-    # cuBLAS is deterministic only with a workspace of fixed size.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)

@@ -13,6 +13,7 @@ from ..config.loading import search_points
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, load_dataset
+from ..data.joining import JoinedStreams
 from ..fit.cautions import Caution, of_groups, of_parts
 from ..fit.fold_result import check_apart
 from ..fit.train_fold import train_fold, with_classes
@@ -87,9 +88,10 @@ class Plan:
         """See `copies.record`."""
         return copies.record(self.dataset.examples, self.folds, self.settings.protocol)
 
-    def train(self, fold: int, seed: int) -> str:
-        """Train and store one run; returns a line that tells of it."""
-        result = train_fold(self.dataset, self.settings, self.folds[fold], seed, torch.device(self.device))
+    def train(self, fold: int, seed: int, streams: JoinedStreams | None = None) -> str:
+        """Train and store one run, with streams that runs may share; returns a line that tells of it."""
+        device = torch.device(self.device)
+        result = train_fold(self.dataset, self.settings, self.folds[fold], seed, device, streams)
         # The record's digest is of every stream: one that nothing has asked for is read now, and so compared with it.
         dict(self.dataset.features)
         result.record["warnings"][:0] = map(asdict, self.cautions(fold))

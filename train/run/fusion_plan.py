@@ -82,7 +82,7 @@ class FusionPlan:
     def release(self, number: int) -> None:
         """Forget the frames of a member whose runs are stored: not all of them need fit into memory together."""
         member = self.members[number]
-        self.members[number] = replace(member, dataset=replace(member.dataset, features={}, shaped={}))
+        self.members[number] = replace(member, dataset=replace(member.dataset, features={}))
 
     def train(self, fold: int, seed: int) -> str:
         """Fuse and store one run from the members' stored predictions; returns a line that tells of it."""

@@ -24,23 +24,25 @@ import torch
 
 from ...cache import EmocacheError
 from ..data.dataset import Features
-from ..data.joining import shape
+from ..data.joining import Joined, JoinedStreams
 from .experiment_plan import Plan
 from .run_folders import storing
 
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_plan: Plan | None = None  # of a worker process, set once by `_start`
+_shared: tuple[Plan, JoinedStreams] | None = None  # by the runs of a worker process; set once by `_start`
 
 
 def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterator[str]:
-    """Train and store runs; yields a line for each as it is finished.
+    """Train and store runs; yield a line for each as it is finished.
 
     With several jobs each process gets its share of torch's threads, and maps the features from one temporary file
     below the runs folder, so that they are in memory once. What a killed call left of that is removed first. Signals
     reach this process only: when one ends the call, or the process, the others end too, but not while they store a run.
 
     Args:
-        plan: the experiment. runs: (fold, seed). jobs: processes.
+        plan: the experiment.
+        runs: (fold, seed) of each.
+        jobs: processes.
 
     Raises:
         EmocacheError: of a run; finished runs stay. Or a process was killed.
@@ -48,8 +50,9 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     _remove_stale(plan.runs)
     jobs = min(jobs, len(runs))
     if jobs <= 1:
+        streams = JoinedStreams(plan.dataset)
         for run in runs:
-            yield plan.train(*run)
+            yield plan.train(*run, streams)
         return
     plan.runs.mkdir(parents=True, exist_ok=True)
     threads = max(1, torch.get_num_threads() // jobs)
@@ -57,7 +60,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
         prefix=f"{_prefix()}{os.getpid()}-", dir=plan.runs, ignore_cleanup_errors=True
     ) as folder:
         try:
-            light = _spill(plan, Path(folder))
+            light, joined = _spill(plan, Path(folder))
         except OSError as error:
             raise EmocacheError(
                 f"--runs {plan.runs}: the features that several processes share cannot be written there"
@@ -66,7 +69,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
         context = get_context("spawn")
         theirs, lifeline = context.Pipe(duplex=False)
         with _no_signals():  # the pool starts a process of its own, which would not outlive a SIGHUP
-            pool = ProcessPoolExecutor(jobs, context, _start, (light, folder, threads, theirs))
+            pool = ProcessPoolExecutor(jobs, context, _start, (light, joined, folder, threads, theirs))
         try:
             with _no_signals():
                 futures = [pool.submit(_train, run) for run in runs]
@@ -88,7 +91,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
 
 @contextmanager
 def _no_signals() -> Iterator[None]:
-    """Signals that stop wait until the end of the block; processes started inside never get them."""
+    """Hold back signals that stop until the end of the block; processes started inside never get them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -111,7 +114,7 @@ def _no_signals() -> Iterator[None]:
 
 
 def _prefix() -> str:
-    """Of the folders with features that processes of this machine write; the process's id comes next."""
+    """Return the prefix of folders with features that this machine's processes write; the process's id comes next."""
     return f".features-{socket.gethostname()}-"
 
 
@@ -136,7 +139,7 @@ def _lives(process: int) -> bool:
 
 
 def _end_if_broken(lifeline: Connection, future: "Future[str]") -> None:
-    """Where one process was killed, the pool ends the others by a signal, which they do not get."""
+    """Close the lifeline when a process was killed: the pool then signals the others, which do not get signals."""
     if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
         lifeline.close()
 
@@ -156,39 +159,51 @@ def end_with(lifeline: Connection) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _spill(plan: Plan, folder: Path) -> Plan:
-    """The plan without its frames, which go into a file for each stream, and for each input that was made of them."""
+def _spill(plan: Plan, folder: Path) -> tuple[Plan, dict[str, Joined]]:
+    """Write the frames of each stream, and of each input that was joined of them, into files that processes map.
+
+    Args:
+        plan: the experiment.
+        folder: for the files, which are named after the number of a stream, or the role of an input.
+
+    Returns:
+        The plan, and the inputs by their role, both without their frames.
+    """
     features: dict[str, Features] = {}
     for number, (name, one) in enumerate(plan.dataset.features.items()):
         np.save(folder / f"{number}.npy", one.frames)
         features[name] = replace(one, frames=one.frames[:0])
-    shaped = {}
+    light: dict[str, Joined] = {}
+    streams = JoinedStreams(plan.dataset)
     for role in plan.settings.streams:
-        joined = shape(plan.dataset, plan.settings, role)
+        joined = streams.of(plan.settings, role)
+        # An input that is one stream as it was read costs nothing to join again.
         if all(joined.frames is not one.frames for one in plan.dataset.features.values()):
             np.save(folder / f"{role}.npy", joined.frames)
-            shaped[role] = (plan.dataset.shaped[role][0], None, replace(joined, frames=joined.frames[:0]))
-    plan.dataset.shaped.clear()
-    return replace(plan, dataset=replace(plan.dataset, features=features, shaped=shaped))
+            light[role] = replace(joined, frames=joined.frames[:0])
+    return replace(plan, dataset=replace(plan.dataset, features=features)), light
 
 
-def _start(plan: Plan, folder: str, threads: int, lifeline: Connection) -> None:
-    global _plan
+def _start(plan: Plan, joined: dict[str, Joined], folder: str, threads: int, lifeline: Connection) -> None:
+    global _shared
     end_with(lifeline)
     torch.set_num_threads(threads)
     names = enumerate(plan.dataset.features.items())
     features = {name: replace(one, frames=_mapped(folder, number)) for number, (name, one) in names}
-    made = plan.dataset.shaped.items()
-    shaped = {role: (key, features, replace(one, frames=_mapped(folder, role))) for role, (key, _, one) in made}
-    _plan = replace(plan, dataset=replace(plan.dataset, features=features, shaped=shaped))
+    plan = replace(plan, dataset=replace(plan.dataset, features=features))
+    streams = JoinedStreams(plan.dataset)
+    for role, one in joined.items():
+        streams.put(plan.settings, role, replace(one, frames=_mapped(folder, role)))
+    _shared = (plan, streams)
 
 
 def _mapped(folder: str, name: int | str) -> npt.NDArray[Any]:
-    """Copy-on-write: writable as torch wants it, and still one copy in memory."""
+    """Map a file copy-on-write: writable as torch wants it, and still one copy in memory."""
     return np.load(Path(folder, f"{name}.npy"), mmap_mode="c")  # type: ignore[no-any-return]
 
 
 def _train(run: tuple[int, int]) -> str:
-    if _plan is None:
+    if _shared is None:
         raise RuntimeError("the worker process was not started")
-    return _plan.train(*run)
+    plan, streams = _shared
+    return plan.train(*run, streams)

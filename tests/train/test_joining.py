@@ -11,7 +11,8 @@ import pytest
 from emocache.cache import EmocacheError
 from emocache.train.data.dataset import Dataset, Features
 from emocache.train.data.examples import Example
-from emocache.train.data.joining import Joined, average, cut, shape
+from emocache.train.data.joining import Joined, JoinedStreams, average
+from emocache.train.data.transforms import cut
 from emocache.train.heads.head import Segments
 
 if TYPE_CHECKING:
@@ -43,7 +44,24 @@ def shaped(toy: "Toy", streams: Mapping[str, Features], *changes: str) -> Joined
     rows = len(next(iter(streams.values())).lengths)
     examples = [Example("c", f"u{row}", None, None, None, None, 0) for row in range(rows)]
     settings = toy.settings(f"streams={list(streams)}", "head.kind=recurrent", *changes)
-    return shape(Dataset(examples, (), streams, np.ones(rows, bool)), settings, "frames")
+    return JoinedStreams(Dataset(examples, (), streams, np.ones(rows, bool))).of(settings, "frames")
+
+
+def test_folds_share_what_was_joined_until_a_setting_changes_it(toy: "Toy") -> None:
+    streams = {"a": features([regular(6, 10)]), "b": features([regular(6, 10, 1)])}
+    example = Example("c", "u0", None, None, None, None, 0)
+    joined = JoinedStreams(Dataset([example], (), streams, np.ones(1, bool)))
+
+    def made(*changes: str) -> Joined:
+        return joined.of(toy.settings('streams=["a", "b"]', "head.kind=recurrent", *changes), "frames")
+
+    first = made()
+    # What is fitted in each fold, or is not of the features at all, leaves the frames as they are.
+    assert made("features.pca=1", "features.normalise=none", "training.epochs=1") is first
+    cropped = made("features.crop_s=0.3")
+    assert cropped is not first and cropped.lengths.tolist() == [3]
+    again = made()
+    assert again is not first and np.array_equal(again.frames, first.frames)  # the last ones only are held
 
 
 def test_the_tokens_of_a_word_become_their_mean_and_special_ones_are_dropped(toy: "Toy") -> None:

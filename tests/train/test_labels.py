@@ -11,7 +11,7 @@ from emocache.cache import EmocacheError, Manifest, Track, Utterance
 from emocache.train.config.settings import Settings
 from emocache.train.data.dataset import Dataset
 from emocache.train.data.examples import Example
-from emocache.train.data.labels import Stamps, binarise, limit, on_grid, on_stamps, references
+from emocache.train.data.labels import Stamps, binarise, labels_of, limit, on_grid, on_stamps
 from emocache.train.fit.train_fold import with_classes
 from emocache.train.protocols.folds import Fold, make_folds
 
@@ -72,7 +72,7 @@ def tracked(times: Sequence[float], *rows: Sequence[float] | None, **labels: flo
 def found(manifest: Manifest, settings: Settings) -> list[Any]:
     """References as plain Python values."""
     dropped: Counter[str] = Counter()
-    return [ref.tolist() if isinstance(ref, np.ndarray) else ref for ref in references(manifest, settings, dropped)]
+    return [ref.tolist() if isinstance(ref, np.ndarray) else ref for ref in labels_of(manifest, settings, dropped)]
 
 
 def test_of_a_track_the_mean_before_the_crop_is_divided(toy: "Toy") -> None:
@@ -87,7 +87,7 @@ def test_of_a_track_the_mean_before_the_crop_is_divided(toy: "Toy") -> None:
 
 def test_cropped_tracks_of_a_frame_regression(toy: "Toy") -> None:
     manifest = tracked([0.0, 0.5, 1.0], [1, 2, 6], None)
-    kept, absent = references(manifest, toy.frame_settings("features.crop_s=0.8"), Counter())
+    kept, absent = labels_of(manifest, toy.frame_settings("features.crop_s=0.8"), Counter())
     assert isinstance(kept, Stamps) and absent is None
     assert kept.times.tolist() == [0.0, 0.5] and kept.values.tolist() == [[1.0], [2.0]]
 
@@ -114,7 +114,7 @@ def test_label_maps_count_what_they_drop(toy: "Toy") -> None:
     dropped: Counter[str] = Counter()
     manifest = labelled({"emotion": "joy"}, {"emotion": "calm"}, {}, {"emotion": "exc"}, {"emotion": "calm"})
     settings = toy.settings("labels={happy=['joy', 'exc'], sad=['sad']}")
-    assert references(manifest, settings, dropped) == ["happy", None, None, "happy", None] and dropped == {"calm": 2}
+    assert labels_of(manifest, settings, dropped) == ["happy", None, None, "happy", None] and dropped == {"calm": 2}
 
 
 def test_the_wrong_kind_of_target_is_told(toy: "Toy") -> None:

@@ -21,12 +21,12 @@ from emocache.train.config.settings import Settings
 from emocache.train.data.batches import Batches
 from emocache.train.data.dataset import Dataset
 from emocache.train.data.labels import Stamps
-from emocache.train.data.target_scale import fit_scale
+from emocache.train.data.targets import fit_scale
 from emocache.train.data.transforms import prepare
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.fit.loop import train_head
 from emocache.train.fit.losses import make_loss
-from emocache.train.fit.predict import at_stamps, predict, validation_score
+from emocache.train.fit.predict import predict, validation_score
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import Learned, Shape, build_head
 from emocache.train.heads.probe import ProbeSettings
@@ -127,11 +127,11 @@ def trained_plainly(
     loss = make_loss(plain.loss, None)
     torch.manual_seed(0)
     head = build_head(plain.head, Shape(batches.dims, len(plain.targets), plain.per_frame), {})
-    validate = partial(validation_score, batches=batches, dataset=dataset, settings=plain, loss=loss, rows=fold.valid)
+    validate = partial(validation_score, batches=batches, loss=loss, rows=fold.valid)
     rates = [plain.training.learning_rate] * epochs if epochs else None
     found = train_head(head, batches, rows, plain, loss, 0, None if epochs else validate, rates)
     outputs = predict(found.head, batches, fold.test).outputs
-    outputs = list(at_stamps(outputs, batches, dataset, plain, fold.test)) if plain.per_frame else outputs
+    outputs = list(batches.targets.stamped.outputs_at(outputs, fold.test)) if plain.per_frame else outputs
     return found.epoch, outputs
 
 
