@@ -32,7 +32,7 @@ from emocache.train.heads import HEADS, Frames, Head, HeadEntry, HeadSettings, O
 from emocache.train.heads.head import Segments, Term
 from emocache.train.heads.layers.pooling import masked_mean
 from emocache.train.protocols.folds import Fold
-from emocache.train.run import forecast
+from emocache.train.run import dry_run
 from emocache.train.run.experiment_plan import make_plan
 from emocache.train.run.run_folders import setting_hash
 
@@ -243,7 +243,7 @@ def test_an_utterance_that_lacks_a_target_still_trains_and_scores_the_others(toy
     plan = make_plan(cache, ["toys"], toy.folder / "runs", "apart", both)
     assert len(plan.dataset.examples) == 35 and plan.dataset.unlabelled == 1
     assert f"each head trains on the utterances that have its target, of 35: one {len(known['one'])}, two" in "\n".join(
-        forecast.summary(plan)
+        dry_run.summary(plan)
     )
     for fold in range(3):
         plan.train(fold, 0)
@@ -316,7 +316,7 @@ def test_targets_that_all_have_are_filed_as_they_were(toy: "Toy") -> None:
     corpus = toy.corpus()
     corpus.rows = [replace(r, labels={**r.labels, "loudness": float(i % 5)}) for i, r in enumerate(corpus.rows)]
     whole = make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)
-    assert len(whole.dataset.examples) == 36 and not any("its target" in line for line in forecast.summary(whole))
+    assert len(whole.dataset.examples) == 36 and not any("its target" in line for line in dry_run.summary(whole))
     together = settings.model_copy(update={"targets_apart": False})
     assert make_plan(Cache(toy.root), ["toys"], toy.folder / "runs", "small", together).split == whole.split
     corpus.rows[7] = lacking(corpus.rows[7], "loudness")

@@ -16,7 +16,7 @@ from emocache.train.data.examples import Example
 from emocache.train.protocols.copies import record
 from emocache.train.protocols.folds import Fold, make_folds, split_sha256
 from emocache.train.protocols.grouping import drawn, draws
-from emocache.train.run import forecast
+from emocache.train.run import dry_run
 from emocache.train.run.experiment_plan import Plan, make_plan
 
 from .test_protocols import CUTS, VALIDATIONS, by_key, corpora, named
@@ -148,7 +148,7 @@ def plan_of(toy: "Toy", cache: Cache, *changes: str) -> Plan:
 def test_it_is_told_before_training_and_in_the_run(toy: "Toy") -> None:
     cache = twins(toy)
     plan = plan_of(toy, cache, "protocol.folds=5")
-    lines = list(forecast.summary(plan))
+    lines = list(dry_run.summary(plan))
     assert "recordings that several utterances have: 2; each lies in one part of a fold" in lines
     assert "speakers that share a recording, which count as one: S3 = S5" in lines
     (number,) = [n for n, fold in enumerate(plan.folds) if plan.dataset.examples[fold.test[0]].speaker in ("S3", "S5")]
@@ -156,7 +156,7 @@ def test_it_is_told_before_training_and_in_the_run(toy: "Toy") -> None:
     stored = json.loads((plan.folder(number, 0) / "run.json").read_text())
     assert stored["recordings"] == {"shared": 2, "one_group": [["toys/S3", "toys/S5"]], "left_out": []}
     declared = plan_of(toy, cache, "protocol.overlap=true")
-    told = list(forecast.summary(declared))
+    told = list(dry_run.summary(declared))
     assert any("2; they may lie in two parts of a fold, as protocol.overlap = true declares" in line for line in told)
     marked = [number for number in range(3) if declared.cautions(number)[1:]]
     assert marked and all(declared.cautions(n)[1].kind == "copies trained and tested" for n in marked)

@@ -12,6 +12,7 @@ from ..config.fusion_settings import FusionSettings
 from ..config.loading import Experiment, experiment_names, load_experiment, search_points
 from ..config.settings import Settings
 from ..fit.cautions import Caution, warned
+from .dry_run import cost, fold_lines, summary
 from .experiment_plan import Plan, make_plan
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
@@ -124,15 +125,15 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
-    yield from forecast.summary(plan)
+    yield from summary(plan)
     if trials := len(list(search_points(plan.settings))) - 1:
         searched = ", ".join(plan.settings.search)
         yield f"search: {trials + 1} settings of {searched} tried in each fold and seed; validation chooses"
     before = {fold: plan.cautions(fold) for fold in plan.only or range(len(plan.folds))}
     yield from warned(before, "fold")
     if dry_run:
-        yield from forecast.folds(plan)
-        yield from forecast.cost(plan, jobs)
+        yield from fold_lines(plan)
+        yield from cost(plan, jobs)
         return
     todo = plan.to_train()
     yield from train_runs(plan, todo, jobs)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emocache.train.config.loading import load_settings
-from emocache.train.run import forecast
+from emocache.train.run import dry_run
 from emocache.train.run.experiment_plan import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -43,25 +43,25 @@ def cultures(toy: "Toy", text: str, *drop: str) -> Plan:
 def test_a_transfer_tells_what_trains_and_what_tests(toy: "Toy") -> None:
     plan = cultures(toy, TRANSFER)
     assert ("transfer: trains on culture=C1|de (C1 is cn or zh); tests on culture=C2 (C2 is hu)") in list(
-        forecast.summary(plan)
+        dry_run.summary(plan)
     )
     (speaker,) = {plan.dataset.examples[row].culture for row in plan.folds[0].valid}
     trained = {"zh": "12 de; valid 12 zh", "de": "12 zh; valid 12 de"}[str(speaker)]
-    assert list(forecast.folds(plan)) == [
+    assert list(dry_run.fold_lines(plan)) == [
         "fold 0: 12 train, 12 valid, 12 test of S5, S6: 4 angry, 4 happy, 4 sad",
         f"  culture: train {trained}; test 12 hu",
     ]
 
 
 def test_classes_that_only_the_test_part_has_are_told(toy: "Toy") -> None:
-    line, _ = forecast.folds(cultures(toy, TRANSFER, "happy"))
+    line, _ = dry_run.fold_lines(cultures(toy, TRANSFER, "happy"))
     assert line.endswith("12 test of S5, S6: 4 angry, 4 happy, 4 sad; never trained: happy")
 
 
 def test_all_lines_of_one_fold_are_told(toy: "Toy") -> None:
     plan = cultures(toy, GROUPS)
-    every = list(forecast.folds(plan))
-    assert len(every) == 6 and list(forecast.folds(replace(plan, only=(1,)))) == every[2:4]
+    every = list(dry_run.fold_lines(plan))
+    assert len(every) == 6 and list(dry_run.fold_lines(replace(plan, only=(1,)))) == every[2:4]
     assert every[2].startswith("fold 1: ") and every[3].startswith("  culture: ")
 
 
@@ -71,7 +71,7 @@ def test_a_threshold_is_told_with_its_classes(toy: "Toy", threshold: str, scope:
     settings = toy.settings("targets=intensity", f"threshold={threshold}", f"features.fit_scope={scope}")
     plan = make_plan(toy.cache(), ["toys"], toy.folder / "runs", "small", settings)
     values = np.array([np.asarray(example.reference)[0] for example in plan.dataset.examples])
-    for fold, line in zip(plan.folds, forecast.folds(plan), strict=True):
+    for fold, line in zip(plan.folds, dry_run.fold_lines(plan), strict=True):
         seen = fold.train if scope == "train" else slice(None)
         boundary = 0.0 if threshold == "zero" else getattr(np, threshold)(values[seen])
         high = int((values[fold.test] > boundary).sum())
@@ -84,7 +84,7 @@ def test_what_a_validation_group_shares_is_told(toy: "Toy") -> None:
         "protocol.group=session", "protocol.validation=fraction", "protocol.validation_group=emotion"
     )
     plan = make_plan(toy.cache(), ["toys"], toy.folder / "runs", "small", settings)
-    line = list(forecast.summary(plan))[-1]
+    line = list(dry_run.summary(plan))[-1]
     assert line == (
         "shared between train, valid and test: speakers 12 in train and valid (over all folds); sessions 6 in train and"
         " valid (over all folds); emotions 6 in train and test, 3 in valid and test (over all folds)"

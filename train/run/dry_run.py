@@ -52,7 +52,7 @@ def summary(plan: Plan) -> Iterator[str]:
     yield f"shared between train, valid and test: {_shared(plan)}"
 
 
-def folds(plan: Plan) -> Iterator[str]:
+def fold_lines(plan: Plan) -> Iterator[str]:
     """Lines on each fold: sizes, what the test part holds, and how columns with several values are spread."""
     columns = ["corpus", "culture"]
     if plan.settings.protocol.name == "transfer":
