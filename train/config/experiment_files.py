@@ -8,17 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import EmocacheError
+from .protocol_kinds import owners
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SYSTEMS = EXPERIMENTS / "systems.toml"  # the rows of the papers' tables; no experiment
 
 _WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
-_OF_PROTOCOLS = {  # settings of [protocol] that only these know
-    "folds": ("group_folds", "random_folds"),
-    "stratify": ("random_folds",),
-    "train_on": ("transfer",),
-    "test_on": ("transfer",),
-}
 
 
 @dataclass(frozen=True)
@@ -109,10 +104,10 @@ def beside(path: Path, name: str, setting: str) -> Path:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, table by table; a head of another kind replaces the old one.
+    """Lay `over` on top of `base`, table by table; a head of another kind replaces the old one.
 
-    Another protocol takes over what it knows: `folds` goes from group_folds to random_folds, not to official, and who
-    validates goes to none.
+    A protocol of another name keeps those settings of the old one that it knows: random_folds keeps the `folds` of
+    group_folds, and official does not. None keeps the settings of validation, which fall back to their defaults.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -223,10 +218,10 @@ def _parts(path: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str
 
 
 def _known_to(protocol: object, old: Mapping[str, Any]) -> dict[str, Any]:
-    """What a protocol takes over from the `[protocol]` of another; all of it from itself."""
+    """Return the settings that a protocol keeps of another's `[protocol]`; all of them where it is the same."""
     if protocol == old.get("name"):
         return dict(old)
-    known = {key: value for key, value in old.items() if protocol in _OF_PROTOCOLS.get(key, (protocol,))}
+    known = {key: value for key, value in old.items() if not owners(key) or protocol in owners(key)}
     return {key: value for key, value in known.items() if not key.startswith("validation")}
 
 
