@@ -1,4 +1,4 @@
-"""What every protocol keeps on any corpus: parts are disjoint, cover what they must, and share no undeclared group."""
+"""Every protocol on any corpus: parts are disjoint, cover what they must, and share no undeclared group."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -83,7 +83,7 @@ def groups_of(found: Sequence[Example], kind: str) -> dict[str, tuple[str, str |
 
 
 def must_differ(protocol: Protocol) -> dict[tuple[int, int], tuple[str, ...]]:
-    """What may not be on both sides of two parts (0 train, 1 valid, 2 test), from the definitions of the protocols."""
+    """Return the groups that may not be on both sides of two parts (0 train, 1 valid, 2 test), from the definitions of the protocols."""
     if protocol.name == "random_folds":
         return {(0, 1): (protocol.validation_group,)} if protocol.validation_group else {}
     kinds = ("speaker", protocol.group)

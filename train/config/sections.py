@@ -15,6 +15,7 @@ def _registered(registry: Collection[str]) -> BeforeValidator:
     def check(name: Any) -> Any:
         if not isinstance(name, str) or name not in registry:
             *most, last = (repr(known) for known in registry)
+            # The error that pydantic gives of a Literal, whose names would have to stand here a second time.
             raise ValueError(f"Input should be {', '.join(most)} or {last}")
         return name
 
@@ -80,9 +81,10 @@ class Protocol(Table):
 
 
 class FeatureSettings(Table):
-    """The settings `[features]`: what happens to the frames before the head. What is fitted is fitted on the training part only.
+    """The settings `[features]`: what happens to the frames before the head, in the order in which it is done.
 
-    In the order in which it is done. `[features.<role>]` sets the same for one input of a head with several.
+    What is fitted is fitted on the training part only. `[features.<role>]` sets the same for one input of a head with
+    several.
     """
 
     where: str | None = None  # use only frames where this stored mask is true, such as face_found
@@ -127,6 +129,7 @@ class AllFeatures(FeatureSettings):
         held = raw.get("roles", {})
         if not isinstance(held, Mapping) or not all(isinstance(values, Mapping) for values in held.values()):
             raise ValueError("roles is no setting; set [features.<input>] for one input of a head")
+        # Tables below [features] are inputs; a dump of settings, read again, has them under `roles` already.
         roles = {name: dict(values) for name, values in held.items()}
         plain: dict[str, Any] = {}
         for key, value in raw.items():
@@ -136,6 +139,7 @@ class AllFeatures(FeatureSettings):
                 plain[key] = value
         for name, own in roles.items():
             try:
+                # Each input is checked with what is common, since two settings may only contradict each other there.
                 FeatureSettings.model_validate({**{k: v for k, v in plain.items() if k != "roles"}, **own})
             except ValidationError as error:
                 first = error.errors()[0]
