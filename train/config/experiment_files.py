@@ -155,7 +155,7 @@ def key_of(override: str) -> str:
 
 
 def nearest(name: str, known: Sequence[str], likeness: float = 0.6) -> str | None:
-    """Return the known name that a misspelt one probably meant, if any of the known ones is that much like it (difflib's ratio)."""
+    """Return the known name that a misspelt one probably meant, if one is that much like it (difflib's ratio)."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
 
 
@@ -175,7 +175,7 @@ def _override(
 
 
 def _name(path: Path) -> str:
-    """Return the name that its runs are stored under: a folder below the runs folder, and not the one that evaluation writes."""
+    """Return the name of its folder below the runs folder, which is not the one that evaluation writes."""
     if path.is_relative_to(EXPERIMENTS):
         return path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
     if path.stem.startswith(".") or path.stem.lower() == "evaluation":
@@ -209,7 +209,7 @@ def _near_experiment(name: str) -> str | None:
 
 
 def _parts(path: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield (file, its own tables) of everything that a file extends, in the order in which they are merged; itself last."""
+    """Yield (file, its own tables) of everything that a file extends, in the order of merging; itself last."""
     # Only what stands above in this chain is a circle: two files may well extend the same third one.
     if path.resolve() in (other.resolve() for other in below):
         raise EmocacheError(f"{path}: extends itself: {' -> '.join(str(one) for one in (*below, path))}; take out one"

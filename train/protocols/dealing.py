@@ -23,7 +23,7 @@ def deal(examples: Sequence[Example], rows: Rows, order: Rows, count: int, proto
 def shuffled(
     examples: Sequence[Example], rows: Rows, protocol: Protocol, generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Return rows in random order; of `stratify` one class after the other, so that every n-th row has all of them alike."""
+    """Return rows in random order; of `stratify` class by class, so that every n-th row has all of them alike."""
     order = generator.permutation(rows)
     if not protocol.stratify:
         return order
@@ -48,7 +48,7 @@ def recordings(examples: Sequence[Example], protocol: Protocol) -> list[tuple[st
 
 
 def without_copies(examples: Sequence[Example], parts: dict[str, Rows], protocol: Protocol) -> dict[str, Rows]:
-    """Return the parts of a given split, without what another utterance of the same recording tests, or else validates."""
+    """Return the parts of a given split, without those whose recording is tested or else validates elsewhere."""
     held = recordings(examples, protocol)
     kept = dict(parts)
     # From the test part backwards: what is tested is never given up for the sake of what trains.

@@ -43,7 +43,7 @@ def validate(
     protocol: Protocol,
     generator: np.random.Generator,
 ) -> Fold:
-    """Make the fold of a training and a held-out part. `following`: what the next fold holds out, where it validates."""
+    """Make the fold of a training and a held-out part. `following`: held out next, where that validates."""
     if protocol.validation == "test":
         return Fold(train, test, test)
     if protocol.validation == "half":
