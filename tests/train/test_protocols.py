@@ -84,7 +84,7 @@ def groups_of(found: Sequence[Example], kind: str) -> dict[str, tuple[str, str |
 
 
 def must_differ(protocol: Protocol) -> dict[tuple[int, int], tuple[str, ...]]:
-    """Return the groups that two parts (0 train, 1 valid, 2 test) may not share, from the definitions of the protocols."""
+    """Return the groups that two parts (0 train, 1 valid, 2 test) may not share, as the protocols are defined."""
     if protocol.name == "random_folds":
         return {(0, 1): (protocol.validation_group,)} if protocol.validation_group else {}
     kinds = ("speaker", protocol.group)

@@ -10,6 +10,8 @@ from ..heads.head import HeadSettings
 from .loss_kinds import LOSS_KINDS, NUMBERS
 from .sections import AllFeatures, Augmentation, LossSettings, Names, Protocol, Reports, Selection, Table, Training
 
+__all__ = ["LOSSES", "NUMBERS", "SINGLE", "Settings", "Task"]
+
 Task = Literal["classification", "regression", "frame_regression", "distribution"]
 
 LOSSES: dict[str, tuple[str, ...]] = {
@@ -67,6 +69,7 @@ class Settings(Table):
                 raise ValueError(f"{setting!r} cannot be searched: it would change what is scored")
             if setting == table != "streams" or any(isinstance(v, Mapping) for v in values if table != "streams"):
                 raise ValueError(f"{setting!r} is a table and cannot be searched; name one of its settings")
+            # Points are compared by their validation scores, which must be of the same utterances.
             if table == "streams" and self.modalities == "any":
                 raise ValueError("'streams' cannot be searched with modalities = 'any': some of the streams that are"
                                  " tried would lack utterances that others have")  # fmt: skip
@@ -154,6 +157,7 @@ class Settings(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         protocol, training = self.protocol, self.training
+        # Half of a held-out part shares its groups with the tested half; random folds share them all by declaration.
         halves = protocol.validation == "half" and not protocol.entry.shares_groups
         if self.selection.refit and (protocol.validation == "test" or halves):
             raise ValueError(f"selection.refit would train on the test part's groups, which protocol.validation ="
