@@ -54,7 +54,7 @@ def _assign(
     of_gender: list[Counter[str]] = [Counter() for _ in range(count)]
     assigned = {}
     for name in sorted(names, key=lambda n: (genders[n], -sizes[n], natural(n))):
-        # Where the gender is rarest, then where the fewest utterances are; the number makes ties the same everywhere.
+        # The fold with the fewest groups of this gender, then with the fewest utterances; its number settles ties.
         fold = min(range(count), key=lambda k: (of_gender[k][genders[name]], total[k], k))
         assigned[name] = fold
         total[fold] += sizes[name]
