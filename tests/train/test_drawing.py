@@ -1,4 +1,4 @@
-"""Which utterances an epoch draws, and what augmentation may change."""
+"""The utterances that an epoch draws, and the changes that augmentation may make."""
 
 from typing import TYPE_CHECKING
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from emocache.train.config.loss_kinds import LOSS_KINDS
 from emocache.train.config.sections import LossSettings
+from emocache.train.config.settings import LOSSES
 from emocache.train.data.batch import Batch
 from emocache.train.fit import losses
 from emocache.train.heads.head import Outputs, Term
@@ -15,6 +17,12 @@ from emocache.train.heads.layers import pooling
 
 B, T, D = 5, 7, 3
 LENGTHS = [7, 1, 4, 2, 6]
+
+
+@pytest.mark.parametrize("kind", LOSS_KINDS)
+def test_every_entry_has_its_function(kind: str) -> None:
+    assert callable(losses.make_loss(LossSettings(kind=kind), None))
+    assert all(kind in LOSSES[task] for task in LOSS_KINDS[kind].tasks)
 
 
 def masked(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What every protocol keeps on any corpus: parts are disjoint, cover what they must, and share no undeclared group."""
+"""Every protocol on any corpus: parts are disjoint, cover what they must, and share no undeclared group."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emocache.train.config.protocol_kinds import PROTOCOLS
 from emocache.train.config.sections import Protocol
 from emocache.train.data.examples import Example
-from emocache.train.protocols.folds import Fold, make_folds, split_sha256
+from emocache.train.protocols.folds import Fold, cut_of, make_folds, split_sha256
 
 CUTS: list[dict[str, Any]] = [
     {"name": "leave_one_out"},
@@ -83,7 +84,7 @@ def groups_of(found: Sequence[Example], kind: str) -> dict[str, tuple[str, str |
 
 
 def must_differ(protocol: Protocol) -> dict[tuple[int, int], tuple[str, ...]]:
-    """What may not be on both sides of two parts (0 train, 1 valid, 2 test), from the definitions of the protocols."""
+    """Return the groups that two parts (0 train, 1 valid, 2 test) may not share, as the protocols are defined."""
     if protocol.name == "random_folds":
         return {(0, 1): (protocol.validation_group,)} if protocol.validation_group else {}
     kinds = ("speaker", protocol.group)
@@ -95,6 +96,13 @@ def must_differ(protocol: Protocol) -> dict[tuple[int, int], tuple[str, ...]]:
     if protocol.validation in ("half", "test"):
         apart[1, 2] = ()
     return apart
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_entry_has_its_function_and_its_settings(name: str) -> None:
+    assert name in {cut["name"] for cut in CUTS}
+    assert callable(cut_of(PROTOCOLS[name]))
+    assert set(PROTOCOLS[name].settings) <= set(Protocol.model_fields)
 
 
 @pytest.mark.parametrize("validation", VALIDATIONS, ids=lambda v: "-".join(v.values()))

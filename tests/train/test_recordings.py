@@ -164,7 +164,7 @@ def test_it_is_told_before_training_and_in_the_run(toy: "Toy") -> None:
 
 
 def test_runs_of_corpora_without_copies_are_found_again_and_others_are_not(toy: "Toy") -> None:
-    """Where only what intervals draw is another, the split being the same, the run is another as well."""
+    """A run is another one as soon as intervals draw something else, even if the split is the same."""
     corpus = toy.corpus()
     cache = toy.cache(corpus)
     settings = toy.settings().model_copy(update={"protocol": Protocol(name="official", overlap=True)})

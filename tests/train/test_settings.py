@@ -93,7 +93,11 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
         ("task=regression", r"selection.metric|loss.kind|regression"),
         ("loss.kind=ccc", "loss.kind 'ccc' does not fit task 'classification'"),
         ("selection.metric=ccc", "selection.metric 'ccc' does not fit task 'classification'"),
-        ("protocol.name=speaker_fold", "protocol.name: Input should be 'leave_one_out', 'group_folds'"),
+        (
+            "protocol.name=speaker_fold",
+            "protocol.name: Input should be 'leave_one_out', 'group_folds', 'random_folds',"
+            r" 'official' or 'transfer' \(found 'speaker_fold'\)",
+        ),
         ("protocol.stratify=true", "stratify belongs to random_folds"),
         ("head.kind=['probe']", r"head.kind \['probe'\] is unknown; the heads are: "),
         ("task=foo", "task 'foo' is unknown; it can be: classification, regression, frame_regression, distribution"),

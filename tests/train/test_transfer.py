@@ -55,7 +55,7 @@ def test_speakers_who_meet_by_way_of_others_stay_together(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_neither_conversations_nor_their_speakers_are_divided(seed: int) -> None:
-    """Where some conversations are unknown, and some speakers meet again in another one."""
+    """A corpus of which some conversations are unknown, and some speakers meet again in another one."""
     random = np.random.default_rng(seed)
     found = []
     for k in range(60):

@@ -8,17 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import EmocacheError
+from .protocol_kinds import owners
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SYSTEMS = EXPERIMENTS / "systems.toml"  # the rows of the papers' tables; no experiment
 
 _WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
-_OF_PROTOCOLS = {  # settings of [protocol] that only these know
-    "folds": ("group_folds", "random_folds"),
-    "stratify": ("random_folds",),
-    "train_on": ("transfer",),
-    "test_on": ("transfer",),
-}
 
 
 @dataclass(frozen=True)
@@ -26,7 +21,8 @@ class ExperimentFile:
     """An experiment as it is written, with what it extends and with overrides, not validated yet.
 
     Attributes:
-        name: its path under train/experiments without the ending, or the file's stem. path: of its file.
+        name: its path under train/experiments without the ending, or the file's stem.
+        path: of its file.
         values: the merged tables.
         origins: {dotted key: the file that set it, or `--set`}.
     """
@@ -37,8 +33,9 @@ class ExperimentFile:
     origins: Mapping[str, str]
 
     def place(self, key: str) -> str:
-        """The file to mend where a setting is wrong; of a setting that no file names, the experiment's own."""
+        """Name the file to mend where a setting is wrong; of a setting that no file names, the experiment's own."""
         asked = key
+        # A table that no file sets as such is set where its first value is.
         inside = next((origin for known, origin in self.origins.items() if known.startswith(f"{key}.")), None)
         while key:
             origin = self.origins.get(key) or (inside if key == asked else None)
@@ -49,7 +46,7 @@ class ExperimentFile:
 
 
 def experiment_names() -> list[str]:
-    """Every experiment under train/experiments, such as `probe` and `paper4/camulenet`."""
+    """List the experiments under train/experiments, such as `probe` and `paper4/camulenet`."""
     files = (path for path in EXPERIMENTS.rglob("*.toml") if not path.name.startswith("_") and path != SYSTEMS)
     return sorted(_name(path) for path in files)
 
@@ -65,6 +62,9 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
         overrides: `dotted.key=value`, the value as in TOML; what is no TOML value is taken as text, except what begins
             like a list or a table.
 
+    Returns:
+        The merged tables, with the file or `--set` that each value comes from.
+
     Raises:
         EmocacheError: no such experiment (the nearest one is named), a file that is no TOML, that extends itself, or
             whose name cannot be that of a folder of runs.
@@ -73,6 +73,7 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, part in _parts(path, ()):
+        # A label map that added to another's would mix two sets of classes; a search would grow unseen.
         values = merge({k: v for k, v in values.items() if not (k in _WHOLE and k in part)}, part)
         origins |= dict.fromkeys(flatten(part), str(origin))
     for key, value in (_override(text) for text in overrides):
@@ -82,7 +83,7 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
 
 
 def sweep_override(sweep: str) -> str:
-    """`KEY=[v1, v2]` as the override that adds it to `[search]`; EmocacheError where it is no list."""
+    """Turn `KEY=[v1, v2]` into the override that adds it to `[search]`; EmocacheError where it is no list."""
     value = _override(sweep, "--sweep", "KEY=[VALUE, ...], such as head.hidden=[64, 128]")[1]
     if not isinstance(value, list) or not value:
         raise EmocacheError(f"--sweep {sweep!r} is not KEY=[VALUE, ...], such as head.hidden=[64, 128]")
@@ -90,10 +91,15 @@ def sweep_override(sweep: str) -> str:
 
 
 def beside(path: Path, name: str, setting: str) -> Path:
-    """The file that another one names: beside it, else a shipped one; with an underscore, a part of experiments.
+    """Find the file that another one names: beside it, else a shipped one; with an underscore, a part of experiments.
 
     Args:
-        path: the file that names it. name: as it stands there. setting: where it stands, for errors.
+        path: the file that names it.
+        name: as it stands there.
+        setting: where it stands, for errors.
+
+    Returns:
+        A path that is a file.
 
     Raises:
         EmocacheError: there is none; the nearest experiment is named.
@@ -109,10 +115,10 @@ def beside(path: Path, name: str, setting: str) -> Path:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, table by table; a head of another kind replaces the old one.
+    """Lay `over` on top of `base`, table by table; a head of another kind replaces the old one.
 
-    Another protocol takes over what it knows: `folds` goes from group_folds to random_folds, not to official, and who
-    validates goes to none.
+    A protocol of another name keeps those settings of the old one that it knows: random_folds keeps the `folds` of
+    group_folds, and official does not. None keeps the settings of validation, which fall back to their defaults.
     """
     merged = dict(base)
     for key, value in over.items():
@@ -129,14 +135,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(dotted: str, value: Any) -> dict[str, Any]:
-    """The tables that a dotted key and its value stand for."""
+    """Build the tables that a dotted key and its value stand for."""
     for key in reversed(dotted.split(".")):
         value = {key: value}
     return value  # type: ignore[no-any-return]
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{dotted key: value} of nested tables."""
+    """Flatten nested tables to {dotted key: value}."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -144,12 +150,12 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def key_of(override: str) -> str:
-    """The dotted key of `dotted.key=value`."""
+    """Return the dotted key of `dotted.key=value`."""
     return _override(override)[0]
 
 
 def nearest(name: str, known: Sequence[str], likeness: float = 0.6) -> str | None:
-    """What a misspelt name probably meant, if any of the known ones is that much like it (difflib's ratio)."""
+    """Return the known name that a misspelt one probably meant, if one is that much like it (difflib's ratio)."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
 
 
@@ -169,7 +175,7 @@ def _override(
 
 
 def _name(path: Path) -> str:
-    """What its runs are stored under: a folder below the runs folder, and not the one that evaluation writes."""
+    """Return the name of its folder below the runs folder, which is not the one that evaluation writes."""
     if path.is_relative_to(EXPERIMENTS):
         return path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
     if path.stem.startswith(".") or path.stem.lower() == "evaluation":
@@ -197,13 +203,14 @@ def _find(experiment: str) -> Path:
 
 
 def _near_experiment(name: str) -> str | None:
-    """The shipped experiment that a misspelt name probably meant, in whatever case it is written."""
+    """Return the shipped experiment that a misspelt name probably meant, in whatever case it is written."""
     known = {shipped.lower(): shipped for shipped in experiment_names()}
     return known.get(nearest(name.lower(), list(known)) or "")
 
 
 def _parts(path: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """(file, its own tables) of everything that a file extends, in the order in which they are merged; itself last."""
+    """Yield (file, its own tables) of everything that a file extends, in the order of merging; itself last."""
+    # Only what stands above in this chain is a circle: two files may well extend the same third one.
     if path.resolve() in (other.resolve() for other in below):
         raise EmocacheError(f"{path}: extends itself: {' -> '.join(str(one) for one in (*below, path))}; take out one"
                             " of these extends")  # fmt: skip
@@ -223,10 +230,10 @@ def _parts(path: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str
 
 
 def _known_to(protocol: object, old: Mapping[str, Any]) -> dict[str, Any]:
-    """What a protocol takes over from the `[protocol]` of another; all of it from itself."""
+    """Return the settings that a protocol keeps of another's `[protocol]`; all of them where it is the same."""
     if protocol == old.get("name"):
         return dict(old)
-    known = {key: value for key, value in old.items() if protocol in _OF_PROTOCOLS.get(key, (protocol,))}
+    known = {key: value for key, value in old.items() if not owners(key) or protocol in owners(key)}
     return {key: value for key, value in known.items() if not key.startswith("validation")}
 
 

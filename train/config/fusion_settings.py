@@ -1,4 +1,4 @@
-"""What an experiment can set that fuses the stored predictions of others."""
+"""The settings of an experiment that fuses the stored predictions of others."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,7 +8,7 @@ from .sections import Names, Reports, Table
 
 
 class FusionTable(Table):
-    """`[fusion]`: experiments whose predictions become one."""
+    """The settings `[fusion]`: experiments whose predictions become one."""
 
     members: Annotated[Names, Field(min_length=2)]  # experiments with a head
     rule: Literal["average", "weighted", "vote"] = "average"  # vote: the class most members name
@@ -29,7 +29,7 @@ class FusionTable(Table):
 
 
 class FusionSettings(Table):
-    """An experiment that fuses others; read it with `reading.load_experiment`."""
+    """An experiment that fuses others; read it with `loading.load_experiment`."""
 
     description: str = ""
     report: Reports = ()  # see `settings.Settings`

@@ -1,9 +1,26 @@
 """The tables of an experiment's TOML file, each typed and frozen. `settings` puts them together."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from .loss_kinds import LOSS_KINDS, LossKind
+from .protocol_kinds import PROTOCOLS, ProtocolKind, owners
+
+
+def _registered(registry: Collection[str]) -> BeforeValidator:
+    """Take only names of a registry, with the words that pydantic has for a Literal."""
+
+    def check(name: Any) -> Any:
+        if not isinstance(name, str) or name not in registry:
+            *most, last = (repr(known) for known in registry)
+            # The error that pydantic gives of a Literal, whose names would have to stand here a second time.
+            raise ValueError(f"Input should be {', '.join(most)} or {last}")
+        return name
+
+    return BeforeValidator(check)
+
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -23,9 +40,9 @@ class Table(BaseModel):
 
 
 class Protocol(Table):
-    """`[protocol]`: which utterances train, choose and score."""
+    """The settings `[protocol]`: which utterances train, choose and score."""
 
-    name: Literal["leave_one_out", "group_folds", "random_folds", "official", "transfer"] = "leave_one_out"
+    name: Annotated[str, _registered(PROTOCOLS)] = "leave_one_out"
     folds: Annotated[int, Field(ge=2)] | None = None  # of group_folds and random_folds
     # What may not be on two sides of a fold: a column of the manifest, or "corpus".
     group: Annotated[str, Field(min_length=1)] = "speaker"
@@ -46,25 +63,31 @@ class Protocol(Table):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        counted = self.name in ("group_folds", "random_folds")
-        if counted and self.folds is None:
+        known = self.entry.settings
+        if "folds" in known and self.folds is None:
             raise ValueError(f"{self.name} needs folds, the number of folds")
-        if not counted and self.folds is not None:
+        if "folds" not in known and self.folds is not None:
             raise ValueError(f"{self.name} decides the number of folds itself; leave folds out")
-        selects = self.train_on is not None or self.test_on is not None
-        if self.name == "transfer" and (self.train_on is None or self.test_on is None):
-            raise ValueError('transfer needs train_on and test_on, such as train_on = "culture=C1|C4"')
-        if self.name != "transfer" and selects:
-            raise ValueError(f"train_on and test_on belong to transfer, not to {self.name}")
-        if self.stratify and self.name != "random_folds":
-            raise ValueError(f"stratify belongs to random_folds, not to {self.name}")
+        sides = (self.train_on, self.test_on)
+        if "train_on" in known and None in sides:
+            raise ValueError(f'{self.name} needs train_on and test_on, such as train_on = "culture=C1|C4"')
+        if "train_on" not in known and sides != (None, None):
+            raise ValueError(f"train_on and test_on belong to {' and '.join(owners('train_on'))}, not to {self.name}")
+        if self.stratify and "stratify" not in known:
+            raise ValueError(f"stratify belongs to {' and '.join(owners('stratify'))}, not to {self.name}")
         return self
+
+    @property
+    def entry(self) -> ProtocolKind:
+        """The protocol's entry in the registry."""
+        return PROTOCOLS[self.name]
 
 
 class FeatureSettings(Table):
-    """`[features]`: what happens to the frames before the head. What is fitted is fitted on the training part only.
+    """The settings `[features]`: what happens to the frames before the head, in the order in which it is done.
 
-    In the order in which it is done. `[features.<role>]` sets the same for one input of a head with several.
+    What is fitted is fitted on the training part only. `[features.<role>]` sets the same for one input of a head with
+    several.
     """
 
     where: str | None = None  # use only frames where this stored mask is true, such as face_found
@@ -109,6 +132,7 @@ class AllFeatures(FeatureSettings):
         held = raw.get("roles", {})
         if not isinstance(held, Mapping) or not all(isinstance(values, Mapping) for values in held.values()):
             raise ValueError("roles is no setting; set [features.<input>] for one input of a head")
+        # Tables below [features] are inputs; a dump of settings, read again, has them under `roles` already.
         roles = {name: dict(values) for name, values in held.items()}
         plain: dict[str, Any] = {}
         for key, value in raw.items():
@@ -118,6 +142,7 @@ class AllFeatures(FeatureSettings):
                 plain[key] = value
         for name, own in roles.items():
             try:
+                # Each input is checked with what is common, since two settings may only contradict each other there.
                 FeatureSettings.model_validate({**{k: v for k, v in plain.items() if k != "roles"}, **own})
             except ValidationError as error:
                 first = error.errors()[0]
@@ -126,18 +151,22 @@ class AllFeatures(FeatureSettings):
         return {**plain, "roles": roles}
 
     def of(self, role: str) -> FeatureSettings:
-        """What holds for one role."""
+        """Return the settings that hold for one role."""
         common = self.model_dump(exclude={"roles"})
         return FeatureSettings.model_validate({**common, **self.roles.get(role, {})})
 
 
 class LossSettings(Table):
-    """`[loss]`."""
+    """The settings `[loss]`."""
 
-    # mse_ccc: their sum; sigmoid: element-wise on one-hot classes (MDRE); soft_cross_entropy: of a distribution
-    kind: Literal["cross_entropy", "sigmoid", "soft_cross_entropy", "mse", "mae", "ccc", "mse_ccc"]
+    kind: Annotated[str, _registered(LOSS_KINDS)]
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @property
+    def entry(self) -> LossKind:
+        """The loss's entry in the registry."""
+        return LOSS_KINDS[self.kind]
 
 
 class Training(Table):
@@ -171,7 +200,7 @@ class Augmentation(Table):
 
     @property
     def active(self) -> bool:
-        """Whether anything is changed at all."""
+        """Tell whether anything is changed at all."""
         return bool(self.time_masks or self.channel_masks or self.noise or self.mixup)
 
 

@@ -1,12 +1,13 @@
-"""What an experiment can set, as a whole; the single tables are in `tables`."""
+"""The settings of a whole experiment; the single tables are in `sections`."""
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ..heads.head import HeadSettings
+from .loss_kinds import LOSS_KINDS, NUMBERS
 from .sections import (
     KEPT_FOR,
     AllFeatures,
@@ -20,17 +21,14 @@ from .sections import (
     Training,
 )
 
+__all__ = ["LOSSES", "NUMBERS", "SINGLE", "Settings", "Task"]
+
 Task = Literal["classification", "regression", "frame_regression", "distribution"]
 
 LOSSES: dict[str, tuple[str, ...]] = {
-    "classification": ("cross_entropy", "sigmoid"),
-    "regression": ("mse", "mae", "ccc", "mse_ccc"),
-    "frame_regression": ("mse", "mae", "ccc", "mse_ccc"),
-    "distribution": ("soft_cross_entropy",),
+    task: tuple(name for name, kind in LOSS_KINDS.items() if task in kind.tasks) for task in get_args(Task)
 }
-"""What fits each task, the default first."""
-NUMBERS = ("regression", "frame_regression")
-"""The tasks whose targets have a unit."""
+"""The losses that fit each task, the default first."""
 _CLASS_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1")
 
 
@@ -44,7 +42,7 @@ def _by_role(value: Any) -> Any:
 
 
 class Settings(Table):
-    """A whole experiment; read it with `reading.load_settings`."""
+    """A whole experiment; read it with `loading.load_settings`."""
 
     description: str = ""
     report: Reports = ()  # papers whose tables evaluation makes of the runs
@@ -82,6 +80,7 @@ class Settings(Table):
                 raise ValueError(f"{setting!r} cannot be searched: it would change what is scored")
             if setting == table != "streams" or any(isinstance(v, Mapping) for v in values if table != "streams"):
                 raise ValueError(f"{setting!r} is a table and cannot be searched; name one of its settings")
+            # Points are compared by their validation scores, which must be of the same utterances.
             if table == "streams" and self.modalities == "any":
                 raise ValueError("'streams' cannot be searched with modalities = 'any': some of the streams that are"
                                  " tried would lack utterances that others have")  # fmt: skip
@@ -133,9 +132,10 @@ class Settings(Table):
         if self.loss.kind not in LOSSES[self.task]:
             raise ValueError(f"loss.kind {self.loss.kind!r} does not fit task {self.task!r};"
                              f" it can be {' or '.join(LOSSES[self.task])}")  # fmt: skip
-        if self.loss.kind != "cross_entropy" and (self.loss.class_weights != "none" or self.loss.label_smoothing):
+        if not self.loss.entry.weighs_classes and (self.loss.class_weights != "none" or self.loss.label_smoothing):
             name = "label_smoothing" if self.loss.label_smoothing else "class_weights"
-            raise ValueError(f"loss.{name} is for loss.kind 'cross_entropy', not {self.loss.kind!r}; leave it out")
+            weighing = " or ".join(repr(one) for one, kind in LOSS_KINDS.items() if kind.weighs_classes)
+            raise ValueError(f"loss.{name} is for loss.kind {weighing}, not {self.loss.kind!r}; leave it out")
         if self.selection.metric != "loss" and classification != (self.selection.metric in _CLASS_METRICS):
             raise ValueError(f"selection.metric {self.selection.metric!r} does not fit task {self.task!r}")
         if classification and len(self.targets) != 1 and not self.targets_apart:
@@ -161,7 +161,7 @@ class Settings(Table):
             raise ValueError(f"labels: {twice[0]!r} belongs to several classes")
         if self.label_delay_s and self.task != "frame_regression":
             raise ValueError("label_delay_s shifts time-stamped labels; it needs task 'frame_regression'")
-        if self.loss.kind in ("ccc", "mse_ccc") and self.training.batch_size < 8:
+        if self.loss.entry.pooled and self.training.batch_size < 8:
             raise ValueError("training.batch_size must be at least 8 for the CCC loss, which is estimated in each step")
         if self.training.sampling == "balanced" and not classification:
             raise ValueError("training.sampling 'balanced' is about classes; use 'shuffle' or 'replacement'")
@@ -172,11 +172,12 @@ class Settings(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         protocol, training = self.protocol, self.training
-        halves = protocol.validation == "half" and protocol.name != "random_folds"
+        # Half of a held-out part shares its groups with the tested half; random folds share them all by declaration.
+        halves = protocol.validation == "half" and not protocol.entry.shares_groups
         if self.selection.refit and (protocol.validation == "test" or halves):
             raise ValueError(f"selection.refit would train on the test part's groups, which protocol.validation ="
                              f" {protocol.validation!r} validates on; set it to false")  # fmt: skip
-        if self.vote and (protocol.name == "random_folds" or protocol.validation == "random_utterance"):
+        if self.vote and (protocol.entry.shares_groups or protocol.validation == "random_utterance"):
             raise ValueError(f"vote: parts of one {self.vote} would lie on two sides of a fold; use protocol.name ="
                              " 'group_folds' and another protocol.validation")  # fmt: skip
         words = [role for role in self.streams if self.features.of(role).trainable_words != "none"]
@@ -203,7 +204,7 @@ class Settings(Table):
 
     @property
     def per_frame(self) -> bool:
-        """Whether the head gives one output a frame."""
+        """Tell whether the head gives one output a frame."""
         return self.task == "frame_regression"
 
     @property

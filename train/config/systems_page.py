@@ -1,4 +1,4 @@
-"""Which experiment and which test stand for each system of the papers; prints docs/systems.md.
+"""The experiment and the test that stand for each system of the papers; prints docs/systems.md.
 
 python -m emocache.train.config.systems_page > docs/systems.md
 """
@@ -55,17 +55,17 @@ class Systems(Table):
 
     @property
     def mentioned(self) -> set[str]:
-        """Every experiment that is named."""
+        """All experiments that are named."""
         return {name for row in self.row for name in row.experiments} | set(self.beyond)
 
 
 def read_systems() -> Systems:
-    """What systems.toml says; pydantic's ValidationError where a row is malformed."""
+    """Read systems.toml; pydantic's ValidationError where a row is malformed."""
     return Systems.model_validate(tomllib.loads(SYSTEMS.read_text(encoding="utf-8")))
 
 
 def markdown(systems: Systems) -> str:
-    """The page docs/systems.md."""
+    """Write the page docs/systems.md."""
     parts = [_HEAD]
     rows = sorted(systems.row, key=lambda row: (row.paper, row.number))
     for paper, own in groupby(rows, key=lambda row: row.paper):

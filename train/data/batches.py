@@ -158,7 +158,7 @@ class Batches:
     def _cuts(
         self, order: npt.NDArray[np.int64], size: int, generator: np.random.Generator
     ) -> Iterator[npt.NDArray[np.int64]]:
-        if self.settings.loss.kind in ("ccc", "mse_ccc"):
+        if self.settings.loss.entry.pooled:
             cuts = list(range(0, len(order), size))
             if len(cuts) > 1 and len(order) - cuts[-1] < _MIN_CCC_CLIPS:
                 cuts.pop()  # the last clips join the batch before

@@ -22,6 +22,9 @@ def cross_entropy(
         targets: (B,) int64.
         weights: (C,) float32, or None for equal ones.
         smoothing: the target is (1 - smoothing) one-hot + smoothing / C.
+
+    Returns:
+        A scalar: the weighted sum over the step by the sum of the weights.
     """
     log_p = torch.log_softmax(logits, dim=-1)
     true = log_p.gather(1, targets.unsqueeze(1)).squeeze(1)
@@ -36,8 +39,12 @@ def mean_squared_error(outputs: torch.Tensor, targets: torch.Tensor, mask: torch
     """Mean of the squared error over every valid value of the step.
 
     Args:
-        outputs, targets: (..., K) float32.
-        mask: (..., K) bool; zero where all of it is False.
+        outputs: (..., K) float32.
+        targets: (..., K) float32.
+        mask: (..., K) bool, True for what counts.
+
+    Returns:
+        A scalar; zero where nothing counts.
     """
     squared = (outputs - targets) ** 2
     return torch.where(mask, squared, 0.0).sum() / mask.sum().clamp(min=1)
@@ -54,10 +61,16 @@ def concordance_loss(outputs: torch.Tensor, targets: torch.Tensor, mask: torch.T
     CCC = 2 cov(y, p) / (var y + var p + (mean y - mean p)^2), all with divisor n (Lin 1989), in float32.
 
     Args:
-        outputs, targets: (..., K); mask: (..., K) bool. A target without two valid values counts as CCC 0.
+        outputs: (..., K).
+        targets: (..., K).
+        mask: (..., K) bool, True for what counts.
+
+    Returns:
+        A float32 scalar. A target without two valid values counts as CCC 0.
     """
     k = outputs.shape[-1]
     valid = mask.reshape(-1, k)
+    # What does not count becomes zero before the sums: a NaN there times a mask of 0 would still be NaN.
     p = torch.where(valid, outputs.reshape(-1, k).float(), 0.0)
     y = torch.where(valid, targets.reshape(-1, k).float(), 0.0)
     n = valid.sum(dim=0).clamp(min=1)
@@ -70,36 +83,38 @@ def concordance_loss(outputs: torch.Tensor, targets: torch.Tensor, mask: torch.T
     return (1 - 2 * covariance / spread.clamp(min=1e-8)).mean()
 
 
-def sigmoid_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def squared_error_and_concordance(outputs: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Add the squared error and the loss of the concordance; arguments as for `mean_squared_error`."""
+    return mean_squared_error(outputs, targets, mask) + concordance_loss(outputs, targets, mask)
+
+
+def sigmoid_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     """Binary cross-entropy of every class on its own, against one-hot (B,) int64 targets; mean over all B x C."""
     one_hot = torch.nn.functional.one_hot(targets, logits.shape[-1]).to(logits.dtype)
     return torch.nn.functional.binary_cross_entropy_with_logits(logits, one_hot)
 
 
-def soft_cross_entropy(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+def soft_cross_entropy(logits: torch.Tensor, shares: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """- sum_c share_c log softmax_c, averaged over utterances; (B, C) logits and (B, C) shares that sum to 1."""
     return -(shares * torch.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
 
 
 def make_loss(settings: LossSettings, class_counts: torch.Tensor | None) -> Loss:
-    """The loss of an experiment.
+    """Make the loss of an experiment.
 
     Args:
         settings: the `[loss]` table, with `kind` resolved.
         class_counts: (C,) training utterances per class; None for regression.
+
+    Returns:
+        A function of (outputs, targets, mask). Losses of whole utterances take the mask and leave it unused.
     """
-    if settings.kind == "mse":
-        return mean_squared_error
-    if settings.kind == "mae":
-        return mean_absolute_error
-    if settings.kind == "ccc":
-        return concordance_loss
-    if settings.kind == "mse_ccc":
-        return lambda p, y, mask: mean_squared_error(p, y, mask) + concordance_loss(p, y, mask)
-    if settings.kind == "sigmoid":
-        return lambda logits, targets, mask: sigmoid_cross_entropy(logits, targets)
-    if settings.kind == "soft_cross_entropy":
-        return lambda logits, shares, mask: soft_cross_entropy(logits, shares)
+    entry = settings.entry
+    function = globals()[entry.function]
+    if not entry.weighs_classes:
+        return function  # type: ignore[no-any-return]
     weights = None
     if settings.class_weights == "balanced" and class_counts is not None:
         counts = class_counts.float()
@@ -109,7 +124,7 @@ def make_loss(settings: LossSettings, class_counts: torch.Tensor | None) -> Loss
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         on_device = None if weights is None else weights.to(outputs.device)
-        return cross_entropy(outputs, targets, on_device, smoothing)
+        return function(outputs, targets, on_device, smoothing)  # type: ignore[no-any-return]
 
     return loss
 
@@ -117,13 +132,17 @@ def make_loss(settings: LossSettings, class_counts: torch.Tensor | None) -> Loss
 def total_loss(
     loss: Loss, outputs: Outputs, targets: torch.Tensor, mask: torch.Tensor, auxiliary: torch.Tensor | None
 ) -> torch.Tensor:
-    """What is minimised: every term of a head by its weight.
+    """Sum every term of a head by its weight: what is minimised.
 
     Args:
         loss: of the target.
         outputs: of a head.
-        targets, mask: see the loss.
+        targets: as the loss takes them.
+        mask: as the loss takes it.
         auxiliary: (B,) int64 classes of the second target, -1 where unknown; those utterances do not count in it.
+
+    Returns:
+        A scalar on the device of the outputs.
     """
     total = torch.as_tensor(outputs.constant, device=outputs.prediction.device)
     for term in outputs.terms:

@@ -1,4 +1,4 @@
-"""What is told of recordings that several utterances of a corpus share, and what came of it."""
+"""The record of recordings that several utterances of a corpus share, and lines about it."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +16,9 @@ _TOLD = 5  # of a list that could be long
 
 
 def merged(examples: Sequence[Example], protocol: Protocol) -> list[list[str]]:
-    """The speakers (or whatever folds and intervals go by) that count as one, since they share a recording."""
+    """Return the speakers (or whatever folds and intervals go by) that count as one, since they share a recording."""
     names = [f"{example.corpus}/{drawn(example, protocol)}" for example in examples]
-    if protocol.name in ("leave_one_out", "group_folds"):
+    if protocol.entry.whole_groups:
         names = [group_of(example, protocol.group) or name for example, name in zip(examples, names, strict=True)]
     found: dict[str, set[str]] = {}
     for name, leader in zip(names, joined(names, [example.recordings for example in examples]), strict=True):
@@ -27,13 +27,13 @@ def merged(examples: Sequence[Example], protocol: Protocol) -> list[list[str]]:
 
 
 def joined_draws(examples: Sequence[Example], protocol: Protocol) -> list[list[str]]:
-    """[utterance, group] of those that intervals draw under another name than their own."""
+    """List [utterance, group] of those that intervals draw under another name than their own."""
     named = zip(examples, draws(examples, protocol), strict=True)
     return sorted([example.key, group] for example, group in named if group != drawn(example, protocol))
 
 
 def record(examples: Sequence[Example], folds: Sequence[Fold], protocol: Protocol) -> dict[str, Any]:
-    """What run.json holds of it: how many recordings are shared, what counts as one, and what is left out."""
+    """Gather for run.json the number of shared recordings, the groups that count as one, and who is left out."""
     sizes = Counter(components([example.recordings for example in examples]))
     if max(sizes.values()) == 1:
         return {"shared": 0, "one_group": [], "left_out": []}
@@ -46,7 +46,7 @@ def record(examples: Sequence[Example], folds: Sequence[Fold], protocol: Protoco
 
 
 def lines(found: Mapping[str, Any], protocol: Protocol) -> Iterator[str]:
-    """Lines on what `record` found; none where no recording is shared."""
+    """Yield lines on what `record` found; none where no recording is shared."""
     if not found["shared"]:
         return
     how = "they may lie in two parts of a fold, as protocol.overlap = true declares"
@@ -55,7 +55,7 @@ def lines(found: Mapping[str, Any], protocol: Protocol) -> Iterator[str]:
     yield f"recordings that several utterances have: {found['shared']}; {how}"
     if found["one_group"]:
         groups = [" = ".join(name.partition("/")[2] or name for name in those) for those in found["one_group"]]
-        kind = plural(protocol.group if protocol.name in ("leave_one_out", "group_folds") else "group")
+        kind = plural(protocol.group if protocol.entry.whole_groups else "group")
         yield f"{kind} that share a recording, which count as one: {_listed(groups)}"
     if found["left_out"]:
         yield (

@@ -1,4 +1,4 @@
-"""What utterances are grouped by, and the order of such names."""
+"""The groups of utterances by a column, those that count as one, and the order of their names."""
 
 import re
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ _EVERYWHERE = ("corpus", "culture", "language", "gender")  # mean the same in ev
 
 
 def group_of(example: Example, kind: str) -> str | None:
-    """The group of an utterance by a column of its manifest, unique over corpora; None where it is unknown."""
+    """Return the group of an utterance by a column of its manifest, unique over corpora; None where it is unknown."""
     name = example.column(kind)
     return name if name is None or kind in _EVERYWHERE else f"{example.corpus}/{name}"
 
 
 def plural(kind: str) -> str:
-    """Several groups by a column, for people."""
+    """Name several groups by a column, for people."""
     return "corpora" if kind == "corpus" else f"{kind}s"
 
 
 def known_group(example: Example, kind: str, needs: str) -> str:
-    """`group_of`, or an EmocacheError that says what needs it."""
+    """Return `group_of`, or raise an EmocacheError that says what needs it."""
     group = group_of(example, kind)
     if group is None:
         raise EmocacheError(f"utterance {example.key!r} has no {kind}, which {needs} needs; give one in the corpus, or"
@@ -32,9 +32,14 @@ def known_group(example: Example, kind: str, needs: str) -> str:
 
 
 def drawn(example: Example, protocol: Protocol) -> str:
-    """What a bootstrap draws an utterance by, within its corpus: see `protocol.resample`.
+    """Return the name that a bootstrap draws an utterance by, within its corpus: see `protocol.resample`.
 
-    Where nobody knows the session or the speaker it is the other of the two, else the utterance.
+    Args:
+        example: an utterance.
+        protocol: its `resample` and its `group`.
+
+    Returns:
+        A session or a speaker; where nobody knows it the other of the two, else the utterance itself.
 
     Raises:
         EmocacheError: the column that `protocol.resample` names says nothing of the utterance.
@@ -46,16 +51,17 @@ def drawn(example: Example, protocol: Protocol) -> str:
 
 
 def draws(examples: Sequence[Example], protocol: Protocol) -> list[str]:
-    """`drawn` of every utterance, where groups that share a recording, being no independent samples, are one."""
+    """Return `drawn` of every utterance, where groups that share a recording, being no independent samples, are one."""
     groups = [f"{example.corpus}/{drawn(example, protocol)}" for example in examples]
     found = joined(groups, [example.recordings for example in examples])
     return [group.removeprefix(f"{example.corpus}/") for group, example in zip(found, examples, strict=True)]
 
 
 def joined(groups: Sequence[str], held: Sequence[Sequence[str]]) -> list[str]:
-    """Groups whose rows hold something in common as one, which is named after the first of them."""
+    """Make groups whose rows hold something in common one, which is named after the first of them."""
     if not any(held):
         return list(groups)
+    # The group is one more thing that its rows hold, so that whole groups are connected and not only rows.
     number = components([(("group", group), *own) for group, own in zip(groups, held, strict=True)])
     leaders: dict[int, str] = {}
     for group in sorted(set(zip(groups, number, strict=True)), key=lambda pair: natural(pair[0])):

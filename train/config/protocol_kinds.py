@@ -1,0 +1,41 @@
+"""The registry of protocols. A new one is a function in a file of train/protocols and an entry here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ProtocolKind:
+    """The facts about a protocol that its settings are checked by, before there is anything to cut.
+
+    Attributes:
+        cut: `module:function` in train/protocols; the function gives the folds.
+        settings: those of `[protocol]` that only some protocols know, and this one does.
+        whole_groups: each fold holds out whole groups by `group`.
+        parts_given: train and test are given, as one fold, so that there is no next fold to validate.
+        shares_groups: any two parts may share a group, by the nature of the protocol.
+        remedy: told where two parts share a group that they must not share.
+    """
+
+    cut: str
+    settings: tuple[str, ...] = ()
+    whole_groups: bool = False
+    parts_given: bool = False
+    shares_groups: bool = False
+    remedy: str = "use protocol.group = 'speaker'"
+
+
+PROTOCOLS: Mapping[str, ProtocolKind] = {
+    "leave_one_out": ProtocolKind("group_folds:leave_one_out", whole_groups=True),
+    "group_folds": ProtocolKind("group_folds:group_folds", ("folds",), whole_groups=True),
+    "random_folds": ProtocolKind("random_folds:random_folds", ("folds", "stratify"), shares_groups=True),
+    "official": ProtocolKind("official:official", parts_given=True, remedy="use protocol.name = 'group_folds'"),
+    "transfer": ProtocolKind(
+        "transfer:transfer", ("train_on", "test_on"), parts_given=True, remedy="narrow train_on or test_on"
+    ),
+}
+
+
+def owners(setting: str) -> list[str]:
+    """Return the protocols that know a setting which others do not; none where all know it."""
+    return [name for name, kind in PROTOCOLS.items() if setting in kind.settings]
