@@ -61,8 +61,8 @@ train: $(VENV)/.base ## EXPERIMENT="a b"|all DATASET= CACHE= RUNS= JOBS=: train 
 evaluate: $(VENV)/.base ## RUNS=: tables and figures of the runs
 	$(EMOCACHE) evaluate "$(RUNS)" $(ARGS)
 
-test: $(VENV)/.dev ## all tests
-	$(VENV)/bin/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## all tests; ARGS="-m 'not slow'" for the quick ones
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev build/types/emocache ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .

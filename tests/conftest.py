@@ -9,6 +9,8 @@ import pytest
 import emocache
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads would only wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 SHARED = Path(emocache.__file__).resolve().parent.parent / "shared"
 

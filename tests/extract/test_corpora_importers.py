@@ -295,7 +295,9 @@ def test_a_class_that_is_not_there(root: Path, datasets: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "load"), [("audformat", audformat_table.load), ("datasets", huggingface.load)], ids=str
+    ("library", "load"),
+    [("audformat", audformat_table.load), ("datasets", huggingface.load)],
+    ids=["audformat", "datasets"],
 )
 def test_a_missing_library_is_named(
     root: Path, monkeypatch: pytest.MonkeyPatch, library: str, load: Callable[..., Manifest]
