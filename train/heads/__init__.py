@@ -9,8 +9,9 @@ from .can import CAN, CANSettings
 from .cats import CATS, CATSSettings
 from .cnn import CNN1D, CNN2D, CNN1DSettings, CNN2DSettings
 from .emotion_share import EmotionShare, EmotionShareSettings
-from .frontend import Frontend, Learned
+from .frontend import Frontend
 from .head import Frames, Head, HeadSettings, Outputs, Shape
+from .layers.learned_inputs import Learned
 from .lstm_attention import LSTMAttention, LSTMAttentionSettings
 from .mdre import MDRE, MDRESettings
 from .mha_fusion import MHA, MHAFusion, MHAFusionSettings, MHASettings

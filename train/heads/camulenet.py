@@ -1,6 +1,6 @@
 """CAMuLeNet: co-attention between spectral features and Whisper's frames, with gender as a second task."""
 
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -71,7 +71,7 @@ class CAMuLeNetSettings(HeadSettings):
         return "mean" if vector else None
 
 
-class CAMuLeNet(Head):
+class CAMuLeNet(Head[CAMuLeNetSettings]):
     """m of the MFCC, s of the spectrogram, and w of Whisper's frames under weights that come from m and s.
 
     m = ReLU(FC(BiGRU)), s = ReLU(FC(AlexNet)), g = LN(ReLU(FC([s; m]))), w = LN(ReLU(FC(g^T X))), z = [m; s; w], and
@@ -79,9 +79,9 @@ class CAMuLeNet(Head):
     frames of an utterance; frames after the last weight are not used.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: CAMuLeNetSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(CAMuLeNetSettings, settings)
+        s = settings
         states = 2 * s.gru_hidden
         self.gru = torch.nn.GRU(
             shape.dims["mfcc"], s.gru_hidden, 2, batch_first=True, bidirectional=True, dropout=s.gru_dropout
@@ -99,7 +99,7 @@ class CAMuLeNet(Head):
         self.emotion = torch.nn.Linear(s.hidden, shape.outputs)
         self.gender = torch.nn.Linear(s.hidden, shape.auxiliary) if s.gender else None
 
-    def forward(self, whisper: Frames, mfcc: Frames, spectrogram: Frames) -> Outputs:  # type: ignore[override]
+    def forward(self, whisper: Frames, mfcc: Frames, spectrogram: Frames) -> Outputs:
         """Logits (B, outputs), with z as "embedding" (B, 3 width).
 
         Args:

@@ -46,7 +46,7 @@ class CANSettings(HeadSettings):
         return Segments("audio", "text", self.segmentation, self.overlap, self.max_frames)
 
 
-class CAN(Head):
+class CAN(Head[CANSettings]):
     """Cross attention of aligned text and audio.
 
     The text's BiLSTM gives H_T, one state a word. A BiLSTM over the frames of each word's piece of sound, averaged,
@@ -57,9 +57,9 @@ class CAN(Head):
     and Text", sections 3.2 and 3.3.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: CANSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(CANSettings, settings)
+        s = settings
         width = 2 * s.hidden
         self.words = torch.nn.LSTM(shape.dims["text"], s.hidden, batch_first=True, bidirectional=True)
         self.frames = torch.nn.LSTM(shape.dims["audio"], s.hidden, batch_first=True, bidirectional=True)
@@ -73,7 +73,7 @@ class CAN(Head):
         self.text_output = torch.nn.Linear(context, shape.outputs) if s.alpha else None
         self.audio_output = torch.nn.Linear(context, shape.outputs) if s.alpha else None
 
-    def forward(self, text: Frames, audio: Frames) -> Outputs:  # type: ignore[override]
+    def forward(self, text: Frames, audio: Frames) -> Outputs:
         """(B, L, D) words and (B, T, D') frames to (B, outputs) logits; keeps "attention" (B, L, 2 heads).
 
         The first half of "attention" is of the text's heads, the other of the audio's.

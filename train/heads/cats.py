@@ -51,7 +51,7 @@ class CATSSettings(HeadSettings):
         return "teacher-forced decoding, not a prediction" if self.decode == "teacher_forced" else None
 
 
-class CATS(Head):
+class CATS(Head[CATSSettings]):
     """Gate, linear embedding, sinusoidal positions, pre-norm encoder and decoder, and an MLP with one hidden layer.
 
     The decoder's token t is a linear map of the value at t - 1, and a learned vector at t = 0. Training feeds it the
@@ -60,9 +60,9 @@ class CATS(Head):
     Source: paper 1, section 4.2.4; Vaswani et al. 2017, section 3, for the Transformer.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: CATSSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(CATSSettings, settings)
+        s = settings
         self.gate = None if s.gate == "off" else ChannelGate(shape.dim, s.gate, s.causal == "full")
         self.embedding = torch.nn.Linear(shape.dim, s.width)
         layer = torch.nn.TransformerEncoderLayer(
@@ -85,7 +85,7 @@ class CATS(Head):
         """The last one of the MLP."""
         return cast(torch.nn.Linear, self.mlp[-1])
 
-    def forward(self, frames: Frames, teacher: torch.Tensor | None = None) -> Outputs:  # type: ignore[override]
+    def forward(self, frames: Frames, teacher: torch.Tensor | None = None) -> Outputs:
         """(B, T, D) to (B, T, outputs); keeps "gate" (B, D), the weights of the whole utterance.
 
         Args:
