@@ -100,11 +100,15 @@ class CAMuLeNet(Head[CAMuLeNetSettings]):
         self.gender = torch.nn.Linear(s.hidden, shape.auxiliary) if s.gender else None
 
     def forward(self, whisper: Frames, mfcc: Frames, spectrogram: Frames) -> Outputs:
-        """Logits (B, outputs), with z as "embedding" (B, 3 width).
+        """Give the logits of the emotions, and of the genders where they are a second task.
 
         Args:
             whisper: (B, T, D) frames, or (B, 1, D) means without co-attention.
-            mfcc: (B, T', 40). spectrogram: (B, 1, 9216) of AlexNet, or (B, T'', bands) where that is trained.
+            mfcc: (B, T', 40).
+            spectrogram: (B, 1, 9216) of AlexNet, or (B, T'', bands) where that is trained.
+
+        Returns:
+            Logits (B, outputs), with z as "embedding" (B, 3 width).
         """
         m = self.mfcc(self._summary(mfcc))
         s = self.spectrogram(self._picture(spectrogram))
@@ -194,6 +198,7 @@ class AlexNet(torch.nn.Module):
         except (OSError, SafetensorError) as error:
             raise EmocacheError(f"head.alexnet_weights {file}: cannot be read as safetensors: {error}; save"
                                 " torchvision's AlexNet with safetensors.torch.save_file") from error  # fmt: skip
+        # Not the first layer: torchvision's takes three channels, and a spectrogram has one.
         wanted = {f"features.{key}": w for key, w in self.features.state_dict().items() if not key.startswith("0.")}
         for key, weight in wanted.items():
             found = list(stored[key].shape) if key in stored else "absent"

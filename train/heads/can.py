@@ -85,6 +85,7 @@ class CAN(Head[CANSettings]):
         of_audio = _weights(h_audio, self.audio_query, present)
         c_tt, c_aa = _context(of_text, h_text), _context(of_audio, h_audio)
         if self.settings.cross:
+            # Each input's weights also read the other; detached, they are learned from their own input alone.
             crossed = [w.detach() if self.settings.stop_gradient else w for w in (of_text, of_audio)]
             contexts = [c_tt, _context(crossed[0], h_audio), c_aa, _context(crossed[1], h_text)]
         else:
@@ -124,6 +125,7 @@ class CAN(Head[CANSettings]):
         steps = torch.arange(int(lengths.max()), device=lengths.device)
         mask = steps < lengths
         place = torch.where(mask, first.unsqueeze(1) + steps, 0)
+        # All pieces of the batch as one batch of N rows: a loop over words would run the LSTM L times.
         frames = audio.values[row.unsqueeze(1), place].masked_fill(~mask.unsqueeze(-1), 0.0)
         if self.settings.segment_pool == "all":
             return cast(torch.Tensor, self.frames(frames)[0].mean(dim=1))

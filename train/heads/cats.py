@@ -86,12 +86,15 @@ class CATS(Head[CATSSettings]):
         return cast(torch.nn.Linear, self.mlp[-1])
 
     def forward(self, frames: Frames, teacher: torch.Tensor | None = None) -> Outputs:
-        """(B, T, D) to (B, T, outputs); keeps "gate" (B, D), the weights of the whole utterance.
+        """Give every frame its values.
 
         Args:
             frames: the only input.
             teacher: (B, T, outputs), the true values that the decoder is fed; None: it is fed its own, and no
                 gradient passes through them.
+
+        Returns:
+            Prediction (B, T, outputs), with "gate" (B, D), the weights of the whole utterance.
         """
         gated, kept = self._gated(frames)
         positions = sinusoids(gated.shape[1], self.settings.width).to(gated)
@@ -102,6 +105,7 @@ class CATS(Head[CATSSettings]):
             return Outputs(self._free_running(self.decoder, states, frames.mask, positions), kept=kept)
         memory = self.decoder.remember(states, frames.mask, self.settings.causal == "full")
         if self.training and self.settings.scheduled_sampling:
+            # A first pass over the true values tells what the head would have fed itself; it is not learned from.
             with torch.no_grad():
                 own = self._output(self.decoder(self._shifted(teacher) + positions, memory))
             drawn = torch.rand(teacher.shape[:2], device=teacher.device) < self.settings.scheduled_sampling
@@ -133,6 +137,7 @@ class CATS(Head[CATSSettings]):
         past = decoder.start(memory)
         token = self.start.expand(len(states), 1, -1)
         outputs = []
+        # Past keys and values are kept, so that each step computes one token instead of all before it again.
         for position in positions:
             outputs.append(self._output(decoder(token + position, memory, past)))
             token = self.previous(outputs[-1])

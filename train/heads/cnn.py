@@ -119,6 +119,7 @@ class CNN2D(Head[CNN2DSettings]):
         s = self.settings
         rows, columns = s.frames, dim
         for kernel in s.kernels:
+            # A convolution with stride 2 and padding 1, then a pooling by 2.
             rows, columns = (((size - kernel) // 2 + 2) // 2 for size in (rows, columns))
         if min(rows, columns) < 1:
             raise EmocacheError(f"head 'cnn2d': {len(s.channels)} blocks leave nothing of {s.frames} frames of {dim}"

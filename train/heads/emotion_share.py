@@ -79,6 +79,7 @@ class EmotionShare(Head[EmotionShareSettings]):
     def forward(self, frames: Frames) -> Outputs:
         """(B, T, D) to (B, outputs); keeps the pooled (B, hidden) as "embedding"."""
         convolved, lengths = self._convolve(frames)
+        # Packed, so that `final` is the state at each clip's own last step and not after the padding.
         packed = pack_padded_sequence(self.norm(convolved), lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, (final, _) = self.lstm(packed)
         states, _ = pad_packed_sequence(states, batch_first=True, total_length=convolved.shape[1])

@@ -28,6 +28,7 @@ class Frontend(Head[HeadSettings]):
     def forward(self, *inputs: Frames, teacher: torch.Tensor | None = None) -> torch.Tensor | Outputs:
         """See `Head`."""
         made = [self._learned(role, one) for role, one in zip(self.shape.dims, inputs, strict=True)]
+        # Only a head with a decoder has a parameter `teacher`.
         hint = {} if teacher is None else {"teacher": teacher}
         result: torch.Tensor | Outputs = self.head(*made, **hint)
         return result

@@ -67,6 +67,7 @@ class _LastState(torch.nn.Module):
             if name.startswith("bias"):
                 torch.nn.init.zeros_(parameter)
             else:
+                # torch keeps the three gates' matrices in one, and each of them is to be orthogonal.
                 for gate in parameter.data.chunk(3):
                     torch.nn.init.orthogonal_(gate)
         self.dropout = torch.nn.Dropout(dropout)

@@ -1,4 +1,4 @@
-"""What CAN is compared with: attention within one input, in two hops, and from words to sound."""
+"""The heads that CAN is compared with: attention within one input, in two hops, and from words to sound."""
 
 from typing import Annotated, Literal, Self, cast
 
