@@ -1,4 +1,4 @@
-"""What every head promises: batches and padding change nothing, an absent input counts as zeros, and it can learn."""
+"""The promises of every head: batches and padding change nothing, an absent input counts as zeros, and it can learn."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING

@@ -86,7 +86,7 @@ def built(settings: HeadSettings, dims: dict[str, int] = DIMS, seed: int = 0) ->
 
 
 def run(head: Head, said: list[tuple[torch.Tensor, torch.Tensor]]) -> Outputs:
-    """What a head with two inputs gives."""
+    """Give two inputs to a head."""
     return as_outputs(head(batch([w for w, _ in said]), batch([a for _, a in said], PIECES)))
 
 

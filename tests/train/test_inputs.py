@@ -59,16 +59,16 @@ class PairSettings(HeadSettings):
         return Segments("right", "left", "words", 0.0, 300) if self.pieces else None
 
 
-class Pair(Head):
+class Pair(Head[PairSettings]):
     """Means of both inputs, one linear map for each output."""
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: PairSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
         width = sum(shape.dims.values())
         self.main = torch.nn.Linear(width, shape.outputs)
-        self.second = torch.nn.Linear(width, shape.auxiliary) if cast(PairSettings, settings).second else None
+        self.second = torch.nn.Linear(width, shape.auxiliary) if settings.second else None
 
-    def forward(self, left: Frames, right: Frames) -> torch.Tensor | Outputs:  # type: ignore[override]
+    def forward(self, left: Frames, right: Frames) -> torch.Tensor | Outputs:
         both = torch.cat([masked_mean(left.values, left.mask), masked_mean(right.values, right.mask)], dim=1)
         main = cast(torch.Tensor, self.main(both))
         terms: tuple[Term, ...] = (Term(0.5, main),)

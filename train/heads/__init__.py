@@ -9,8 +9,9 @@ from .can import CAN, CANSettings
 from .cats import CATS, CATSSettings
 from .cnn import CNN1D, CNN2D, CNN1DSettings, CNN2DSettings
 from .emotion_share import EmotionShare, EmotionShareSettings
-from .frontend import Frontend, Learned
+from .frontend import Frontend
 from .head import Frames, Head, HeadSettings, Outputs, Shape
+from .layers.learned_inputs import Learned
 from .lstm_attention import LSTMAttention, LSTMAttentionSettings
 from .mdre import MDRE, MDRESettings
 from .mha_fusion import MHA, MHAFusion, MHAFusionSettings, MHASettings
@@ -63,7 +64,13 @@ HEADS: dict[str, HeadEntry] = {
 
 
 def head_entry(kind: object) -> HeadEntry:
-    """The entry of one kind of head.
+    """Find the entry of one kind of head.
+
+    Args:
+        kind: a name in `HEADS`, as an experiment gives it.
+
+    Returns:
+        Its settings' class and its module's.
 
     Raises:
         EmocacheError: there is no such head; the message lists those there are.
@@ -74,13 +81,17 @@ def head_entry(kind: object) -> HeadEntry:
 
 
 def build_head(settings: HeadSettings, shape: Shape, learned: Mapping[str, Learned] | None = None) -> Head:
-    """A freshly initialised head; torch's global generator decides the weights.
+    """Build a head with fresh weights, which torch's global generator decides.
 
     Args:
         settings: the `[head]` table.
         shape: what it is built for.
         learned: what is learned at its inputs, if anything.
+
+    Returns:
+        The head; behind a `Frontend` where something is learned at an input.
     """
     head = head_entry(settings.kind).module(settings, shape)
+    # A head without learned inputs stays bare, so the names of its stored weights have no prefix.
     used = {role: one for role, one in (learned or {}).items() if one.layers > 1 or one.vectors is not None}
     return Frontend(head, used) if used else head

@@ -1,6 +1,6 @@
 """CAMuLeNet: co-attention between spectral features and Whisper's frames, with gender as a second task."""
 
-from typing import Annotated, Literal, Self, cast
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -71,7 +71,7 @@ class CAMuLeNetSettings(HeadSettings):
         return "mean" if vector else None
 
 
-class CAMuLeNet(Head):
+class CAMuLeNet(Head[CAMuLeNetSettings]):
     """m of the MFCC, s of the spectrogram, and w of Whisper's frames under weights that come from m and s.
 
     m = ReLU(FC(BiGRU)), s = ReLU(FC(AlexNet)), g = LN(ReLU(FC([s; m]))), w = LN(ReLU(FC(g^T X))), z = [m; s; w], and
@@ -79,9 +79,9 @@ class CAMuLeNet(Head):
     frames of an utterance; frames after the last weight are not used.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: CAMuLeNetSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(CAMuLeNetSettings, settings)
+        s = settings
         states = 2 * s.gru_hidden
         self.gru = torch.nn.GRU(
             shape.dims["mfcc"], s.gru_hidden, 2, batch_first=True, bidirectional=True, dropout=s.gru_dropout
@@ -99,12 +99,16 @@ class CAMuLeNet(Head):
         self.emotion = torch.nn.Linear(s.hidden, shape.outputs)
         self.gender = torch.nn.Linear(s.hidden, shape.auxiliary) if s.gender else None
 
-    def forward(self, whisper: Frames, mfcc: Frames, spectrogram: Frames) -> Outputs:  # type: ignore[override]
-        """Logits (B, outputs), with z as "embedding" (B, 3 width).
+    def forward(self, whisper: Frames, mfcc: Frames, spectrogram: Frames) -> Outputs:
+        """Give the logits of the emotions, and of the genders where they are a second task.
 
         Args:
             whisper: (B, T, D) frames, or (B, 1, D) means without co-attention.
-            mfcc: (B, T', 40). spectrogram: (B, 1, 9216) of AlexNet, or (B, T'', bands) where that is trained.
+            mfcc: (B, T', 40).
+            spectrogram: (B, 1, 9216) of AlexNet, or (B, T'', bands) where that is trained.
+
+        Returns:
+            Logits (B, outputs), with z as "embedding" (B, 3 width).
         """
         m = self.mfcc(self._summary(mfcc))
         s = self.spectrogram(self._picture(spectrogram))
@@ -194,6 +198,7 @@ class AlexNet(torch.nn.Module):
         except (OSError, SafetensorError) as error:
             raise EmocacheError(f"head.alexnet_weights {file}: cannot be read as safetensors: {error}; save"
                                 " torchvision's AlexNet with safetensors.torch.save_file") from error  # fmt: skip
+        # Not the first layer: torchvision's takes three channels, and a spectrogram has one.
         wanted = {f"features.{key}": w for key, w in self.features.state_dict().items() if not key.startswith("0.")}
         for key, weight in wanted.items():
             found = list(stored[key].shape) if key in stored else "absent"

@@ -46,7 +46,7 @@ class CANSettings(HeadSettings):
         return Segments("audio", "text", self.segmentation, self.overlap, self.max_frames)
 
 
-class CAN(Head):
+class CAN(Head[CANSettings]):
     """Cross attention of aligned text and audio.
 
     The text's BiLSTM gives H_T, one state a word. A BiLSTM over the frames of each word's piece of sound, averaged,
@@ -57,9 +57,9 @@ class CAN(Head):
     and Text", sections 3.2 and 3.3.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: CANSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(CANSettings, settings)
+        s = settings
         width = 2 * s.hidden
         self.words = torch.nn.LSTM(shape.dims["text"], s.hidden, batch_first=True, bidirectional=True)
         self.frames = torch.nn.LSTM(shape.dims["audio"], s.hidden, batch_first=True, bidirectional=True)
@@ -73,7 +73,7 @@ class CAN(Head):
         self.text_output = torch.nn.Linear(context, shape.outputs) if s.alpha else None
         self.audio_output = torch.nn.Linear(context, shape.outputs) if s.alpha else None
 
-    def forward(self, text: Frames, audio: Frames) -> Outputs:  # type: ignore[override]
+    def forward(self, text: Frames, audio: Frames) -> Outputs:
         """(B, L, D) words and (B, T, D') frames to (B, outputs) logits; keeps "attention" (B, L, 2 heads).
 
         The first half of "attention" is of the text's heads, the other of the audio's.
@@ -85,6 +85,7 @@ class CAN(Head):
         of_audio = _weights(h_audio, self.audio_query, present)
         c_tt, c_aa = _context(of_text, h_text), _context(of_audio, h_audio)
         if self.settings.cross:
+            # Each input's weights also read the other; detached, they are learned from their own input alone.
             crossed = [w.detach() if self.settings.stop_gradient else w for w in (of_text, of_audio)]
             contexts = [c_tt, _context(crossed[0], h_audio), c_aa, _context(crossed[1], h_text)]
         else:
@@ -124,6 +125,7 @@ class CAN(Head):
         steps = torch.arange(int(lengths.max()), device=lengths.device)
         mask = steps < lengths
         place = torch.where(mask, first.unsqueeze(1) + steps, 0)
+        # All pieces of the batch as one batch of N rows: a loop over words would run the LSTM L times.
         frames = audio.values[row.unsqueeze(1), place].masked_fill(~mask.unsqueeze(-1), 0.0)
         if self.settings.segment_pool == "all":
             return cast(torch.Tensor, self.frames(frames)[0].mean(dim=1))

@@ -51,7 +51,7 @@ class CATSSettings(HeadSettings):
         return "teacher-forced decoding, not a prediction" if self.decode == "teacher_forced" else None
 
 
-class CATS(Head):
+class CATS(Head[CATSSettings]):
     """Gate, linear embedding, sinusoidal positions, pre-norm encoder and decoder, and an MLP with one hidden layer.
 
     The decoder's token t is a linear map of the value at t - 1, and a learned vector at t = 0. Training feeds it the
@@ -60,9 +60,9 @@ class CATS(Head):
     Source: paper 1, section 4.2.4; Vaswani et al. 2017, section 3, for the Transformer.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: CATSSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(CATSSettings, settings)
+        s = settings
         self.gate = None if s.gate == "off" else ChannelGate(shape.dim, s.gate, s.causal == "full")
         self.embedding = torch.nn.Linear(shape.dim, s.width)
         layer = torch.nn.TransformerEncoderLayer(
@@ -85,13 +85,16 @@ class CATS(Head):
         """The last one of the MLP."""
         return cast(torch.nn.Linear, self.mlp[-1])
 
-    def forward(self, frames: Frames, teacher: torch.Tensor | None = None) -> Outputs:  # type: ignore[override]
-        """(B, T, D) to (B, T, outputs); keeps "gate" (B, D), the weights of the whole utterance.
+    def forward(self, frames: Frames, teacher: torch.Tensor | None = None) -> Outputs:
+        """Give every frame its values.
 
         Args:
             frames: the only input.
             teacher: (B, T, outputs), the true values that the decoder is fed; None: it is fed its own, and no
                 gradient passes through them.
+
+        Returns:
+            Prediction (B, T, outputs), with "gate" (B, D), the weights of the whole utterance.
         """
         gated, kept = self._gated(frames)
         positions = sinusoids(gated.shape[1], self.settings.width).to(gated)
@@ -102,6 +105,7 @@ class CATS(Head):
             return Outputs(self._free_running(self.decoder, states, frames.mask, positions), kept=kept)
         memory = self.decoder.remember(states, frames.mask, self.settings.causal == "full")
         if self.training and self.settings.scheduled_sampling:
+            # A first pass over the true values tells what the head would have fed itself; it is not learned from.
             with torch.no_grad():
                 own = self._output(self.decoder(self._shifted(teacher) + positions, memory))
             drawn = torch.rand(teacher.shape[:2], device=teacher.device) < self.settings.scheduled_sampling
@@ -133,6 +137,7 @@ class CATS(Head):
         past = decoder.start(memory)
         token = self.start.expand(len(states), 1, -1)
         outputs = []
+        # Past keys and values are kept, so that each step computes one token instead of all before it again.
         for position in positions:
             outputs.append(self._output(decoder(token + position, memory, past)))
             token = self.previous(outputs[-1])

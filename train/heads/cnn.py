@@ -28,16 +28,16 @@ class CNN1DSettings(HeadSettings):
         return "mean"
 
 
-class CNN1D(Head):
+class CNN1D(Head[CNN1DSettings]):
     """Convolution over the D dimensions of the mean frame, batch normalisation, ReLU, pooling, two linear layers.
 
     Neighbouring dimensions of an embedding have nothing in common that a convolution could find; it is the paper's
     baseline, and the probe is its control.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: CNN1DSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        s = cast(CNN1DSettings, settings)
+        s = settings
         self.layers = torch.nn.Sequential(
             torch.nn.Conv1d(1, s.channels, 3, padding=1),
             torch.nn.BatchNorm1d(s.channels),
@@ -54,7 +54,7 @@ class CNN1D(Head):
         """The last of all."""
         return cast(torch.nn.Linear, self.layers[-1])
 
-    def forward(self, frames: Frames) -> Outputs:  # type: ignore[override]
+    def forward(self, frames: Frames) -> Outputs:
         """(B, 1, D) of mean vectors to (B, outputs), with the vectors as "embedding" (B, D)."""
         return Outputs(self.layers(frames.values), kept={"embedding": frames.values[:, 0]})
 
@@ -81,16 +81,16 @@ class CNN2DSettings(HeadSettings):
         return PER_UTTERANCE
 
 
-class CNN2D(Head):
+class CNN2D(Head[CNN2DSettings]):
     """Blocks of convolution, ReLU, batch normalisation and pooling over a picture of frames x dimensions.
 
     The picture has a fixed number of frames. What follows an utterance is zero in front of every block, and does not
     count in the batch normalisation.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: CNN2DSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(CNN2DSettings, settings)
+        s = settings
         self.blocks = torch.nn.ModuleList(
             _Block(before, after, kernel, s.dropout)
             for before, after, kernel in zip((1, *s.channels), s.channels, s.kernels, strict=False)
@@ -106,7 +106,7 @@ class CNN2D(Head):
                 torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 torch.nn.init.zeros_(cast(torch.Tensor, module.bias))
 
-    def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, frames: Frames) -> torch.Tensor:
         """(B, T, D) to (B, outputs)."""
         values, mask = fixed_length(frames, self.settings.frames)
         pictures, valid = values.unsqueeze(1), mask.float()
@@ -119,6 +119,7 @@ class CNN2D(Head):
         s = self.settings
         rows, columns = s.frames, dim
         for kernel in s.kernels:
+            # A convolution with stride 2 and padding 1, then a pooling by 2.
             rows, columns = (((size - kernel) // 2 + 2) // 2 for size in (rows, columns))
         if min(rows, columns) < 1:
             raise EmocacheError(f"head 'cnn2d': {len(s.channels)} blocks leave nothing of {s.frames} frames of {dim}"

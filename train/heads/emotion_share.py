@@ -6,7 +6,7 @@ section 2.4; what it leaves open is as in its released code.
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -50,12 +50,12 @@ class EmotionShareSettings(HeadSettings):
         return {"sigmoid": (0.0, 1.0), "relu": (0.0, math.inf), "linear": None}[self.output]
 
 
-class EmotionShare(Head):
+class EmotionShare(Head[EmotionShareSettings]):
     """Three convolutions, max pooling by 2, two LSTM layers, mean or attention, hidden layers, one linear output."""
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: EmotionShareSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(EmotionShareSettings, settings)
+        s = settings
         self.clean = s.variant == "clean"
         widths = [shape.dim, *s.channels]
         self.convolutions = torch.nn.ModuleList(
@@ -76,9 +76,10 @@ class EmotionShare(Head):
             width = out
         self.output = torch.nn.Sequential(*layers, torch.nn.Linear(width, shape.outputs), _ACTIVATIONS[s.output]())
 
-    def forward(self, frames: Frames) -> Outputs:  # type: ignore[override]
+    def forward(self, frames: Frames) -> Outputs:
         """(B, T, D) to (B, outputs); keeps the pooled (B, hidden) as "embedding"."""
         convolved, lengths = self._convolve(frames)
+        # Packed, so that `final` is the state at each clip's own last step and not after the padding.
         packed = pack_padded_sequence(self.norm(convolved), lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, (final, _) = self.lstm(packed)
         states, _ = pad_packed_sequence(states, batch_first=True, total_length=convolved.shape[1])

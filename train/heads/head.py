@@ -1,11 +1,12 @@
-"""What every head is, what it is given and what it gives."""
+"""The base of every head, with its settings, its inputs and its outputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, cast
+from typing import Generic, Literal, NamedTuple, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
 
 FixedPooling = Literal["mean", "mean_std"]
 
@@ -47,7 +48,7 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a head gives that learns from more than its prediction, or shows how it came to it.
+    """The outputs of a head that learns from more than its prediction, or shows how it came to it.
 
     Attributes:
         prediction: (B, outputs) logits or values, or (B, T, outputs): what is scored.
@@ -73,7 +74,7 @@ def as_outputs(outputs: torch.Tensor | Outputs) -> Outputs:
 
 
 class Segments(NamedTuple):
-    """How an input is cut into pieces, see `cache.segments`."""
+    """The way in which an input is cut into pieces, see `cache.frames.segments`."""
 
     role: str  # the input that is cut
     by: str  # the input whose frames are the words
@@ -102,7 +103,7 @@ class HeadSettings(BaseModel):
         return (*PER_UTTERANCE, "frame_regression")
 
     def multitask(self) -> bool:
-        """Whether the head has a second output, trained towards the label column `auxiliary`."""
+        """Tell whether the head has a second output, trained towards the label column `auxiliary`."""
         return False
 
     def fixed_pooling(self, role: str, per_frame: bool) -> FixedPooling | None:
@@ -118,7 +119,7 @@ class HeadSettings(BaseModel):
         return ()
 
     def bounds(self) -> tuple[float, float] | None:
-        """Between what the values lie that the head gives, such as 0 and 1 behind a sigmoid; None: anywhere.
+        """The least and the greatest value that the head can give, such as 0 and 1 of a sigmoid; None: there are none.
 
         Targets of a bounded head are never standardised.
         """
@@ -130,7 +131,7 @@ class HeadSettings(BaseModel):
 
 
 class Shape(NamedTuple):
-    """What a head is built for.
+    """The sizes that a head is built for.
 
     Attributes:
         dims: {role: D}. outputs: number of classes, or of targets. per_frame: (B, T, outputs) instead of (B, outputs).
@@ -149,8 +150,12 @@ class Shape(NamedTuple):
         return dim
 
 
-class Head(torch.nn.Module):
-    """A module from masked frames to logits or values, built as `Head(settings, shape)`.
+# Covariant, with a default: code that trains any head writes `Head`, and takes a `Head[CATSSettings]` as one.
+S = TypeVar("S", bound=HeadSettings, default=HeadSettings, covariant=True)
+
+
+class Head(torch.nn.Module, Generic[S]):
+    """A module from masked frames to logits or values, built as `Head(settings, shape)`; generic in its settings.
 
     `forward` takes a `Frames` for every role, in the order of `settings.roles()`, and gives (B, outputs), or
     (B, T, outputs) where `shape.per_frame`, as a tensor or in `Outputs`. An utterance's valid outputs depend neither
@@ -158,16 +163,18 @@ class Head(torch.nn.Module):
     attention.
     """
 
+    # `forward` is not declared here: heads differ in how many inputs it takes, and torch's own takes any.
     teacher: Literal["never", "training", "always"] = "never"
     """When `forward` is given the true values as well, as `teacher=` (B, T, outputs)."""
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: S, shape: Shape) -> None:
         super().__init__()
+        self.settings = settings
         self.shape = shape
 
     @property
     def per_frame(self) -> bool:
-        """Whether outputs are (B, T, outputs)."""
+        """True where outputs are (B, T, outputs)."""
         return self.shape.per_frame
 
     def output_layer(self) -> torch.nn.Linear:
@@ -179,20 +186,3 @@ class Head(torch.nn.Module):
     def start_at(self, values: torch.Tensor) -> None:
         """Let the biases of the output start at (outputs,) values; only for heads that are not bounded."""
         self.output_layer().bias.copy_(values)
-
-    def forward(self, *inputs: Frames, teacher: torch.Tensor | None = None) -> torch.Tensor | Outputs:
-        """See the class."""
-        raise NotImplementedError
-
-
-class ChannelDropout(torch.nn.Module):
-    """Dropout that takes a channel from all frames of an utterance: single values would average out over time."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.dropout = torch.nn.Dropout1d(p)
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) to (B, T, D)."""
-        dropped: torch.Tensor = self.dropout(frames.transpose(1, 2))
-        return dropped.transpose(1, 2)

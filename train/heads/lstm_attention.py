@@ -1,13 +1,14 @@
 """LSTM whose every frame attends to all frames (paper 1, Table 2; the adaptation of a sentence classifier)."""
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch.utils.checkpoint import checkpoint
 
-from .head import ChannelDropout, Frames, Head, HeadSettings, Outputs, Shape
+from .head import Frames, Head, HeadSettings, Outputs, Shape
 from .layers.attention import masked_softmax
+from .layers.channel_dropout import ChannelDropout
 
 _BLOCK_VALUES = 1 << 25  # of (B, n, T, hidden) held at once: 128 MB in float32
 
@@ -26,16 +27,16 @@ class LSTMAttentionSettings(HeadSettings):
         return ("frame_regression",)
 
 
-class LSTMAttention(Head):
+class LSTMAttention(Head[LSTMAttentionSettings]):
     """Unidirectional LSTM with states h, attention of each to all of them, a linear map of [h_t; c_t].
 
     e_ts = v^T tanh(W h_s + U h_t), c_t = sum_s softmax_s(e_ts) h_s: Wang et al. 2016, section 3.2, with the state of
     each frame as the query.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: LSTMAttentionSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(LSTMAttentionSettings, settings)
+        s = settings
         self.input_dropout = ChannelDropout(s.input_dropout)
         self.lstm = torch.nn.LSTM(
             shape.dim, s.hidden, num_layers=s.layers, batch_first=True, dropout=s.dropout if s.layers > 1 else 0.0
@@ -46,7 +47,7 @@ class LSTMAttention(Head):
         self.dropout = torch.nn.Dropout(s.dropout)
         self.output = torch.nn.Linear(2 * s.hidden, shape.outputs)
 
-    def forward(self, frames: Frames) -> Outputs:  # type: ignore[override]
+    def forward(self, frames: Frames) -> Outputs:
         """(B, T, D) to (B, T, outputs)."""
         # Padding comes last and nothing runs backwards, so it need not be packed away.
         states, _ = self.lstm(self.input_dropout(frames.values))

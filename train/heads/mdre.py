@@ -36,19 +36,19 @@ class MDRESettings(HeadSettings):
         return PER_UTTERANCE
 
 
-class MDRE(Head):
+class MDRE(Head[MDRESettings]):
     """Two GRUs; a linear layer after each, and one over both. No activations."""
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: MDRESettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        s = cast(MDRESettings, settings)
+        s = settings
         self.text = _LastState(shape.dims["text"], s.hidden, s.text_dropout)
         self.audio = _LastState(shape.dims["audio"], s.hidden, s.audio_dropout)
         self.text_linear = _linear(s.hidden, s.text_width)
         self.audio_linear = _linear(s.hidden + shape.dims.get("prosody", 0), s.audio_width)
         self.output = _linear(s.audio_width + s.text_width, shape.outputs)
 
-    def forward(self, text: Frames, audio: Frames, prosody: Frames | None = None) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, text: Frames, audio: Frames, prosody: Frames | None = None) -> torch.Tensor:
         """(B, T, D), (B, T', D') and, of prosody, (B, 1, P) to (B, outputs)."""
         heard = [self.audio(audio)]
         if prosody is not None:
@@ -67,6 +67,7 @@ class _LastState(torch.nn.Module):
             if name.startswith("bias"):
                 torch.nn.init.zeros_(parameter)
             else:
+                # torch keeps the three gates' matrices in one, and each of them is to be orthogonal.
                 for gate in parameter.data.chunk(3):
                     torch.nn.init.orthogonal_(gate)
         self.dropout = torch.nn.Dropout(dropout)

@@ -52,33 +52,33 @@ class MHAFusionSettings(_AttentionSettings):
         return ("text", "audio")
 
 
-class MHA(Head):
+class MHA(Head[MHASettings]):
     """Self-attention, mean over the valid frames, two linear layers: the paper's text and audio models."""
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: MHASettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        s = cast(MHASettings, settings)
+        s = settings
         self.project = _projection(shape.dim, s.width)
         self.attend = _attention(s)
         self.output = _output(s, s.width, shape.outputs)
 
-    def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, frames: Frames) -> torch.Tensor:
         """(B, T, D) to (B, outputs)."""
         values = self.project(frames.values)
         return cast(torch.Tensor, self.output(masked_mean(self.attend(values, values, frames.mask), frames.mask)))
 
 
-class MHAFusion(Head):
+class MHAFusion(Head[MHAFusionSettings]):
     """Self- or cross-attention, the mean over each input's frames, statistical pooling, two linear layers."""
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: MHAFusionSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(MHAFusionSettings, settings)
+        s = settings
         self.project = torch.nn.ModuleDict({role: _projection(dim, s.width) for role, dim in shape.dims.items()})
         self.attend = torch.nn.ModuleDict({role: _attention(s) for role in shape.dims})
         self.output = _output(s, 2 * s.width, shape.outputs)
 
-    def forward(self, text: Frames, audio: Frames) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, text: Frames, audio: Frames) -> torch.Tensor:
         """(B, T, D) and (B, T', D') to (B, outputs)."""
         text = replace(text, values=self.project["text"](text.values))
         audio = replace(audio, values=self.project["audio"](audio.values))

@@ -18,12 +18,11 @@ class ProbeSettings(HeadSettings):
         return None if per_frame else self.pooling
 
 
-class Probe(Head):
+class Probe(Head[ProbeSettings]):
     """One linear map. It starts at zero, so a converged probe does not depend on the seed."""
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: ProbeSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = cast(ProbeSettings, settings)
         self.linear = torch.nn.Linear(shape.dim, shape.outputs)
         torch.nn.init.zeros_(self.linear.weight)
         torch.nn.init.zeros_(self.linear.bias)
@@ -32,7 +31,7 @@ class Probe(Head):
         """The only one."""
         return self.linear
 
-    def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, frames: Frames) -> torch.Tensor:
         """(B, T, D) to (B, T, outputs); or (B, 1, D) of vectors that are pooled already to (B, outputs)."""
         if self.per_frame:
             return cast(torch.Tensor, self.linear(frames.values))

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, cast
 import torch
 from pydantic import Field
 
-from .head import ChannelDropout, Frames, Head, HeadSettings, Shape
+from .head import Frames, Head, HeadSettings, Shape
+from .layers.channel_dropout import ChannelDropout
 from .layers.packing import last_states, states_of
 from .layers.pooling import Pooling, PoolingName
 
@@ -25,12 +26,12 @@ class RecurrentSettings(HeadSettings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # between layers and before the output
 
 
-class Recurrent(Head):
+class Recurrent(Head[RecurrentSettings]):
     """Recurrent layers, pooling, one linear output. Packed, so that padding is never read in either direction."""
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: RecurrentSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(RecurrentSettings, settings)
+        s = settings
         self.input_dropout = ChannelDropout(s.input_dropout)
         self.cell = _CELLS[s.cell](
             shape.dim,
@@ -45,7 +46,7 @@ class Recurrent(Head):
         self.dropout = torch.nn.Dropout(s.dropout)
         self.output = torch.nn.Linear(self.pooling.dim if self.pooling else width, shape.outputs)
 
-    def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, frames: Frames) -> torch.Tensor:
         """(B, T, D) to (B, outputs) or (B, T, outputs)."""
         states = states_of(self.cell, self.input_dropout(frames.values), frames.mask)
         if self.pooling is None:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self, cast
 import torch
 from pydantic import Field, model_validator
 
-from .head import ChannelDropout, Frames, Head, HeadSettings, Shape
+from .head import Frames, Head, HeadSettings, Shape
+from .layers.channel_dropout import ChannelDropout
 from .layers.pooling import Pooling, PoolingName
 
 
@@ -29,15 +30,15 @@ class TransformerSettings(HeadSettings):
         return self
 
 
-class Transformer(Head):
+class Transformer(Head[TransformerSettings]):
     """Linear input, sinusoidal positions, pre-norm encoder layers, pooling, one linear output.
 
     Source: Vaswani et al. 2017, sections 3.1 and 3.5, with the normalisation in front of each block.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: TransformerSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        self.settings = s = cast(TransformerSettings, settings)
+        s = settings
         self.input = torch.nn.Sequential(ChannelDropout(s.input_dropout), torch.nn.Linear(shape.dim, s.width))
         layer = torch.nn.TransformerEncoderLayer(
             s.width, s.heads, s.feedforward, s.dropout, batch_first=True, norm_first=True
@@ -49,7 +50,7 @@ class Transformer(Head):
         self.dropout = torch.nn.Dropout(s.dropout)
         self.output = torch.nn.Linear(self.pooling.dim if self.pooling else s.width, shape.outputs)
 
-    def forward(self, frames: Frames) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, frames: Frames) -> torch.Tensor:
         """(B, T, D) to (B, outputs) or (B, T, outputs)."""
         embedded = self.input(frames.values) + sinusoids(frames.mask.shape[1], self.settings.width).to(frames.values)
         states = self.encoder(embedded, src_key_padding_mask=~frames.mask)

@@ -1,4 +1,4 @@
-"""What CAN is compared with: attention within one input, in two hops, and from words to sound."""
+"""The heads that CAN is compared with: attention within one input, in two hops, and from words to sound."""
 
 from typing import Annotated, Literal, Self, cast
 
@@ -23,22 +23,22 @@ class GlobalAttentionSettings(HeadSettings):
         return PER_UTTERANCE
 
 
-class GlobalAttention(Head):
+class GlobalAttention(Head[GlobalAttentionSettings]):
     """BiLSTM; softmax over u . h_t of one learned query u; the weighted mean of the states; one linear output.
 
     Source: Mirsamadi, Barsoum and Zhang 2017, "Automatic speech emotion recognition using recurrent neural networks
     with local attention", section 3.4.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: GlobalAttentionSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        s = cast(GlobalAttentionSettings, settings)
+        s = settings
         self.encoder = torch.nn.LSTM(shape.dim, s.hidden, batch_first=True, bidirectional=True)
         self.dropout = torch.nn.Dropout(s.dropout)
         self.score = torch.nn.Linear(2 * s.hidden, 1, bias=False)
         self.output = torch.nn.Linear(2 * s.hidden, shape.outputs)
 
-    def forward(self, frames: Frames) -> Outputs:  # type: ignore[override]
+    def forward(self, frames: Frames) -> Outputs:
         """(B, T, D) to (B, outputs); keeps "attention" (B, T, 1)."""
         states = self.dropout(states_of(self.encoder, frames.values, frames.mask))
         weights = masked_softmax(self.score(states).squeeze(-1), frames.mask)
@@ -62,7 +62,7 @@ class MHA2Settings(HeadSettings):
         return PER_UTTERANCE
 
 
-class MHA2(Head):
+class MHA2(Head[MHA2Settings]):
     """Multi-hop attention with two hops: the audio asks the text, and what it gets asks the audio.
 
     Both hops weigh states by the softmax of unscaled dot products; one linear output reads what both gave.
@@ -71,15 +71,15 @@ class MHA2(Head):
     2.4, without its prosodic features and with the BiLSTMs of paper 5's comparison.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: MHA2Settings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        s = cast(MHA2Settings, settings)
+        s = settings
         self.text = torch.nn.LSTM(shape.dims["text"], s.hidden, batch_first=True, bidirectional=True)
         self.audio = torch.nn.LSTM(shape.dims["audio"], s.hidden, batch_first=True, bidirectional=True)
         self.dropout = torch.nn.Dropout(s.dropout)
         self.output = torch.nn.Linear(4 * s.hidden, shape.outputs)
 
-    def forward(self, text: Frames, audio: Frames) -> Outputs:  # type: ignore[override]
+    def forward(self, text: Frames, audio: Frames) -> Outputs:
         """(B, L, D) words and (B, T, D') frames to (B, outputs); keeps "attention" (B, L, 1), over the words."""
         h_text = self.dropout(states_of(self.text, text.values, text.mask))
         h_audio = self.dropout(states_of(self.audio, audio.values, audio.mask))
@@ -119,7 +119,7 @@ class XuSettings(HeadSettings):
         return PER_UTTERANCE
 
 
-class Xu(Head):
+class Xu(Head[XuSettings]):
     """Every word attends to the frames of the sound; a BiGRU over words with what they found, pooled by attention.
 
     Source: Xu et al. 2019, "Learning alignment for multimodal emotion recognition from speech": the layers of the
@@ -127,9 +127,9 @@ class Xu(Head):
     that code, words never attend to padding.
     """
 
-    def __init__(self, settings: HeadSettings, shape: Shape) -> None:
+    def __init__(self, settings: XuSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
-        s = cast(XuSettings, settings)
+        s = settings
         width = 2 * s.hidden
         self.dense = torch.nn.Linear(shape.dims["audio"], s.dense)
         self.audio = torch.nn.GRU(s.dense, s.hidden, batch_first=True, bidirectional=True)
@@ -140,7 +140,7 @@ class Xu(Head):
         self.dropout = torch.nn.Dropout(s.dropout)
         self.output = torch.nn.Linear(width, shape.outputs)
 
-    def forward(self, text: Frames, audio: Frames) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, text: Frames, audio: Frames) -> torch.Tensor:
         """(B, L, D) words and (B, T, D') frames to (B, outputs)."""
         dense = self.dropout(torch.relu(self.dense(audio.values)))
         h_audio = self.dropout(states_of(self.audio, dense, audio.mask))

@@ -1,1 +1,1 @@
-"""What heads are put together from: masked layers that several of them use."""
+"""The layers that heads are put together from; they honour masks and know nothing of `Head`."""

@@ -7,7 +7,8 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Softmax over the last dimension where the mask is true; all zeros where it is true nowhere.
 
     Args:
-        scores: (..., T) float32. mask: (..., T) bool, of a shape that broadcasts to that of `scores`.
+        scores: (..., T) float32.
+        mask: (..., T) bool, of a shape that broadcasts to that of `scores`.
 
     Returns:
         (..., T) weights that sum to 1, or to 0 without a valid key; zero gradients there.
@@ -31,7 +32,9 @@ class MaskedAttention(torch.nn.Module):
         """Every query over the valid keys, which are the values as well.
 
         Args:
-            queries: (B, Q, width) float32. keys: (B, T, width) float32. mask: (B, T) bool, the valid keys.
+            queries: (B, Q, width) float32.
+            keys: (B, T, width) float32.
+            mask: (B, T) bool, the valid keys.
 
         Returns:
             (B, Q, width).

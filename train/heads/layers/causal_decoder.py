@@ -30,12 +30,17 @@ class Attention(torch.nn.Module):
         mask: torch.Tensor | None = None,
         causal: bool = False,
     ) -> torch.Tensor:
-        """What (B, n, W) tokens draw from keys and values: (B, n, W).
+        """Let tokens draw from keys and values.
 
         Args:
-            tokens, keys, values: the queries come from the tokens.
+            tokens: (B, n, W), which the queries come from.
+            keys: (B, heads, T, W / heads), see `keys_values`.
+            values: (B, heads, T, W / heads).
             mask: (B, 1, 1, T) bool, the keys that count; None: all.
             causal: token i sees the keys up to i only; without a mask.
+
+        Returns:
+            (B, n, W).
         """
         mixed = scaled_dot_product_attention(
             self._split(self.query(tokens)),
@@ -71,7 +76,7 @@ class Past:
         self.length = 0
 
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Those of one more token; gives those of all of them."""
+        """Add those of one more token, and return those of all of them."""
         self._keys[:, :, self.length] = keys[:, :, 0]
         self._values[:, :, self.length] = values[:, :, 0]
         self.length += 1
@@ -108,6 +113,7 @@ class DecoderLayer(torch.nn.Module):
 
     def _cross(self, normed: torch.Tensor, memory: Memory, past: Past | None) -> torch.Tensor:
         keys, values, mask = memory
+        # A single token has no later ones to hide, so the states themselves end at its own position.
         if mask is None and past is not None:
             keys, values = keys[:, :, : past.length], values[:, :, : past.length]
         drawn: torch.Tensor = self.cross(normed, keys, values, mask, causal=mask is None and past is None)
@@ -126,9 +132,14 @@ class CausalDecoder(torch.nn.Module):
         """Every layer's keys and values of the encoder's states, computed once.
 
         Args:
-            states: (B, T, W). mask: (B, T) bool, a prefix of each row.
+            states: (B, T, W).
+            mask: (B, T) bool, a prefix of each row.
             causal: token i sees the states up to i; all valid ones otherwise.
+
+        Returns:
+            One `Memory` a layer.
         """
+        # A causal token at a valid frame sees a prefix of valid ones only: the mask would change nothing.
         seen = None if causal else mask[:, None, None, :]
         return [Memory(*cast(DecoderLayer, layer).cross.keys_values(states), seen) for layer in self.layers]
 

@@ -16,7 +16,8 @@ class ChannelGate(torch.nn.Module):
     sixteenth of the channels between them ("cbam16"); paper 1, section 4.2.4, writes a single linear map ("single_fc").
 
     Args:
-        dim: D. kind: see above.
+        dim: D.
+        kind: see above.
         causal: the mean and the maximum of a frame are those of the frames up to it, so weights change over time.
     """
 
@@ -29,14 +30,18 @@ class ChannelGate(torch.nn.Module):
             self.fc = torch.nn.Sequential(torch.nn.Linear(dim, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, dim))
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        """Weights in 0 to 1: (B, T, D) float32 frames to (B, 1, D), or of a causal gate to (B, T, D).
+        """Weigh the channels of each utterance.
 
         A causal gate's weights at the last valid frame are those that the other kind gives the whole utterance. A
         channel without any value counts as one that is zero.
 
         Args:
-            frames: see above. mask: (B, T) bool, a prefix of each row.
+            frames: (B, T, D) float32.
+            mask: (B, T) bool, a prefix of each row.
             valid: (B, T, D) bool, the values that count; None: all within the mask.
+
+        Returns:
+            Weights in 0 to 1: (B, 1, D), or (B, T, D) of a causal gate.
         """
         there = mask.unsqueeze(-1).expand_as(frames) if valid is None else valid
         lowest = frames.masked_fill(~there, torch.finfo(frames.dtype).min)
@@ -47,4 +52,5 @@ class ChannelGate(torch.nn.Module):
         else:
             counts = there.sum(dim=1, keepdim=True)
             mean, maximum = known.sum(dim=1, keepdim=True) / counts.clamp(min=1), lowest.amax(dim=1, keepdim=True)
+        # Without any value the maximum is still the most negative number, which the FC could turn into infinity.
         return torch.sigmoid(self.fc(mean) + self.fc(maximum.masked_fill(counts == 0, 0.0)))

@@ -9,7 +9,8 @@ def states_of(cell: torch.nn.RNNBase, values: torch.Tensor, mask: torch.Tensor) 
 
     Args:
         cell: batch first; its output has H channels, both directions together.
-        values: (B, T, D) float32. mask: (B, T) bool, a prefix of each row, which may be empty.
+        values: (B, T, D) float32.
+        mask: (B, T) bool, a prefix of each row, which may be empty.
 
     Returns:
         (B, T, H) float32, zeros where the mask is false.
@@ -21,15 +22,17 @@ def states_of(cell: torch.nn.RNNBase, values: torch.Tensor, mask: torch.Tensor) 
     if len(rows):
         packed = pack_padded_sequence(values[rows], lengths[rows].cpu(), batch_first=True, enforce_sorted=False)
         own, _ = pad_packed_sequence(cell(packed)[0], batch_first=True, total_length=mask.shape[1])
+        # Rows that were left out keep their zeros.
         states = states.index_copy(0, rows, own)
     return states
 
 
 def last_states(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Where each direction of a bidirectional layer ends: forward at the last valid frame, backward at the first.
+    """Take each direction's end state: forward at the last valid frame, backward at the first.
 
     Args:
-        states: (B, T, 2 H), forward first. mask: (B, T) bool, a prefix of each row.
+        states: (B, T, 2 H), forward first.
+        mask: (B, T) bool, a prefix of each row.
 
     Returns:
         (B, 2 H).
