@@ -69,7 +69,13 @@ def run_folder(runs: Path, experiment: str, corpora: Sequence[str], setting: str
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether a folder holds a finished run.
+    """Tell whether a folder holds a finished run.
+
+    Args:
+        folder: of the run, which need not be there.
+
+    Returns:
+        True where it has a readable run.json, and its predictions.
 
     Raises:
         EmocacheError: it holds one that was damaged since.
@@ -180,5 +186,5 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def versions() -> dict[str, str]:
-    """What a run was trained with; not part of its identity."""
+    """Return the versions a run is trained with; no part of its identity."""
     return {"python": platform.python_version(), "torch": torch.__version__, "emocache": version("emocache")}
