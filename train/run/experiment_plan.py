@@ -19,7 +19,8 @@ from ..fit.fold_result import check_apart
 from ..fit.train_fold import train_fold, with_classes
 from ..protocols import copies
 from ..protocols.folds import Fold, make_folds, split_sha256
-from .run_folders import is_stored, recorded, run_folder, setting_hash, write_run
+from ..records.run_record import run_folder
+from .run_folders import is_stored, recorded, setting_hash, write_run
 
 
 @dataclass(frozen=True, eq=False)

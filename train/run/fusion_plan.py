@@ -14,6 +14,7 @@ from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
 from ..config.fusion_settings import FusionSettings, FusionTable
 from ..fit.fold_result import FoldResult
+from ..records.run_record import FORMAT, run_folder
 from .experiment_plan import Plan
 from .fusion import (
     Aligned,
@@ -26,7 +27,7 @@ from .fusion import (
     majority,
     weighted,
 )
-from .run_folders import FORMAT, is_stored, read_run, recorded, run_folder, write_run
+from .run_folders import is_stored, read_run, recorded, write_run
 
 _ENSEMBLE = 0  # the seed of a run that averages over seeds
 # Fields of the members' run.json: equal in all, or put together.
