@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...cache import EmocacheError, parquet
+from ...train.records.columns import PART, shape_of
 from ...train.records.run_record import KEPT
 from .stored_predictions import cultures
 from .stored_runs import Run
@@ -45,8 +46,8 @@ def read_kept(run: Run, name: str, alike: bool = True) -> Kept | None:
         stored = parquet.column_names(data)
         if name not in stored:
             return None
-        shape = f"{name}.shape"
-        own = ["part", "corpus", "id", "culture", name, *([shape] if shape in stored else [])]
+        shape = shape_of(name)
+        own = [PART, "corpus", "id", "culture", name, *([shape] if shape in stored else [])]
         table = parquet.read(data, own)
         lengths = pc.list_value_length(table[name]).to_numpy()
         if alike and (len(set(lengths.tolist())) != 1 or not lengths[0]):
@@ -57,7 +58,7 @@ def read_kept(run: Run, name: str, alike: bool = True) -> Kept | None:
             arrays = [a.reshape(s) for a, s in zip(arrays, table[shape].to_pylist(), strict=True)]
         known = zip(table["corpus"].to_pylist(), table["id"].to_pylist(), strict=True)
         utterances = np.array([f"{corpus}/{id_}" for corpus, id_ in known], np.str_)
-        parts = np.array(table["part"].to_pylist(), np.str_)
+        parts = np.array(table[PART].to_pylist(), np.str_)
         return Kept(parts, utterances, cultures(table, run.record.protocol.codes), arrays)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise EmocacheError(f"{path}: {error}; delete the run's folder and train it again") from error

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...cache import EmocacheError, parquet
+from ...train.records import columns
 from ...train.records.samples import Kind, Samples
 from .stored_runs import Run
 
@@ -90,26 +91,28 @@ def read_predictions(run: Run, classes: Sequence[str]) -> Predictions:
         EmocacheError: a file that is absent, damaged, or lacks a column or a value; a class that is not in `classes`.
     """
     record = run.record
-    columns = {target: (f"reference.{target}", f"prediction.{target}") for target in record.targets}
+    pairs = {target: (columns.reference(target), columns.prediction(target)) for target in record.targets}
     if record.task == "classification":
-        columns = {"": ("reference", "prediction")}
+        pairs = {"": (columns.reference(), columns.prediction())}
     second = (
-        [f"auxiliary.{kind}.{record.auxiliary}" for kind in ("reference", "prediction")] if record.auxiliary else []
+        [columns.auxiliary_reference(record.auxiliary), columns.auxiliary_prediction(record.auxiliary)]
+        if record.auxiliary
+        else []
     )
-    own = ["corpus", "id", "speaker", "session", "group", "missing"]
-    table = _read_test_part(run, [*own, *(name for pair in columns.values() for name in pair), *second], ["culture"])
+    own = ["corpus", "id", "speaker", "session", columns.GROUP, columns.MISSING]
+    table = _read_test_part(run, [*own, *(name for pair in pairs.values() for name in pair), *second], ["culture"])
     try:
-        samples = {t: _samples_of(record.task, table[r], table[p], classes) for t, (r, p) in columns.items()}
+        samples = {t: _samples_of(record.task, table[r], table[p], classes) for t, (r, p) in pairs.items()}
         if record.task == "distribution":
             samples[""] = _together(list(samples.values()))
         auxiliary = _auxiliary_samples(table[second[0]], table[second[1]]) if second else None
-        corpus, name, group = (_strings(table[column]) for column in ("corpus", "id", "group"))
+        corpus, name, group = (_strings(table[column]) for column in ("corpus", "id", columns.GROUP))
     except (pa.ArrowException, ValueError) as error:
         raise EmocacheError(f"{run.predictions}: {error}; delete the run's folder and train it again") from error
     told = {
         "corpus": np.array(corpus, np.str_),
         "culture": cultures(table, record.protocol.codes),
-        "missing": np.array(table["missing"].to_pylist(), np.bool_),
+        "missing": np.array(table[columns.MISSING].to_pylist(), np.bool_),
     }
     unit = record.protocol.resample or _unit(table, group, name)
     return Predictions(_joined(corpus, name), _joined(corpus, group), unit, samples, auxiliary, told)
@@ -123,8 +126,8 @@ def cultures(table: pa.Table, codes: dict[str, tuple[str, ...]]) -> NDArray[np.s
     return np.array([short.get(name, name) if name else UNKNOWN for name in table["culture"].to_pylist()], np.str_)
 
 
-def _read_test_part(run: Run, columns: list[str], newer: list[str]) -> pa.Table:
-    """Those columns, and those of the `newer` ones that the file has: older runs lack them."""
+def _read_test_part(run: Run, wanted: list[str], newer: list[str]) -> pa.Table:
+    """Read these columns, and those of the `newer` ones that the file has: older runs lack them."""
     path = run.predictions
     remedy = "delete the run's folder and train it again"
     try:
@@ -132,11 +135,11 @@ def _read_test_part(run: Run, columns: list[str], newer: list[str]) -> pa.Table:
         if run.record.predictions_sha256 not in (None, sha256(data).hexdigest()):
             raise EmocacheError(f"{path}: not the file that was written with run.json; {remedy}")
         stored = set(parquet.column_names(data))
-        if absent := sorted({"part", *columns} - stored):
+        if absent := sorted({columns.PART, *wanted} - stored):
             raise EmocacheError(f"{path}: no column {', '.join(absent)}; {remedy}")
-        columns = [*columns, *(name for name in newer if name in stored)]
-        table = parquet.read(data, ["part", *columns])
-        return table.filter(pc.equal(table["part"].cast(pa.string()), "test")).combine_chunks()
+        wanted = [*wanted, *(name for name in newer if name in stored)]
+        table = parquet.read(data, [columns.PART, *wanted])
+        return table.filter(pc.equal(table[columns.PART].cast(pa.string()), "test")).combine_chunks()
     except FileNotFoundError as error:
         raise EmocacheError(f"{path} does not exist; {remedy}") from error
     except (OSError, pa.ArrowException) as error:

@@ -21,7 +21,8 @@ from emocache.evaluate.scoring.scored import evaluate_result
 from emocache.evaluate.scoring.stored_runs import discover
 from emocache.train.config.loading import load_experiment
 from emocache.train.fit.selection import concordance
-from emocache.train.run.fusion import Aligned, Columns, align, fit_weights, fused_score, fused_table, majority, weighted
+from emocache.train.records.columns import Columns
+from emocache.train.run.fusion import Aligned, align, fit_weights, fused_score, fused_table, majority, weighted
 from emocache.train.run.fusion_plan import FusionPlan
 from emocache.train.run.request import Request, carry_out
 

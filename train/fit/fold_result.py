@@ -1,4 +1,4 @@
-"""What one run gives, and results of single targets put together."""
+"""The result of one run, and results of single targets put together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +15,12 @@ from ..data.dataset import Dataset
 from ..data.examples import Example
 from ..data.labels import Stamps
 from ..protocols.folds import Fold
+from ..records import columns
 
 
 @dataclass(frozen=True, eq=False)
 class FoldResult:
-    """What one run stores.
+    """The part of a run that training decides.
 
     Attributes:
         record: the part of run.json that training decides.
@@ -105,7 +106,7 @@ def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldRes
 
 def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
     """Every row of any table once, in the same order; at stamps a list of nulls stands for an unknown target."""
-    keys = [list(zip(*(t[name].to_pylist() for name in ("part", "corpus", "id")), strict=True)) for t in tables]
+    keys = [list(zip(*(t[name].to_pylist() for name in (columns.PART, "corpus", "id")), strict=True)) for t in tables]
     if all(own == keys[0] for own in keys):  # all utterances have all targets, as is usual
         table = tables[0]
         for other in tables[1:]:
@@ -116,12 +117,13 @@ def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
     for table, own in zip(tables, keys, strict=True):
         for key, row in zip(own, table.to_pylist(), strict=True):
             merged.setdefault(key, {}).update(row)
-    columns = [f"{kind}.{target}" for target in targets for kind in ("reference", "prediction")]
+    values = [name(target) for target in targets for name in (columns.reference, columns.prediction)]
     for row in merged.values():
-        unknown = [None] * len(row["times"]) if "times" in row else None
-        row.update({name: unknown for name in columns if name not in row})
+        unknown = [None] * len(row[columns.TIMES]) if columns.TIMES in row else None
+        row.update({name: unknown for name in values if name not in row})
     corpora = list(dict.fromkeys(corpus for _, corpus, _ in merged))
     rows = sorted(
-        merged.values(), key=lambda r: (r["part"] == "test", r["missing"], corpora.index(r["corpus"]), r["id"])
+        merged.values(),
+        key=lambda r: (r[columns.PART] == "test", r[columns.MISSING], corpora.index(r["corpus"]), r["id"]),
     )
     return pa.Table.from_pylist(rows, schema=pa.unify_schemas([table.schema for table in tables]))

@@ -16,6 +16,7 @@ from ..data.labels import Stamps
 from ..data.targets import stamps_of
 from ..protocols.folds import Rows
 from ..protocols.grouping import draws
+from ..records import columns
 from .predict import Predicted, softmax
 
 
@@ -76,14 +77,14 @@ def prediction_table(
     examples = [dataset.examples[row] for row in order]
     table = pa.table(
         {
-            "part": pa.array([part] * len(examples), pa.string()),
+            columns.PART: pa.array([part] * len(examples), pa.string()),
             **{
                 name: pa.array([getattr(example, name) for example in examples], pa.string())
-                for name in ("corpus", "id", "speaker", "session", "culture", "gender")
+                for name in columns.IDENTITY
             },
-            "group": pa.array([groups[row] for row in order], pa.string()),
-            "missing": pa.array([False] * len(present) + [True] * len(absent), pa.bool_()),
-            **({"present": pa.array(near, pa.list_(pa.bool_()))} if settings.per_frame else {}),
+            columns.GROUP: pa.array([groups[row] for row in order], pa.string()),
+            columns.MISSING: pa.array([False] * len(present) + [True] * len(absent), pa.bool_()),
+            **({columns.PRESENT: pa.array(near, pa.list_(pa.bool_()))} if settings.per_frame else {}),
             **_values(dataset, settings, examples, outputs),
             **_auxiliary(dataset, settings, examples, predicted.auxiliary),
         }
@@ -99,12 +100,12 @@ def vote(table: pa.Table, units: Sequence[str | None]) -> pa.Table:
     Args:
         table: of a classification. units: the unit of each row in its corpus; None: the row is one of its own.
     """
-    ids, missing = table["id"].to_pylist(), table["missing"].to_numpy()
+    ids, missing = table["id"].to_pylist(), table[columns.MISSING].to_numpy()
     names = [unit if unit is not None else id_ for unit, id_ in zip(units, ids, strict=True)]
     first: dict[tuple[str, str], int] = {}
     corpora = table["corpus"].to_pylist()
     number = np.array([first.setdefault(key, len(first)) for key in zip(corpora, names, strict=True)], np.int64)
-    probabilities = [name for name in table.column_names if name.startswith("prob.")]
+    probabilities = [name for name in table.column_names if columns.class_of(name) is not None]
     values = np.stack([table[name].to_numpy() for name in probabilities], axis=1)
     silent = {int(n) for n in number} - {int(n) for n in number[~missing]}  # units without any features
     voters = np.array([not absent or int(n) in silent for absent, n in zip(missing, number, strict=True)], bool)
@@ -115,7 +116,9 @@ def vote(table: pa.Table, units: Sequence[str | None]) -> pa.Table:
     at = np.flatnonzero(voters)[np.unique(number[voters], return_index=True)[1]] if len(names) else number
     merged = table.take(pa.array(at))
     new = {"id": pa.array([name for _, name in first], pa.string())}
-    new["prediction"] = pa.array([probabilities[best][5:] for best in means.argmax(axis=1)], pa.string())
+    new[columns.prediction()] = pa.array(
+        [columns.class_of(probabilities[best]) for best in means.argmax(axis=1)], pa.string()
+    )
     new |= {name: pa.array(column) for name, column in zip(probabilities, means.T, strict=True)}
     for name, column in new.items():
         merged = merged.set_column(merged.column_names.index(name), name, column)
@@ -133,8 +136,8 @@ def _auxiliary(
     guessed += [None] * (len(examples) - len(guessed))
     known = [None if example.auxiliary is None else names[example.auxiliary] for example in examples]
     return {
-        f"auxiliary.reference.{settings.auxiliary}": pa.array(known, pa.string()),
-        f"auxiliary.prediction.{settings.auxiliary}": pa.array(guessed, pa.string()),
+        columns.auxiliary_reference(settings.auxiliary): pa.array(known, pa.string()),
+        columns.auxiliary_prediction(settings.auxiliary): pa.array(guessed, pa.string()),
     }
 
 
@@ -145,20 +148,22 @@ def _values(
         names = dataset.classes
         probabilities = np.reshape(outputs, (len(outputs), len(names)))
         return {
-            "reference": pa.array([names[int(e.reference)] for e in examples], pa.string()),  # type: ignore[arg-type]
-            "prediction": pa.array([names[best] for best in probabilities.argmax(axis=1)], pa.string()),
-            **{f"prob.{name}": pa.array(column) for name, column in zip(names, probabilities.T, strict=True)},
+            columns.reference(): pa.array([names[int(e.reference)] for e in examples], pa.string()),  # type: ignore[arg-type]
+            columns.prediction(): pa.array([names[best] for best in probabilities.argmax(axis=1)], pa.string()),
+            **{
+                columns.probability(name): pa.array(column) for name, column in zip(names, probabilities.T, strict=True)
+            },
         }
-    columns: dict[str, pa.Array] = {}
+    found: dict[str, pa.Array] = {}
     kind: pa.DataType = pa.float64()
     if settings.per_frame:
         kind = pa.list_(pa.float64())
-        columns["times"] = pa.array([stamps_of(e).times for e in examples], kind)
+        found[columns.TIMES] = pa.array([stamps_of(e).times for e in examples], kind)
     for k, target in enumerate(settings.targets):
         references = [e.reference.values if isinstance(e.reference, Stamps) else e.reference for e in examples]
-        columns[f"reference.{target}"] = pa.array([np.asarray(r).T[k] for r in references], kind)
-        columns[f"prediction.{target}"] = pa.array([o.T[k].astype(np.float64) for o in outputs], kind)
-    return columns
+        found[columns.reference(target)] = pa.array([np.asarray(r).T[k] for r in references], kind)
+        found[columns.prediction(target)] = pa.array([o.T[k].astype(np.float64) for o in outputs], kind)
+    return found
 
 
 def check_kept(predicted: Predicted, settings: Settings) -> None:
@@ -174,11 +179,11 @@ def kept_table(part: str, predicted: Predicted, dataset: Dataset, settings: Sett
     The head must give it, see `check_kept`.
     """
     examples = [dataset.examples[row] for row in rows[dataset.present[rows]]]
-    columns: dict[str, pa.Array] = {"part": pa.array([part] * len(examples), pa.string())}
+    found: dict[str, pa.Array] = {columns.PART: pa.array([part] * len(examples), pa.string())}
     for name in ("corpus", "id", "culture"):
-        columns[name] = pa.array([getattr(example, name) for example in examples], pa.string())
+        found[name] = pa.array([getattr(example, name) for example in examples], pa.string())
     for name in settings.keep:
         values = predicted.kept.get(name, [])  # nothing where no utterance has features
-        columns[name] = pa.array([value.ravel() for value in values], pa.list_(pa.float32()))
-        columns[f"{name}.shape"] = pa.array([value.shape for value in values], pa.list_(pa.int32()))
-    return pa.table(columns)
+        found[name] = pa.array([value.ravel() for value in values], pa.list_(pa.float32()))
+        found[columns.shape_of(name)] = pa.array([value.shape for value in values], pa.list_(pa.int32()))
+    return pa.table(found)

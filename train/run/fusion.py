@@ -12,37 +12,12 @@ import pyarrow.compute as pc
 
 from ...cache import EmocacheError
 from ..fit.selection import Score, score
+from ..records.columns import GROUP, IDENTITY, MISSING, PART, PRESENT, TIMES, Columns, prediction, reference
 
 Values = npt.NDArray[np.float64]
 
 _STEPS = 10  # of the grid of weights: tenths
-_KEYS = ("corpus", "id", "speaker", "session", "culture", "gender", "group")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where a task's values stand in predictions.parquet: K values a sample."""
-
-    task: str
-    names: tuple[str, ...]  # classes, or targets
-
-    @property
-    def values(self) -> list[str]:
-        """The K columns that are fused."""
-        prefix = "prob" if self.task == "classification" else "prediction"
-        return [f"{prefix}.{name}" for name in self.names]
-
-    @property
-    def truth(self) -> list[str]:
-        """The columns in which the members must agree."""
-        if self.task == "classification":
-            return ["reference"]
-        return [*(["times"] if self.per_frame else []), *(f"reference.{name}" for name in self.names)]
-
-    @property
-    def per_frame(self) -> bool:
-        """Whether a row holds as many samples as it has label stamps."""
-        return self.task == "frame_regression"
+_KEYS = (*IDENTITY, GROUP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +45,10 @@ class Aligned:
     def references(self) -> npt.NDArray[Any]:
         """(N,) class numbers, or (N, K) values; NaN where an utterance lacks a target."""
         if self.columns.task == "classification":
-            found = pc.index_in(self.rows["reference"], value_set=pa.array(self.columns.names, pa.string()))
+            found = pc.index_in(self.rows[reference()], value_set=pa.array(self.columns.names, pa.string()))
             return np.asarray(found.to_numpy(), np.int64)
         lengths = np.diff(self.offsets)
-        return np.stack([_flat(self.rows[f"reference.{name}"], lengths) for name in self.columns.names], axis=1)
+        return np.stack([_flat(self.rows[reference(name)], lengths) for name in self.columns.names], axis=1)
 
 
 def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) -> Aligned:
@@ -105,8 +80,8 @@ def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) 
         samples = np.concatenate([np.zeros(0, np.int64), *(np.arange(offsets[i], offsets[i + 1]) for i in at)])
         values[m, samples] = np.stack([_flat(table[name], lengths[at]) for name in columns.values], axis=1)
         seen[m, at] = True
-        there[m, at] = ~np.asarray(table["missing"].to_numpy(), bool)
-        present[m, samples] = _flat(table["present"], lengths[at]) == 1 if columns.per_frame else there[m, at]
+        there[m, at] = ~np.asarray(table[MISSING].to_numpy(), bool)
+        present[m, samples] = _flat(table[PRESENT], lengths[at]) == 1 if columns.per_frame else there[m, at]
     missing = np.logical_not(there.any(axis=0))
     held = np.repeat(np.where(missing, seen, there), lengths, axis=1)
     some = np.asarray(present.any(axis=0))
@@ -168,13 +143,13 @@ def fused_score(aligned: Aligned, fused: Values, metric: str) -> Score:
 def fused_table(part: str, aligned: Aligned, fused: Values) -> pa.Table:
     """Rows of predictions.parquet, which can be fused again; null stands for a target that an utterance lacks."""
     columns, rows, offsets = aligned.columns, aligned.rows, pa.array(aligned.offsets, pa.int32())
-    table = {"part": pa.array([part] * len(rows), pa.string()), **{key: rows[key] for key in _KEYS}}
-    table["missing"] = pa.array(aligned.missing)
+    table = {PART: pa.array([part] * len(rows), pa.string()), **{key: rows[key] for key in _KEYS}}
+    table[MISSING] = pa.array(aligned.missing)
     if columns.per_frame:
-        table["present"] = pa.ListArray.from_arrays(offsets, pa.array(aligned.present))
+        table[PRESENT] = pa.ListArray.from_arrays(offsets, pa.array(aligned.present))
     table |= {name: rows[name] for name in columns.truth}
     if columns.task == "classification":
-        table["prediction"] = pa.array([columns.names[best] for best in fused.argmax(axis=1)], pa.string())
+        table[prediction()] = pa.array([columns.names[best] for best in fused.argmax(axis=1)], pa.string())
     unknown = np.zeros(fused.shape, bool) if columns.task == "classification" else np.isnan(aligned.references)
     for name, values, absent in zip(columns.values, fused.T, unknown.T, strict=True):
         column = pa.array(values, mask=absent)
@@ -204,11 +179,11 @@ def _check_same(own: pa.Table, rows: pa.Table, columns: Columns, member: str) ->
 def _lengths(rows: pa.Table, columns: Columns) -> npt.NDArray[np.int64]:
     if not columns.per_frame:
         return np.ones(len(rows), np.int64)
-    return np.asarray(pc.list_value_length(rows["times"]).to_numpy(), np.int64)
+    return np.asarray(pc.list_value_length(rows[TIMES]).to_numpy(), np.int64)
 
 
 def _alike(a: Any, b: Any) -> bool:
-    """Whether two cells are the same: names, or numbers, of which null and NaN are one."""
+    """Tell whether two cells are the same: names, or numbers, of which null and NaN are one."""
     if isinstance(a, str) or isinstance(b, str):
         return bool(a == b)
     return np.array_equal(np.asarray(a, np.float64), np.asarray(b, np.float64), equal_nan=True)

@@ -14,11 +14,11 @@ from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
 from ..config.fusion_settings import FusionSettings, FusionTable
 from ..fit.fold_result import FoldResult
+from ..records.columns import PART, Columns
 from ..records.run_record import FORMAT, run_folder
 from .experiment_plan import Plan
 from .fusion import (
     Aligned,
-    Columns,
     Values,
     align,
     fit_weights,
@@ -122,7 +122,7 @@ class FusionPlan:
         names = [member.experiment for member in self.members]
         tables = []
         for name, runs in zip(names, stored, strict=True):
-            own = [table.filter(pc.equal(table["part"], part)) for _, table in runs]
+            own = [table.filter(pc.equal(table[PART], part)) for _, table in runs]
             if len(own) > 1:
                 seeds = align(own, [name] * len(own), columns)
                 own = [fused_table(part, seeds, weighted(seeds, [1.0] * len(own)))]
