@@ -94,11 +94,9 @@ def read_predictions(run: Run, classes: Sequence[str]) -> Predictions:
     pairs = {target: (columns.reference(target), columns.prediction(target)) for target in record.targets}
     if record.task == "classification":
         pairs = {"": (columns.reference(), columns.prediction())}
-    second = (
-        [columns.auxiliary_reference(record.auxiliary), columns.auxiliary_prediction(record.auxiliary)]
-        if record.auxiliary
-        else []
-    )
+    second = []
+    if record.auxiliary:
+        second = [columns.auxiliary_reference(record.auxiliary), columns.auxiliary_prediction(record.auxiliary)]
     own = ["corpus", "id", "speaker", "session", columns.GROUP, columns.MISSING]
     table = _read_test_part(run, [*own, *(name for pair in pairs.values() for name in pair), *second], ["culture"])
     try:

@@ -122,8 +122,9 @@ def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
         unknown = [None] * len(row[columns.TIMES]) if columns.TIMES in row else None
         row.update({name: unknown for name in values if name not in row})
     corpora = list(dict.fromkeys(corpus for _, corpus, _ in merged))
-    rows = sorted(
-        merged.values(),
-        key=lambda r: (r[columns.PART] == "test", r[columns.MISSING], corpora.index(r["corpus"]), r["id"]),
-    )
+
+    def order(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row[columns.PART] == "test", row[columns.MISSING], corpora.index(row["corpus"]), row["id"]
+
+    rows = sorted(merged.values(), key=order)
     return pa.Table.from_pylist(rows, schema=pa.unify_schemas([table.schema for table in tables]))

@@ -116,9 +116,8 @@ def vote(table: pa.Table, units: Sequence[str | None]) -> pa.Table:
     at = np.flatnonzero(voters)[np.unique(number[voters], return_index=True)[1]] if len(names) else number
     merged = table.take(pa.array(at))
     new = {"id": pa.array([name for _, name in first], pa.string())}
-    new[columns.prediction()] = pa.array(
-        [columns.class_of(probabilities[best]) for best in means.argmax(axis=1)], pa.string()
-    )
+    best = [columns.class_of(probabilities[number]) for number in means.argmax(axis=1)]
+    new[columns.prediction()] = pa.array(best, pa.string())
     new |= {name: pa.array(column) for name, column in zip(probabilities, means.T, strict=True)}
     for name, column in new.items():
         merged = merged.set_column(merged.column_names.index(name), name, column)

@@ -1,7 +1,7 @@
 """The columns of predictions.parquet and kept.parquet: their names, and where a task's values stand.
 
-A row of predictions.parquet is an utterance of the validation or the test part. Frame-wise tasks have lists of values, one
-for each native label stamp.
+A row of predictions.parquet is an utterance of the validation or the test part. Frame-wise tasks have lists of values,
+one for each native label stamp.
 """
 
 from dataclasses import dataclass
