@@ -264,6 +264,7 @@ def take_out(what: str, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "noticed"),
     [

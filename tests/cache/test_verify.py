@@ -65,6 +65,7 @@ def flip(path: Path, position: int, bit: int) -> Callable[[], None]:
     return restore
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_in_any_committed_object_is_found(store: Path) -> None:
     random = np.random.default_rng(0)
     cache = Cache(store)

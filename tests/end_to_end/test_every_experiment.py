@@ -152,6 +152,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(folder / "store", folder / "runs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", experiment_names())
 def test_it_trains(place: Place, name: str) -> None:
     done = place.train(name)

@@ -110,6 +110,7 @@ def test_every_head_is_tried() -> None:
     assert {experiment(name).head.kind for name in HEADS} == set(KINDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_overfits_sixteen_utterances(cache: Cache, name: str) -> None:
     plain = [] if name.startswith("probe") else ["training.weight_decay=0.0"]
@@ -142,6 +143,7 @@ def test_beats_chance_on_unseen_speakers(cache: Cache, name: str) -> None:
     assert value - 3 * error > chance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_shuffled_labels_give_chance(cache: Cache, name: str) -> None:
     settings = experiment(name)

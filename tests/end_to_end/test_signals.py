@@ -254,6 +254,7 @@ def test_a_signal_keeps_the_runs_that_are_stored(start: Start, cache: Path, tmp_
     assert finished(tmp_path / "runs") == ["fold0-seed0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_processes_store_what_they_are_storing(start: Start, cache: Path, tmp_path: Path, number: int) -> None:
     """The whole group gets the signal, and the processes get it from their parent only: no traceback, no half run."""

@@ -404,6 +404,7 @@ def test_missing_files(files: list[str], message: str, tiny_folder: Path, tmp_pa
 # --- the real model
 
 
+@pytest.mark.slow
 def test_real_speech(real: Transcript, speech: dict[str, Samples]) -> None:
     names, audios = list(speech)[:3], list(speech.values())[:3]
     noise = np.random.default_rng(0).normal(0, 0.1, 80_000).astype(np.float32)
@@ -438,6 +439,7 @@ def test_scores_are_those_of_the_search(real: Transcript, speech: dict[str, Samp
     assert decoder.open(states)[0].no_speech_prob == pytest.approx(start[50362].item(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_long_clip_is_joined_from_windows(
     real: Transcript, speech: dict[str, Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:

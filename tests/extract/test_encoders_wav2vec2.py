@@ -70,6 +70,7 @@ def test_equals_transformers_on_one_clip(
     assert np.allclose(hidden[3], last, atol=1e-5) == (norm == "group")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "norm"), BOTH)
 def test_batched_equals_alone(
     kind: str,
@@ -158,6 +159,7 @@ def test_very_short_clips_are_filled_up(
     assert worst_distance(encoder, pair) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "norm"), [("wav2vec2", "group"), ("wavlm", "layer")])
 def test_long_clips_go_through_in_windows(
     kind: str,

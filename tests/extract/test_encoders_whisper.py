@@ -140,6 +140,7 @@ def test_another_front_end_is_refused(tiny_whisper: Path, tmp_path: Path) -> Non
         load(str(folder), device="cpu")
 
 
+@pytest.mark.slow
 def test_whisper_base(
     shared: Callable[[str], Path],
     voice: Callable[..., Samples],

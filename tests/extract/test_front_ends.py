@@ -90,6 +90,7 @@ def relative(a: Samples, b: Samples) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "shape"), SHAPES)
 def test_equal_to_transformers_or_refused(
     kind: str, shape: Any, make_model: Callable[[str, Any], Path], voice: Callable[..., Samples], tmp_path: Path

@@ -58,6 +58,7 @@ def assert_same(reference: dict[str, Any], outcome: dict[str, Any]) -> None:
     assert found["keys"] == reference["keys"]  # nothing twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "streams"), [("hdf5", 2), ("zarr", 1)])
 def test_a_kill_before_any_call_and_in_any_write(
     reports: dict[str, "subprocess.Popen[str]"], mode: str, streams: int

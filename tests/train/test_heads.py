@@ -113,6 +113,7 @@ def _first(frames: Frames, count: int) -> Frames:
     return Frames(frames.values[:, :count], frames.mask[:, :count], segments, words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in CASES if len(c.streams) > 1], ids=lambda case: case.name)
 def test_an_absent_input_counts_as_zeros(toy: "Toy", case: "Case") -> None:
     """Beside others or alone, whatever lies under a mask that is false, the output is finite and the same."""
@@ -132,6 +133,7 @@ def test_an_absent_input_counts_as_zeros(toy: "Toy", case: "Case") -> None:
         assert np.abs(given - alone).max() < 1e-5
 
 
+@pytest.mark.slow
 @each_case
 def test_every_head_overfits_sixteen_utterances(toy: "Toy", case: "Case") -> None:
     ready = Ready(toy, case, "training.batch_size=16", "augment={}", longest=8)

@@ -64,6 +64,7 @@ def trained(toy: "Toy", runs: Path) -> int:
     return len(list(train_runs(plan, plan.to_train(), 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @pytest.mark.parametrize("place", PLACES)
 def test_killed_and_resumed_is_undisturbed(toy: "Toy", place: str) -> None:

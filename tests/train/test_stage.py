@@ -151,6 +151,7 @@ def test_no_room_for_what_jobs_share_is_told(toy: "Toy", monkeypatch: pytest.Mon
         trained(plan_of(toy, toy.cache()), jobs=2)
 
 
+@pytest.mark.slow
 def test_two_jobs_give_what_one_gives(toy: "Toy") -> None:
     cache = toy.cache()
     changes = ("head.kind=recurrent", "head.hidden=4", "head.dropout=0.3", "features.crop_s=0.4")
@@ -243,6 +244,7 @@ def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path, mon
     assert np.array_equal(again.times, made.times) and np.array_equal(again.offsets, made.offsets)
 
 
+@pytest.mark.slow
 def test_errors_in_a_job_arrive(toy: "Toy") -> None:
     plan = plan_of(toy, toy.cache(), "task=regression", "targets=intensity", "training.learning_rate=1e30")
     with pytest.raises(EmocacheError, match="the training loss is"):

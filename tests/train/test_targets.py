@@ -80,6 +80,7 @@ def ccc(y: Values, p: Values) -> float:
     return float(2 * cov / (vy + vp + (y.mean() - p.mean()) ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mse", "mae", "ccc"])
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("task", ["regression", "frame_regression"])
