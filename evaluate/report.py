@@ -12,8 +12,8 @@ from .output.text_table import Table
 from .papers import paper_reports
 from .scoring.comparison import Comparison, compare
 from .scoring.result_groups import group
-from .scoring.run_records import discover
 from .scoring.scored import Evaluation, evaluate_result
+from .scoring.stored_runs import discover
 
 
 def evaluate_runs(paths: Sequence[Path]) -> list[Evaluation]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ...train.records.metrics import row_normalised
 from ..scoring.comparison import Comparison
-from ..scoring.metrics import row_normalised
 from ..scoring.result_groups import Result, flatten
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import Evaluation, Part, Scored

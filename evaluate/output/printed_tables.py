@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ...train.records.metrics import METRICS, metric_name
 from ..scoring.comparison import Comparison
-from ..scoring.metrics import METRICS, metric_name
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import BREAKDOWN, Evaluation, Part, Scored
 from ..scoring.statistics import Summary

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..scoring.metrics import Score, metric_name
+from ...train.records.metrics import Score, metric_name
 from ..scoring.result_groups import Result, flatten
 from ..scoring.scored import Evaluation
 from ..scoring.statistics import with_dead_as_zero

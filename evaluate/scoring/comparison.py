@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import EmocacheError
+from ...train.records.metrics import FEWEST_GROUPS, base_name, metrics_of
 from .differences import Difference, corrected, differences
-from .metrics import base_name, metrics_of
 from .result_groups import Result
 from .scored import Evaluation, names_of, pool_folds
-from .statistics import FEWEST_GROUPS
 from .stored_predictions import Predictions, read_predictions
 
 ALL = "all"

@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...cache import EmocacheError, parquet
-from .run_records import Run
+from ...train.records.run_record import KEPT
 from .stored_predictions import cultures
+from .stored_runs import Run
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def read_kept(run: Run, name: str, alike: bool = True) -> Kept | None:
     Raises:
         EmocacheError: a file that cannot be read, or arrays of different sizes where they must be alike.
     """
-    path = run.folder / "kept.parquet"
+    path = run.folder / KEPT
     if not path.exists():
         return None
     try:

@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from ...cache import EmocacheError
-from .run_records import CoverageRecord, Run, RunRecord
+from ...train.records.run_record import CoverageRecord, RunRecord
 from .shipped import shipped_report
+from .stored_runs import Run
 
 Cell = tuple[int, int]
 """(fold, seed): the place of one run in a result's grid."""

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .run_records import RunRecord
-from .stored_predictions import Kind, Predictions, Samples
+from ...train.records.run_record import RunRecord
+from ...train.records.samples import Kind, Samples
+from .stored_predictions import Predictions
 
 Rule = Callable[[str, Samples, RunRecord, Sequence[str]], Samples]
 """(target, samples, record, classes) -> the samples with the guess as prediction."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import NO_SAMPLES, Score, confusion_counts, metric_name, metrics_of
-from .resampling import Drawn, Floats, Weights, draw
+from ...train.records.group_sums import Drawn, Floats, Weights, draw
+from ...train.records.metrics import FEWEST_GROUPS, NO_SAMPLES, Score, confusion_counts, metric_name, metrics_of
 from .result_groups import Cell, Result
 from .sanity import SANITY, guess
-from .statistics import FEWEST_GROUPS, Summary, summarise
+from .statistics import Summary, summarise
 from .stored_predictions import Predictions, concatenate, read_predictions
 
 BREAKDOWN = ("corpus", "culture")
@@ -152,7 +152,7 @@ def resample(
     """Each metric in each bootstrap resample, (R,) or fewer, averaged over the seeds inside the resample.
 
     Args:
-        seeds: the predictions of each. names: all groups' names, sorted, (G,). weights: see `resampling.draw`, (R, G).
+        seeds: the predictions of each. names: all groups' names, sorted, (G,). weights: see `group_sums.draw`, (R, G).
         chosen: of these metrics, by `metric` or `metric.target`; None: of all.
     """
     by_name: defaultdict[str, list[Floats]] = defaultdict(list)

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-from .metrics import DEAD_OUTPUT, Score
+from ...train.records.metrics import DEAD_OUTPUT, Score
 from .result_groups import Cell
 
 Interval = tuple[float, float]
 
-FEWEST_GROUPS = 20  # below, an interval is called approximate
 FEWEST_FOLDS = 8  # below, Wilcoxon's test is not made
 SMALL_P = 0.05  # what a p that cannot be as small as this is told of
 NO_INTERVAL = (float("nan"), float("nan"))

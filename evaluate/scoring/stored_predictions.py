@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,32 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...cache import EmocacheError, parquet
-from .run_records import Run
-
-Kind = Literal["classification", "regression", "frame_regression", "distribution", "auxiliary"]
-"""What samples are of: classes, values, values of frames, a distribution's shares, or a second target's classes."""
-
-Values = NDArray[Any]
-"""References or predictions, (N,): class numbers int64, a second target's names, or values float64; shares (N, K)."""
+from ...train.records.samples import Kind, Samples
+from .stored_runs import Run
 
 UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What one target's metrics are computed from, N samples.
-
-    A sample is an utterance, or of values of frames a native label stamp. Samples without a reference are not here.
-    """
-
-    reference: Values  # (N,), or (N, K) shares
-    prediction: Values  # the same
-    row: NDArray[np.int64]  # (N,) the utterance each belongs to, ascending
-    kind: Kind
-
-    def take(self, inside: NDArray[Any]) -> "Samples":
-        """The samples that a mask or their numbers name."""
-        return replace(self, reference=self.reference[inside], prediction=self.prediction[inside], row=self.row[inside])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from emocache import cli
 from emocache.cache import Cache, Item, Manifest, Track, Utterance
-from emocache.evaluate.scoring.run_records import read_run
+from emocache.evaluate.scoring.stored_runs import read_run
 from emocache.extract.corpora import demo
 from emocache.extract.corpora.files import MediaHasher
 from emocache.train.config.experiment_files import experiment_names, open_experiment

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from emocache.evaluate.scoring.metrics import (
+from emocache.train.records.group_sums import Confusion
+from emocache.train.records.metrics import (
     ALL_TIED,
     BOTH_CONSTANT,
     CONSTANT_REFERENCE,
@@ -26,8 +27,7 @@ from emocache.evaluate.scoring.metrics import (
     spearman,
     weighted_f1,
 )
-from emocache.evaluate.scoring.resampling import Confusion
-from emocache.evaluate.scoring.stored_predictions import Samples, Values
+from emocache.train.records.samples import Samples, Values
 
 CLASSES = 5
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emocache.evaluate.scoring import resampling
-from emocache.evaluate.scoring.metrics import METRICS, metrics_of
-from emocache.evaluate.scoring.resampling import draw
 from emocache.evaluate.scoring.scored import resample
-from emocache.evaluate.scoring.stored_predictions import Kind, Predictions, Samples
+from emocache.evaluate.scoring.stored_predictions import Predictions
+from emocache.train.records import group_sums
+from emocache.train.records.group_sums import draw
+from emocache.train.records.metrics import METRICS, metrics_of
+from emocache.train.records.samples import Kind, Samples
 
 GROUPS = 6
 CLASSES = 4
@@ -66,7 +67,7 @@ def test_blocks_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> No
     names = np.unique(p.groups)
     whole_draw = draw(GROUPS, 50)
     whole = resample([p], names, whole_draw)
-    monkeypatch.setattr(resampling, "_BLOCK", 64)
+    monkeypatch.setattr(group_sums, "_BLOCK", 64)
     blockwise = resample([p], names, whole_draw)
     for name, values in whole.items():
         assert np.allclose(values, blockwise[name], rtol=1e-12), name
@@ -83,8 +84,8 @@ def test_draws_are_with_replacement_and_repeatable() -> None:
 
 
 def test_spearman_of_many_samples_takes_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "_RANK_BUDGET", 10)
-    monkeypatch.setattr(resampling, "FEWEST_RESAMPLES", 7)
+    monkeypatch.setattr(group_sums, "_RANK_BUDGET", 10)
+    monkeypatch.setattr(group_sums, "FEWEST_RESAMPLES", 7)
     p = predictions("regression", 0)
     found = resample([p], np.unique(p.groups), draw(GROUPS, 20))
     assert len(found["spearman.x"]) == 7 and len(found["pearson.x"]) == 20
@@ -110,7 +111,7 @@ def test_a_metric_without_sums_is_scored_anew_in_every_resample(task: Kind, monk
             for name, metric in METRICS.items():
                 patch.setitem(METRICS, name, replace(metric, sums=None))
             anew = resample([own], names, weights)
-            patch.setattr(resampling, "ANEW_RESAMPLES", 7)
+            patch.setattr(group_sums, "ANEW_RESAMPLES", 7)
             few = resample([own], names, weights)
         for name in fast:
             assert anew[name] == pytest.approx(fast[name], rel=1e-6, abs=1e-9, nan_ok=True), name

@@ -9,7 +9,7 @@ import pytest
 
 from emocache.cache import EmocacheError
 from emocache.evaluate.scoring.result_groups import Result, group
-from emocache.evaluate.scoring.run_records import discover
+from emocache.evaluate.scoring.stored_runs import discover
 
 
 def results(tmp_path: Path) -> list[Result]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.scoring.run_records import discover, read_run
 from emocache.evaluate.scoring.stored_predictions import read_predictions
+from emocache.evaluate.scoring.stored_runs import discover, read_run
 
 
 def test_runs_are_found_once_however_they_are_named(tmp_path: Path, grid: Any) -> None:

@@ -13,9 +13,9 @@ from emocache.evaluate.output.documents import document, to_json
 from emocache.evaluate.output.printed_tables import result_tables
 from emocache.evaluate.report import evaluate_runs
 from emocache.evaluate.scoring.comparison import compare
-from emocache.evaluate.scoring.metrics import METRICS, Metric, Score, metrics_of
 from emocache.evaluate.scoring.scored import Evaluation
-from emocache.evaluate.scoring.stored_predictions import Samples
+from emocache.train.records.metrics import METRICS, Metric, Score, metrics_of
+from emocache.train.records.samples import Samples
 
 
 def only(tmp_path: Path) -> Evaluation:

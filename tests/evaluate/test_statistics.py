@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from emocache.evaluate.scoring.metrics import DEAD_OUTPUT, Score
 from emocache.evaluate.scoring.statistics import Summary, holm, interval, signed_rank, summarise
+from emocache.train.records.metrics import DEAD_OUTPUT, Score
 
 GRID = {(0, 0): Score(0.2), (0, 1): Score(0.4), (1, 0): Score(0.6), (1, 1): Score(0.6)}
 POOLED = {0: Score(0.5), 1: Score(0.7)}

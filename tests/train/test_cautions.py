@@ -10,27 +10,16 @@ import pytest
 import torch
 
 from emocache.cache import Cache
-from emocache.evaluate.scoring.metrics import balanced_accuracy
-from emocache.evaluate.scoring.statistics import FEWEST_GROUPS as EVALUATED
 from emocache.train.config.loading import load_experiment
 from emocache.train.config.sections import Protocol
 from emocache.train.data.dataset import Dataset
 from emocache.train.data.examples import Example
 from emocache.train.data.labels import Stamps
 from emocache.train.data.transforms import prepare
-from emocache.train.fit.cautions import (
-    FEWEST_GROUPS,
-    Caution,
-    Warned,
-    of_epochs,
-    of_features,
-    of_groups,
-    of_parts,
-    of_search,
-    warned,
-)
+from emocache.train.fit.cautions import Caution, Warned, of_epochs, of_features, of_groups, of_parts, of_search, warned
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.protocols.folds import Fold, make_folds
+from emocache.train.records.metrics import FEWEST_GROUPS, balanced_accuracy
 from emocache.train.run.experiment_plan import make_plan
 from emocache.train.run.request import Request, carry_out
 from emocache.train.run.run_folders import stored_warnings
@@ -124,7 +113,7 @@ def test_values_that_are_all_the_same(toy: "Toy") -> None:
 def test_too_few_groups(count: int) -> None:
     examples = [Example("toys", f"{s}-{c}", f"S{s}", None, None, None, c) for s in range(count) for c in range(2)]
     found = of_groups(examples, make_folds(examples, Protocol()), Protocol())
-    assert kinds(found) == (["fewer than 20 groups"] if count < 20 else []) and FEWEST_GROUPS == EVALUATED == 20
+    assert kinds(found) == (["fewer than 20 groups"] if count < 20 else []) and FEWEST_GROUPS == 20
     if count == 20:
         twins = [replace(e, recordings=("r",)) if e.id in ("0-0", "1-0") else e for e in examples]
         (one,) = of_groups(twins, make_folds(twins, Protocol()), Protocol())

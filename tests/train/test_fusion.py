@@ -17,8 +17,8 @@ from emocache.cache import Cache, EmocacheError
 from emocache.evaluate.papers.emotion_share import pairs
 from emocache.evaluate.report import evaluate_runs
 from emocache.evaluate.scoring.result_groups import group
-from emocache.evaluate.scoring.run_records import discover
 from emocache.evaluate.scoring.scored import evaluate_result
+from emocache.evaluate.scoring.stored_runs import discover
 from emocache.train.config.loading import load_experiment
 from emocache.train.fit.selection import concordance
 from emocache.train.run.fusion import Aligned, Columns, align, fit_weights, fused_score, fused_table, majority, weighted

@@ -13,9 +13,9 @@ import torch
 
 from emocache.cache import Cache, EmocacheError, Item, Manifest, Track, Utterance
 from emocache.evaluate.scoring.result_groups import group
-from emocache.evaluate.scoring.run_records import discover, read_run
 from emocache.evaluate.scoring.scored import evaluate_result, scores_of
 from emocache.evaluate.scoring.stored_predictions import read_predictions
+from emocache.evaluate.scoring.stored_runs import discover, read_run
 from emocache.train.config.sections import Protocol, Training
 from emocache.train.config.settings import Settings
 from emocache.train.data.batches import Batches

@@ -10,13 +10,13 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from emocache.evaluate.scoring.metrics import METRICS, metrics_of
-from emocache.evaluate.scoring.run_records import RunRecord
 from emocache.evaluate.scoring.sanity import SANITY
-from emocache.evaluate.scoring.stored_predictions import Kind, Samples
 from emocache.train.config.sections import Selection
 from emocache.train.config.settings import _CLASS_METRICS, LOSSES
 from emocache.train.fit.selection import Score, score
+from emocache.train.records.metrics import METRICS, metrics_of
+from emocache.train.records.run_record import RunRecord
+from emocache.train.records.samples import Kind, Samples
 
 RANDOM = np.random.default_rng(0)
 

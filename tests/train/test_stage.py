@@ -18,8 +18,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from emocache.cache import Cache, EmocacheError, Manifest
-from emocache.evaluate.scoring.run_records import read_run as discovered
 from emocache.evaluate.scoring.stored_predictions import read_predictions
+from emocache.evaluate.scoring.stored_runs import read_run as discovered
 from emocache.train.config.settings import Settings
 from emocache.train.data.dataset import load_dataset
 from emocache.train.data.joining import JoinedStreams

@@ -17,8 +17,8 @@ from ..data.labels import Stamps
 from ..data.transforms import Prepared
 from ..protocols.folds import Fold, Rows
 from ..protocols.grouping import draws
+from ..records.metrics import FEWEST_GROUPS
 
-FEWEST_GROUPS = 20  # below, the evaluate stage calls an interval approximate
 _NAMED = 6  # folds that a line names
 _SAME = 1e-5  # what differs by less, relative to 1 + its size, is rounding; see `transforms.spread`
 

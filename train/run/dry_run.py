@@ -1,4 +1,4 @@
-"""What an experiment is about to do, in words; `--dry-run` prints all of it."""
+"""An experiment in words before it is carried out; `--dry-run` prints all of it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -117,7 +117,7 @@ def _side(plan: Plan, side: Side) -> str:
 
 
 def _counts(plan: Plan, rows: Rows, column: str) -> str:
-    """How many of the rows have each value: "120 zh, 98 de"; the most frequent ones where they are many."""
+    """Count the rows of each value: "120 zh, 98 de"; the most frequent ones where they are many."""
     counts = Counter(plan.dataset.examples[row].column(column) or "unknown" for row in rows)
     told = sorted(counts.most_common(_TOLD), key=lambda pair: natural(pair[0]))
     return ", ".join(f"{count} {name}" for name, count in told) + (", ..." if len(counts) > _TOLD else "")
@@ -138,7 +138,7 @@ def _test(plan: Plan, fold: Fold) -> str:
 
 
 def _above(plan: Plan, boundary: float | None) -> str:
-    """What divides low from high in a fold; nothing without a threshold."""
+    """Tell the limit between low and high in a fold; nothing without a threshold."""
     if boundary is None:
         return ""
     settings = plan.settings

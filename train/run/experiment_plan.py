@@ -19,7 +19,8 @@ from ..fit.fold_result import check_apart
 from ..fit.train_fold import train_fold, with_classes
 from ..protocols import copies
 from ..protocols.folds import Fold, make_folds, split_sha256
-from .run_folders import is_stored, recorded, run_folder, setting_hash, write_run
+from ..records.run_record import run_folder
+from .run_folders import is_stored, recorded, setting_hash, write_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Plan:
     only: tuple[int, ...] = ()
 
     def folder(self, fold: int, seed: int) -> Path:
-        """Where a run is stored."""
+        """Return the folder that a run is stored in."""
         return run_folder(self.runs, self.experiment, self.corpora, self.setting, fold, seed)
 
     def all_runs(self) -> list[tuple[int, int]]:
@@ -59,14 +60,14 @@ class Plan:
 
     @property
     def transductive(self) -> bool:
-        """Whether anything fitted sees test features."""
+        """True where anything that is fitted sees test features."""
         points = [point for _, point in search_points(self.settings)]
         limit = self.settings.threshold in ("median", "mean") and self.settings.features.fit_scope == "all"
         return self.leaks or limit or any(_sees_test(p.features.of(role)) for p in points for role in p.streams)
 
     @property
     def marks(self) -> list[str]:
-        """What every table must say beside the numbers, further to incomplete and transductive."""
+        """The words that every table must say beside the numbers, further to incomplete and transductive."""
         told = {
             "unmasked": self.settings.masking == "none",
             "validated on test": self.settings.protocol.validation == "test",
@@ -75,7 +76,7 @@ class Plan:
         return [mark for mark, holds in told.items() if holds and mark is not None]
 
     def cautions(self, fold: int) -> list[Caution]:
-        """What is known of a fold's runs before they are trained."""
+        """Return the cautions about a fold's runs that are known before they are trained."""
         labelled, _ = with_classes(self.dataset, self.settings, self.folds[fold])
         return [*self._of_groups, *of_parts(labelled, self.settings, self.folds[fold], len(self.folds))]
 
@@ -151,6 +152,18 @@ def make_plan(
 ) -> Plan:
     """Load what an experiment reads, cut the folds, and refuse what would leak.
 
+    Args:
+        cache: has the streams.
+        corpora: trained as one.
+        runs: the folder that run folders go to.
+        experiment: its name.
+        settings: what its file says.
+        device: "cpu" or "cuda".
+        allow_incomplete: streams may lack utterances that were never extracted.
+
+    Returns:
+        The plan; frames are read when they are first needed.
+
     Raises:
         EmocacheError: see `dataset.load_dataset`, `folds.make_folds` and `results.check_apart`; a corpus named twice;
             or a stored PCA that was fitted on a fold's test utterances.
@@ -184,7 +197,7 @@ def _sees_test(features: FeatureSettings) -> bool:
 
 
 def find_leak(dataset: Dataset, folds: Sequence[Fold], streams: Collection[str]) -> str | None:
-    """How the stored PCA of one of the streams has seen test utterances of some fold; None where none has."""
+    """Tell how the stored PCA of one of the streams has seen test utterances of some fold; None where none has."""
     for source in dataset.sources:
         if source.projection is None or source.name not in streams:
             continue
@@ -207,7 +220,13 @@ def find_leak(dataset: Dataset, folds: Sequence[Fold], streams: Collection[str])
 
 
 def choose_device(name: str) -> str:
-    """ "auto" is cuda where there is one.
+    """Choose the device that heads are trained on.
+
+    Args:
+        name: "auto", which is cuda where there is one, "cpu" or "cuda".
+
+    Returns:
+        "cpu" or "cuda".
 
     Raises:
         EmocacheError: cuda is asked for and absent.

@@ -14,6 +14,7 @@ from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
 from ..config.fusion_settings import FusionSettings, FusionTable
 from ..fit.fold_result import FoldResult
+from ..records.run_record import FORMAT, run_folder
 from .experiment_plan import Plan
 from .fusion import (
     Aligned,
@@ -26,7 +27,7 @@ from .fusion import (
     majority,
     weighted,
 )
-from .run_folders import FORMAT, is_stored, read_run, recorded, run_folder, write_run
+from .run_folders import is_stored, read_run, recorded, write_run
 
 _ENSEMBLE = 0  # the seed of a run that averages over seeds
 # Fields of the members' run.json: equal in all, or put together.
@@ -67,7 +68,7 @@ class FusionPlan:
         return sha256(canonical_json(covered)).hexdigest()[:12]
 
     def folder(self, fold: int, seed: int) -> Path:
-        """Where a run is stored."""
+        """Return the folder that a run is stored in."""
         return run_folder(self.members[0].runs, self.experiment, self.corpora, self.setting, fold, seed)
 
     def all_runs(self) -> list[tuple[int, int]]:
@@ -142,7 +143,7 @@ class FusionPlan:
         return majority(aligned) if weights is None else weighted(aligned, weights)
 
     def _record(self, documents: Sequence[dict[str, Any]], fold: int, seed: int) -> dict[str, Any]:
-        """What run.json holds beside the result: of the members together, or of the first where all have the same."""
+        """Return the rest of run.json: of the members together, or of the first where all have the same."""
         plans, first = self.members, documents[0]
         streams = {tuple(stream.items()): stream for document in documents for stream in document["streams"]}
         transductive = any(document["transductive"] for document in documents)
@@ -175,7 +176,15 @@ class FusionPlan:
 
 
 def make_fusion(experiment: str, settings: FusionSettings, members: Sequence[Plan]) -> FusionPlan:
-    """The plan of a fusion.
+    """Make the plan of a fusion.
+
+    Args:
+        experiment: its name.
+        settings: what its file says.
+        members: the plans of its members, in their order.
+
+    Returns:
+        The plan; its members must be stored before it is carried out.
 
     Raises:
         EmocacheError: the members do not predict the same of the same utterances in the same folds, or have other
@@ -193,7 +202,7 @@ def make_fusion(experiment: str, settings: FusionSettings, members: Sequence[Pla
 
 
 def _differences(one: Plan, other: Plan, fusion: FusionTable) -> list[tuple[str, Any, Any]]:
-    """What two members must share and do not: (setting, its two values), the most telling first."""
+    """List what two members must share and do not: (setting, its two values), the most telling first."""
     a, b = one.settings, other.settings
     compared: list[tuple[str, Any, Any]] = [
         ("task", a.task, b.task),

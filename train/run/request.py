@@ -21,7 +21,7 @@ from .run_folders import check_writable, stored_warnings
 
 @dataclass(frozen=True)
 class Request:
-    """What a call of `emocache train` says of every experiment.
+    """The part of a call of `emocache train` that holds for every experiment.
 
     Attributes:
         cache: where streams are read. corpora: trained as one. runs: where run folders go.
@@ -38,7 +38,10 @@ class Request:
     allow_incomplete: bool = False
 
     def check(self, dry_run: bool) -> None:
-        """What every experiment needs, before the first is planned.
+        """Check what every experiment needs, before the first is planned.
+
+        Args:
+            dry_run: nothing will be stored.
 
         Raises:
             EmocacheError: a corpus is not in the cache; or nothing can be stored in `runs`, without `dry_run`.
@@ -66,7 +69,13 @@ class Request:
         return sorted(set.intersection(*names)) if names else []
 
     def plan(self, experiment: Experiment) -> Plan | FusionPlan:
-        """Everything that is to be done for one experiment, checked.
+        """Plan everything that is to be done for one experiment, and check it.
+
+        Args:
+            experiment: as it was read.
+
+        Returns:
+            The plan, of a fusion with the plans of its members.
 
         Raises:
             EmocacheError: see `stage.make_plan` and `fusion_plan.make_fusion`; it names the experiment's file.
@@ -103,6 +112,11 @@ class Request:
 def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool) -> Iterator[str]:
     """Train and store what is not stored yet, or tell what that would be; yields lines for people.
 
+    Args:
+        plan: of an experiment.
+        jobs: processes that train at the same time.
+        dry_run: only tell.
+
     Raises:
         EmocacheError: of a run, with the experiment's name; finished runs stay.
     """
@@ -119,7 +133,7 @@ def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool) -> Iterator[str
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether torch or numpy was asked for more than there is, or than a tensor can hold."""
+    """Tell whether torch or numpy was asked for more than there is, or than a tensor can hold."""
     told = ("allocate memory", "out of memory", "calculation overflowed")
     return isinstance(error, MemoryError) or any(text in str(error) for text in told)
 
@@ -163,7 +177,13 @@ def _done(verb: str, plan: Plan | FusionPlan, count: int) -> str:
 
 
 def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_run: bool) -> None:
-    """Every shipped experiment that the corpora can be trained on; tells which cannot, and why.
+    """Carry out every shipped experiment that the corpora can be trained on; tell which cannot, and why.
+
+    Args:
+        request: the corpora, and what is set for all experiments.
+        tell: takes lines for people.
+        jobs: processes that train at the same time.
+        dry_run: only tell.
 
     Raises:
         EmocacheError: a run failed, after the other experiments were carried out; or none can be carried out.

@@ -23,8 +23,8 @@ from ...cache.recipe import canonical_json
 from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..fit.fold_result import FoldResult
+from ..records.run_record import FORMAT, HISTORY, KEPT, PREDICTIONS, RUN, TRANSFORMS, WEIGHTS
 
-FORMAT = 1
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
 
@@ -63,23 +63,24 @@ def _sha256_of(file: str) -> str:
         raise EmocacheError(f"[head] names {file}, which cannot be read: {error.strerror}") from error
 
 
-def run_folder(runs: Path, experiment: str, corpora: Sequence[str], setting: str, fold: int, seed: int) -> Path:
-    """`<runs>/<experiment>/<corpora>/<setting>/fold<k>-seed<s>`."""
-    return runs / experiment / "+".join(corpora) / setting / f"fold{fold}-seed{seed}"
-
-
 def is_stored(folder: Path) -> bool:
-    """Whether a folder holds a finished run.
+    """Tell whether a folder holds a finished run.
+
+    Args:
+        folder: of the run, which need not be there.
+
+    Returns:
+        True where it has a readable run.json, and its predictions.
 
     Raises:
         EmocacheError: it holds one that was damaged since.
     """
-    path = folder / "run.json"
+    path = folder / RUN
     if not path.is_file():
         return False
     try:
         json.loads(path.read_bytes())
-        path = folder / "predictions.parquet"
+        path = folder / PREDICTIONS
         path.stat()
     except (OSError, ValueError) as error:
         raise _damaged(folder, path, error) from error
@@ -103,12 +104,12 @@ def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.
     Raises:
         EmocacheError: a file is gone or damaged, or a field is not there.
     """
-    path = folder / "run.json"
+    path = folder / RUN
     try:
         document = dict(json.loads(path.read_bytes()))
         if lacking := sorted(set(fields) - set(document)):
             raise ValueError(f"it lacks {lacking[0]!r}")
-        path = folder / "predictions.parquet"
+        path = folder / PREDICTIONS
         data = path.read_bytes()
         if sha256(data).hexdigest() != document.get("predictions_sha256"):
             raise ValueError("it is not the file that was written with run.json")
@@ -123,7 +124,7 @@ def stored_warnings(folder: Path) -> list[dict[str, str]]:
     Raises:
         EmocacheError: run.json is gone or damaged.
     """
-    path = folder / "run.json"
+    path = folder / RUN
     try:
         found = dict(json.loads(path.read_bytes())).get("warnings", [])
         return [{name: str(one[name]) for name in ("kind", "text")} for one in found]
@@ -146,15 +147,15 @@ def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> No
     digest = sha256(predictions).hexdigest()
     document = {"format": FORMAT, **record, **result.record, "predictions_sha256": digest, "versions": versions()}
     trained = {
-        "weights.safetensors": save_tensors(result.weights),
-        "transforms.safetensors": save_arrays(result.transforms),
-        "history.jsonl": "".join(json.dumps(line) + "\n" for line in result.history).encode(),
+        WEIGHTS: save_tensors(result.weights),
+        TRANSFORMS: save_arrays(result.transforms),
+        HISTORY: "".join(json.dumps(line) + "\n" for line in result.history).encode(),
     }
     files = {
-        "predictions.parquet": predictions,
-        **({} if result.kept is None else {"kept.parquet": _parquet(result.kept)}),
+        PREDICTIONS: predictions,
+        **({} if result.kept is None else {KEPT: _parquet(result.kept)}),
         **(trained if result.weights else {}),  # a fusion trains nothing
-        "run.json": (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(),
+        RUN: (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(),
     }
     try:
         objects = open_objects(folder.parent)
@@ -180,5 +181,5 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def versions() -> dict[str, str]:
-    """What a run was trained with; not part of its identity."""
+    """Return the versions a run is trained with; no part of its identity."""
     return {"python": platform.python_version(), "torch": torch.__version__, "emocache": version("emocache")}

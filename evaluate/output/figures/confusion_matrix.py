@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ...scoring.metrics import row_normalised
+from ....train.records.metrics import row_normalised
 from ...scoring.scored import Evaluation, Part, Scored
 from .drawing import file_part, named, save_png, wrapped
 

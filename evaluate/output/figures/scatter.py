@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ...scoring.metrics import metric_name
+from ....train.records.metrics import metric_name
 from ...scoring.scored import Evaluation
 from ...scoring.stored_predictions import concatenate, read_predictions
 from ..cells import number

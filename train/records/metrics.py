@@ -15,14 +15,15 @@ from scipy.special import rel_entr
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
 
-from .resampling import Drawn, Floats
-from .stored_predictions import Kind, Samples, Values
+from .group_sums import Drawn, Floats
+from .samples import Kind, Samples, Values
 
 DEAD_OUTPUT = "dead_output: the prediction is constant"
 CONSTANT_REFERENCE = "the reference is constant"
 BOTH_CONSTANT = "reference and prediction are constant and equal"
 NO_SAMPLES = "no test samples"
 ALL_TIED = "the most voted class is tied in every utterance"
+FEWEST_GROUPS = 20  # below, an interval is called approximate
 _LARGEST = 1e150  # whose square is still a number
 
 

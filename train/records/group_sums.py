@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .stored_predictions import Samples, Values
+from .samples import Samples, Values
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.uint16]
