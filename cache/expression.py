@@ -3,11 +3,11 @@
 They mean the same wherever they are written: in `--fit-on` and in a transfer's `train_on` and `test_on`.
 """
 
-import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from .errors import EmocacheError
+from .hints import did_you_mean
 
 _LISTED = 20  # values that an error lists
 
@@ -79,12 +79,6 @@ def text_of(value: object) -> str | None:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """ "did you mean ...? " where a known name is much like it, else nothing."""
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
-
-
 def _unknown(
     column: str, written: str, values: Collection[str], there: Collection[Any], whose: str, remedy: str
 ) -> str:
@@ -93,5 +87,5 @@ def _unknown(
     listed = [str(text_of(cell)) for cell in (*numbers, *texts)]
     told = ", ".join(listed[:_LISTED]) + (f", ... ({len(listed)} in all)" if len(listed) > _LISTED else "") or "none"
     meant = f" ({' or '.join(sorted(values))})" if set(values) != {written} else ""
-    near = nearest(written, listed)
+    near = did_you_mean(written, listed)
     return f"no {whose} has {column} {written!r}{meant}; {near}there are: {told}; correct it{remedy}"

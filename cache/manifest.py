@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from . import parquet
 from .errors import EmocacheError
-from .expression import chosen, nearest, parse_expression
+from .expression import chosen, parse_expression
+from .hints import did_you_mean
 from .recipe import Input, base_inputs, check_corpus_name, item_key
 from .utterance import Media, Track, Utterance, Word, check
 
@@ -123,7 +124,7 @@ class Manifest:
             if candidate in self.table.column_names:
                 return self.table.column(candidate).to_pylist()  # type: ignore[no-any-return]
         known = [*_TEXT_COLUMNS, *self.label_names]
-        raise EmocacheError(f"corpus {self.corpus!r} has no column {name!r}; {nearest(name, known)}it has:"
+        raise EmocacheError(f"corpus {self.corpus!r} has no column {name!r}; {did_you_mean(name, known)}it has:"
                             f" {', '.join(known)}")  # fmt: skip
 
     def item_keys(self, stream_fingerprint: str, inputs: Sequence[Input]) -> dict[str, str]:
