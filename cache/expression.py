@@ -16,7 +16,13 @@ Term = tuple[str, Mapping[str, Collection[str]]]
 
 
 def parse_expression(expression: str) -> list[tuple[str, set[str]]]:
-    """What an expression asks for: (column, the values it may have); nothing for `all`.
+    """Read what an expression asks for.
+
+    Args:
+        expression: `all`, or `column=value[|value]` terms joined by commas.
+
+    Returns:
+        (column, the values it may have) of every term; nothing for `all`.
 
     Raises:
         EmocacheError: a malformed term.
@@ -31,7 +37,7 @@ def parse_expression(expression: str) -> list[tuple[str, set[str]]]:
 
 
 def matches(written: str, cell: object) -> bool:
-    """Whether a cell has the value that is written: a number in any spelling of it, a text as it stands.
+    """Tell whether a cell has the value that is written: a number in any spelling of it, a text as it stands.
 
     >>> matches("1", 1.0), matches("1e0", 1.0), matches("01", "01"), matches("1", "01")
     (True, True, True, False)
@@ -47,11 +53,16 @@ def matches(written: str, cell: object) -> bool:
 def chosen(
     terms: Sequence[Term], cells: Callable[[str], Sequence[Any]], whose: str, remedy: str = ""
 ) -> list[bool] | None:
-    """Which rows every term selects; None where there is no term, and so all are.
+    """Choose the rows that fit every term.
 
     Args:
-        terms: what is asked for. cells: the cells of a column, by its name.
-        whose: what errors call the rows, such as "utterance of corpus 'toy'". remedy: what else errors advise.
+        terms: what is asked for.
+        cells: gives the cells of a column, by its name.
+        whose: what errors call the rows, such as "utterance of corpus 'toy'".
+        remedy: what else errors advise.
+
+    Returns:
+        one bool a row; None where there is no term, and so all are chosen.
 
     Raises:
         EmocacheError: a value that no row has, or terms that no row fits together.

@@ -202,7 +202,7 @@ def check_document(document: Mapping[str, Any], what: str) -> None:
 
 
 def _create_recipe(objects: Objects, document: dict[str, Any]) -> dict[str, Any]:
-    """What recipe.json says, after writing it where there is none or one that is damaged.
+    """Return what recipe.json says, after writing it where there is none or one that is damaged.
 
     It is looked at first: a stream that is there asks for no right to write.
     """
@@ -232,7 +232,7 @@ def _holds(objects: Objects, path: str, data: bytes) -> bool:
 
 
 def _ambiguous(corpus: str, name: str, found: list[StreamInfo]) -> str:
-    """What tells several streams of one name apart."""
+    """Say what tells several streams of one name apart."""
     flat = [flatten(info.recipe) for info in found]
     differing = sorted({k for one in flat for k in one if len({json.dumps(other.get(k)) for other in flat}) > 1})
     lines = [
