@@ -36,7 +36,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def exit_status(stop: KeyboardInterrupt) -> int:
-    """What a shell expects of a process that a signal has ended: 130, 143 or 129."""
+    """Return the exit status that a shell expects of a process that a signal has ended: 130, 143 or 129."""
     return 128 + (stop.number if isinstance(stop, Stopped) else int(signal.SIGINT))
 
 

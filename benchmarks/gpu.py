@@ -33,7 +33,7 @@ _WRITERS = {"hubert-large": write_hubert, "whisper-large-v3": write_whisper, "vg
 
 
 class Row(NamedTuple):
-    """What one encoder did. Rates are hours of audio, or thousands of frames, a second."""
+    """The speed of one encoder. Rates are hours of audio, or thousands of frames, a second."""
 
     name: str
     unit: str

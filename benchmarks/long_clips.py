@@ -1,4 +1,4 @@
-"""What windows cost on long recordings: `python -m emocache.benchmarks.long_clips`.
+"""The cost of windows on long recordings: `python -m emocache.benchmarks.long_clips`.
 
 How far are the frames at the joins of windows from those of one pass over the whole clip, and how much memory does an
 hour of audio take? The model has HuBERT-base's shape and random weights, unless `--checkpoint` names a real one of the

@@ -1,4 +1,4 @@
-"""How fast the cache is, as ratios against plain files: `make bench`.
+"""The speed of the cache, as ratios against plain files: `make bench`.
 
 Every figure is the median over interleaved pairs of the same work done both ways in one process, with a 90 % bootstrap
 interval. Everything that is read is checksummed and compared, outside the timed region. A bound that the lower end of

@@ -125,7 +125,7 @@ def gc(
 
 
 def describe(cache: "Cache", info: "StreamInfo") -> dict[str, Any]:
-    """What `cache info --json` says of a stream."""
+    """Return what `cache info --json` says of a stream."""
     stream = cache.open_info(info)
     frames = info.recipe["kind"] == "frames"
     size = sum(found.size for found in cache.objects.list(f"{info.folder}/shards"))

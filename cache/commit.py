@@ -23,7 +23,7 @@ _MOST_ROWS = 2**31 - 1  # of an item; what the index can hold
 
 
 class ItemEntry(NamedTuple):
-    """Where one utterance lies in a shard."""
+    """The place of one utterance in a shard."""
 
     id: str
     key: str  # item key
@@ -52,7 +52,7 @@ class Located(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """What one attempt at one unit has committed.
+    """All that one attempt at one unit has committed.
 
     Attributes:
         unit: key of the unit; attempt: 0, 1, ... within it.
@@ -140,7 +140,7 @@ def create_record(objects: Objects, record: Record, covered: Collection[str] = (
 
 
 def _fault(record: Record) -> str | None:
-    """What in a record cannot be; None if it fits together. Bounds come before anything is read or allocated."""
+    """Return what in a record cannot be; None if it fits together. Bounds come before anything is read or allocated."""
     arrays = record.arrays.values()
     if not all(_inside(path, record.shard) for path in (*record.objects, *(located.object for located in arrays))):
         return "names an object that is not of its shard"
@@ -162,7 +162,7 @@ def _fault(record: Record) -> str | None:
 
 
 def _misplaced(record: Record) -> str | None:
-    """What is wrong with the rows of a record's items."""
+    """Return what is wrong with the rows of a record's items."""
     if record.items and record.shard is None:
         return "has items and no shard"
     numbers = [(entry.row, entry.length, entry.crc32c) for entry in record.items]
@@ -181,7 +181,7 @@ def _misplaced(record: Record) -> str | None:
 
 
 def is_possible(located: Located) -> bool:
-    """Whether this can be where an array lies: a plain little-endian type, whole numbers, one row or more."""
+    """Tell whether this can be where an array lies: a plain little-endian type, whole numbers, one row or more."""
     whole = [located.byte_offset, *located.shape]
     if not isinstance(located.object, str) or not isinstance(located.dtype, str) or not located.shape:
         return False
@@ -196,7 +196,7 @@ def size_of(located: Located) -> int:
 
 
 def contradiction(arrays: Mapping[str, Located], recipe: Mapping[str, Any]) -> str | None:
-    """How the arrays of a record contradict the stream's recipe; None if they are what it declares."""
+    """Say how the arrays of a record contradict the stream's recipe; None if they are what it declares."""
     expected: dict[str, tuple[str, tuple[int, ...]]] = {}
     if recipe["kind"] == "frames":
         expected["frames"] = (np.dtype(recipe["dtype"]).name, (recipe["dim"],))

@@ -1,4 +1,4 @@
-"""What a shard says of itself (ids, rows, arrays, checksums), compared with what its record says of it."""
+"""The comparison of what a shard says of itself (ids, rows, arrays, checksums) with what its record says of it."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -83,7 +83,7 @@ def _of_table(record: Record, data: Data, changed: Collection[str]) -> Iterator[
 
 
 def _told_otherwise(record: Record, data: Data) -> Iterator[Damage]:
-    """What an intact shard says of its ids, rows and arrays, where the record says otherwise."""
+    """Compare what an intact shard says of its ids, rows and arrays with what the record says."""
     shard = str(record.shard)
     kind = shard_hdf5 if shard.endswith(shard_hdf5.SUFFIX) else shard_zarr
     try:

@@ -21,7 +21,7 @@ _BLOCK = 16 << 20
 
 @dataclass
 class Copied:
-    """What a copy did."""
+    """The streams, items and bytes that a copy has written."""
 
     streams: int = 0
     items: int = 0
@@ -157,7 +157,7 @@ def _renamed(record: Record) -> Record:
 
 
 def _same_bytes(objects: Objects, record: Record) -> bool:
-    """Whether the objects of a shard that an interrupted copy has left are whole, and not taken by a gc meanwhile."""
+    """Tell whether a shard that an interrupted copy has left is whole, and not taken by a gc meanwhile."""
     try:
         return all(hashlib.sha256(objects.get(path)).hexdigest() == sha for path, (_, sha) in record.objects.items())
     except FileNotFoundError:

@@ -3,11 +3,11 @@
 They mean the same wherever they are written: in `--fit-on` and in a transfer's `train_on` and `test_on`.
 """
 
-import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from .errors import EmocacheError
+from .hints import did_you_mean
 
 _LISTED = 20  # values that an error lists
 
@@ -16,7 +16,13 @@ Term = tuple[str, Mapping[str, Collection[str]]]
 
 
 def parse_expression(expression: str) -> list[tuple[str, set[str]]]:
-    """What an expression asks for: (column, the values it may have); nothing for `all`.
+    """Read what an expression asks for.
+
+    Args:
+        expression: `all`, or `column=value[|value]` terms joined by commas.
+
+    Returns:
+        (column, the values it may have) of every term; nothing for `all`.
 
     Raises:
         EmocacheError: a malformed term.
@@ -31,7 +37,7 @@ def parse_expression(expression: str) -> list[tuple[str, set[str]]]:
 
 
 def matches(written: str, cell: object) -> bool:
-    """Whether a cell has the value that is written: a number in any spelling of it, a text as it stands.
+    """Tell whether a cell has the value that is written: a number in any spelling of it, a text as it stands.
 
     >>> matches("1", 1.0), matches("1e0", 1.0), matches("01", "01"), matches("1", "01")
     (True, True, True, False)
@@ -47,11 +53,16 @@ def matches(written: str, cell: object) -> bool:
 def chosen(
     terms: Sequence[Term], cells: Callable[[str], Sequence[Any]], whose: str, remedy: str = ""
 ) -> list[bool] | None:
-    """Which rows every term selects; None where there is no term, and so all are.
+    """Choose the rows that fit every term.
 
     Args:
-        terms: what is asked for. cells: the cells of a column, by its name.
-        whose: what errors call the rows, such as "utterance of corpus 'toy'". remedy: what else errors advise.
+        terms: what is asked for.
+        cells: gives the cells of a column, by its name.
+        whose: what errors call the rows, such as "utterance of corpus 'toy'".
+        remedy: what else errors advise.
+
+    Returns:
+        one bool a row; None where there is no term, and so all are chosen.
 
     Raises:
         EmocacheError: a value that no row has, or terms that no row fits together.
@@ -79,12 +90,6 @@ def text_of(value: object) -> str | None:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """ "did you mean ...? " where a known name is much like it, else nothing."""
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"did you mean {near[0]!r}? " if near else ""
-
-
 def _unknown(
     column: str, written: str, values: Collection[str], there: Collection[Any], whose: str, remedy: str
 ) -> str:
@@ -93,5 +98,5 @@ def _unknown(
     listed = [str(text_of(cell)) for cell in (*numbers, *texts)]
     told = ", ".join(listed[:_LISTED]) + (f", ... ({len(listed)} in all)" if len(listed) > _LISTED else "") or "none"
     meant = f" ({' or '.join(sorted(values))})" if set(values) != {written} else ""
-    near = nearest(written, listed)
+    near = did_you_mean(written, listed)
     return f"no {whose} has {column} {written!r}{meant}; {near}there are: {told}; correct it{remedy}"

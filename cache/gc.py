@@ -77,7 +77,7 @@ class _Sweep:
         self._records: dict[str, Record] = {}  # read so far; none of them ever changes
 
     def garbage(self) -> list[Listed]:
-        """What no record refers to, superseded records, and claimed names that were never filled."""
+        """List what no record refers to, superseded records, and claimed names that were never filled."""
         # Listed before the records are read: an object committed in between is not in the list.
         listed = list(self.objects.list(""))
         empty = {entry.path for entry in listed if not entry.size and entry.path.startswith(("commits/", "plans/"))}

@@ -39,7 +39,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Index:
-    """What the records of a stream say, one row per item key.
+    """The contents of all records of a stream, one row per item key.
 
     Attributes:
         items: columns id, key (32 bytes), record (position in `records`), row, length, crc32c, current; sorted by id.
@@ -77,13 +77,13 @@ def load(objects: Objects) -> Index:
 
 
 def is_current(objects: Objects, index: Index, manifest_sha256: str) -> bool:
-    """Whether the stored copy says already what this index says of this manifest."""
+    """Tell whether the stored copy says already what this index says of this manifest."""
     stored = _stored(objects)
     return stored is not None and stored.manifest == manifest_sha256 and stored.records == index.records
 
 
 def fault(objects: Objects, keys: Mapping[str, str], manifest_sha256: str) -> str | None:
-    """What is wrong with the stored copy beside the records it covers; None where it is right, absent, or outdated."""
+    """Return what is wrong with the stored copy, going by the records it covers; None if right, absent, or outdated."""
     if FILE not in objects.names(""):
         return None
     stored = _stored(objects)
@@ -169,7 +169,7 @@ def _unpacked(payload: memoryview) -> Index:
 
 
 def _fits_together(index: Index) -> bool:
-    """Whether a stored copy, whoever has made it, can be followed: every item in a record, in rows that are there."""
+    """Tell whether a stored copy, whoever made it, can be followed: every item in a record, in rows that are there."""
     items = index.items
     if not items.schema.equals(_SCHEMA) or any(column.null_count for column in items.columns):
         return False

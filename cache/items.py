@@ -110,7 +110,7 @@ class _Fetched:
         self._bytes = 0
 
     def get(self, at: int) -> Mapping[str, Array]:
-        """What is kept of an item."""
+        """Return what is kept of an item."""
         frames = {"frames": self._frames[at]} if at in self._frames else {}
         return {**frames, **self._others.get(at, {})}
 

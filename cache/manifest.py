@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from . import parquet
 from .errors import EmocacheError
-from .expression import chosen, nearest, parse_expression
+from .expression import chosen, parse_expression
+from .hints import did_you_mean
 from .recipe import Input, base_inputs, check_corpus_name, item_key
 from .utterance import Media, Track, Utterance, Word, check
 
@@ -123,7 +124,7 @@ class Manifest:
             if candidate in self.table.column_names:
                 return self.table.column(candidate).to_pylist()  # type: ignore[no-any-return]
         known = [*_TEXT_COLUMNS, *self.label_names]
-        raise EmocacheError(f"corpus {self.corpus!r} has no column {name!r}; {nearest(name, known)}it has:"
+        raise EmocacheError(f"corpus {self.corpus!r} has no column {name!r}; {did_you_mean(name, known)}it has:"
                             f" {', '.join(known)}")  # fmt: skip
 
     def item_keys(self, stream_fingerprint: str, inputs: Sequence[Input]) -> dict[str, str]:
@@ -159,7 +160,8 @@ class Manifest:
 
 
 def position(ids: Sequence[str], utterance_id: str) -> int | None:
-    """Where an id stands in a sorted list of ids; None if it does not. A dict of a million ids would take 255 MB."""
+    """Return the place of an id in a sorted list of ids; None if it has none."""
+    # By bisection: a dict of a million ids would take 255 MB.
     row = bisect_left(ids, utterance_id)
     return row if row < len(ids) and ids[row] == utterance_id else None
 

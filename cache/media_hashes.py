@@ -93,7 +93,7 @@ class MediaHashes:
 
 
 def fault(path: Path | None) -> str | None:
-    """What is wrong with a memory; None where there is none, or another process is writing it."""
+    """Return what is wrong with a memory; None where there is none, or another process is writing it."""
     if path is None or not _exists(path):
         return None
     try:
@@ -141,7 +141,7 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 
 def _structure(memory: sqlite3.Connection) -> str | None:
-    """What is wrong with a database as such; an empty one is right."""
+    """Return what is wrong with a database as such; an empty one is right."""
     [[told]] = memory.execute("PRAGMA integrity_check(1)").fetchall()
     if told != "ok":
         return " ".join(str(told).split())
@@ -187,7 +187,7 @@ def _believed(row: Remembered) -> bool:
 
 
 def _is_told(readings: Any) -> bool:
-    """Whether these are readings: names of texts."""
+    """Tell whether these are readings: names of texts."""
     try:
         told = json.loads(readings)
     except (TypeError, ValueError):

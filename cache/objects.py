@@ -1,4 +1,4 @@
-"""Where the bytes are: a folder or an object store, with the few operations a crash-safe cache needs.
+"""The place where the bytes are: a folder or an object store, with the few operations a crash-safe cache needs.
 
 Both kinds promise the same: a payload or document is visible whole or not at all, and `create` has one winner. The
 local kind adds durability: what a call has returned for survives a power cut.
@@ -18,7 +18,7 @@ _TRIES = 4
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What was stored: size in bytes and sha256 (hex) of one object."""
+    """The result of storing one object: size in bytes and sha256 (hex) of its bytes."""
 
     size: int
     sha256: str

@@ -23,7 +23,7 @@ def read(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_damaged(data: bytes) -> pa.Table:
-    """What can be made of a Parquet file whatever the checksums of its pages say; raises like `read`."""
+    """Read what can be read of a Parquet file whatever the checksums of its pages say; raises like `read`."""
     return _open(data, checked=False).read(use_threads=False)
 
 

@@ -20,7 +20,7 @@ _MAX_BYTES, _MAX_UTTERANCES, _MAX_SECONDS = 64 << 20, 1024, 600.0
 
 
 class Load(NamedTuple):
-    """What one utterance is expected to cost, for cutting units."""
+    """The expected cost of one utterance, for cutting units."""
 
     seconds: float  # of encoding, over all streams
     bytes: int  # of frames, in the stream where it has most
@@ -38,7 +38,7 @@ class Task:
 def plan_tasks(
     writers: Sequence["StreamWriter"], loads: Mapping[str, Load], *, retry_failed: bool = False, min_units: int = 1
 ) -> list[Task]:
-    """What is left to encode, following the plans there are and writing new ones for what none of them covers.
+    """Plan what is left to encode, following the plans there are and writing new ones for what none of them covers.
 
     Args:
         writers: the streams filled in one pass; utterances that the same streams miss are cut into the same units.

@@ -1,4 +1,4 @@
-"""What determines a stream's numbers (its recipe), and the keys that follow from it."""
+"""A stream's recipe, which is all that determines its numbers, and the keys that follow from it."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def is_recipe(value: Any) -> bool:
-    """Whether a value, whoever has sealed it, has the keys that readers rely on, with values they can work with."""
+    """Tell whether a value has the keys that readers rely on, with values they can work with, whoever has sealed it."""
     try:
         _rely_on(value)
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Which utterances of a corpus are of one recording: files with the same bytes, whatever they are called."""
+"""The utterances of a corpus that are of one recording: files with the same bytes, whatever they are called."""
 
 from collections import Counter
 from collections.abc import Sequence

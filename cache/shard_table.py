@@ -78,7 +78,7 @@ def checksum(row: Row) -> int:
 
 
 def has_checksum(row: Row, crc32c: int) -> bool:
-    """Whether a row, whatever a damaged file has made of it, is the one with this checksum."""
+    """Tell whether a row, whatever a damaged file has made of it, is the one with this checksum."""
     try:
         return checksum(row) == crc32c
     except (TypeError, ValueError):  # bytes, or a number that is not finite, of which there is no JSON

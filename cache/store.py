@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import EmocacheError
 from .manifest import Manifest
+from .nesting import flatten
 from .objects import Objects, create_once
 from .opening import open_objects
 from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint, is_recipe
@@ -201,7 +202,7 @@ def check_document(document: Mapping[str, Any], what: str) -> None:
 
 
 def _create_recipe(objects: Objects, document: dict[str, Any]) -> dict[str, Any]:
-    """What recipe.json says, after writing it where there is none or one that is damaged.
+    """Return what recipe.json says, after writing it where there is none or one that is damaged.
 
     It is looked at first: a stream that is there asks for no right to write.
     """
@@ -231,18 +232,11 @@ def _holds(objects: Objects, path: str, data: bytes) -> bool:
 
 
 def _ambiguous(corpus: str, name: str, found: list[StreamInfo]) -> str:
-    """What tells several streams of one name apart."""
-    flat = [_flatten(info.recipe) for info in found]
+    """Say what tells several streams of one name apart."""
+    flat = [flatten(info.recipe) for info in found]
     differing = sorted({k for one in flat for k in one if len({json.dumps(other.get(k)) for other in flat}) > 1})
     lines = [
         f"{info.name}@{info.fingerprint[:12]} ({info.created}: {', '.join(f'{k}={one.get(k)!r}' for k in differing)})"
         for info, one in zip(found, flat, strict=True)
     ]
     return f"corpus {corpus!r} has {len(found)} streams {name!r}; say which: {'; '.join(lines)}"
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat.update(_flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {prefix + key: item})
-    return flat

@@ -190,7 +190,7 @@ class Stream:
         return sha256("".join(lines).encode()).hexdigest()
 
     def check(self, utterance_id: str) -> bool:
-        """Whether the stored bytes of one utterance still have their committed checksum."""
+        """Tell whether the stored bytes of one utterance still have their committed checksum."""
         at = self._position(utterance_id)
         self._checked_rows[at] = 0
         self._items.forget(at)
@@ -201,7 +201,7 @@ class Stream:
         return True
 
     def _of_frames(self, key: str) -> Any:
-        """What the recipe of a stream of frames says; raises EmocacheError for a table."""
+        """Look a key up in the recipe of a stream of frames; raises EmocacheError for a table."""
         if self.recipe["kind"] == "table":
             raise EmocacheError(f"{self.corpus}/{self.name} is a table and has no frames; read it with row(id)")
         return self.recipe[key]

@@ -28,7 +28,7 @@ def raise_tombstone(objects: Objects, shard: str) -> str:
 
 
 def is_taken(objects: Objects, shard: str | None, sizes: Mapping[str, int]) -> bool:
-    """Whether a gc has taken a shard, or may be about to. To be asked after the record has been created.
+    """Tell whether a gc has taken a shard, or may be about to; to be asked after the record has been created.
 
     Args:
         objects: the stream's folder.

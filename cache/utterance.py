@@ -1,4 +1,4 @@
-"""What is known of one utterance: the row of a manifest."""
+"""All that is known of one utterance: the row of a manifest."""
 
 import hashlib
 import math

@@ -121,7 +121,7 @@ def _stream(cache: Cache, folder: str, manifest: Manifest | None, full: bool) ->
 
 
 def _beside(objects: Objects, folder: str, recipe: Recipe) -> Iterator[Problem]:
-    """What lies beside shards and records: fitted matrices and plans."""
+    """Check what lies beside shards and records: fitted matrices and plans."""
     matrix = f"{(recipe.get('projection') or {}).get('matrix_sha256')}.safetensors"
     if recipe.get("projection") and matrix not in objects.names("fitted"):
         yield Problem(folder, "-", f"fitted/{matrix}", "missing: restore it, or remove the stream and project again")
@@ -151,7 +151,7 @@ def _objects(checked: _Checked, record: Record) -> Iterator[Problem]:
 
 
 def _contents(checked: _Checked, record: Record) -> Iterator[Problem]:
-    """What the shard holds, against the record and the recipe."""
+    """Check what the shard holds against the record and the recipe."""
     if not record.items:
         return
     problem = {"stream": checked.folder, "object": f"commits/{record.name}"}

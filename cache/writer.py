@@ -33,7 +33,7 @@ _NOT_FINITE = "the encoder's output holds NaN or infinity; try --precision float
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
-    """What an encoder gives for one utterance.
+    """The result of an encoder for one utterance.
 
     Attributes:
         frames: (T, D) floating point, T >= 1.
@@ -49,7 +49,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What one call of `commit` made part of the stream."""
+    """The ids and bytes that one call of `commit` made part of the stream."""
 
     items: tuple[str, ...]
     failures: tuple[str, ...]
@@ -166,7 +166,7 @@ class StreamWriter:
         raise AssertionError("unreachable")
 
     def _taken(self, record: Record) -> bool:
-        """Whether a gc has taken the record's shard, or may be about to."""
+        """Tell whether a gc has taken the record's shard, or may be about to."""
         try:
             return is_taken(self.objects, record.shard, record.sizes)
         except OSError as error:

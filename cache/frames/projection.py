@@ -16,7 +16,7 @@ from ..errors import EmocacheError
 MAX_DIM = 4096
 """Widest stream a Gram matrix is kept for (134 MB at this width)."""
 SAMPLE_BYTES = 512 << 20
-"""What the sample of a wider stream may take: 14,563 frames of 9216 dimensions."""
+"""The bytes that the sample of a wider stream may take: 14,563 frames of 9216 dimensions."""
 
 _BLOCK = 8192
 
@@ -90,7 +90,7 @@ class Projection:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Projection":
-        """What `to_bytes` wrote."""
+        """Read what `to_bytes` wrote."""
         from safetensors.numpy import load
 
         found = load(data)

@@ -17,7 +17,7 @@ _SPECIAL = re.compile(r"<.*>|\+\+.*\+\+|\[.*\]", re.DOTALL)
 
 
 def is_special(word: str) -> bool:
-    """Whether an aligner's token stands for no word: `<s>`, `</s>`, `<sil>`, `++LAUGHTER++`, `[NOISE]`, or nothing.
+    """Tell whether an aligner's token is no word: `<s>`, `</s>`, `<sil>`, `++LAUGHTER++`, `[NOISE]`, or nothing.
 
     >>> [is_special(word) for word in ("<sil>", "++BREATHING++", "hello", "C++")]
     [True, True, False, False]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...train.records.metrics import row_normalised
 from ..scoring.comparison import Comparison
-from ..scoring.result_groups import Result, flatten
+from ..scoring.result_groups import Result, flat_texts
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import Evaluation, Part, Scored
 from ..scoring.statistics import Summary
@@ -58,7 +58,7 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
         "diagnostics": [name for name in evaluation.sanity if name in DIAGNOSTIC],
         "breakdown": [_part(part, result) for part in evaluation.breakdown],
         "fingerprints": {f"{s.corpus}/{s.name}": s.fingerprint for s in record.streams},
-        "config": {key: value for key, value in flatten(record.config).items() if key != "seeds"},
+        "config": {key: value for key, value in flat_texts(record.config).items() if key != "seeds"},
     }
 
 

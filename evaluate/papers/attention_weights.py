@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..scoring.kept import read_kept
-from ..scoring.result_groups import Cell, Result, flatten
+from ..scoring.result_groups import Cell, Result, flat_texts
 from ..scoring.stored_predictions import read_predictions
 
 _HALVES = ("text", "audio")
@@ -50,7 +50,7 @@ def read_attention(result: Result) -> Attention | None:
     rows.sort(key=lambda i: (known[str(kept.utterances[i])][0], str(kept.utterances[i])))
     if not rows:
         return None
-    channels = _HALVES if flatten(result.first.config).get("head.kind") == "can" else ("",)
+    channels = _HALVES if flat_texts(result.first.config).get("head.kind") == "can" else ("",)
     own = [str(kept.utterances[i]) for i in rows]
     classes = [(names[known[u][0]], names[known[u][1]]) for u in own]
     weights = [_by_channel(kept.arrays[i], len(channels)) for i in rows]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...train.records.metrics import Score, metric_name
-from ..scoring.result_groups import Result, flatten
+from ..scoring.result_groups import Result, flat_texts
 from ..scoring.scored import Evaluation
 from ..scoring.statistics import with_dead_as_zero
 
@@ -108,7 +108,7 @@ def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
 
 def _architecture(result: Result) -> str | None:
     """Return "arch1" or "arch2" by the head's settings, or those of all members of a fusion; None of any other head."""
-    config = flatten(result.first.config)
+    config = flat_texts(result.first.config)
     heads = {key.removesuffix("head.kind") for key in config if key == "head.kind" or key.endswith(".head.kind")}
     told = {(config[f"{of}head.kind"], config.get(f"{of}head.attention") == "true") for of in heads}
     architectures = {("emotion_share", False): "arch1", ("emotion_share", True): "arch2"}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..scoring.result_groups import flatten
+from ..scoring.result_groups import flat_texts
 
 _SOUND = re.compile(r"(wav2vec2|hubert|wavlm|whisper|mfcc|logmel|spectrogram|alexnet|egemaps)")
 """Beginnings of the names of streams that are made of the sound; `transcript-whisper-...` is text, and is not one."""
@@ -52,7 +52,7 @@ def gated_channels(config: Mapping[str, Any]) -> GatedChannels:
 
 def _mixed(config: Mapping[str, Any]) -> bool:
     """Tell whether a gate's channels are not those of the streams one after another, or of others in each run."""
-    flat = flatten(config)
+    flat = flat_texts(config)
     features = {key.rpartition(".")[2]: value for key, value in flat.items() if key.startswith("features.")}
     # A search may choose other streams, or another PCA over all of them, in every fold.
     searched = any(key.startswith(("search.streams", "search.features")) for key in flat)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...cache import EmocacheError
 from ..scoring.kept import Kept, read_kept
-from ..scoring.result_groups import TEXTS, Result, flatten
+from ..scoring.result_groups import TEXTS, Result, flat_texts
 from .gated_channels import gated_channels
 
 Floats = NDArray[np.float64]
@@ -80,7 +80,7 @@ def families(gates: Sequence[Gates]) -> list[list[Gates]]:
         record = gate.result.first
         config = {k: v for k, v in record.config.items() if k not in _NO_PART_OF_A_MODEL}
         streams = tuple((stream.corpus, stream.fingerprint) for stream in record.streams)
-        found.setdefault((record.corpora, streams, tuple(flatten(config).items())), []).append(gate)
+        found.setdefault((record.corpora, streams, tuple(flat_texts(config).items())), []).append(gate)
     return list(found.values())
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from ...cache import EmocacheError
+from ...cache.nesting import flatten
 from ...train.records.run_record import CoverageRecord, RunRecord
 from .shipped import shipped_report
 from .stored_runs import Run
@@ -190,7 +191,7 @@ def _differences(records: Sequence[RunRecord]) -> list[str]:
 
 def _describe(record: RunRecord) -> dict[str, dict[str, str]]:
     config = {key: value for key, value in record.config.items() if key != "seeds"}
-    told = {key: text for key, text in flatten(config).items() if key.rpartition(".")[2] not in TEXTS}
+    told = {key: text for key, text in flat_texts(config).items() if key.rpartition(".")[2] not in TEXTS}
     return {
         "config": told,
         "fingerprint": {f"{s.corpus}/{s.name}": s.fingerprint[:12] for s in record.streams},
@@ -200,18 +201,17 @@ def _describe(record: RunRecord) -> dict[str, dict[str, str]]:
     }
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted keys with short texts.
+def flat_texts(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return nested settings as dotted keys with short texts.
 
-    >>> flatten({"streams": ["whisper-base"], "head": {"kind": "gru", "layers": 2}})
+    >>> flat_texts({"streams": ["whisper-base"], "head": {"kind": "gru", "layers": 2}})
     {'streams': 'whisper-base', 'head.kind': 'gru', 'head.layers': '2'}
     """
-    flat: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            flat[f"{prefix}{key}"] = ",".join(item if isinstance(item, str) else json.dumps(item) for item in value)
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+    return {
+        key: ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
+        for key, value in flatten(config).items()
+    }
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,12 +1,12 @@
 """Corpora: one registry entry and one module each, which turn a corpus folder into a manifest."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from ...cache import EmocacheError, Manifest
+from ...cache.hints import nearest
 from ..media.readings import with_readings
 from ..plugins import is_outside, load_outside
 from .files import MediaHasher
@@ -85,8 +85,8 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
             nothing to map, or anything wrong with the corpus.
     """
     if name not in REGISTRY and not is_outside(name):
-        close = difflib.get_close_matches(name, REGISTRY, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        close = nearest(name, REGISTRY)
+        hint = f"did you mean {close}? " if close else ""
         raise EmocacheError(f"unknown corpus {name!r}; {hint}there are: {', '.join(REGISTRY)}")
     if name in REGISTRY and mapping and not REGISTRY[name].mapped:
         raise EmocacheError(f"corpus {name} takes no --map; its loader knows its columns")

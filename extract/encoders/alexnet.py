@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ...cache import EmocacheError, InputFailure, Utterance
+from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
 from .acoustic import Spectrogram
 from .encoder import Audio, Clip, LayerItems, Layers, check_layer, encode_each, over_whole_clips, seconds
 from .inference import Runtime
-from .weight_hashes import file_sha256
 
 _LEAST, _MOST = 63, 6000  # columns: what the three poolings need, and a minute
 _SILENCE, _RANGE = -100.0, 120.0  # dB

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import EmocacheError
+from ...cache.hashing import files_sha256
 from ...cache.recipe import canonical_json
 from .registry import FAMILY_OF_MODEL_TYPE
-from .weight_hashes import files_sha256
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import EmocacheError, InputFailure, Utterance
+from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
 from ..media.detectors import Picture, require_dlib
 from ..media.faces import FaceVideo
 from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import encode_pictures, images_and_boxes, pictures
-from .weight_hashes import file_sha256
 
 _PACKAGE = "face_recognition_models"
 _LANDMARKS = "shape_predictor_5_face_landmarks.dat"

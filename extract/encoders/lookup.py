@@ -1,9 +1,9 @@
 """From an encoder's name to its checkpoint: a folder below `--checkpoints`, a path, or a repository on the hub."""
 
-import difflib
 from pathlib import Path
 
 from ...cache import EmocacheError
+from ...cache.hints import alike
 from .checkpoints import FILES, Checkpoint, read
 from .registry import REGISTRY, VARIANTS, EncoderEntry
 
@@ -103,7 +103,7 @@ def _unknown(name: str, checkpoints: Path | None) -> str:
     names = set(REGISTRY)
     if checkpoints is not None:
         names |= {folder.name for folder in checkpoints.iterdir() if folder.is_dir()}
-    close = difflib.get_close_matches(name, sorted(names), 4, 0.5)
+    close = alike(name, names, count=4, likeness=0.5)
     hint = f"did you mean {', '.join(close)}? " if close else ""
     return (
         f"unknown encoder {name!r}: {hint}`emocache encoders` lists all names;"

@@ -9,13 +9,13 @@ import numpy.typing as npt
 import torch
 
 from ...cache import InputFailure, Item, Utterance
+from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
 from ..media.faces import FaceVideo, crop_face
 from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import CHUNK, SIZE, encode_videos, images_and_boxes, pictures
 from .inference import Runtime, captured
 from .marlin_weights import FRAMES, load_marlin
-from .weight_hashes import file_sha256
 
 _EVERY = 2  # of a long video every second frame is taken
 _SPAN = FRAMES * _EVERY

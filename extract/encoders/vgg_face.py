@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...cache import InputFailure, Utterance
+from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
 from ..media.detectors import Picture
 from ..media.faces import FaceVideo, crop_face
@@ -17,7 +18,6 @@ from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import CHUNK, SIZE, encode_pictures, images_and_boxes, pictures
 from .inference import Runtime
 from .keras_file import Weights, read_convolutions
-from .weight_hashes import file_sha256
 
 _MARGIN = 0.25  # of the box, on every side
 _MEANS = (93.5940, 104.7624, 129.1863)  # blue, green, red

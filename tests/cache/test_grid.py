@@ -1,9 +1,8 @@
-"""Streams on a time grid, against a loop over grid points that knows nothing of sorting or of vectors."""
+"""Frames on a time grid, against a loop over grid points that knows nothing of sorting or of vectors."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,10 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emocache.cache import Cache, EmocacheError, InputFailure, Item, Stream
-from emocache.cache.frames.time_grid import align_index, on_grid, resample, resample_track, time_grid
-
-from .conftest import CORPUS, fill, manifest, recipe
+from emocache.cache.frames.time_grid import resample, time_grid
 
 Array = npt.NDArray[Any]
 
@@ -187,99 +183,8 @@ def test_tokens_of_one_word_are_averaged_and_special_ones_left_out() -> None:
     assert not mask.any() and not values.any()
 
 
-def test_labels_to_the_grid_and_predictions_back_to_their_stamps() -> None:
-    stamps = np.arange(100) / 10
-    grid = time_grid(12.0)
-    values, mask = resample_track(stamps, stamps**2, grid)
-    np.testing.assert_allclose(values[grid < 9.9], np.interp(grid[grid < 9.9], stamps, stamps**2), atol=1e-4)
-    assert mask.tolist() == (grid < 10.0).tolist()  # 9.9 s and one period
-    back, known = resample_track(grid, values, stamps, reach=0.02)
-    assert known.all() and values.dtype == back.dtype == np.float32
-    np.testing.assert_allclose(back[1:-1], stamps[1:-1] ** 2, atol=2e-3)
-    assert resample_track(np.zeros(0), np.zeros(0), grid)[1].sum() == 0
-
-
 def test_shapes_are_checked() -> None:
     for frames, times, where in [((3, 2), (2, 2), None), ((3,), (3, 2), None), ((3, 2), (3, 2), (2,))]:
         with pytest.raises(ValueError, match="expected"):
             used = None if where is None else np.ones(where, np.bool_)
             resample(np.zeros(frames), np.zeros(times), np.zeros(1), where=used)
-
-
-# Streams of a cache
-
-FACE = {"face": {"dtype": "bool", "shape": []}}
-AUDIO = recipe(encoder="audio", dim=2, times={"rate": 50.0, "first_start": 0.0, "width": 0.02}, aux={})
-VIDEO = recipe(encoder="video", dim=3, aux=FACE)
-CLS = recipe(encoder="cls", dim=1, aux={})
-
-
-def audio_item(count: int = 50) -> Item:
-    return Item(np.stack([np.arange(count), -np.arange(count)], 1).astype(np.float32), None, {})
-
-
-def video_item(count: int = 30) -> Item:
-    face = np.arange(count) < 25
-    return Item(np.ones((count, 3), np.float32), spans(np.arange(count + 1) / 30), {"face": face})
-
-
-@pytest.fixture
-def streams(tmp_path: Path) -> dict[str, Stream]:
-    """1 s of audio at 50 Hz, video at 30 fps that loses the face after 25 pictures, and one vector.
-
-    The video of b failed, everything of d did, and c is not extracted yet.
-    """
-    cache = Cache(tmp_path / "cache")
-    cache.put_manifest(manifest(["a", "b", "c", "d"]))
-    vector = Item(np.ones((1, 1), np.float32), np.asarray([[0.0, 1.0]]), {})
-    failure = InputFailure("no_face", "none of 30 pictures")
-    fill(cache.create_stream(CORPUS, "audio", AUDIO), {"a": audio_item(), "b": audio_item()}, {"d": failure})
-    fill(cache.create_stream(CORPUS, "video", VIDEO), {"a": video_item()}, {"b": failure, "d": failure})
-    fill(cache.create_stream(CORPUS, "cls", CLS), {"a": vector}, {"d": failure})
-    return {name: cache.stream(CORPUS, name) for name in ("audio", "video", "cls")}
-
-
-def test_streams_on_one_grid(streams: dict[str, Stream]) -> None:
-    times, frames, present = on_grid([streams["audio"], streams["video"]], "a")
-    np.testing.assert_array_equal(times, time_grid(1.0))
-    assert frames.shape == (50, 5) and frames.dtype == np.float32 and present.shape == (50, 2)
-    np.testing.assert_allclose(frames[:, :2], audio_item().frames, atol=1e-4)
-    assert (frames[:, 2:] == 1).all() and present.all()
-    faces = on_grid([streams["video"], streams["audio"]], "a", where="face", duration=2.0)
-    assert len(faces.times) == 100 and faces.present.sum(axis=0).tolist() == [43, 51]
-    assert not faces.frames[43:, :3].any() and faces.frames[:43, :3].all()
-    assert len(on_grid([streams["audio"]], "a", rate=10).times) == 10
-
-
-def test_what_failed_is_absent_and_what_lacks_is_told(streams: dict[str, Stream]) -> None:
-    both = [streams["video"], streams["audio"]]
-    for align in (on_grid, align_index):
-        _, frames, present = align(both, "b")
-        assert present.all(axis=0).tolist() == [False, True] and not frames[:, :3].any() and frames.shape == (50, 5)
-        with pytest.raises(EmocacheError, match=r"toy/video: utterance 'c' is not extracted yet"):
-            align(both, "c")
-        with pytest.raises(EmocacheError, match=r"'d' could not be encoded \(no_face: none of 30 pictures\)"):
-            align(both, "d")
-        with pytest.raises(ValueError, match="no streams"):
-            align([], "a")
-
-
-def test_frames_without_a_place_in_time_are_absent(streams: dict[str, Stream], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert on_grid([streams["audio"], streams["cls"]], "a").present.all()
-    monkeypatch.setattr(streams["cls"], "times", lambda _: np.full((1, 2), np.nan))
-    aligned = on_grid([streams["audio"], streams["cls"]], "a")
-    assert aligned.present.all(axis=0).tolist() == [True, False] and not aligned.frames[:, 2].any()
-    with pytest.raises(
-        EmocacheError, match="toy: utterance 'a' has no frame with a place in time in cls; add a stream"
-    ):
-        on_grid([streams["cls"]], "a")
-
-
-def test_by_index_as_published(streams: dict[str, Stream]) -> None:
-    times, frames, present = align_index([streams["audio"], streams["video"]], "a", where="face")
-    np.testing.assert_allclose(times, time_grid(1.0)[:30])
-    np.testing.assert_array_equal(frames[:, :2], audio_item().frames[:30])
-    assert frames.shape == (30, 5) and frames.all(axis=0).tolist() == [False, False, True, True, True]
-    assert present[:, 0].all() and present[:, 1].sum() == 25
-    apart = streams["video"].times("a")[29].mean() - times[29]
-    assert apart == pytest.approx(29.5 / 30 - 29.5 / 50)  # 0.4 s after 30 frames, 10 s after 750

@@ -1,6 +1,5 @@
 """Experiments as TOML files: where they are, what they extend, and which file set which value."""
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import EmocacheError
+from ...cache.hints import nearest
+from ...cache.nesting import flatten
 from .protocol_kinds import owners
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -141,22 +142,9 @@ def nested(dotted: str, value: Any) -> dict[str, Any]:
     return value  # type: ignore[no-any-return]
 
 
-def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested tables to {dotted key: value}."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
 def key_of(override: str) -> str:
     """Return the dotted key of `dotted.key=value`."""
     return _override(override)[0]
-
-
-def nearest(name: str, known: Sequence[str], likeness: float = 0.6) -> str | None:
-    """Return the known name that a misspelt one probably meant, if one is that much like it (difflib's ratio)."""
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
 
 
 def _override(

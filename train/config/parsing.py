@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...cache import EmocacheError
+from ...cache.nesting import flatten
 from ..heads import HeadSettings, head_entry
-from .experiment_files import flatten
 from .sections import FeatureSettings
 from .setting_errors import Place, validated
 from .settings import LOSSES, NUMBERS, Settings

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ...cache import EmocacheError
-from .experiment_files import nearest
+from ...cache.hints import nearest
 
 _Model = TypeVar("_Model", bound=BaseModel)
 Place = Callable[[str], str]

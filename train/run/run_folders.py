@@ -5,7 +5,7 @@ import platform
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,6 +18,7 @@ from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 
 from ...cache import EmocacheError, parquet
+from ...cache.hashing import file_sha256
 from ...cache.opening import open_objects
 from ...cache.recipe import canonical_json
 from ..config.settings import Settings
@@ -57,8 +58,7 @@ def recorded(settings: Settings) -> dict[str, Any]:
 
 def _sha256_of(file: str) -> str:
     try:
-        with Path(file).open("rb") as opened:
-            return file_digest(opened, "sha256").hexdigest()
+        return file_sha256(Path(file))
     except OSError as error:
         raise EmocacheError(f"[head] names {file}, which cannot be read: {error.strerror}") from error
 

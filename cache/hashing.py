@@ -1,4 +1,4 @@
-"""The sha256 of weight files, which can hold gigabytes and are hashed once in a process."""
+"""The sha256 of files: weights and tables, which can hold gigabytes and are hashed once in a process."""
 
 import hashlib
 from collections.abc import Sequence
