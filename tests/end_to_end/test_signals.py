@@ -244,6 +244,7 @@ def finished(runs: Path) -> list[str]:
     return sorted(path.name for path in folders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_keeps_the_runs_that_are_stored(start: Start, cache: Path, tmp_path: Path, number: int) -> None:
     command = start("train", 2, *training(cache, tmp_path / "runs"))
