@@ -24,9 +24,9 @@ from emocache.cache import Cache, Load, Manifest, Utterance, plan_tasks
 from emocache.extract.corpora import MediaHasher
 from emocache.extract.corpora import load as load_corpus
 from emocache.extract.encoders import Clip, Encoder, load
-from emocache.extract.media.clips import Decoder
 from emocache.extract.media.faces import FaceVideo
 from emocache.extract.pipeline import encoding_loop, machine
+from emocache.extract.pipeline.clips import Decoder
 
 _REPLAYED = 6  # batches
 _WRITERS = {"hubert-large": write_hubert, "whisper-large-v3": write_whisper, "vgg-face": write_vgg_face}

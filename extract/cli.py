@@ -155,7 +155,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _mapping(texts: Sequence[str] | None) -> dict[str, str]:
-    """What every `--map` says together; a key given twice, in one or in two of them, is an error."""
+    """Put together what every `--map` says; a key given twice, in one or in two of them, is an error."""
     mapping: dict[str, str] = {}
     for part in (part for text in texts or () for part in text.split(",") if part):
         key, equals, column = part.partition("=")

@@ -7,7 +7,7 @@ from ..cache import EmocacheError
 
 
 def is_outside(name: str) -> bool:
-    """Whether the name is `module:attribute`."""
+    """Tell whether a name is `module:attribute`."""
     module, colon, attribute = name.partition(":")
     return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
 

@@ -32,7 +32,7 @@ class Comparison:
 
     @property
     def approximate(self) -> bool:
-        """Whether the intervals rest on too few groups to be more than approximate."""
+        """True where the intervals rest on too few groups to be more than approximate."""
         return self.groups < FEWEST_GROUPS
 
 

@@ -1,4 +1,4 @@
-"""What a head gave beside its outputs, as training stored it of every utterance with features."""
+"""Arrays that a head gave beside its outputs, as training stored it of every utterance with features."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Kept:
 
 
 def read_kept(run: Run, name: str, alike: bool = True) -> Kept | None:
-    """What a run kept under that name, such as "gate" or "embedding"; None if it kept nothing of the kind.
+    """Read what a run kept under a name, such as "gate" or "embedding"; None if it kept nothing of the kind.
 
     Args:
         run: the run. name: of what it kept. alike: all arrays must have the same size.

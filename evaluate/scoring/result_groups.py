@@ -48,7 +48,7 @@ class Result:
 
     @property
     def targets(self) -> list[str]:
-        """What follows a metric in its name: the targets, or "" of a classification."""
+        """The part of a metric's name after its point: the targets, or "" of a classification."""
         return [""] if self.first.task == "classification" else list(self.first.targets)
 
     @property
@@ -71,12 +71,12 @@ class Result:
 
     @property
     def incomplete(self) -> bool:
-        """Whether any run was trained on incomplete streams."""
+        """True where any run was trained on incomplete streams."""
         return any(run.record.incomplete for run in self.runs.values())
 
     @property
     def transductive(self) -> bool:
-        """Whether in any run something fitted saw test features."""
+        """True where in any run something fitted saw test features."""
         return any(run.record.transductive for run in self.runs.values())
 
     @property
@@ -88,12 +88,12 @@ class Result:
 
     @property
     def trials(self) -> int:
-        """How many settings each run of a search chose from; 1 without a search."""
+        """The number of settings that each run of a search chose from; 1 without a search."""
         return max(1, *(len(run.record.selection.tried) for run in self.runs.values()))
 
     @property
     def selection(self) -> str:
-        """What must be told of a search; "" without one."""
+        """The words that must be told of a search; "" without one."""
         return f"chosen among {self.trials} settings on validation" if self.trials > 1 else ""
 
     @property
@@ -123,7 +123,7 @@ class Result:
 
     @property
     def marks(self) -> list[str]:
-        """What every table must say beside the numbers; last come training's warnings, with how many runs have each."""
+        """The words that tables say beside the numbers; last are training's warnings, with the runs that have each."""
         marks = ["incomplete"] if self.incomplete else []
         marks += ["transductive"] if self.transductive else []
         if self.missing_runs:

@@ -1,4 +1,4 @@
-"""What a table's numbers are to be read against: guesses that need no model."""
+"""Guesses that a table's numbers are to be read against: they need no model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

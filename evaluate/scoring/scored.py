@@ -15,7 +15,7 @@ from .statistics import Summary, summarise
 from .stored_predictions import Predictions, concatenate, read_predictions
 
 BREAKDOWN = ("corpus", "culture")
-"""What scores are also told apart by, wherever the test part has several."""
+"""The columns that scores are also told apart by, wherever the test part has several."""
 
 Grid = Mapping[Cell, Predictions]
 """The predictions of each fold and seed."""
@@ -33,7 +33,7 @@ class Scored:
 
     @property
     def approximate(self) -> bool:
-        """Whether the intervals rest on too few groups to be more than approximate."""
+        """True where the intervals rest on too few groups to be more than approximate."""
         return self.groups < FEWEST_GROUPS
 
 

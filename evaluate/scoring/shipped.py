@@ -1,4 +1,4 @@
-"""What the shipped experiments' files say: of runs that were stored before training kept it beside them."""
+"""Settings in the shipped experiments' files, of runs that were stored before training kept it beside them."""
 
 import tomllib
 from functools import cache
@@ -10,7 +10,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "train" / "experiments"
 
 
 def shipped_report(experiment: str) -> tuple[str, ...]:
-    """What `report` is in the file of a shipped experiment and those that it extends; nothing of any other.
+    """Return `report` as it stands in the file of a shipped experiment and those that it extends; nothing of any other.
 
     Raises:
         EmocacheError: one of these files cannot be read.

@@ -214,7 +214,7 @@ def _joined(corpora: Sequence[str], names: Sequence[str]) -> NDArray[np.str_]:
 
 
 def _unit(table: pa.Table, group: list[str], name: list[str]) -> str:
-    """What the groups are; where several fit, the first."""
+    """Name what the groups are; where several fit, the first."""
     for unit in ("speaker", "session"):
         if table[unit].cast(pa.string()).to_pylist() == group:
             return unit

@@ -47,7 +47,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
 
 
 _BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
-"""What audformat, PyYAML, pandas and pyarrow raise for files that are not what they should be."""
+"""The errors that audformat, PyYAML, pandas and pyarrow raise for files that are not what they should be."""
 
 
 def _line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What a corpus folder holds, beside what its owner says a complete one holds; nothing is decoded or extracted."""
+"""A corpus folder beside what its owner says a complete one holds; nothing is decoded or extracted."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ _KINDS = {(True, False): "audio only", (True, True): "audio and video", (False, 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What was found in one corpus folder.
+    """The finds in one corpus folder.
 
     Attributes:
         corpus: its name in the cache.

@@ -139,7 +139,7 @@ def _render_clip(
 def _prosody(
     speaker: Speaker, words: list[str], feeling: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> list[SpokenWord]:
-    """How each word is said: arousal raises pitch, range and rate; valence raises pitch and range."""
+    """Choose how each word is said: arousal raises pitch, range and rate; valence raises pitch and range."""
     pitch_slip, range_slip, rate_slip = rng.normal(0, (2, 6, 0.04))
     return [
         SpokenWord(

@@ -1,4 +1,4 @@
-"""What the demo corpus says: everyday sentences that carry no emotion, the same eight in six languages."""
+"""The sentences of the demo corpus: everyday sentences that carry no emotion, the same eight in six languages."""
 
 SENTENCES: dict[str, tuple[str, ...]] = {
     "en": (

@@ -31,7 +31,7 @@ class SpokenWord:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What eSpeak said.
+    """Speech from eSpeak.
 
     Attributes:
         samples: (n,) int16 at `sample_rate` Hz, mono.

@@ -22,7 +22,7 @@ _SETTLED = 2.0  # seconds; a file changed more recently may change again without
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What is known of one media file."""
+    """The facts known of one media file."""
 
     sha256: str  # of its bytes
     duration: float | None  # seconds, from the header
@@ -31,7 +31,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the owner says a complete corpus holds; `emocache corpora CORPUS --data DIR` compares with it."""
+    """The content of a complete corpus by its owner; `emocache corpora CORPUS --data DIR` compares with it."""
 
     utterances: int
     speakers: int | None
@@ -97,7 +97,7 @@ _Identity = tuple[int, int, int]  # size, mtime_ns, inode
 
 
 def _probe(path: Path, known: Remembered | None) -> tuple[Probe, Remembered | None]:
-    """What is known of a file, and what is to be remembered of it where that is new."""
+    """Return what is known of a file, and what is to be remembered of it where that is new."""
     try:
         before = _identity(path)
         same = known is not None and (known.size, known.mtime_ns, known.inode) == before

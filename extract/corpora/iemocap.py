@@ -113,7 +113,7 @@ def _label_files(release: Path) -> list[Path]:
 
 
 def _files(release: Path, turn: Turn) -> dict[str, Path]:
-    """What there is of one turn."""
+    """The parts there are of one turn."""
     session = release / f"Session{turn.dialogue[4]}"
     paths = {
         "audio": session / "sentences" / "wav" / turn.dialogue / f"{turn.id}.wav",

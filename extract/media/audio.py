@@ -12,7 +12,7 @@ from .lengths import Source, is_guessed, stated_seconds
 from .soundfiles import NotHereError, decode_soundfile, open_soundfile
 
 AUDIO_RECIPE = {"sample_rate": 16000, "channels": "mean", "resampler": "soxr VHQ"}
-"""What decoding contributes to a stream's numbers; part of the recipe of every encoder that hears audio."""
+"""The part that decoding has in a stream's numbers, and so in the recipe of every encoder that hears audio."""
 
 SOUND_SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64"))
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".flv", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp"))

@@ -1,4 +1,4 @@
-"""What FFmpeg decodes, and the limits and failures that hold for all media. `media` is what callers use."""
+"""Media that FFmpeg decodes, and the limits and failures that hold for all media. `audio` is what callers use."""
 
 import errno
 import importlib
@@ -78,9 +78,10 @@ def open_container(source: Source, name: str) -> Iterator[Any]:
 
 
 def _bad_bytes(av: Any) -> tuple[type[Exception], ...]:
-    """What PyAV raises for damage, OSError only with EIO; "not implemented" is how FFmpeg words impossible headers.
+    """Return the errors that PyAV raises for damage, OSError only with EIO.
 
-    Some decoders return numbers that mean nothing, or something else.
+    "Not implemented" is how FFmpeg words impossible headers. Some decoders return numbers that mean nothing, or
+    something else.
     """
     error = av.error
     return (
@@ -202,7 +203,7 @@ class _Ear:
 
     @property
     def full(self) -> bool:
-        """Whether the segment's end is reached."""
+        """Tell whether the segment's end is reached."""
         return self.position >= self._last
 
     def add(self, frame: Any, origin: float) -> None:

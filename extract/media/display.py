@@ -1,4 +1,4 @@
-"""How a file asks for its pictures to be shown: mirrored, turned by quarters, and with pixels that are not square."""
+"""The way a file asks for its pictures to be shown: mirrored, turned by quarters, with pixels that are not square."""
 
 import struct
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _NEARLY = Fraction(1, 100)  # pixels this near to squares are taken as such: sca
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """Which way pixels go: x' = a x + c y and y' = b x + d y, y pointing down. Only the signs and the axes count."""
+    """The way pixels go: x' = a x + c y and y' = b x + d y, y pointing down. Only the signs and the axes count."""
 
     a: int = 1
     b: int = 0
@@ -27,7 +27,7 @@ class Display:
 
     @property
     def mirrored(self) -> bool:
-        """Whether left and right change places, whatever turn goes with it."""
+        """True where left and right change places, whatever turn goes with it."""
         return self.a * self.d - self.b * self.c < 0
 
     def applied_to(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -41,7 +41,7 @@ class Display:
 
 
 def display_matrix(picture: Any) -> Display:
-    """What a decoded picture carries."""
+    """The way that a decoded picture itself asks to be shown."""
     return next((Display(*_corner(bytes(data))) for data in _matrices(picture.side_data)), Display())
 
 

@@ -20,7 +20,7 @@ POLICY = {
     "smoothing": "centred median of 5 detections",
     "not_found": "last box, before the first the central square",
 }
-"""How one box a picture comes of what a detector finds; part of the recipe of every encoder of faces."""
+"""The rule by which one box a picture comes of what a detector finds; part of the recipe of every encoder of faces."""
 
 _HALF = 2  # detections on either side that the median takes in
 

@@ -1,4 +1,4 @@
-"""What a media file itself says of its length.
+"""The length of a media file as it says itself.
 
 Where it says nothing FFmpeg guesses from the bit rate, and does not tell that it guessed.
 """
@@ -20,7 +20,7 @@ def opened(source: Source) -> BinaryIO:
 
 
 def is_guessed(container: Any) -> bool:
-    """Whether the length that FFmpeg gives may be a guess."""
+    """Tell whether the length that FFmpeg gives may be a guess."""
     return container.format.name in _UNTOLD
 
 
@@ -103,7 +103,7 @@ def _riff(file: BinaryIO) -> tuple[int, int, int, int, int]:
 
 
 def is_chained(source: Source) -> bool:
-    """Whether an Ogg file holds several streams, as joined recordings do; libsndfile reads the first alone."""
+    """Tell whether an Ogg file holds several streams, as joined recordings do; libsndfile reads the first alone."""
     with opened(source) as file:
         found, rest = 0, b""
         while block := file.read(1 << 20):

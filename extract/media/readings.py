@@ -1,4 +1,4 @@
-"""Which media are read otherwise than emocache first read them, and why, for the keys of what was stored of them.
+"""The media that are read otherwise than emocache first read them, and why, for the keys of what was stored of them.
 
 Only their items are extracted anew: a `Media` says it in its `reading`, which is part of the inputs that are hashed.
 """
@@ -22,7 +22,7 @@ _FIRST_BLOCK = 1 << 18  # frames after which its sound of MP3 went wrong for a w
 
 
 def readings_of(path: Path) -> dict[str, str]:
-    """What is to be told of a file; nothing of one that cannot be read.
+    """Return what is to be told of a file; nothing of one that cannot be read.
 
     Raises:
         EmocacheError: the library for this format is not installed.

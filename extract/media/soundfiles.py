@@ -1,4 +1,4 @@
-"""What libsndfile decodes. `media` is what callers use."""
+"""Sound that libsndfile decodes. `audio` is what callers use."""
 
 import os
 from collections.abc import Iterator
@@ -85,7 +85,7 @@ def open_soundfile(source: Source) -> Iterator[Any]:
 
 
 def _text_of(error: Any) -> str:
-    """What a LibsndfileError says.
+    """Put a LibsndfileError into words.
 
     Raises:
         MemoryError: that there is too little memory.

@@ -39,7 +39,7 @@ class Frame:
 
 
 def video_recipe(fps: float | None) -> dict[str, Any]:
-    """What `decode_video` contributes to a stream's numbers; part of the recipe of every encoder that sees video."""
+    """Return what `decode_video` adds to the recipe of every encoder that sees video."""
     return {
         "pictures": "RGB, 8 bit, upright, by swscale",
         "picture_times": "presentation time stamps",
@@ -143,7 +143,7 @@ class _Grid:
         self._next = 0  # k of the first point that no picture stands for
 
     def takes(self, end: float) -> bool:
-        """Whether to take the next picture, which is shown until `end` seconds."""
+        """Tell whether to take the next picture, which is shown until `end` seconds."""
         if self._fps is None:
             return True
         following = math.ceil((end - INSTANT) * self._fps)

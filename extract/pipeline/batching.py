@@ -1,4 +1,4 @@
-"""How many clips go through the encoder together: what a device can take at once."""
+"""The number of clips that go through the encoder together: as many as a device can take at once."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ Memory = Callable[[], tuple[int, int]]
 
 
 class Budget:
-    """What a batch may cost, from the memory that earlier batches took. Safe to use from several threads.
+    """The cost that a batch may have, from the memory that earlier batches took. Safe to use from several threads.
 
     Args:
         cost: to begin with, see `Encoder.cost`.
@@ -38,7 +38,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def items(self, dearest: float) -> int:
-        """How many items fit in a batch where the dearest one costs that: all are padded to it. At least 1."""
+        """Count the items, at least 1, that fit in a batch where all are padded to the dearest one's cost."""
         return max(1, min(_MOST_ITEMS, int(self.cost / max(dearest, 1e-9))))
 
     @contextmanager

@@ -9,7 +9,7 @@ from ..encoders.encoder import Clip, Encoder
 from .batching import Budget
 
 Result = Item | Mapping[str, Any]
-"""What a stream stores of an utterance: frames, or the row of a table."""
+"""The part of an utterance that a stream stores: frames, or the row of a table."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Target:
 
 @dataclass
 class Encoded:
-    """What came of a batch.
+    """The outcome of a batch.
 
     Attributes:
         items, failures: {stream: {id: what it stores, or why there is nothing to store}}.

@@ -1,4 +1,4 @@
-"""What a run will cost, told before it starts."""
+"""The cost of a run, told before it starts."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ _SPEED = {True: 40.0, False: 2000.0}  # cost units a second, of models and of si
 def loads(
     utterances: Iterable[Utterance], encoders: Mapping[Encoder, Sequence[int | None]], dtype: str, fps: float | None
 ) -> dict[str, Load]:
-    """What each utterance is expected to cost, for cutting units: {id: Load}."""
+    """Estimate the cost of each utterance, for cutting units: {id: Load}."""
     found = {}
     models = {e: runs_on_device(e) or "video" in e.inputs for e in encoders}
     for utterance in utterances:
@@ -27,7 +27,7 @@ def loads(
 
 
 def runs_on_device(encoder: Encoder) -> bool:
-    """Whether it is a model that `--device` and `--precision` are for, by its recipe; signal transforms are not."""
+    """Tell by its recipe whether `--device` and `--precision` are for an encoder; signal transforms do without."""
     return "precision" in encoder.recipe(None)
 
 

@@ -14,7 +14,7 @@ _PACKAGES = (
 
 
 def on_gpu(device: str) -> bool:
-    """Whether `--device` means a GPU here."""
+    """Tell whether `--device` means a GPU here."""
     if device == "auto":
         import torch
 
@@ -23,7 +23,7 @@ def on_gpu(device: str) -> bool:
 
 
 def first_budget(device: str) -> Budget:
-    """What the first batches may cost; later ones follow the memory of the device, if that is a GPU."""
+    """Return the cost that the first batches may have; later ones follow the memory of the device, if that is a GPU."""
     if not on_gpu(device):
         return Budget(_FIRST["cpu"])
     from ..encoders.inference import device_memory
@@ -40,7 +40,7 @@ def _device_name(device: str) -> str:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What the recipe leaves out: library versions and the machine."""
+    """Describe what the recipe leaves out: library versions and the machine."""
     packages = {}
     for name in _PACKAGES:
         try:

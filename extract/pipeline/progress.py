@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on: a bar on a terminal, JSON lines elsewhere, both on standard error."""
+"""The progress of a run for people: a bar on a terminal, JSON lines elsewhere, both on standard error."""
 
 import contextlib
 import json

@@ -90,7 +90,7 @@ def _recipe(stream: Stream, projection: Projection, fit_on: str, fitted: Sequenc
 
 
 def _fit(stream: Stream, fit_on: str, fitted: Sequence[str]) -> dict[str, Any]:
-    """What was fitted on: the digest of the frames seen, and the groups that no test set may share."""
+    """Describe what was fitted on: the digest of the frames seen, and the groups that no test set may share."""
     chosen = set(fitted)
     speakers = [s for i, s in zip(stream.manifest.ids, stream.manifest.column("speaker"), strict=True) if i in chosen]
     known = all(speaker is not None for speaker in speakers)

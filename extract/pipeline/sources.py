@@ -12,7 +12,7 @@ _COLUMNS = ("text", "translation")
 
 @dataclass(frozen=True)
 class Sources:
-    """Where texts and words come from.
+    """The sources of texts and words.
 
     Attributes:
         text: table stream with the column `column`, or None for the corpus's own text.
@@ -63,7 +63,7 @@ class Sources:
         return cls(text, column or "text", words)
 
     def tag(self, inputs: Sequence[str]) -> str:
-        """What the name of a stream tells of its text: "" for the corpus's own."""
+        """Return what the name of a stream tells of its text: "" for the corpus's own."""
         if self.text is None or "text" not in inputs:
             return ""
         source = str(self.text.recipe["encoder"]).removeprefix("transcript-")

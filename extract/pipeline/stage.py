@@ -10,18 +10,18 @@ from typing import Any
 from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
 from .. import corpora, encoders
 from ..encoders.encoder import Encoder
-from ..media.clips import Decoder
 from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
+from .clips import Decoder
 from .progress import Progress
 from .projecting import project
 from .sources import Sources
-from .targets import complete_streams, make_targets, parse_layers
+from .stream_targets import complete_streams, make_targets, parse_layers
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `emocache extract` takes; see its help."""
+    """The options of `emocache extract`; see its help."""
 
     corpus: str
     data: Path
@@ -50,7 +50,7 @@ class Options:
 
 @dataclass
 class Report:
-    """What a run did and what is wrong.
+    """The report of a run: what it did and what is wrong.
 
     Attributes:
         corpus: its name in the cache. streams: names of the streams, PCA streams included.

@@ -1,4 +1,4 @@
-"""What of the tasks has begun and is not committed yet, and when it is."""
+"""The tasks that have begun and are not committed yet, and when they are."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ Tell = Callable[[int, int], None]
 
 @dataclass
 class Outcome:
-    """What a run has done.
+    """The outcome of a run.
 
     Attributes:
         encoded: utterances that went through an encoder, once per encoder.
@@ -69,7 +69,7 @@ class Batch:
 
 
 class UnderWay:
-    """What has begun and is not committed yet; lives in the main thread alone.
+    """Results that wait for the commit of their unit; lives in the main thread alone.
 
     A signal may be raised between any two steps. So results are taken from where they are only after they have arrived
     at the next place; what is given to the writer twice by that, it stores once.

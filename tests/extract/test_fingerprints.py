@@ -7,9 +7,9 @@ import pytest
 
 from emocache.cache.recipe import fingerprint
 from emocache.extract.encoders import REGISTRY, Encoder, load
-from emocache.extract.media.clips import Decoder
 from emocache.extract.media.detectors import load_detector
-from emocache.extract.pipeline.targets import full_recipe
+from emocache.extract.pipeline.clips import Decoder
+from emocache.extract.pipeline.stream_targets import full_recipe
 
 from . import fixed_models
 

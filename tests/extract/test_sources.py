@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emocache.cache import Cache, EmocacheError, InputFailure, Manifest, Media, Utterance, Word
-from emocache.extract.media.clips import Decoder
+from emocache.extract.pipeline.clips import Decoder
 from emocache.extract.pipeline.sources import Sources
 
 TRANSCRIPT = {"kind": "table", "encoder": "transcript-tiny", "layer": None, "inputs": ["audio"]}

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from emocache.cache import Cache, Stream
 from emocache.cli import app
-from emocache.extract.media import clips
 from emocache.extract.media.audio import decode_audio
+from emocache.extract.pipeline import clips
 
 TEXTS = ("kids are talking", "by the door", "the door", "kids", "talking by the door")
 STREAMS = ("logmel", "mfcc", "tiny-whisper", "tiny-speech", "tiny-bert")

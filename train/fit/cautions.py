@@ -1,4 +1,4 @@
-"""What forbids no number but must be known to read it: told when training, kept in run.json, marked in every table."""
+"""Cautions: things to know when one reads a number. Told in training, kept in run.json, marked in every table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def warned(found: Mapping[Any, Sequence[Caution]], what: str) -> Iterator[Warned
 
 
 def of_parts(dataset: Dataset, settings: Settings, fold: Fold, folds: int) -> list[Caution]:
-    """What the parts of a fold lack of the classes, or of the spread of the values.
+    """Find what the parts of a fold lack of the classes, or of the spread of the values.
 
     Args:
         dataset: with classes, see `fold.with_classes`. folds: of the protocol.
@@ -134,7 +134,7 @@ def _ends(example: Example) -> npt.NDArray[np.float64]:
 
 
 def of_groups(examples: Sequence[Example], folds: Sequence[Fold], protocol: Protocol) -> list[Caution]:
-    """Whether there are too few groups for an interval."""
+    """Tell where there are too few groups for an interval."""
     names = draws(examples, protocol)
     count = len({(examples[row].corpus, names[row]) for fold in folds for row in fold.test})
     if count >= FEWEST_GROUPS:
@@ -159,7 +159,7 @@ def of_features(prepared: Prepared, rows: Rows, settings: Settings) -> list[Caut
 
 
 def _constant(features: Joined, rows: Rows) -> list[int]:
-    """Which streams never change over the frames of some utterances. Of a stream that does, little is looked at."""
+    """Find the streams that never change over some utterances' frames. Of a stream that does, little is looked at."""
     edges = list(pairwise(np.cumsum([0, *features.widths])))
     first: dict[int, npt.NDArray[np.float64]] = {}
     seen = np.zeros(len(edges), np.int64)

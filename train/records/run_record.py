@@ -1,4 +1,4 @@
-"""What a run folder is called and holds, and what its run.json says: written by training, read by evaluation."""
+"""The run folder: its name, its files, and what its run.json says. Written by training, read by evaluation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ class ProtocolRecord(_Record):
 
 
 class CoverageRecord(_Record):
-    """How much of the protocol's test part had features."""
+    """The share of the protocol's test part that had features."""
 
     test: Annotated[int, Field(ge=0)]  # utterances that the protocol and the labels put into the test part
     predicted: Annotated[int, Field(ge=0)]  # of these, the ones with features
@@ -45,14 +45,14 @@ class CoverageRecord(_Record):
 
 
 class SelectionRecord(_Record):
-    """What was chosen on validation."""
+    """The choice made on validation."""
 
     metric: str | None = None  # that chose the epoch
     tried: tuple[dict[str, Any], ...] = ()  # one entry for each setting of a search
 
 
 class WarningRecord(_Record):
-    """What training warned of."""
+    """A warning that training gave."""
 
     kind: Annotated[str, Field(min_length=1)]  # a few words, which tables show
     text: str  # what it means, and the remedy

@@ -1,4 +1,4 @@
-"""What encoders need of an utterance, decoded: the samples, and the face in every picture."""
+"""Utterances decoded as encoders need them: the samples, and the face in every picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from typing import Any
 
 from ...cache import InputFailure, Utterance
 from ..encoders.encoder import Clip
-from ..pipeline.sources import Sources
-from .audio import AUDIO_RECIPE, decode_audio
-from .detectors import FaceDetector
-from .faces import POLICY, FaceVideo, track_faces
-from .video import decode_video, video_recipe
+from ..media.audio import AUDIO_RECIPE, decode_audio
+from ..media.detectors import FaceDetector
+from ..media.faces import POLICY, FaceVideo, track_faces
+from ..media.video import decode_video, video_recipe
+from .sources import Sources
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Decoder:
         return Clip(utterance.id, audio, utterance.text, utterance.words, video, faults)
 
     def recipe(self, inputs: Sequence[str]) -> dict[str, Any]:
-        """What decoding and sources contribute to an encoder with these inputs: a part of its recipe."""
+        """Return what decoding and sources contribute to an encoder with these inputs: a part of its recipe."""
         decoding: dict[str, Any] = {}
         if "audio" in inputs:
             decoding |= AUDIO_RECIPE

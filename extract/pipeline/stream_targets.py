@@ -1,4 +1,4 @@
-"""Which streams a run fills: names, layers and full recipes."""
+"""The streams that a run fills: names, layers and full recipes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from ...cache import Cache, EmocacheError
 from ...cache.recipe import Recipe, stream_name
 from ..encoders.encoder import Encoder
-from ..media.clips import Decoder
+from .clips import Decoder
 from .encoding import Target
 from .sources import Sources
 
@@ -80,7 +80,7 @@ def complete_streams(
     pca: int | None,
     fit_on: str | None,
 ) -> list[str]:
-    """What the cache holds of an encoder that cannot be had any more, if it is all that is asked for.
+    """Find what the cache holds of an encoder that cannot be had any more, if it is all that is asked for.
 
     Args:
         cache: the cache.
