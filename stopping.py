@@ -26,6 +26,9 @@ _TRIES = 10
 class Stopped(KeyboardInterrupt):
     """A signal has asked the command to stop.
 
+    Args:
+        number: of the signal.
+
     Attributes:
         number: of the signal.
     """

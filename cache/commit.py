@@ -100,8 +100,14 @@ class Record:
     def from_bytes(cls, data: bytes, what: str) -> "Record":
         """Read a record.
 
-        Whoever has sealed it: what it says fits together and stays inside the stream's folder and the objects it
-        names, so that readers may follow it.
+        It is checked whoever has sealed it, so that readers may follow it.
+
+        Args:
+            data: what `Record.to_bytes` gave.
+            what: what errors call it.
+
+        Returns:
+            the record, which fits together and stays inside the stream's folder and the objects it names.
 
         Raises:
             DamagedError: the bytes are not those that were written, or no record of emocache's.

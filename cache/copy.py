@@ -41,6 +41,9 @@ def copy(
         streams: those to copy, see `Cache.streams`.
         tell: called with one line per stream.
 
+    Returns:
+        how much has been copied: what the target had already does not count.
+
     Raises:
         EmocacheError: bytes of the source do not have their checksum, or the target's manifest differs from the
             source's, so that items current there would become stale.

@@ -27,7 +27,9 @@ class ItemArrays:
     Args:
         objects: the stream's folder.
         arrays: where the arrays of each record lie.
-        record, row, length: of every item, the record as a position in `arrays`.
+        record: of every item, as a position in `arrays`.
+        row: at which it begins.
+        length: its rows.
         compare: called with an item and all of its arrays, in the order of its checksum; raises DamagedError.
     """
 
@@ -48,7 +50,14 @@ class ItemArrays:
         self._fetched = _Fetched()
 
     def read(self, at: int, array: str) -> Array:
-        """Rows of one array of the item at this position, read-only.
+        """Read the rows of one array of the item at this position, read-only.
+
+        Args:
+            at: position of the item.
+            array: "frames", "times" or "aux/" and a name.
+
+        Returns:
+            the array of the item, one row a frame; a view of the file where the cache is local.
 
         Raises:
             DamagedError: its bytes are not those that were committed.

@@ -52,6 +52,13 @@ class Manifest:
     def from_utterances(cls, corpus: str, utterances: Sequence[Utterance]) -> "Manifest":
         """Check, sort and pack utterances.
 
+        Args:
+            corpus: its name.
+            utterances: in any order; at least one.
+
+        Returns:
+            the manifest, its utterances sorted by id.
+
         Raises:
             EmocacheError: no utterance, an id twice, an id that cannot be one, a label that is a string here and a
                 number there, NaN in a label or track, or times that do not increase.
@@ -115,7 +122,13 @@ class Manifest:
         return [name[6:] for name in self.table.column_names if name.startswith("track.")]
 
     def column(self, name: str) -> list[Any]:
-        """One column in the order of `ids`: a field of `Utterance`, or a label by its bare name.
+        """Return one column.
+
+        Args:
+            name: a field of `Utterance`, or a label by its bare name.
+
+        Returns:
+            one cell an utterance, in the order of `ids`; None where there is no value.
 
         Raises:
             EmocacheError: there is no such column; the message lists those there are.
@@ -139,9 +152,15 @@ class Manifest:
         return keys
 
     def select(self, expression: str) -> list[str]:
-        """Ids that match `all`, or `column=value[|value]` terms joined by commas (all must hold).
+        """Choose utterances by their columns.
 
         "corpus" is a column too. A number is compared as a number, a text as it stands: see `expression.matches`.
+
+        Args:
+            expression: `all`, or `column=value[|value]` terms joined by commas, all of which must hold.
+
+        Returns:
+            the ids of the utterances chosen, sorted.
 
         Raises:
             EmocacheError: a malformed term, an unknown column, or a value that selects nothing.

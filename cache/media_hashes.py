@@ -46,6 +46,9 @@ class Remembered(NamedTuple):
 class MediaHashes:
     """The memory of one corpus. Never raises: what cannot be remembered is told in `notes`.
 
+    Args:
+        path: of its database; None: nothing is remembered.
+
     Attributes:
         notes: lines to tell the user.
     """

@@ -73,10 +73,18 @@ class Objects(Protocol):
 
 
 def create_once(objects: Objects, path: str, data: bytes) -> bool:
-    """Create a document and be sure of the outcome; False if the name holds another one.
+    """Create a document and be sure of the outcome.
 
     A store may lose the answer of a create that succeeded, or refuse one that met no other, so after anything but a
     clear success the document is read back: if it is mine I won, if it is another's I lost, if none I try again.
+
+    Args:
+        objects: the folder or store.
+        path: of the document.
+        data: its bytes.
+
+    Returns:
+        True if the document lies there, False if the name holds another one.
 
     Raises:
         EmocacheError: the store refuses the document for good.

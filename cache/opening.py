@@ -9,7 +9,13 @@ from .remote import RemoteObjects
 
 
 def open_objects(root: str | Path) -> Objects:
-    """A store from a folder or a URL (`s3://bucket/prefix`, `memory://` for tests).
+    """Open a store from a folder or a URL (`s3://bucket/prefix`, `memory://` for tests).
+
+    Args:
+        root: the folder, or the URL.
+
+    Returns:
+        the store; nothing is created yet.
 
     Raises:
         EmocacheError: no root, as of an unset variable, an unknown scheme, or a store that cannot be reached.

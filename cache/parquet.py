@@ -12,7 +12,14 @@ import pyarrow.parquet as pq
 
 
 def read(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table of a Parquet file, or these columns of it, which it must have; page checksums verified.
+    """Read a Parquet file, the checksums of its pages verified.
+
+    Args:
+        data: the bytes of the file.
+        columns: those to read, which it must have; None for all.
+
+    Returns:
+        the table, its columns in the order asked for.
 
     Raises:
         pyarrow.ArrowException, OSError: the bytes are damaged or no Parquet file.

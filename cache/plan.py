@@ -45,6 +45,9 @@ def plan_tasks(
         loads: the utterances wanted, with their costs.
         retry_failed: treat committed failures as missing.
         min_units: cut so that about this many units come out, for that many workers.
+
+    Returns:
+        the tasks in the order of their numbers.
     """
     missing: dict[str, dict[str, str]] = {}
     uncovered: dict[str, list[str]] = defaultdict(list)
@@ -89,7 +92,14 @@ def read(objects: Objects) -> tuple[_Units, int]:
 
 
 def from_bytes(data: bytes, what: str) -> _Units:
-    """The units of one plan.
+    """Read the units of one plan.
+
+    Args:
+        data: the bytes of the plan.
+        what: what errors call it.
+
+    Returns:
+        {unit key: (utterance id, item key) of each of its utterances}.
 
     Raises:
         DamagedError: other bytes than were written, or no plan of emocache's, whoever has sealed it: unit keys become

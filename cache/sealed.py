@@ -21,7 +21,14 @@ def seal(document: dict[str, Any], *, pretty: bool = False) -> bytes:
 
 
 def unseal(data: bytes, what: str) -> dict[str, Any]:
-    """The document that `seal` wrote.
+    """Read the document that `seal` wrote.
+
+    Args:
+        data: what `seal` gave.
+        what: what errors call it.
+
+    Returns:
+        the document, without its format and checksum.
 
     Raises:
         DamagedError: the bytes differ in any way from those `seal` gives for what they hold.

@@ -21,7 +21,14 @@ _PLAIN: Any = {"compression": "none", "use_dictionary": False, "write_statistics
 
 
 def build(ids: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Buffer]]:
-    """The one file of a shard: the rows' columns after a column `id`. Values are JSON values.
+    """Build the one file of a shard: the rows' columns after a column `id`.
+
+    Args:
+        ids: of the utterances.
+        rows: {column: JSON value} of each.
+
+    Returns:
+        {"": the bytes of the one file}.
 
     Raises:
         ValueError: a column called `id`, or one whose values Parquet cannot hold together (a bug in the encoder).
@@ -50,9 +57,15 @@ def named_rows(data: bytes, what: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def surviving_rows(data: bytes) -> list[tuple[str, dict[str, Any]] | None]:
-    """Like `named_rows`, whatever the checksums of the pages say: in a damaged file most rows are often still right.
+    """Read like `named_rows`, whatever the checksums of the pages say.
 
-    A row of which nothing can be made is None.
+    In a damaged file most rows are often still right.
+
+    Args:
+        data: the bytes of the file.
+
+    Returns:
+        (id, row) in stored order; None for a row of which nothing can be made.
 
     Raises:
         pyarrow.ArrowException, OSError, KeyError, ValueError: nothing can be made of the bytes.

@@ -69,11 +69,14 @@ def read_rows(objects: Objects, shard: str, rows: Sequence[int]) -> npt.NDArray[
 
 
 def told(shard: str, data: Mapping[str, bytes]) -> tuple[list[str], npt.NDArray[Any], dict[str, Located]]:
-    """(ids, offsets, where each array lies) as the shard itself says.
+    """Read from a shard what it says of itself.
 
     Args:
         shard: its path.
         data: {path: bytes} of its objects.
+
+    Returns:
+        ids; offsets, (N + 1,) rows at which the items begin; {array: where it lies}.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: it is not such a shard.

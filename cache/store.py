@@ -42,6 +42,9 @@ class StreamInfo:
 class Cache:
     """A cache root: a folder or an `s3://bucket/prefix` URL.
 
+    Args:
+        root: a folder, or a URL such as `s3://bucket/prefix`.
+
     Example:
         >>> from emocache.cache import Cache
         >>> Cache("/nowhere/store").corpora()
@@ -71,7 +74,13 @@ class Cache:
         corpus.replace(_POINTER, seal(pointer, pretty=True))
 
     def manifest(self, corpus: str) -> Manifest:
-        """The corpus's current manifest.
+        """Read the corpus's current manifest.
+
+        Args:
+            corpus: its name.
+
+        Returns:
+            the manifest, its checksum verified.
 
         Raises:
             EmocacheError: there is no such corpus (the message lists those there are), or the manifest is damaged.
@@ -107,6 +116,13 @@ class Cache:
     def stream(self, corpus: str, name: str) -> Stream:
         """Open a stream: `name`, or `name@<prefix of the fingerprint>` where several share the name.
 
+        Args:
+            corpus: its name.
+            name: of the stream, with a prefix of its fingerprint or without.
+
+        Returns:
+            the stream, which serves what is committed by now.
+
         Raises:
             EmocacheError: none or several match; the message lists what there is and how their recipes differ.
         """
@@ -130,7 +146,7 @@ class Cache:
         environment: Mapping[str, Any] | None = None,
         fitted: Mapping[str, bytes] | None = None,
     ) -> StreamWriter:
-        """A writer of the stream with this recipe, which is created if it is not there.
+        """Open the stream with this recipe for writing, which is created if it is not there.
 
         Args:
             corpus: a corpus whose manifest is stored.
@@ -139,6 +155,9 @@ class Cache:
             backend: "zarr" or "hdf5"; a stream that exists keeps the one it was created with.
             environment: library versions and device, recorded beside the recipe.
             fitted: {file name: bytes} of fitted matrices, whose sha256 the recipe holds.
+
+        Returns:
+            the writer; a stream that exists already goes on where it was.
 
         Raises:
             EmocacheError: an unknown backend or corpus, a bad name, or an unusable store.
@@ -188,6 +207,10 @@ class Cache:
 
 def check_document(document: Mapping[str, Any], what: str) -> None:
     """Refuse what no `recipe.json` may hold, whoever has sealed it.
+
+    Args:
+        document: what it holds, unsealed.
+        what: what errors call it.
 
     Raises:
         DamagedError: a key is absent or not of its kind, or the fingerprint is not the recipe's.

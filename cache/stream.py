@@ -32,6 +32,13 @@ _OPEN_TABLES = 64
 class Stream:
     """The committed items of one stream that are current under the corpus's manifest. Made by `Cache.stream`.
 
+    Args:
+        objects: the folder of the stream.
+        corpus: its name.
+        name: of the stream.
+        document: what its `recipe.json` says.
+        manifest: the current one of the corpus.
+
     Attributes:
         corpus, name, fingerprint, recipe, backend: what the stream is; `environment`: what made it.
         ids: sorted ids of the utterances served.
@@ -111,7 +118,13 @@ class Stream:
         return isinstance(utterance_id, str) and position(self.ids, utterance_id) is not None
 
     def read(self, utterance_id: str) -> npt.NDArray[Any]:
-        """Frames of one utterance, (T, D) in the storage dtype; a read-only view of the map where the cache is local.
+        """Read the frames of one utterance.
+
+        Args:
+            utterance_id: the utterance.
+
+        Returns:
+            (T, D) in the storage dtype; a read-only view of the mapped file where the cache is local.
 
         Raises:
             EmocacheError: the stream does not serve this id, or is a table; the message says why.
@@ -121,10 +134,13 @@ class Stream:
         return self._items.read(self._position(utterance_id), "frames")
 
     def read_many(self, ids: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """Frames of several utterances, in the order asked for.
+        """Read the frames of several utterances, in the order asked for.
 
         Returns:
             frames: (sum of T, D) in the storage dtype; offsets: (len(ids) + 1,) int64, where each begins.
+
+        Args:
+            ids: of the utterances.
 
         Raises:
             EmocacheError, DamagedError: see `read`.

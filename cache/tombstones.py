@@ -34,6 +34,9 @@ def is_taken(objects: Objects, shard: str | None, sizes: Mapping[str, int]) -> b
         objects: the stream's folder.
         shard: path of the shard; None: there is nothing to take.
         sizes: {path of each of its objects: bytes}.
+
+    Returns:
+        True if a tombstone names the shard, or one of its objects is gone or of another size.
     """
     if shard is None:
         return False

@@ -109,6 +109,10 @@ class Utterance:
 def check(corpus: str, utterance: Utterance) -> None:
     """Refuse what no manifest may hold.
 
+    Args:
+        corpus: its name, for the message.
+        utterance: to be checked.
+
     Raises:
         EmocacheError: an id that cannot be one, a path that leaves the corpus folder, a number that is not finite, a
             region outside the picture, or a track whose times do not increase.

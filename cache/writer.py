@@ -59,6 +59,13 @@ class Committed:
 class StreamWriter:
     """Commits units of one stream. Made by `Cache.create_stream`.
 
+    Args:
+        objects: the folder of the stream.
+        name: of the stream.
+        recipe: see `recipe.Recipe`.
+        backend: "zarr" or "hdf5".
+        manifest: the current one of the corpus.
+
     Attributes:
         keys: {utterance id: item key} of the current manifest.
     """
@@ -87,6 +94,9 @@ class StreamWriter:
             unit: key of the unit, hex digits.
             items: {utterance id: Item}, or {utterance id: JSON object} for a table stream.
             failures: {utterance id: InputFailure}.
+
+        Returns:
+            what has become part of the stream; empty where others have committed all of it.
 
         Raises:
             EmocacheError: the store cannot take the shard or the record, or gives back other bytes than were written.
@@ -139,7 +149,14 @@ class StreamWriter:
         return stored
 
     def _write(self, record: Record, stored: Mapping[str, Any]) -> Record:
-        """Write a shard of what is stored; returns the record with all that tells of it.
+        """Write a shard and read it back.
+
+        Args:
+            record: of the attempt, with nothing in it yet.
+            stored: {utterance id: item or row as it is stored}; at least one.
+
+        Returns:
+            the record with all that tells of the shard.
 
         Raises:
             EmocacheError: the store does not take it, or gives back other bytes than were written.
@@ -267,7 +284,14 @@ class StreamWriter:
 
 
 def to_storage(item: Item, recipe: Recipe) -> Item:
-    """The item as it is stored: little-endian, C-contiguous, in the recipe's dtypes.
+    """Check an item and bring it into the form in which it is stored.
+
+    Args:
+        item: what the encoder gave.
+        recipe: of the stream.
+
+    Returns:
+        the item as it is stored: little-endian, C-contiguous, in the recipe's dtypes.
 
     Raises:
         InputFailure: no frame, a value that is not finite, or one that overflows the storage dtype.

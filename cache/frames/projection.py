@@ -26,16 +26,17 @@ class Gram:
 
     Without the pilot an offset channel ruins the small eigenvalues; in float32 it ruins all of them.
 
+    Args:
+        pilot: (D,), any rough mean, D at most `MAX_DIM`; accumulators that are added must share it.
+
     Attributes:
         n: frames added. total: (D,) float64, sum of (x - pilot). gram: (D, D) float64, sum of (x - pilot)(x - pilot)^T.
+
+    Raises:
+        ValueError: wider than `MAX_DIM`.
     """
 
     def __init__(self, pilot: npt.NDArray[Any]) -> None:
-        """An empty accumulator. `pilot`: (D,), any rough mean; accumulators that are added must share it.
-
-        Raises:
-            ValueError: wider than `MAX_DIM`.
-        """
         self.pilot = np.asarray(pilot, np.float64)
         dim = len(self.pilot)
         if dim > MAX_DIM:
@@ -100,6 +101,9 @@ class Projection:
 class Sample:
     """Frames drawn evenly from all that were added, by reservoir sampling with a fixed seed, in float32.
 
+    Args:
+        dim: D, the width of every frame.
+
     Attributes:
         n: frames added. frames: (m, D) float32, all of them as long as they fit `SAMPLE_BYTES`.
     """
@@ -129,7 +133,7 @@ class Sample:
 
 
 def fit_frames(parts: Iterable[npt.NDArray[Any]], components: int) -> Projection:
-    """The first principal components of frames that come in parts.
+    """Fit the first principal components of frames that come in parts.
 
     Up to `MAX_DIM` dimensions they equal a full PCA of all frames; above, they are a randomised SVD (Halko et al. 2011,
     scikit-learn's) of a `Sample`.
@@ -137,6 +141,9 @@ def fit_frames(parts: Iterable[npt.NDArray[Any]], components: int) -> Projection
     Args:
         parts: (T, D) each, such as one utterance after the other; at least one.
         components: how many to keep.
+
+    Returns:
+        the projection, its components in order of their variance.
 
     Raises:
         EmocacheError: more components than dimensions, or not more frames than components.
@@ -153,7 +160,14 @@ def fit_frames(parts: Iterable[npt.NDArray[Any]], components: int) -> Projection
 
 
 def fit_pca(moments: Gram, components: int) -> Projection:
-    """The first principal components, equal to a full PCA of all frames added.
+    """Fit the first principal components, equal to a full PCA of all frames added.
+
+    Args:
+        moments: of all frames; at most `MAX_DIM` wide.
+        components: how many to keep.
+
+    Returns:
+        the projection, its components in order of their variance.
 
     Raises:
         EmocacheError: more components than dimensions, or not more frames than components.
@@ -169,7 +183,14 @@ def fit_pca(moments: Gram, components: int) -> Projection:
 
 
 def fit_sample(sample: Sample, components: int) -> Projection:
-    """The first principal components of a sample of frames, by randomised SVD.
+    """Fit the first principal components of a sample of frames, by randomised SVD.
+
+    Args:
+        sample: of the frames.
+        components: how many to keep.
+
+    Returns:
+        the projection, its components in order of their variance.
 
     Raises:
         EmocacheError: more components than dimensions, or not more frames than components.

@@ -10,11 +10,14 @@ _SLACK = 1e-9  # seconds; the end of one frame and the start of the next differ 
 
 
 def time_grid(duration: float, rate: float = 50.0) -> npt.NDArray[np.float64]:
-    """(G,) seconds: (k + 0.5) / rate for all k that lie before `duration`, at least one; 15 s at 50 Hz are 750.
+    """Make a grid of evenly spaced points, half a step from the start: 15 s at 50 Hz are 750.
 
     Args:
         duration: seconds.
         rate: Hz.
+
+    Returns:
+        (G,) float64 seconds: (k + 0.5) / rate for all k that lie before `duration`, at least one.
 
     Raises:
         ValueError: one of them is not a positive number.
