@@ -5,9 +5,10 @@ from .manifest import Manifest
 from .plan import Load, Task, plan_tasks
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
+from .stored_form import Item
 from .stream import Stream
 from .utterance import Media, Track, Utterance, Word
-from .writer import Committed, Item, StreamWriter
+from .writer import Committed, StreamWriter
 
 __all__ = [
     "Cache", "Committed", "DamagedError", "EmocacheError", "InputFailure", "Item", "Load", "Manifest", "Media",

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 def alike(name: str, known: Iterable[str], count: int = 1, likeness: float = 0.6) -> list[str]:
     """Return the known names that are most like a misspelt one, the likest first, each at least that much like it.
 
-    >>> alike("wisper-base", ["whisper-base", "wavlm-base", "clip"], count=2)
-    ['whisper-base', 'wavlm-base']
+    >>> alike("wisper-base", ["whisper-base", "whisper-tiny", "clip"], count=2)
+    ['whisper-base', 'whisper-tiny']
     """
     return difflib.get_close_matches(name, list(known), n=count, cutoff=likeness)
 

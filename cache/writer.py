@@ -1,50 +1,30 @@
 """Writing one stream: shards first, then the record that makes them count."""
 
 import contextlib
-import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from . import index, shard_hdf5, shard_table, shard_zarr
 from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name, standing
-from .crc import crc32c
 from .errors import EmocacheError, InputFailure
 from .manifest import Manifest
 from .objects import Objects, create_once
 from .recipe import Recipe, fingerprint
 from .sealed import DamagedError
+from .stored_form import Item, checksum, finite, to_storage
 from .tombstones import is_taken
 
 BACKENDS: dict[str, ModuleType] = {"zarr": shard_zarr, "hdf5": shard_hdf5}
-_MAX_FRAME_BYTES = 1 << 24
 _TRIES = 4  # to write a shard that gc takes before there is a record
-_NOT_FINITE = "the encoder's output holds NaN or infinity; try --precision float32"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Item:
-    """The result of an encoder for one utterance.
-
-    Attributes:
-        frames: (T, D) floating point, T >= 1.
-        times: (T, 2) float64, start and end of every frame in seconds from the utterance's start; None if the recipe
-            says they are regular. A frame without a place in time, such as a special token, has NaN for both.
-        aux: {name: (T, ...)}, exactly the arrays the recipe declares.
-    """
-
-    frames: npt.NDArray[Any]
-    times: npt.NDArray[np.float64] | None = None
-    aux: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +91,7 @@ class StreamWriter:
             started = time.monotonic()
             if stored:
                 record = self._write(record, stored)
+            # gc spares what is younger than the grace: a record that comes later than that may name a shard it took.
             if time.monotonic() - started > GRACE_SECONDS / 2:
                 raise EmocacheError(f"stream {self.name}: writing a shard took over {GRACE_SECONDS / 2:.0f} s, so gc"
                                     " might have taken it for garbage; run the same command again")  # fmt: skip
@@ -143,7 +124,7 @@ class StreamWriter:
         stored = {}
         for utterance, item in sorted(items.items()):
             try:
-                stored[utterance] = to_storage(item, self.recipe) if isinstance(item, Item) else _finite(item)
+                stored[utterance] = to_storage(item, self.recipe) if isinstance(item, Item) else finite(item)
             except InputFailure as failure:
                 failed[utterance] = failure
         return stored
@@ -281,77 +262,3 @@ class StreamWriter:
     @cached_property
     def _covered(self) -> tuple[str, ...]:
         return index.covered(self.objects)
-
-
-def to_storage(item: Item, recipe: Recipe) -> Item:
-    """Check an item and bring it into the form in which it is stored.
-
-    Args:
-        item: what the encoder gave.
-        recipe: of the stream.
-
-    Returns:
-        the item as it is stored: little-endian, C-contiguous, in the recipe's dtypes.
-
-    Raises:
-        InputFailure: no frame, a value that is not finite, or one that overflows the storage dtype.
-        ValueError: shapes that contradict the recipe (a bug in the encoder).
-    """
-    frames = np.asarray(item.frames)
-    if len(frames) == 0:
-        raise InputFailure("no_frames", "the encoder gave no frame; is the clip long enough?")
-    if frames.ndim != 2 or frames.shape[1] != recipe["dim"] or frames.shape[1] * 8 > _MAX_FRAME_BYTES:
-        raise ValueError(f"frames of shape {frames.shape}, the recipe says (T, {recipe['dim']})")
-    with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(frames, np.dtype(recipe["dtype"]).newbyteorder("<"))
-    if not _all_finite(cast):
-        if not np.isfinite(frames).all():
-            raise InputFailure("not_finite", _NOT_FINITE)
-        top = float(np.abs(frames).max())
-        raise InputFailure(
-            "overflow", f"a value of {top:.6g} does not fit {recipe['dtype']}; extract with --dtype float32"
-        )
-    if (item.times is None) != (recipe["times"] is not None) or set(item.aux) != set(recipe["aux"]):
-        raise ValueError(f"times or aux arrays {sorted(item.aux)} are not those of the recipe")
-    times = None
-    if item.times is not None:
-        times = np.ascontiguousarray(item.times, "<f8")
-        if times.shape != (len(frames), 2) or not np.isfinite(times[~np.isnan(times).all(axis=1)]).all():
-            raise ValueError(f"times of shape {times.shape} for {len(frames)} frames, or not finite")
-    aux = {}
-    for name, declared in sorted(recipe["aux"].items()):
-        with np.errstate(over="ignore", invalid="ignore"):
-            aux[name] = np.ascontiguousarray(item.aux[name], np.dtype(declared["dtype"]).newbyteorder("<"))
-        if aux[name].shape != (len(frames), *declared["shape"]):
-            raise ValueError(f"aux array {name!r} of shape {aux[name].shape} for {len(frames)} frames")
-        if not np.allclose(aux[name], item.aux[name], rtol=1e-2, atol=1e-2, equal_nan=True):
-            raise ValueError(f"aux array {name!r} holds values that {declared['dtype']} cannot")
-    return Item(cast, times, aux)
-
-
-def _finite(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row of a table itself. Raises InputFailure where a number in it is not finite."""
-    values: list[Any] = [row]
-    while values:
-        value = values.pop()
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputFailure("not_finite", _NOT_FINITE)
-        if isinstance(value, Mapping):
-            values += value.values()
-        elif isinstance(value, list | tuple):
-            values += value
-    return row
-
-
-def _all_finite(frames: npt.NDArray[Any]) -> bool:
-    if frames.dtype.itemsize != 2:
-        return bool(np.isfinite(frames).all())
-    # NumPy tests float16 one by one. Read as integers, infinity and NaN are the largest positive values, and with the
-    # sign bit the largest of all: two reductions, many times faster and without a temporary.
-    return bool(frames.view(np.int16).max() < 0x7C00 and frames.view(np.uint16).max() < 0xFC00)
-
-
-def checksum(item: Item) -> int:
-    """crc32c over the bytes of frames, times and aux arrays (sorted by name), in this order."""
-    times = [] if item.times is None else [item.times]
-    return crc32c([item.frames, *times, *(item.aux[name] for name in sorted(item.aux))])

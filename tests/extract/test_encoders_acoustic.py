@@ -9,7 +9,7 @@ import pytest
 
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance
 from emocache.cache.recipe import fingerprint
-from emocache.cache.writer import to_storage
+from emocache.cache.stored_form import to_storage
 from emocache.extract.encoders import Clip
 from emocache.extract.encoders.acoustic import LogMel, Mfcc, Mfcc39, MfccCode, Spectrogram, SpectrogramCode, deltas
 

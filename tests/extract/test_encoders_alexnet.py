@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance
 from emocache.cache.recipe import fingerprint
-from emocache.cache.writer import to_storage
+from emocache.cache.stored_form import to_storage
 from emocache.extract.encoders import Clip
 from emocache.extract.encoders.acoustic import Spectrogram
 from emocache.extract.encoders.alexnet import AlexNet, SpectrogramAlexNet

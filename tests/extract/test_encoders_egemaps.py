@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance
-from emocache.cache.writer import to_storage
+from emocache.cache.stored_form import to_storage
 from emocache.extract.encoders import Clip
 from emocache.extract.encoders.egemaps import Egemaps, EgemapsFunctionals
 
