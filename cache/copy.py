@@ -21,7 +21,7 @@ _BLOCK = 16 << 20
 
 @dataclass
 class Copied:
-    """The streams, items and bytes that a copy has written."""
+    """The streams that a copy went through, and the items and bytes it has written."""
 
     streams: int = 0
     items: int = 0
@@ -42,7 +42,7 @@ def copy(
         tell: called with one line per stream.
 
     Returns:
-        how much has been copied: what the target had already does not count.
+        the streams gone through, and the items and bytes that the target did not have.
 
     Raises:
         EmocacheError: bytes of the source do not have their checksum, or the target's manifest differs from the

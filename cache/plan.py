@@ -47,7 +47,7 @@ def plan_tasks(
         min_units: cut so that about this many units come out, for that many workers.
 
     Returns:
-        the tasks in the order of their numbers.
+        the tasks; a task whose utterances several streams miss is one for all of them.
     """
     missing: dict[str, dict[str, str]] = {}
     uncovered: dict[str, list[str]] = defaultdict(list)
