@@ -1,4 +1,4 @@
-"""Items in the form in which they are stored: cast to the recipe's dtypes, checked for what cannot be stored."""
+"""Items in the form in which they are stored: checked against the recipe, cast, and with a checksum."""
 
 import math
 from collections.abc import Mapping
@@ -53,6 +53,7 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         raise ValueError(f"frames of shape {frames.shape}, the recipe says (T, {recipe['dim']})")
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(frames, np.dtype(recipe["dtype"]).newbyteorder("<"))
+    # The cast values are tested first: they are the smaller, and almost always right.
     if not _all_finite(cast):
         if not np.isfinite(frames).all():
             raise InputFailure("not_finite", _NOT_FINITE)
@@ -79,7 +80,7 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
 
 
 def finite_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row of a table itself. Raises InputFailure where a number in it is not finite."""
+    """Return the row of a table itself. Raises InputFailure where a number in it is not finite."""
     values: list[Any] = [row]
     while values:
         value = values.pop()
@@ -101,6 +102,6 @@ def _all_finite(frames: npt.NDArray[Any]) -> bool:
 
 
 def checksum(item: Item) -> int:
-    """crc32c over the bytes of frames, times and aux arrays (sorted by name), in this order."""
+    """Return the crc32c over the bytes of frames, times and aux arrays (sorted by name), in this order."""
     times = [] if item.times is None else [item.times]
     return crc32c([item.frames, *times, *(item.aux[name] for name in sorted(item.aux))])

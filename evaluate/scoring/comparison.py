@@ -49,6 +49,9 @@ def compare(evaluations: Sequence[Evaluation], a: str, b: str, metrics: Sequence
         metrics: what is compared: `metric`, of every target, `metric.target`, or "all". If none are given it is the
             primary one: the metric that both chose their epochs by, else the first of their task.
 
+    Returns:
+        A comparison for each pair of results.
+
     Raises:
         EmocacheError: no such experiment or metric, several settings to choose from, no common corpora, no common
             utterances, or references that disagree.

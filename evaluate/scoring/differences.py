@@ -44,13 +44,16 @@ def differences(
     groups: NDArray[np.str_],
     chosen: Sequence[str],
 ) -> tuple[dict[str, Difference], dict[str, str]]:
-    """The differences, not corrected yet, and the metrics in which there is nothing to compare, with the reason.
+    """Compute the paired differences of two sides.
 
     Args:
         kept: each side's predictions of the common utterances, by seed, all with the same groups.
         grids: each side's predictions by fold and seed.
         groups: the groups' names, sorted.
         chosen: metrics that both sides have, by `metric` or `metric.target`.
+
+    Returns:
+        The differences, not corrected yet, and the metrics in which there is nothing to compare, with the reason.
     """
     scores = [[scores_of(part) for part in parts] for parts in kept]
     weights = draw(len(groups))

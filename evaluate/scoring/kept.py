@@ -30,10 +30,15 @@ class Kept:
 
 
 def read_kept(run: Run, name: str, alike: bool = True) -> Kept | None:
-    """Read what a run kept under a name, such as "gate" or "embedding"; None if it kept nothing of the kind.
+    """Read what a run kept under a name, such as "gate" or "embedding".
 
     Args:
-        run: the run. name: of what it kept. alike: all arrays must have the same size.
+        run: the run.
+        name: of what it kept.
+        alike: all arrays must have the same size.
+
+    Returns:
+        The arrays; None if the run kept nothing of the kind.
 
     Raises:
         EmocacheError: a file that cannot be read, or arrays of different sizes where they must be alike.

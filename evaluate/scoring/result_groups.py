@@ -140,7 +140,13 @@ TEXTS = ("description", "report")
 
 
 def group(runs: Iterable[Run]) -> list[Result]:
-    """The results that the runs make up, sorted by corpus, experiment and what sets them apart.
+    """Group runs into results.
+
+    Args:
+        runs: of any experiments.
+
+    Returns:
+        The results, sorted by corpus, experiment and what sets them apart.
 
     Raises:
         EmocacheError: two runs of the same result, fold and seed; runs of one result that contradict each other.

@@ -58,6 +58,12 @@ class Evaluation(Scored):
 def evaluate_result(result: Result) -> Evaluation:
     """Score a result; reads the predictions of all its runs.
 
+    Args:
+        result: runs that differ in fold and seed only.
+
+    Returns:
+        Its numbers, and those of its corpora and cultures where it has several.
+
     Raises:
         EmocacheError: predictions that cannot be read, see `read_predictions`.
     """
@@ -149,11 +155,16 @@ def resample(
     weights: Weights,
     chosen: Collection[str] | None = None,
 ) -> dict[str, Floats]:
-    """Each metric in each bootstrap resample, (R,) or fewer, averaged over the seeds inside the resample.
+    """Compute each metric in each bootstrap resample.
 
     Args:
-        seeds: the predictions of each. names: all groups' names, sorted, (G,). weights: see `group_sums.draw`, (R, G).
+        seeds: the predictions of each.
+        names: all groups' names, sorted, (G,).
+        weights: see `group_sums.draw`, (R, G).
         chosen: of these metrics, by `metric` or `metric.target`; None: of all.
+
+    Returns:
+        {metric: (R,) or fewer}, averaged over the seeds inside the resample.
     """
     by_name: defaultdict[str, list[Floats]] = defaultdict(list)
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays NaN, which its score explains

@@ -10,7 +10,13 @@ EXPERIMENTS = Path(__file__).parents[2] / "train" / "experiments"
 
 
 def shipped_report(experiment: str) -> tuple[str, ...]:
-    """Return `report` as it stands in the file of a shipped experiment and those that it extends; nothing of any other.
+    """Read `report` in the file of a shipped experiment and those that it extends.
+
+    Args:
+        experiment: its name.
+
+    Returns:
+        Names of reports; nothing of an experiment that is not shipped.
 
     Raises:
         EmocacheError: one of these files cannot be read.

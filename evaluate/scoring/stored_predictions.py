@@ -81,11 +81,14 @@ def concatenate(parts: Sequence[Predictions]) -> Predictions:
 
 
 def read_predictions(run: Run, classes: Sequence[str]) -> Predictions:
-    """The predictions of a run's test part.
+    """Read the predictions of a run's test part.
 
     Args:
         run: the run.
         classes: the names that class numbers stand for; ignored where the task has none.
+
+    Returns:
+        The utterances, with samples for each target.
 
     Raises:
         EmocacheError: a file that is absent, damaged, or lacks a column or a value; a class that is not in `classes`.

@@ -28,10 +28,13 @@ class Run:
 
 
 def discover(paths: Sequence[Path]) -> list[Run]:
-    """Every complete run at or below the paths, in the order of their folders' names.
+    """Find every complete run at or below the paths.
 
     Args:
         paths: folders; overlapping ones count once.
+
+    Returns:
+        The runs, in the order of their folders' names.
 
     Raises:
         EmocacheError: a path that is no folder, no run below any of them, or an unreadable run.json.

@@ -43,10 +43,11 @@ class Warned(str):
 
 
 def warned(found: Mapping[Any, Sequence[Caution]], what: str) -> Iterator[Warned]:
-    """A line for each caution, whatever the number of folds or runs it is true of.
+    """Yield a line for each caution, whatever the number of folds or runs it is true of.
 
     Args:
-        found: the cautions of each fold (a number) or run (fold, seed). what: "fold" or "run".
+        found: the cautions of each fold (a number) or run (fold, seed).
+        what: "fold" or "run".
     """
     where: dict[Caution, list[Any]] = {}
     for place, those in found.items():
@@ -65,7 +66,13 @@ def of_parts(dataset: Dataset, settings: Settings, fold: Fold, folds: int) -> li
     """Find what the parts of a fold lack of the classes, or of the spread of the values.
 
     Args:
-        dataset: with classes, see `fold.with_classes`. folds: of the protocol.
+        dataset: with classes, see `train_fold.with_classes`.
+        settings: of the experiment.
+        fold: whose parts are looked at.
+        folds: number of folds of the protocol.
+
+    Returns:
+        The cautions, of copies first; none of a distribution.
     """
     present = dataset.present
     train, valid = (rows[present[rows]] for rows in (fold.train, fold.valid))
@@ -196,13 +203,18 @@ def of_search(settings: Settings, chosen: Mapping[str, Any]) -> list[Caution]:
 
 
 def of_epochs(settings: Settings, best: int, scores: Sequence[float]) -> list[Caution]:
-    """The best epoch at an end of those that were trained.
+    """Find the best epoch at an end of those that were trained.
 
     L-BFGS takes many steps in an epoch and stops where it has converged, and a cosine schedule is meant to end at its
     best; there neither end tells anything. Nor does a last epoch whose score an earlier one had as well.
 
     Args:
-        best: epoch, from 1. scores: of every epoch on validation, by `selection.metric`.
+        settings: of the experiment.
+        best: epoch, from 1.
+        scores: of every epoch on validation, by `selection.metric`.
+
+    Returns:
+        One caution, or none.
     """
     training = settings.training
     if training.optimiser == "lbfgs" or settings.selection.epoch == "last" or len(scores) == 1:

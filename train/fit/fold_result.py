@@ -52,6 +52,11 @@ def only(dataset: Dataset, settings: Settings, fold: Fold, k: int) -> tuple[Data
 def check_apart(dataset: Dataset, targets: Sequence[str], folds: Sequence[Fold]) -> None:
     """Refuse folds in which one of several targets cannot be trained or chosen by itself.
 
+    Args:
+        dataset: of the experiment.
+        targets: its targets.
+        folds: of the protocol.
+
     Raises:
         EmocacheError: no utterance of a training or validation part has the target, and features.
     """

@@ -39,7 +39,7 @@ def prediction_table(
     rows: Rows,
     prior: dict[str, float],
 ) -> pa.Table:
-    """Rows of predictions.parquet for one part.
+    """Make the rows of predictions.parquet for one part.
 
     Utterances without features score as the prior in the test part, under the policy "prior"; elsewhere they are
     left out. Frame-wise values stand at the label stamps; `present` says at which of them the input has something.
@@ -47,9 +47,14 @@ def prediction_table(
     Args:
         part: "valid" or "test".
         predicted: of those `rows` that have features, in their order.
-        batches, dataset, settings: of the run.
+        batches: of the run.
+        dataset: of the run.
+        settings: of the run.
         rows: of the part.
         prior: see `prior`.
+
+    Returns:
+        Rows with features in the order of `rows`, then those without; `records.columns` names the columns.
 
     Raises:
         EmocacheError: the policy is "error" and a test utterance has no features.
@@ -93,12 +98,16 @@ def prediction_table(
 
 
 def vote(table: pa.Table, units: Sequence[str | None]) -> pa.Table:
-    """Rows that are parts of one unit as one row, named after it: their mean probabilities, and the first row's rest.
+    """Merge rows that are parts of one unit: their mean probabilities, and the first row's rest.
 
     Parts without features do not vote beside others that have some.
 
     Args:
-        table: of a classification. units: the unit of each row in its corpus; None: the row is one of its own.
+        table: of a classification.
+        units: the unit of each row in its corpus; None: the row is one of its own.
+
+    Returns:
+        A row for each unit, named after it, in the order in which they come up.
     """
     ids, missing = table["id"].to_pylist(), table[columns.MISSING].to_numpy()
     names = [unit if unit is not None else id_ for unit, id_ in zip(units, ids, strict=True)]

@@ -21,13 +21,17 @@ class Score(NamedTuple):
 
 
 def score(metric: str, references: npt.NDArray[np.generic], predictions: npt.NDArray[np.generic], loss: float) -> Score:
-    """The declared metric, turned so that larger is better.
+    """Compute the declared metric, turned so that larger is better.
 
     Args:
         metric: see `settings.Selection`. "rmse" and "loss" are negated.
-        references, predictions: (n,) classes, or (n, K) values pooled over the part; metrics are averaged over K, each
-            of the rows whose reference is known, which is no NaN.
+        references: (n,) classes, or (n, K) values pooled over the part; metrics are averaged over K, each of the rows
+            whose reference is known, which is no NaN.
+        predictions: of the same shape.
         loss: of the whole part.
+
+    Returns:
+        The score; an undefined correlation counts as 0.
     """
     if metric == "loss":
         return Score(-loss, -loss)

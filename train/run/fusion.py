@@ -55,8 +55,12 @@ def align(tables: Sequence[pa.Table], members: Sequence[str], columns: Columns) 
     """Put the members' rows of one part beside each other.
 
     Args:
-        tables: rows of predictions.parquet of each member. members: their names, for errors.
+        tables: rows of predictions.parquet of each member.
+        members: their names, for errors.
         columns: what they predict.
+
+    Returns:
+        Every utterance that any member has, once.
 
     Raises:
         EmocacheError: two members have different references or label stamps of an utterance.

@@ -99,7 +99,14 @@ def check_writable(runs: Path) -> None:
 
 
 def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.Table]:
-    """run.json, which must have the fields, and the predictions of a finished run.
+    """Read run.json and the predictions of a finished run.
+
+    Args:
+        folder: of the run.
+        fields: that run.json must have.
+
+    Returns:
+        What run.json says, and the rows of predictions.parquet.
 
     Raises:
         EmocacheError: a file is gone or damaged, or a field is not there.
@@ -119,7 +126,13 @@ def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.
 
 
 def stored_warnings(folder: Path) -> list[dict[str, str]]:
-    """The warnings of a finished run; none of a run that was stored before there were any.
+    """Read the warnings of a finished run.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        {"kind", "text"} of each; none of a run that was stored before there were any.
 
     Raises:
         EmocacheError: run.json is gone or damaged.
