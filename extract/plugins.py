@@ -13,11 +13,14 @@ def is_outside(name: str) -> bool:
 
 
 def load_outside(name: str, option: str) -> Any:
-    """The object that `module:attribute` names.
+    """Load the object that `module:attribute` names.
 
     Args:
         name: such as "my_encoder:Loudness"; the module is found as Python finds any other.
         option: what the user gave it as, for the message.
+
+    Returns:
+        Whatever it is.
 
     Raises:
         EmocacheError: no such module, one that fails when it is imported, or no such attribute in it.

@@ -80,6 +80,9 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
         mapping: what `--map` gave, {our field: their column}; empty for corpora that take none.
         hasher: hashes the media files.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: an unknown corpus, a folder that is missing or is not this corpus, a mapping where there is
             nothing to map, or anything wrong with the corpus.

@@ -29,6 +29,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             the only table. `corpus=NAME` defaults to "audformat".
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: audformat is not installed, the database cannot be read, a table is not there or there are
             several, and whatever `table.load` raises.

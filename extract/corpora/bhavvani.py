@@ -51,6 +51,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             column is not called that; `table=FILE` where the table is not final_annotation.csv.
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no clip or no table below `root`, an unknown field, a column that is not there, two different
             rows of one clip, a clip without a row, or an unknown emotion.

@@ -46,6 +46,14 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     Folders say nothing here, since unpacking garbles their accents. Where both editions are there, the .wav (48 kHz)
     is taken, not the .aiff (192 kHz). `strength` is missing for neutral, which has none.
 
+    Args:
+        root: the corpus folder; media paths are relative to it.
+        mapping: empty: this corpus takes none.
+        hasher: hashes the media.
+
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no recording below `root`.
     """

@@ -67,6 +67,9 @@ def take_census(name: str, root: Path, mapping: Mapping[str, str], hasher: Media
         mapping: what `--map` gave.
         hasher: hashes the media files, which the manifest and the search for duplicates need.
 
+    Returns:
+        The counts, beside what the owner publishes where that is known.
+
     Raises:
         EmocacheError: whatever `corpora.load` raises.
     """

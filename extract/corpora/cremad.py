@@ -63,6 +63,14 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     processedResults/summaryTable.csv, and gender, `age`, `race` and `ethnicity` from VideoDemographics.csv; without
     the tables they are missing.
 
+    Args:
+        root: the corpus folder; media paths are relative to it.
+        mapping: empty: this corpus takes none.
+        hasher: hashes the media.
+
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no clip below `root`, or a table that is not as the corpus has it.
     """

@@ -21,6 +21,14 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
 
     Valence and arousal are given as tracks (10 Hz) and, their means, as labels.
 
+    Args:
+        root: the corpus folder; media paths are relative to it.
+        mapping: empty: this corpus takes none.
+        hasher: hashes the media.
+
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: eSpeak NG is not installed, `root` cannot be written, or a rendered clip was changed.
     """

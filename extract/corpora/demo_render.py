@@ -76,6 +76,9 @@ def speakers() -> list[Speaker]:
 def render(folder: Path) -> None:
     """Write every clip below `folder`, and `clips.json` last.
 
+    Args:
+        folder: is made where it is not there.
+
     Raises:
         EmocacheError: eSpeak NG is missing or broken.
     """

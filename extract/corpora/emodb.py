@@ -56,6 +56,14 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     Where the folder silb/ is there too, utterances have timed words; where erkennung.txt is, the labels `recognised`
     and `natural`: how many per cent of the listeners heard the emotion meant, and how many found it natural.
 
+    Args:
+        root: the corpus folder; media paths are relative to it.
+        mapping: empty: this corpus takes none.
+        hasher: hashes the media.
+
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no recording below `root`, or a label file that cannot be read.
     """

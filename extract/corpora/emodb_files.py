@@ -12,7 +12,13 @@ from .files import read_lines
 
 
 def read_judgements(path: Path) -> dict[str, dict[str, float]]:
-    """{recording: {"recognised": %, "natural": %}}, of erkennung.txt: how many of the 20 or 21 listeners said so.
+    """Read how many of the 20 or 21 listeners recognised an emotion, and found it natural.
+
+    Args:
+        path: erkennung.txt.
+
+    Returns:
+        {recording: {"recognised": %, "natural": %}}.
 
     Raises:
         EmocacheError: the file cannot be read, or a line has other columns.
@@ -41,6 +47,9 @@ def read_words(path: Path, sentence: str) -> tuple[Word, ...]:
     Args:
         path: the .silb file.
         sentence: what is said, with its syllables separated by hyphens: "Der Lap-pen liegt ...".
+
+    Returns:
+        Words in the order in which they are said; none where file and sentence do not fit together.
 
     Raises:
         EmocacheError: the file cannot be read.

@@ -44,6 +44,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         mapping: nothing.
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no table in lab/, a table without the nine columns, a share that is no number where it must be
             one, or a recording that is not there.

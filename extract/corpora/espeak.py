@@ -94,6 +94,9 @@ class Espeak:
             voice: language and variant, like "de+f3".
             words: what to say; their texts are joined by spaces.
 
+        Returns:
+            The samples, and when each word begins.
+
         Raises:
             EmocacheError: there is no such voice, or nothing was said.
         """

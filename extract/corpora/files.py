@@ -66,7 +66,13 @@ class MediaHasher:
         return self._memory.notes
 
     def probe(self, paths: Iterable[Path]) -> dict[Path, Probe]:
-        """Hash and duration of every file.
+        """Hash every file, and tell its duration.
+
+        Args:
+            paths: of media files.
+
+        Returns:
+            What is known of each file.
 
         Raises:
             EmocacheError: a file is missing, cannot be read, or changes while it is read.
@@ -127,9 +133,16 @@ def _identity(path: Path) -> _Identity:
 
 
 def find_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
-    """Every file below `root` whose name is wanted, sorted. Links to folders are not followed, links to files are.
+    """Find every file below `root` whose name is wanted. Links to folders are not followed, links to files are.
 
     Hidden names, such as macOS's "._" twins, and the lost+found of a disk's root are left out.
+
+    Args:
+        root: a folder.
+        wanted: tells of a name whether it is wanted.
+
+    Returns:
+        Paths below `root`, sorted.
 
     Raises:
         EmocacheError: a folder cannot be read, so that what is in it would be missing unnoticed.
@@ -171,7 +184,13 @@ def one_per_stem(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without what is blank at their ends: UTF-8, or else Latin-1.
+    """Read the lines of a text file, in UTF-8 or else in Latin-1.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Lines without what is blank at their ends.
 
     Raises:
         EmocacheError: the file cannot be read.

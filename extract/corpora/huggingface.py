@@ -38,6 +38,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             they are there. `corpus=NAME` defaults to "huggingface".
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: datasets is not installed, the folder is no dataset, embedded media are not exported yet, or
             cannot be; and whatever `table.load` raises.

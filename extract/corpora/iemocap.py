@@ -66,6 +66,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             speaker; without it, the whole picture. It is not known from the release, so look at some of yours.
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no labelled dialogue below `root`, a label file that cannot be read, or an unknown mapping.
     """

@@ -41,6 +41,12 @@ def read_turns(path: Path) -> list[Turn]:
     That line holds the external raters' majority and mean. Single raters' lines (C-E1, A-E1) and the actors' own
     (C-F1, A-M1) are left out.
 
+    Args:
+        path: of the dialogue's file.
+
+    Returns:
+        The turns, in the order of the file.
+
     Raises:
         EmocacheError: a line that begins a block cannot be read.
     """
@@ -76,6 +82,9 @@ def read_alignment(path: Path, duration: float | None) -> tuple[Word, ...]:
     Args:
         path: the file, written by CMU Sphinx: frames of 10 ms, the last one included.
         duration: of the audio, in seconds; None where unknown.
+
+    Returns:
+        Words, lower-cased; none of a broken alignment.
     """
     words = []
     before = -1

@@ -34,6 +34,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             *cuts*.jsonl or *cuts*.jsonl.gz. `corpus=NAME` defaults to "lhotse".
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no manifest or several; a line that is no MonoCut of one file with one channel and at most one
             supervision; a recording that Lhotse would change, fetch, or have a command write; a word outside its

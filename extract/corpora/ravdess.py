@@ -30,6 +30,14 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     id the stem of the first of these. Songs are left out, and of files that occur twice (Kaggle's archive holds a
     second copy of all) the one nearest to `root` is taken.
 
+    Args:
+        root: the corpus folder; media paths are relative to it.
+        mapping: empty: this corpus takes none.
+        hasher: hashes the media.
+
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no recording below `root`.
     """

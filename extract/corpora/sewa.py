@@ -52,6 +52,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         mapping: `culture.DE=German` names a culture; without it, the code is the name.
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no file with such a name, a label file that cannot be read, or an unknown mapping.
     """
@@ -106,7 +109,13 @@ def _utterance(
 
 
 def read_labels(path: Path) -> dict[str, Track]:
-    """{dimension: track} of one label file: `name;timestamp;arousal;...`, with a header (2019) or without (2018).
+    """Read one label file: `name;timestamp;arousal;...`, with a header (2019) or without (2018).
+
+    Args:
+        path: of the file.
+
+    Returns:
+        {dimension: track}.
 
     Raises:
         EmocacheError: a line that cannot be read, or of another person.
@@ -127,7 +136,15 @@ def read_labels(path: Path) -> dict[str, Track]:
 
 
 def read_rows(path: Path, delimiter: str, quote: str = '"') -> list[tuple[int, list[str]]]:
-    """(line number, stripped cells) of every line of a CSV file that is not blank.
+    """Read a CSV file.
+
+    Args:
+        path: of the file.
+        delimiter: between cells.
+        quote: around cells, if any.
+
+    Returns:
+        (line number, stripped cells) of every line that is not blank.
 
     Raises:
         EmocacheError: the file cannot be read.
@@ -141,7 +158,15 @@ def read_rows(path: Path, delimiter: str, quote: str = '"') -> list[tuple[int, l
 
 
 def number_in(path: Path, line: int, cell: str) -> float:
-    """The number in a cell; NaN where it says so or is empty.
+    """Read the number in a cell.
+
+    Args:
+        path: of the file, for errors.
+        line: its number, for errors.
+        cell: its text.
+
+    Returns:
+        The number; NaN where the cell says so or is empty.
 
     Raises:
         EmocacheError: it holds something else.

@@ -107,6 +107,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         mapping: `file` is the path of the mapping file, see the module's text.
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no mapping file or one that cannot be read, no metadata.ini, a key that is not in it, a pattern
             that finds several files, or archives that are not unpacked.

@@ -35,6 +35,9 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             `corpus=NAME` the corpus in the cache (default "table").
         hasher: hashes the media.
 
+    Returns:
+        The manifest, with its media hashed.
+
     Raises:
         EmocacheError: no table or several, an unknown field, a column that is not there, a row without id or file, an
             id twice, a path that leaves the folder, media that are not there, or a cell that cannot be read.
@@ -55,6 +58,9 @@ def utterances(
         columns: {column: cells}, all of one length.
         mapping: {field: column}, as for `load`.
         hasher: hashes the media.
+
+    Returns:
+        In the order of the rows.
 
     Raises:
         EmocacheError: as for `load`, except for the table itself.

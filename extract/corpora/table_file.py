@@ -12,7 +12,14 @@ _MISSING = ("", "nan", "NaN", "NA", "N/A", "null")
 
 
 def find_table(root: Path, name: str | None) -> Path:
-    """The table called `name`, relative to `root`, or the only one in that folder.
+    """Find the table of a corpus folder.
+
+    Args:
+        root: the folder.
+        name: of the table, relative to `root`; without one it is the only table in that folder.
+
+    Returns:
+        The path of the table.
 
     Raises:
         EmocacheError: there is no table, there are several, or the one named is not there.
@@ -34,7 +41,14 @@ def find_table(root: Path, name: str | None) -> Path:
 
 
 def read_table(source: Path) -> dict[str, list[Any]]:
-    """{column: cells}; a missing cell is None. Cells of CSV and TSV are all text, so that "01" stays what it is.
+    """Read a table.
+
+    Args:
+        source: the file.
+
+    Returns:
+        {column: cells}; a missing cell is None. Cells of CSV and TSV are all text, so that "01" stays what it
+        is.
 
     Raises:
         EmocacheError: the file cannot be read as what its name says, has no rows, or has a column twice.

@@ -73,9 +73,15 @@ def _decode(source: Source, name: str, start: float | None, end: float | None) -
 
 
 def media_duration(path: Path | str) -> float | None:
-    """Seconds according to the file, or None where that cannot be read. For planning only.
+    """Tell the duration of a file by what it says itself. For planning only.
 
     Of formats without a header that tells it, the packets are counted, not decoded.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Seconds, or None where that cannot be read.
 
     Raises:
         EmocacheError: the library for this format is not installed.

@@ -47,7 +47,16 @@ def require(module: str) -> Any:
 
 
 def decode_container(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
-    """Channel mean at the native rate, and that rate in Hz, of the first audio track that FFmpeg finds.
+    """Decode the first audio track that FFmpeg finds.
+
+    Args:
+        source: what PyAV opens.
+        name: of the file, for errors.
+        start: seconds; None: from the beginning.
+        end: seconds; None: to the end.
+
+    Returns:
+        (N,) float32 samples, the mean of the channels, at their native rate, and that rate in Hz.
 
     Raises:
         InputFailure: see `media.decode_audio`.

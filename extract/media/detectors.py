@@ -47,6 +47,9 @@ def load_detector(name: str) -> FaceDetector:
     Args:
         name: "dlib", or the path of a YuNet model, a file ending in .onnx.
 
+    Returns:
+        It loads its model when it is first asked for faces.
+
     Raises:
         EmocacheError: the library is not installed, or there is no such detector.
     """

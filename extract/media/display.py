@@ -61,7 +61,15 @@ def pixel_shape(track: Any) -> Fraction:
 
 
 def square_width(width: int, height: int, shape: Fraction) -> int:
-    """The width that makes the pixels square.
+    """Compute the width that makes the pixels square.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        shape: width of a pixel by its height.
+
+    Returns:
+        Pixels.
 
     Raises:
         InputFailure: the picture would be too large.

@@ -56,6 +56,9 @@ def track_faces(frames: Callable[[], Iterator[Frame]], detector: FaceDetector) -
         frames: gives the frames, the same every time it is called.
         detector: finds faces.
 
+    Returns:
+        The box of every frame, and in which of them a face was found.
+
     Raises:
         InputFailure: there are no frames, or no face in any; or as `frames` raises.
     """

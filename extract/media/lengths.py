@@ -25,12 +25,15 @@ def is_guessed(container: Any) -> bool:
 
 
 def stated_seconds(container: Any, track: Any, source: Source) -> float:
-    """Seconds at which an audio track ends by what the file says; 0 if it does not say.
+    """Tell when an audio track ends by what the file says.
 
     Args:
         container: an open PyAV container.
         track: one of its tracks.
         source: what it was opened from.
+
+    Returns:
+        Seconds; 0 if the file does not say.
     """
     name = container.format.name
     if name == "mp3":

@@ -22,7 +22,13 @@ _FIRST_BLOCK = 1 << 18  # frames after which its sound of MP3 went wrong for a w
 
 
 def readings_of(path: Path) -> dict[str, str]:
-    """Return what is to be told of a file; nothing of one that cannot be read.
+    """Tell how a file is read otherwise than it first was.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        {what: why}; nothing of a file that cannot be read.
 
     Raises:
         EmocacheError: the library for this format is not installed.
@@ -73,12 +79,15 @@ def _pictures(path: Path) -> dict[str, str]:
 
 
 def with_readings(manifest: Manifest, root: Path, readings: Mapping[Path, Readings]) -> Manifest:
-    """The manifest with the readings of its media; the same one if there are none.
+    """Add the readings of its media to a manifest.
 
     Args:
         manifest: of a corpus.
         root: its folder.
         readings: by absolute path.
+
+    Returns:
+        A manifest of its own; the same one if there are no readings.
     """
     if not readings:
         return manifest

@@ -55,7 +55,10 @@ class Reel:
         self._check_span(self._claimed if math.isinf(end) else end)
 
     def pictures(self, seek: bool) -> Iterator[tuple[Any, float, float]]:
-        """(picture, start, end) of every picture, or of those from some key frame before the segment on.
+        """Yield (picture, start, end) of every picture, or of those from some key frame before the segment on.
+
+        Args:
+            seek: go to a key frame before the segment.
 
         Raises:
             Misled: only without `seek` will those of the segment be among them.
@@ -146,7 +149,14 @@ class Reel:
 
 
 def _track(container: Any, name: str) -> Any:
-    """The first video track that is not a cover, ready to decode.
+    """Find the first video track that is not a cover, and make it ready to decode.
+
+    Args:
+        container: an open PyAV container.
+        name: of the file, for errors.
+
+    Returns:
+        A PyAV video stream.
 
     Raises:
         InputFailure: there is none, or its pictures are too large.

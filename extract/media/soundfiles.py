@@ -24,7 +24,16 @@ class NotHereError(Exception):
 
 
 def decode_soundfile(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
-    """Channel mean at the native rate, and that rate in Hz, of sound that libsndfile reads.
+    """Decode sound that libsndfile reads.
+
+    Args:
+        source: the file.
+        name: of the file, for errors.
+        start: seconds; None: from the beginning.
+        end: seconds; None: to the end.
+
+    Returns:
+        (N,) float32 samples, the mean of the channels, at their native rate, and that rate in Hz.
 
     Raises:
         NotHereError: it is for FFmpeg.
@@ -62,7 +71,10 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
 
 @contextmanager
 def open_soundfile(source: Source) -> Iterator[Any]:
-    """The sound, opened by its content alone: by a file's name libsndfile would guess.
+    """Open sound by its content alone: by a file's name libsndfile would guess.
+
+    Args:
+        source: the file.
 
     Raises:
         NotHereError: it is for FFmpeg.
@@ -86,6 +98,12 @@ def open_soundfile(source: Source) -> Iterator[Any]:
 
 def _text_of(error: Any) -> str:
     """Put a LibsndfileError into words.
+
+    Args:
+        error: of soundfile.
+
+    Returns:
+        One line.
 
     Raises:
         MemoryError: that there is too little memory.

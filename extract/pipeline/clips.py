@@ -34,7 +34,13 @@ class Decoder:
     sources: Sources = field(default_factory=Sources)
 
     def __call__(self, utterance: Utterance) -> Clip:
-        """The utterance as encoders get it; what is wrong with an input stands in its faults.
+        """Decode an utterance.
+
+        Args:
+            utterance: of the manifest.
+
+        Returns:
+            The samples, pictures and texts that encoders get; what is wrong with an input stands in its faults.
 
         Raises:
             EmocacheError: a library is not installed.

@@ -55,6 +55,9 @@ def encode_batch(
         streams: {name: Target} of all streams of `wanted`.
         costs: {id: cost}, see `Encoder.cost`.
         budget: told what batches took, and when one did not fit.
+
+    Returns:
+        What each stream stores of each clip, and what could not be encoded.
     """
     encoded = Encoded(unresolved=dict(unreadable))
     by_encoder: dict[int, list[str]] = {}

@@ -51,6 +51,9 @@ def run(
         tell: called when that many more utterances are encoded, and when that many more are stored.
         clock: seconds.
 
+    Returns:
+        Counts, failures and what has to be tried again.
+
     Raises:
         EmocacheError: something the user can mend, in an encoder or in the cache; after committing what was finished.
         KeyboardInterrupt: after committing what was finished.

@@ -54,6 +54,10 @@ def _values(encoder: Encoder, utterance: Utterance, fps: float | None) -> float:
 def check_room(cache: Path | None, needed: int) -> None:
     """Refuse a run that cannot fit the disk.
 
+    Args:
+        cache: that is written to.
+        needed: bytes.
+
     Raises:
         EmocacheError: less room than the frames need.
     """

@@ -16,6 +16,10 @@ _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} stored [{elapsed}{postfix}
 class Progress:
     """Counts utterances; tells the time left.
 
+    Args:
+        total: utterances to store.
+        clock: seconds.
+
     Attributes:
         total: utterances to store.
         encoded: those that went through the encoders; the time left follows them, since they come steadily.

@@ -23,7 +23,7 @@ def project(
     backend: str,
     environment: Any,
 ) -> str:
-    """Fit a PCA on some utterances of a stream and write the projection of all of them; returns the new stream's name.
+    """Fit a PCA on some utterances of a stream and write the projection of all of them.
 
     A stream that was fitted on the same utterances of the same source is gone on with, so that one machine's rounding
     does not make another stream of it.
@@ -35,7 +35,12 @@ def project(
         components: dimensions to keep.
         fit_on: which utterances the PCA may see, see `Manifest.select`.
         tell: called with what each commit makes part of the stream.
-        dtype, backend, environment: as for any stream.
+        dtype: of the frames.
+        backend: "zarr" or "hdf5".
+        environment: stored beside the recipe.
+
+    Returns:
+        The new stream's name.
 
     Raises:
         EmocacheError: the source lacks an utterance to fit on that did not fail, or the fit is impossible.

@@ -42,6 +42,9 @@ class Sources:
             words_from: `STREAM`.
             inputs: of all encoders.
 
+        Returns:
+            The sources; without a name the corpus itself is the source.
+
         Raises:
             EmocacheError: no such stream, or one without texts or words.
         """
@@ -89,7 +92,13 @@ class Sources:
         return {"inputs": found, **told} if told else {}
 
     def fill(self, utterances: Iterable[Utterance]) -> list[Utterance]:
-        """The utterances with text and words from their sources; None and empty where a source has failed.
+        """Give utterances their text and words from the sources.
+
+        Args:
+            utterances: of the manifest.
+
+        Returns:
+            The utterances with text and words; None and empty where a source has failed.
 
         Raises:
             EmocacheError: a source lacks utterances.

@@ -72,6 +72,12 @@ class Report:
 def extract(options: Options) -> Report:
     """Bring the streams of a corpus up to date.
 
+    Args:
+        options: of the command line.
+
+    Returns:
+        What was done, and what is wrong.
+
     Raises:
         EmocacheError: anything the user can mend.
         KeyboardInterrupt: after committing what was finished.
@@ -150,7 +156,14 @@ def _project(cache: Cache, target: encoding_loop.Target, options: Options, envir
 
 
 def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
-    """Make the manifest current; gives a line to tell if utterances of the one before are gone.
+    """Make a manifest the current one.
+
+    Args:
+        cache: that holds it.
+        manifest: of the corpus.
+
+    Returns:
+        Lines to tell if utterances of the manifest before are gone.
 
     Raises:
         EmocacheError: not one utterance is left, so this is another corpus under the same name.

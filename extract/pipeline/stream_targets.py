@@ -21,7 +21,19 @@ def make_targets(
     backend: str,
     environment: Mapping[str, Any],
 ) -> list[Target]:
-    """The streams of these encoders and layers, created in the cache where they are not there.
+    """Create the streams of these encoders and layers where they are not there.
+
+    Args:
+        cache: that is written to.
+        corpus: its corpus.
+        chosen: {encoder: its layers}; None stands for the last one.
+        decoder: whose part of the recipe is added.
+        dtype: of the frames.
+        backend: "zarr" or "hdf5".
+        environment: what the recipe leaves out, stored beside it.
+
+    Returns:
+        A target for each encoder and layer.
 
     Raises:
         EmocacheError: two encoders would write a stream of one name, or the cache cannot be written.
@@ -49,7 +61,14 @@ def full_recipe(encoder: Encoder, layer: int | None, decoder: Decoder, dtype: st
 
 
 def parse_layers(text: str, encoder: Encoder) -> list[int | None]:
-    """Layers of `last`, `all` or numbers joined by commas (`4,5,last`); None stands for the last one.
+    """Read layers: `last`, `all` or numbers joined by commas (`4,5,last`).
+
+    Args:
+        text: as on the command line.
+        encoder: whose layers they are.
+
+    Returns:
+        Numbers; None stands for the last one.
 
     Raises:
         EmocacheError: not such a list, or a layer the encoder does not have.
@@ -87,7 +106,11 @@ def complete_streams(
         corpus: its corpus.
         encoder: the encoder's name.
         sources: where texts come from.
-        layers, dtype, precision, pca, fit_on: as on the command line.
+        layers: as on the command line.
+        dtype: as on the command line.
+        precision: as on the command line.
+        pca: as on the command line.
+        fit_on: as on the command line.
 
     Returns:
         The streams, `name@fingerprint`; none if any lacks an utterance, or where nobody knows the layers ("all").

@@ -74,6 +74,12 @@ class UnderWay:
     A signal may be raised between any two steps. So results are taken from where they are only after they have arrived
     at the next place; what is given to the writer twice by that, it stores once.
 
+    Args:
+        streams: {name: its target}.
+        writer: commits beside the encoder.
+        tell: called when that many more utterances are encoded, and when that many more are stored.
+        clock: seconds.
+
     Attributes:
         encoding: batches in the encoder, the oldest first, with what is to come of them.
         outcome: so far.
