@@ -59,7 +59,7 @@ def decode_container(source: Source, name: str, start: float | None, end: float 
         (N,) float32 samples, the mean of the channels, at their native rate, and that rate in Hz.
 
     Raises:
-        InputFailure: see `media.decode_audio`.
+        InputFailure: see `audio.decode_audio`.
         EmocacheError: PyAV is not installed.
         MissingCodecError: PyAV lacks the codec.
     """

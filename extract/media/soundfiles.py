@@ -37,7 +37,7 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
 
     Raises:
         NotHereError: it is for FFmpeg.
-        InputFailure: see `media.decode_audio`.
+        InputFailure: see `audio.decode_audio`.
         EmocacheError: soundfile is not installed.
         MemoryError: libsndfile could not allocate.
     """
