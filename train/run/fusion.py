@@ -1,4 +1,4 @@
-"""Late fusion: the stored predictions of several experiments as one (models.md 5.2, 5.4)."""
+"""Late fusion: the stored predictions of several experiments as one."""
 
 import itertools
 from collections.abc import Iterator, Sequence
