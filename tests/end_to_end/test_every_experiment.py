@@ -22,7 +22,8 @@ from emocache.extract.corpora import demo
 from emocache.extract.corpora.files import MediaHasher
 from emocache.train.config.experiment_files import experiment_names, open_experiment
 from emocache.train.config.fusion_settings import FusionSettings
-from emocache.train.config.loading import load_experiment, search_points
+from emocache.train.config.loading import load_experiment
+from emocache.train.config.search import search_points
 
 SHARES = ("anger", "boredom", "calmness", "concentration", "determination", "excitement", "interest", "sadness",
           "tiredness")  # fmt: skip

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.config.experiment_files import open_experiment, sweep_override
+from emocache.train.config.experiment_files import EXPERIMENTS, experiment_names, open_experiment, sweep_override
 from emocache.train.config.fusion_settings import FusionSettings
-from emocache.train.config.loading import EXPERIMENTS, experiment_names, load_experiment, load_settings, search_points
+from emocache.train.config.loading import load_experiment, load_settings
+from emocache.train.config.search import search_points
 from emocache.train.run.request import Request
 
 from .conftest import EXPERIMENT

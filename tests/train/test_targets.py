@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 from sklearn.preprocessing import StandardScaler
 
 from emocache.cache import EmocacheError
-from emocache.train.config.loading import load_settings, search_points
+from emocache.train.config.loading import load_settings
+from emocache.train.config.search import search_points
 from emocache.train.config.settings import Settings
 from emocache.train.data.batches import Batches
 from emocache.train.data.dataset import Dataset

@@ -5,21 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...cache import EmocacheError
-from .experiment_files import EXPERIMENTS, ExperimentFile, experiment_names, key_of, open_experiment
+from .experiment_files import ExperimentFile, key_of, open_experiment
 from .fusion_settings import FusionSettings
 from .parsing import parse_settings
 from .search import search_points
 from .setting_errors import validated
 from .settings import Settings
-
-__all__ = [
-    "EXPERIMENTS",
-    "Experiment",
-    "experiment_names",
-    "load_experiment",
-    "load_settings",
-    "search_points",
-]
 
 
 class Experiment(NamedTuple):

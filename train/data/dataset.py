@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...cache import Cache, EmocacheError, Stream
 from ...cache.recipe import canonical_json
-from ..config.loading import search_points
+from ..config.search import search_points
 from ..config.settings import Settings
 from .coverage import coverage_of_streams, stored_masks
 from .examples import Example, make_examples

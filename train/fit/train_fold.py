@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from ...cache import EmocacheError
-from ..config.loading import search_points
+from ..config.search import search_points
 from ..config.sections import Augmentation, FeatureSettings, Training
 from ..config.settings import Settings
 from ..data.batches import Batches

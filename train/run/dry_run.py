@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ..config.loading import search_points
+from ..config.search import search_points
 from ..data.examples import Side, terms
 from ..fit.cautions import Caution, warned
 from ..fit.fold_result import has_target

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ...cache import Cache, EmocacheError
-from ..config.loading import search_points
+from ..config.search import search_points
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, load_dataset

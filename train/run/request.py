@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...cache import Cache, EmocacheError
-from ..config.experiment_files import beside, key_of
+from ..config.experiment_files import beside, experiment_names, key_of
 from ..config.fusion_settings import FusionSettings
-from ..config.loading import Experiment, experiment_names, load_experiment, search_points
+from ..config.loading import Experiment, load_experiment
+from ..config.search import search_points
 from ..config.settings import Settings
 from ..fit.cautions import Caution, warned
 from .dry_run import cost, fold_lines, summary
