@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from ...cache import EmocacheError
-from ...train.records.run_record import PREDICTIONS, RUN, RunRecord
+from ...train.records.run_record import PREDICTIONS, RUN, RunRecord, parse_record
 
 _RUN_FOLDER = re.compile(r"fold\d+-seed\d+")  # a run still being written has another name
 
@@ -53,15 +51,12 @@ def read_run(folder: Path) -> Run:
     """The run in one folder; EmocacheError if its run.json cannot be read or does not say what it must."""
     path = folder / RUN
     try:
-        return Run(folder, RunRecord.model_validate_json(path.read_bytes()))
+        return Run(folder, parse_record(path.read_bytes()))
     except OSError as error:
         raise EmocacheError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        problem = f"{place}: {first['msg']}" if place else first["msg"]
+    except ValueError as error:
         raise EmocacheError(
-            f"{path}: {problem}; it is damaged or of another version: delete the folder and train this run again"
+            f"{path}: {error}; it is damaged or of another version: delete the folder and train this run again"
         ) from None
 
 

@@ -18,11 +18,11 @@ from emocache.train.data.dataset import Dataset, load_dataset
 from emocache.train.data.transforms import prepare
 from emocache.train.fit.loop import train_head
 from emocache.train.fit.losses import make_loss
-from emocache.train.fit.selection import concordance
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import HEADS as KINDS
 from emocache.train.heads import Shape, build_head
 from emocache.train.protocols.folds import Fold, make_folds
+from emocache.train.records.metrics import ccc
 
 CPU = torch.device("cpu")
 BASIC = {
@@ -103,7 +103,7 @@ def measured(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[float, f
         return hits, share, float(np.sqrt(share * (1 - share) / len(references)))
     columns = (table[f"{kind}.{settings.targets[0]}"].combine_chunks() for kind in ("reference", "prediction"))
     y, p = (c.flatten().to_numpy() if pa.types.is_list(c.type) else c.to_numpy() for c in columns)
-    return concordance(y, p), 0.0, 1 / np.sqrt(table.num_rows)
+    return ccc(y, p).value, 0.0, 1 / np.sqrt(table.num_rows)
 
 
 def test_every_head_is_tried() -> None:

@@ -160,7 +160,7 @@ def test_marks_of_training_stand_beside_every_number(tmp_path: Path, grid: Any) 
 
 
 def test_a_search_is_told_with_its_size(tmp_path: Path, grid: Any) -> None:
-    grid(seeds=[0], selection={"tried": [{"settings": {"x": x}} for x in range(12)]})
+    grid(seeds=[0], selection={"tried": [{"settings": {"x": x}, "epoch": 1, "value": 0.5} for x in range(12)]})
     evaluations = evaluate_runs([tmp_path / "runs"])
     told = "chosen among 12 settings on validation"
     result = document(evaluations)["results"][0]

@@ -82,9 +82,10 @@ def test_marks_of_the_runs_come_after_and_once(tmp_path: Path, grid: Any) -> Non
 
 
 def test_a_search_tells_how_many_settings_it_tried(tmp_path: Path, grid: Any) -> None:
-    grid(seeds=[0], experiment="fixed", selection={"metric": "accuracy", "tried": [{"settings": {}}]})
+    one, *searched = ({"settings": {"head.width": w}, "epoch": 1, "value": 0.5} for w in (4, 8, 16, 32))
+    grid(seeds=[0], experiment="fixed", selection={"metric": "accuracy", "tried": [one]})
     grid(seeds=[0], experiment="older", selection={"metric": "accuracy"})
-    grid(seeds=[0], experiment="searched", selection={"tried": [{"settings": {"head.width": w}} for w in (8, 16, 32)]})
+    grid(seeds=[0], experiment="searched", selection={"tried": searched})
     told = {result.first.experiment: (result.trials, result.selection) for result in results(tmp_path)}
     assert told == {
         "fixed": (1, ""),

@@ -16,13 +16,14 @@ from emocache.train.data.dataset import Dataset
 from emocache.train.data.examples import Example
 from emocache.train.data.labels import Stamps
 from emocache.train.data.transforms import prepare
-from emocache.train.fit.cautions import Caution, Warned, of_epochs, of_features, of_groups, of_parts, of_search, warned
+from emocache.train.fit.cautions import Warned, of_epochs, of_features, of_groups, of_parts, of_search, warned
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.protocols.folds import Fold, make_folds
 from emocache.train.records.metrics import FEWEST_GROUPS, balanced_accuracy
+from emocache.train.records.run_record import Caution
 from emocache.train.run.experiment_plan import make_plan
 from emocache.train.run.request import Request, carry_out
-from emocache.train.run.run_folders import stored_warnings
+from emocache.train.run.run_folders import read_record
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -233,7 +234,7 @@ def test_runs_hold_what_was_told(toy: "Toy") -> None:
         "warning: class not tested (1 of 3 folds: 2",
         "warning: best epoch last (all 6 runs",
     ]
-    found = {run: kinds([Caution(**one) for one in stored_warnings(plan.folder(*run))]) for run in plan.all_runs()}
+    found = {run: kinds(read_record(plan.folder(*run)).warnings) for run in plan.all_runs()}
     assert found[1, 0] == ["fewer than 20 groups", "best epoch last"]
     assert found[2, 1] == ["fewer than 20 groups", "class not tested", "best epoch last"]
     dry = [line for line in carry_out(plan, 1, True) if isinstance(line, Warned)]
@@ -252,4 +253,4 @@ def test_nothing_is_told_of_what_is_well(toy: "Toy") -> None:
     )
     plan = make_plan(cache, ["toys"], toy.folder / "runs", "small", settings)
     assert plan.cautions(0) == []
-    assert train_fold(plan.dataset, settings, plan.folds[0], 0, torch.device("cpu")).record["warnings"] == []
+    assert train_fold(plan.dataset, settings, plan.folds[0], 0, torch.device("cpu")).record.warnings == ()

@@ -82,7 +82,7 @@ def test_selection_never_looks_at_test_labels(toy: "Toy", changes: tuple[str, ..
     dataset, folds = toy.load(settings)
     clean = train_fold(dataset, settings, folds[1], 0, CPU)
     other = train_fold(relabelled(dataset, folds[1].test), settings, folds[1], 0, CPU)
-    assert same(clean, other) and clean.record["selection"] == other.record["selection"]
+    assert same(clean, other) and clean.record.selection == other.record.selection
 
 
 def test_validation_takes_no_part_in_fitting_unless_refitted(toy: "Toy") -> None:
@@ -101,9 +101,9 @@ def test_validation_takes_no_part_in_fitting_unless_refitted(toy: "Toy") -> None
 def test_the_search_takes_the_best_point_on_validation(toy: "Toy") -> None:
     settings = toy.settings("search.training.learning_rate=[1e-9, 0.05]", "selection.metric=loss")
     dataset, folds = toy.load(settings)
-    selection = train_fold(dataset, settings, folds[0], 0, CPU).record["selection"]
-    assert selection["chosen"] == {"training.learning_rate": 0.05} and len(selection["tried"]) == 2
-    assert selection["value"] == min(point["value"] for point in selection["tried"])
+    selection = train_fold(dataset, settings, folds[0], 0, CPU).record.selection
+    assert selection.chosen == {"training.learning_rate": 0.05} and len(selection.tried) == 2
+    assert selection.value == min(point.value for point in selection.tried)
     single = toy.settings("training.learning_rate=0.05", "selection.metric=loss")
     assert same_weights(train_fold(dataset, single, folds[0], 0, CPU), train_fold(dataset, settings, folds[0], 0, CPU))
 
@@ -113,7 +113,8 @@ def test_refit_trains_for_the_chosen_epochs(toy: "Toy") -> None:
     dataset, folds = toy.load(settings)
     result = train_fold(dataset, settings, folds[0], 0, CPU)
     search, refit = ([line for line in result.history if line["phase"] == phase] for phase in ("search", "refit"))
-    assert len(refit) == result.record["selection"]["best_epoch"] <= len(search)
+    assert len(refit) == result.record.selection.best_epoch
+    assert len(refit) <= len(search)
     assert [line["learning_rate"] for line in refit] == [line["learning_rate"] for line in search[: len(refit)]]
 
 
@@ -153,7 +154,7 @@ def test_frame_regression_scores_on_native_stamps(toy: "Toy") -> None:
     settings = toy.frame_settings("loss.kind=ccc", "training.epochs=30", "training.learning_rate=0.05")
     dataset, folds = toy.load(settings)
     result = train_fold(dataset, settings, folds[0], 0, CPU)
-    assert result.record["selection"]["metric"] == "ccc" and result.record["selection"]["value"] > 0.9
+    assert result.record.selection.metric == "ccc" and result.record.selection.value > 0.9
     row = result.predictions.filter(pc.equal(result.predictions["part"], "test")).to_pylist()[0]
     example = next(e for e in dataset.examples if e.id == row["id"])
     assert isinstance(example.reference, Stamps)
@@ -166,9 +167,9 @@ def test_regression_of_an_utterance_label(toy: "Toy") -> None:
     settings = toy.settings("task=regression", "targets=intensity", "training.epochs=40", "training.learning_rate=0.05")
     dataset, folds = toy.load(settings)
     result = train_fold(dataset, settings, folds[0], 0, CPU)
-    assert result.record["selection"]["value"] > 0.9
+    assert result.record.selection.value > 0.9
     training = [dataset.examples[row].reference for row in folds[0].train]
-    assert result.record["prior"] == {"intensity": pytest.approx(float(np.mean(training)))}
+    assert result.record.prior == {"intensity": pytest.approx(float(np.mean(training)))}
 
 
 def test_a_diverging_run_is_told(toy: "Toy") -> None:

@@ -20,8 +20,8 @@ from emocache.evaluate.scoring.result_groups import group
 from emocache.evaluate.scoring.scored import evaluate_result
 from emocache.evaluate.scoring.stored_runs import discover
 from emocache.train.config.loading import load_experiment
-from emocache.train.fit.selection import concordance
 from emocache.train.records.columns import Columns
+from emocache.train.records.metrics import ccc
 from emocache.train.run.fusion import Aligned, align, fit_weights, fused_score, fused_table, majority, weighted
 from emocache.train.run.fusion_plan import FusionPlan
 from emocache.train.run.request import Request, carry_out
@@ -182,7 +182,7 @@ def test_an_utterance_may_lack_a_target() -> None:
     fused = weighted(aligned, [0.5, 0.5])
     known = np.arange(30) % 5 != 0
     y, z = (np.mean([[r[f"prediction.{t}"] for r in m] for m in members], axis=0, dtype=float) for t in columns.names)
-    expected = np.mean([concordance(truth[:, 0], y), concordance(truth[known, 1], z[known])])
+    expected = np.mean([ccc(truth[:, 0], y).value, ccc(truth[known, 1], z[known]).value])
     assert fused_score(aligned, fused, "ccc").metric == pytest.approx(expected)
     broken = [{**r, "prediction.valence": float("nan")} for r in members[1]]
     assert weighted(put(members[0], broken, columns=columns), [1, 0])[:, 0] == pytest.approx(
@@ -499,9 +499,9 @@ def test_mistakes_are_told(toy: "Toy", fusion: str, overrides: list[str], messag
         ("predictions.parquet", lambda data: data[:200], "it is not the file that was written with run.json"),
         ("predictions.parquet", lambda data: data[:20] + b"\0" * 9 + data[29:], "it is not the file that was written"),
         ("predictions.parquet", None, "No such file or directory"),
-        ("run.json", lambda data: data[:50], "line 4 column"),
-        ("run.json", lambda data: b"[1]", "cannot convert"),
-        ("run.json", lambda data: data.replace(b'"coverage"', b'"cover"'), "it lacks 'coverage'"),
+        ("run.json", lambda data: data[:50], "line 5 column"),
+        ("run.json", lambda data: b"[1]", "should be an object"),
+        ("run.json", lambda data: data.replace(b'"coverage"', b'"cover"'), "coverage: Field required"),
     ],
 )
 def test_a_damaged_run_of_a_member_is_told(

@@ -519,4 +519,4 @@ def test_plateau_lowers_when_torchs_scheduler_does() -> None:
 def test_the_last_epoch_counts_where_that_is_asked_for(toy: "Toy") -> None:
     settings = toy.settings("selection.epoch=last", "training.epochs=4", "training.patience=4", "head.kind=recurrent")
     dataset, folds = toy.load(settings)
-    assert train_fold(dataset, settings, folds[0], 0, CPU).record["selection"]["best_epoch"] == 4
+    assert train_fold(dataset, settings, folds[0], 0, CPU).record.selection.best_epoch == 4

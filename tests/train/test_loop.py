@@ -186,7 +186,7 @@ def test_a_refit_is_training_on_both_parts_with_the_rates_of_the_search(toy: "To
     direct = train_head(head, batches, both, settings, make_loss(settings.loss, None), 0, None, rates)
     torch.testing.assert_close(result.weights, direct.head.state_dict(), rtol=0, atol=0)
     counts = np.bincount([int(dataset.examples[row].reference) for row in both], minlength=3)
-    assert list(result.record["prior"].values()) == pytest.approx((counts / counts.sum()).tolist())
+    assert list(result.record.prior.values()) == pytest.approx((counts / counts.sum()).tolist())
 
 
 def test_training_is_deterministic_by_torch_s_own_flag(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:

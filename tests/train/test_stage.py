@@ -180,7 +180,7 @@ def test_predictions_of_another_run_are_noticed(toy: "Toy") -> None:
     one, other = (plan.folder(fold, 0) / "predictions.parquet" for fold in (0, 1))
     shutil.copyfile(one, other)
     with pytest.raises(EmocacheError, match="not the file that was written with"):
-        read_run(other.parent, [])
+        read_run(other.parent)
     run = discovered(other.parent)
     with pytest.raises(EmocacheError, match=r"predictions.parquet: not the file that was written with run.json"):
         read_predictions(run, run.record.classes or ())

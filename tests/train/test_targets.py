@@ -94,7 +94,7 @@ def test_scores_do_not_depend_on_the_unit_of_the_ratings(toy: "Toy", task: str, 
         result = train_fold(rated, settings, folds[0], 0, CPU)
         y, p = values_of(result, "test", settings.targets[0])
         assert abs(y.mean() - offset) < 3 * factor  # scored in the unit of the corpus
-        scores += [ccc(y, p), result.record["selection"]["value"]]
+        scores += [ccc(y, p), result.record.selection.value]
     assert min(scores) > 0.5
     assert np.ptp(scores[0::2]) < 0.02 and np.ptp(scores[1::2]) < 0.02
 
@@ -160,7 +160,7 @@ def test_it_is_what_standardising_by_hand_gives(toy: "Toy", task: str, more: tup
     found = train_fold(dataset, settings, fold, 0, CPU)
     scaled, scaler = by_hand(dataset, settings, fold.train.tolist())
     epoch, outputs = trained_plainly(scaled, settings, fold, None)
-    assert found.record["selection"]["best_epoch"] == epoch
+    assert found.record.selection.best_epoch == epoch
     if settings.selection.refit:
         scaled, scaler = by_hand(dataset, settings, np.union1d(fold.train, fold.valid).tolist())
         _, outputs = trained_plainly(scaled, settings, fold, epoch)
@@ -214,9 +214,9 @@ def test_scores_of_validation_are_in_the_unit_of_the_corpus_and_the_loss_is_not(
         rated = everywhere(dataset, lambda values: factor * values)  # noqa: B023
         result = train_fold(rated, settings, folds[0], 0, CPU)
         y, p = values_of(result, "valid", "intensity")
-        found[factor] = result.record["selection"]["value"]
+        found[factor] = result.record.selection.value
         assert found[factor] == pytest.approx(math.sqrt(np.mean((y - p) ** 2)), rel=1e-4)
-        best = result.history[result.record["selection"]["best_epoch"] - 1]
+        (best,) = (line for line in result.history if line["epoch"] == result.record.selection.best_epoch)
         std = float(result.transforms["targets.std"][0])
         assert best["valid_loss"] == pytest.approx(np.mean((y - p) ** 2) / std**2, rel=1e-4)
     assert found[100.0] == pytest.approx(100 * found[1.0], rel=1e-3)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ..records.metrics import CHOOSING_METRICS, metrics_of
 from .loss_kinds import LOSS_KINDS, LossKind
 from .protocol_kinds import PROTOCOLS, ProtocolKind, owners
 
@@ -207,6 +208,11 @@ class Augmentation(Table):
 class Selection(Table):
     """`[selection]`: how the epoch and the searched settings are chosen, on validation, in each fold and seed."""
 
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "ccc", "spearman", "rmse", "loss"]
+    metric: Annotated[str, _registered(CHOOSING_METRICS)]
     epoch: Literal["best", "last"] = "best"  # whose weights count
     refit: bool = False  # train again on training + validation with what was chosen, for as many epochs
+
+    @property
+    def of_classes(self) -> bool:
+        """Tell whether the metric is one of a classification."""
+        return self.metric in metrics_of("classification")

@@ -29,7 +29,6 @@ LOSSES: dict[str, tuple[str, ...]] = {
     task: tuple(name for name, kind in LOSS_KINDS.items() if task in kind.tasks) for task in get_args(Task)
 }
 """The losses that fit each task, the default first."""
-_CLASS_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1")
 
 
 SINGLE = "frames"
@@ -136,7 +135,7 @@ class Settings(Table):
             name = "label_smoothing" if self.loss.label_smoothing else "class_weights"
             weighing = " or ".join(repr(one) for one, kind in LOSS_KINDS.items() if kind.weighs_classes)
             raise ValueError(f"loss.{name} is for loss.kind {weighing}, not {self.loss.kind!r}; leave it out")
-        if self.selection.metric != "loss" and classification != (self.selection.metric in _CLASS_METRICS):
+        if self.selection.metric != "loss" and classification != self.selection.of_classes:
             raise ValueError(f"selection.metric {self.selection.metric!r} does not fit task {self.task!r}")
         if classification and len(self.targets) != 1 and not self.targets_apart:
             raise ValueError("classification takes one target")

@@ -1,7 +1,6 @@
 """Cautions: things to know when one reads a number. Told in training, kept in run.json, marked in every table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,22 +17,10 @@ from ..data.transforms import Prepared
 from ..protocols.folds import Fold, Rows
 from ..protocols.grouping import draws
 from ..records.metrics import FEWEST_GROUPS
+from ..records.run_record import Caution
 
 _NAMED = 6  # folds that a line names
 _SAME = 1e-5  # what differs by less, relative to 1 + its size, is rounding; see `transforms.spread`
-
-
-@dataclass(frozen=True, slots=True)
-class Caution:
-    """One thing to know.
-
-    Attributes:
-        kind: a few words, which tables show as a mark.
-        text: what it means, and the remedy; the same in all folds and seeds of which it is true.
-    """
-
-    kind: str
-    text: str
 
 
 class Warned(str):

@@ -16,6 +16,7 @@ from ..data.examples import Example
 from ..data.labels import Stamps
 from ..protocols.folds import Fold
 from ..records import columns
+from ..records.run_record import FoldRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class FoldResult:
         weights, transforms: for safetensors. history: a line an epoch.
     """
 
-    record: dict[str, Any]
+    record: FoldRecord
     predictions: pa.Table
     kept: pa.Table | None
     weights: dict[str, torch.Tensor]
@@ -82,23 +83,23 @@ def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldRes
     """Results of single targets as one: what is of one target is named after it, and null where it is not known."""
     table = _beside([part.predictions for part in parts], targets)
     records = [part.record for part in parts]
-    values = [record["selection"]["value"] for record in records]
-    record = {
-        **records[0],
-        "prior": {k: v for record in records for k, v in record["prior"].items()},
-        "selection": {
-            **records[0]["selection"],
-            "value": float(np.mean(values)),
-            "best_epoch": None,
-            "by_target": {t: record["selection"] for t, record in zip(targets, records, strict=True)},
-        },
-        "parameters": sum(record["parameters"] for record in records),
-        "warnings": [
-            {**one, "text": f"{target}: {one['text']}"}
-            for target, record in zip(targets, records, strict=True)
-            for one in record["warnings"]
-        ],
+    selections = [record.selection for record in records]
+    of_each = {
+        "value": float(np.mean([selection.value for selection in selections])),
+        "best_epoch": None,
+        "by_target": dict(zip(targets, selections, strict=True)),
     }
+    of_all = {
+        "prior": {k: v for record in records for k, v in record.prior.items()},
+        "selection": selections[0].model_copy(update=of_each),
+        "parameters": sum(record.parameters for record in records),
+        "warnings": tuple(
+            replace(caution, text=f"{target}: {caution.text}")
+            for target, record in zip(targets, records, strict=True)
+            for caution in record.warnings
+        ),
+    }
+    record = records[0].model_copy(update=of_all)
     return FoldResult(
         record,
         table,

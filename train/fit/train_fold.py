@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..data.transforms import Prepared, prepare
 from ..heads import Head, Learned, Shape, build_head
 from ..heads.head import FixedPooling, Segments
 from ..protocols.folds import Fold, Rows
+from ..records.run_record import CoverageRecord, FoldRecord, SelectionRecord, TriedRecord
 from . import cautions
 from .fold_result import FoldResult, only, side_by_side
 from .loop import Trained, seeded, train_head
@@ -63,14 +64,17 @@ def train_fold(
     if settings.targets_apart and len(settings.targets) > 1:
         targets = range(len(settings.targets))
         parts = [_train_one(*only(dataset, settings, fold, k), seed, device, streams) for k in targets]
-        result = side_by_side(parts, settings.targets)
-        result.record.update(_counts(dataset, settings, fold))
+        result, boundary = side_by_side(parts, settings.targets), None
     else:
         labelled, boundary = with_classes(dataset, settings, fold)
         result = _train_one(labelled, settings, fold, seed, device, streams)
-        result.record.update({} if boundary is None else {"threshold": boundary})
-    result.record["seconds"] = round(time.perf_counter() - started, 3)
-    return result
+    of_all = {
+        "coverage": coverage(dataset, settings, fold.test),  # of utterances that have a single target, too
+        "without_features": _without_features(dataset, fold),
+        "threshold": boundary,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    return replace(result, record=result.record.model_copy(update=of_all))
 
 
 def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[Dataset, float | None]:
@@ -120,32 +124,31 @@ def _train_one(
         history += [{"phase": "refit", **line} for line in trained.history]
     known = run.prior(point, known_rows)
     tables.append(run.tables("test", trained, point, fitted, fold.test, known))
-    record = {
-        **_counts(dataset, settings, fold),
-        "prior": known,
-        "selection": {
-            "metric": metric,
-            "best_epoch": best_epoch,
-            "chosen": chosen,
-            "refit": settings.selection.refit,
-            "value": best_value,
-            "tried": [{"settings": c, "epoch": t.epoch, "value": t.score.value(metric)} for c, _, t in candidates],
-        },
-        "parameters": sum(p.numel() for p in trained.head.parameters()),
-        "warnings": [asdict(caution) for caution in told],
-    }
+    record = FoldRecord(
+        coverage=coverage(dataset, settings, fold.test),
+        prior=known,
+        selection=SelectionRecord(
+            metric=metric,
+            best_epoch=best_epoch,
+            chosen=chosen,
+            refit=settings.selection.refit,
+            value=best_value,
+            tried=tuple(TriedRecord(settings=c, epoch=t.epoch, value=t.score.value(metric)) for c, _, t in candidates),
+        ),
+        parameters=sum(p.numel() for p in trained.head.parameters()),
+        warnings=tuple(told),
+    )
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.head.state_dict().items()}
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
     predictions = pa.concat_tables([p for p, _ in tables])
     return FoldResult(record, predictions, kept, weights, run.fitted(point, fitted), history)
 
 
-def _counts(dataset: Dataset, settings: Settings, fold: Fold) -> dict[str, Any]:
-    absent = {name: int(np.count_nonzero(~dataset.present[getattr(fold, name)])) for name in ("train", "valid")}
-    return {"coverage": coverage(dataset, settings, fold.test), "without_features": absent}
+def _without_features(dataset: Dataset, fold: Fold) -> dict[str, int]:
+    return {name: int(np.count_nonzero(~dataset.present[getattr(fold, name)])) for name in ("train", "valid")}
 
 
-def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]:
+def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> CoverageRecord:
     """Count the utterances, or voting units, of the test part, and those with features; name the others."""
     units: dict[str, bool] = {}
     for row in rows:
@@ -154,7 +157,7 @@ def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, Any]
         key = example.key if unit is None else f"{example.corpus}/{unit}"
         units[key] = units.get(key, False) or bool(dataset.present[row])
     absent = [key for key, there in units.items() if not there]
-    return {"test": len(units), "predicted": len(units) - len(absent), "missing": absent}
+    return CoverageRecord(test=len(units), predicted=len(units) - len(absent), missing=tuple(absent))
 
 
 @dataclass(frozen=True)

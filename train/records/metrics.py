@@ -192,6 +192,8 @@ class Metric:
     # The values in all resamples from what groups add up to; None: `score` of every resample, which takes longer.
     sums: Callable[[Drawn], Floats] | None = None
     of_prediction: bool = True  # False: it tells of the reference alone, so that two systems cannot differ in it
+    smaller_is_better: bool = False
+    chooses: bool = False  # an experiment may choose epochs and settings by it: `[selection] metric`
 
     def resampled(self, drawn: Drawn) -> Floats:
         """The metric in every resample, (R,) or fewer; a dead output counts as 0, as it does in means."""
@@ -226,21 +228,27 @@ _SHARES: tuple[Kind, ...] = ("distribution",)
 _SECOND: tuple[Kind, ...] = ("auxiliary",)
 
 METRICS = {
-    "accuracy": Metric("accuracy (WA)", _plain(accuracy), _CLASSES, lambda d: d.confusion.accuracy),
+    "accuracy": Metric("accuracy (WA)", _plain(accuracy), _CLASSES, lambda d: d.confusion.accuracy, chooses=True),
     "balanced_accuracy": Metric(
-        "balanced_accuracy (UA)", _plain(balanced_accuracy), _CLASSES, lambda d: d.confusion.balanced_accuracy
+        "balanced_accuracy (UA)",
+        _plain(balanced_accuracy),
+        _CLASSES,
+        lambda d: d.confusion.balanced_accuracy,
+        chooses=True,
     ),
-    "weighted_f1": Metric("weighted_f1", _plain(weighted_f1), _CLASSES, lambda d: d.confusion.weighted_f1),
-    "macro_f1": Metric("macro_f1", _plain(macro_f1), _CLASSES, lambda d: d.confusion.macro_f1),
-    "ccc": Metric("ccc", _plain(ccc), _VALUES, lambda d: d.moments.ccc),
+    "weighted_f1": Metric(
+        "weighted_f1", _plain(weighted_f1), _CLASSES, lambda d: d.confusion.weighted_f1, chooses=True
+    ),
+    "macro_f1": Metric("macro_f1", _plain(macro_f1), _CLASSES, lambda d: d.confusion.macro_f1, chooses=True),
+    "ccc": Metric("ccc", _plain(ccc), _VALUES, lambda d: d.moments.ccc, chooses=True),
     "ccc_per_clip": Metric("ccc_per_clip", ccc_per_clip, ("frame_regression",), _clip_means),
     "pearson": Metric("pearson", _plain(pearson), _VALUES, lambda d: d.moments.pearson),
-    "spearman": Metric("spearman", _plain(spearman), _VALUES, Drawn.rank_correlation),
-    "rmse": Metric("rmse", _plain(rmse), _VALUES, lambda d: d.moments.rmse),
+    "spearman": Metric("spearman", _plain(spearman), _VALUES, Drawn.rank_correlation, chooses=True),
+    "rmse": Metric("rmse", _plain(rmse), _VALUES, lambda d: d.moments.rmse, smaller_is_better=True, chooses=True),
     "reference_std": Metric(
         "reference_std", _plain(reference_std), _VALUES, lambda d: d.moments.reference_std, of_prediction=False
     ),
-    "kl_divergence": Metric("kl_divergence", _plain(kl_divergence), _SHARES, _divergences),
+    "kl_divergence": Metric("kl_divergence", _plain(kl_divergence), _SHARES, _divergences, smaller_is_better=True),
     "most_voted_accuracy": Metric("most_voted_accuracy", most_voted_accuracy, _SHARES, _hit_means),
     "auxiliary_accuracy": Metric("auxiliary_accuracy", _plain(accuracy), _SECOND, lambda d: d.confusion.accuracy),
     "auxiliary_balanced_accuracy": Metric(
@@ -251,6 +259,9 @@ METRICS = {
 
 The first of its kind of samples is the primary one, which comparisons are about unless another is asked for.
 """
+
+CHOOSING_METRICS = (*(name for name, metric in METRICS.items() if metric.chooses), "loss")
+"""The names that `[selection] metric` may take; the loss is that of the experiment."""
 
 
 def metrics_of(kind: Kind) -> dict[str, Metric]:

@@ -1,12 +1,14 @@
 """The run folder: its name, its files, and what its run.json says. Written by training, read by evaluation."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-FORMAT = 1
+FORMAT: Final = 1
 RUN = "run.json"
 """A folder is a finished run exactly if it holds this file."""
 PREDICTIONS = "predictions.parquet"
@@ -29,7 +31,9 @@ class StreamRecord(_Record):
 
 
 class ProtocolRecord(_Record):
-    """The declared split; what else training stored of it is in the run's config."""
+    """The declared split: all that the experiment's `[protocol]` says of it."""
+
+    model_config = ConfigDict(extra="allow")
 
     name: str
     resample: str | None = None  # the column that groups are from; None: sessions or speakers
@@ -44,24 +48,56 @@ class CoverageRecord(_Record):
     missing: tuple[str, ...] = ()  # ids of the others
 
 
+class TriedRecord(_Record):
+    """One setting of a search."""
+
+    settings: dict[str, Any]  # of what is searched
+    epoch: int  # the best on validation
+    value: float  # of the metric in that epoch
+
+
 class SelectionRecord(_Record):
     """The choice made on validation."""
 
     metric: str | None = None  # that chose the epoch
-    tried: tuple[dict[str, Any], ...] = ()  # one entry for each setting of a search
+    value: float = math.nan  # of that metric, in the epoch chosen
+    best_epoch: int | None = None  # from 1; None of a fusion, and of several heads together
+    chosen: dict[str, Any] = {}  # the best setting of a search
+    tried: tuple[TriedRecord, ...] = ()  # every setting of a search
+    refit: bool = False  # trained anew on training and validation part
+    by_target: dict[str, "SelectionRecord"] = {}  # of each target that has a head of its own
 
 
-class WarningRecord(_Record):
-    """A warning that training gave."""
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """One thing to know when one reads a number. Told in training, kept in run.json, marked in every table.
 
-    kind: Annotated[str, Field(min_length=1)]  # a few words, which tables show
-    text: str  # what it means, and the remedy
+    Attributes:
+        kind: a few words, which tables show as a mark.
+        text: what it means, and the remedy; the same in all folds and seeds of which it is true.
+    """
+
+    kind: Annotated[str, Field(min_length=1)]
+    text: str
 
 
-class RunRecord(_Record):
-    """The part of run.json that evaluation reads; what has a default is absent from older runs."""
+class FoldRecord(_Record):
+    """The part of run.json that the training of one fold decides; what has a default is absent from older runs."""
 
-    format: Literal[1]
+    coverage: CoverageRecord
+    without_features: dict[str, int] = {}  # utterances of the training and validation part, by the part's name
+    prior: dict[str, float]  # class -> its frequency in the training part, or target -> its training mean
+    selection: SelectionRecord = SelectionRecord()
+    parameters: int = 0  # of the head, or of the heads together
+    threshold: float | None = None  # between the classes low and high, where they are cut from numbers
+    warnings: tuple[Caution, ...] = ()
+    seconds: float = 0.0
+
+
+class RunRecord(FoldRecord):
+    """All that run.json says; what has a default is absent from older runs."""
+
+    format: Literal[1] = FORMAT
     experiment: Annotated[str, Field(min_length=1)]
     corpora: Annotated[tuple[str, ...], Field(min_length=1)]
     streams: tuple[StreamRecord, ...]
@@ -76,17 +112,21 @@ class RunRecord(_Record):
     report: tuple[str, ...] | None = None  # papers whose tables are made of it; None: before files said so
     setting: str  # equal for runs that differ in nothing but fold and seed
     config: dict[str, Any]
+    members: tuple[dict[str, str], ...] = ()  # experiment and setting of each member of a fusion
     manifests: dict[str, str]
     split_sha256: str
     item_digest: str  # of the features read
     incomplete: bool  # trained with --allow-incomplete
     transductive: bool  # something fitted saw test features
     marks: tuple[str, ...] = ()  # what else must be told beside the numbers
-    warnings: tuple[WarningRecord, ...] = ()  # what a reader must know, with what it means
-    selection: SelectionRecord = SelectionRecord()
-    coverage: CoverageRecord
+    recordings: dict[str, Any] = {}  # those that several utterances share, see `copies.record`
+    missing_policy: str | None = None  # what utterances without features get
+    dropped_classes: dict[str, int] = {}  # label -> utterances that the label map leaves out
+    unlabelled: int = 0  # utterances
+    device: str | None = None  # "cpu" or "cuda"
+    threads: int | None = None
+    versions: dict[str, str] = {}  # of what it was trained with
     predictions_sha256: str | None = None
-    prior: dict[str, float]  # class -> its frequency in the training part, or target -> its training mean
 
     @model_validator(mode="after")
     def _prior_fits_task(self) -> Self:
@@ -101,3 +141,23 @@ class RunRecord(_Record):
 def run_folder(runs: Path, experiment: str, corpora: Sequence[str], setting: str, fold: int, seed: int) -> Path:
     """`<runs>/<experiment>/<corpora>/<setting>/fold<k>-seed<s>`."""
     return runs / experiment / "+".join(corpora) / setting / f"fold{fold}-seed{seed}"
+
+
+def parse_record(data: bytes) -> RunRecord:
+    """Read the text of a run.json.
+
+    Args:
+        data: its bytes.
+
+    Returns:
+        What it says.
+
+    Raises:
+        ValueError: it is no JSON, or does not say what it must; one line names the field.
+    """
+    try:
+        return RunRecord.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None

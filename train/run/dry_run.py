@@ -7,7 +7,7 @@ import torch
 
 from ..config.search import search_points
 from ..data.examples import Side, terms
-from ..fit.cautions import Caution, warned
+from ..fit.cautions import warned
 from ..fit.fold_result import has_target
 from ..fit.train_fold import train_fold, with_classes
 from ..protocols import copies
@@ -80,10 +80,10 @@ def cost(plan: Plan, jobs: int) -> Iterator[str]:
     point = points[0][1]
     short = point.model_copy(update={"training": point.training.model_copy(update={"epochs": 1})})
     result = train_fold(plan.dataset, short, plan.folds[todo[0][0]], todo[0][1], torch.device(plan.device))
-    yield from warned({todo[0]: [Caution(**one) for one in result.record["warnings"]]}, "run")
+    yield from warned({todo[0]: result.record.warnings}, "run")
     epoch = sum(float(line["seconds"]) for line in result.history if line["phase"] == "search")  # of all targets
     rounds = len(points) + plan.settings.selection.refit
-    once = float(result.record["seconds"]) + rounds * plan.settings.training.epochs * epoch
+    once = result.record.seconds + rounds * plan.settings.training.epochs * epoch
     total = len(todo) * once / min(jobs, len(todo))
     yield (
         f"time: about {total / 60:.1f} min at most with --jobs {jobs} ({epoch:.2f} s an epoch; epochs"

@@ -1,7 +1,7 @@
 """The train stage: an experiment on corpora of a cache becomes run folders."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, load_dataset
 from ..data.joining import JoinedStreams
-from ..fit.cautions import Caution, of_groups, of_parts
+from ..fit.cautions import of_groups, of_parts
 from ..fit.fold_result import check_apart
 from ..fit.train_fold import train_fold, with_classes
 from ..protocols import copies
 from ..protocols.folds import Fold, make_folds, split_sha256
-from ..records.run_record import run_folder
+from ..records.run_record import Caution, FoldRecord, RunRecord, StreamRecord, run_folder
 from .run_folders import is_stored, recorded, setting_hash, write_run
 
 
@@ -95,28 +95,28 @@ class Plan:
         result = train_fold(self.dataset, self.settings, self.folds[fold], seed, device, streams)
         # The record's digest is of every stream: one that nothing has asked for is read now, and so compared with it.
         dict(self.dataset.features)
-        result.record["warnings"][:0] = map(asdict, self.cautions(fold))
-        write_run(self.folder(fold, seed), self._record(fold, seed), result)
-        selection = result.record["selection"]
-        chosen = "".join(f", {key} {value}" for key, value in selection["chosen"].items())
-        told = f"in epoch {selection['best_epoch']}{chosen}"
-        if selection["best_epoch"] is None:
-            told = f"over {len(self.settings.targets)} targets, each with a head of its own"
+        write_run(self.folder(fold, seed), self._record(fold, seed, result.record), result)
+        selection = result.record.selection
+        told = f"over {len(self.settings.targets)} targets, each with a head of its own"
+        if selection.best_epoch is not None:
+            chosen = "".join(f", {key} {value}" for key, value in selection.chosen.items())
+            told = f"in epoch {selection.best_epoch}{chosen}"
         return (
-            f"fold {fold} seed {seed}: validation {selection['metric']} {selection['value']:.3f} {told}"
-            f" ({result.record['seconds']:.1f} s)"
+            f"fold {fold} seed {seed}: validation {selection.metric} {selection.value:.3f} {told}"
+            f" ({result.record.seconds:.1f} s)"
         )
 
-    def _record(self, fold: int, seed: int) -> dict[str, Any]:
+    def _record(self, fold: int, seed: int, trained: FoldRecord) -> RunRecord:
         s = self.settings
-        return {
+        whole = {
+            "warnings": (*self.cautions(fold), *trained.warnings),
             "experiment": self.experiment,
-            "corpora": list(self.corpora),
-            "streams": [{k: getattr(source, k) for k in ("corpus", "name", "fingerprint")}
+            "corpora": self.corpora,
+            "streams": [StreamRecord(corpus=source.corpus, name=source.name, fingerprint=source.fingerprint)
                         for source in self.dataset.sources],
             "task": s.task,
-            "targets": list(s.targets),
-            "classes": list(self.dataset.classes) or (["low", "high"] if s.threshold else None),
+            "targets": s.targets,
+            "classes": self.dataset.classes or (("low", "high") if s.threshold else None),
             "protocol": {**s.protocol.model_dump(mode="json"), "folds": len(self.folds),
                          "transductive": self.transductive},
             "fold": fold,
@@ -124,7 +124,7 @@ class Plan:
             "seed": seed,
             "setting": self.setting,
             "config": recorded(s),
-            "report": list(s.report),
+            "report": s.report,
             "manifests": self.dataset.manifests,
             "item_digest": self.dataset.item_digest,
             "split_sha256": self.split,
@@ -139,6 +139,7 @@ class Plan:
             "device": self.device,
             "threads": torch.get_num_threads(),
         }  # fmt: skip
+        return RunRecord(**{**dict(trained), **whole})
 
 
 def make_plan(

@@ -15,7 +15,7 @@ from ...cache.recipe import canonical_json
 from ..config.fusion_settings import FusionSettings, FusionTable
 from ..fit.fold_result import FoldResult
 from ..records.columns import PART, Columns
-from ..records.run_record import FORMAT, run_folder
+from ..records.run_record import FORMAT, CoverageRecord, FoldRecord, RunRecord, SelectionRecord, run_folder
 from .experiment_plan import Plan
 from .fusion import (
     Aligned,
@@ -30,10 +30,9 @@ from .fusion import (
 from .run_folders import is_stored, read_run, recorded, write_run
 
 _ENSEMBLE = 0  # the seed of a run that averages over seeds
-# Fields of the members' run.json: equal in all, or put together.
-_SAME = ("task", "targets", "classes", "protocol", "folds", "manifests", "split_sha256", "missing_policy",
-         "dropped_classes", "unlabelled", "device", "threads")  # fmt: skip
-_JOINED = ("coverage", "prior", "parameters", "streams", "transductive", "item_digest", "incomplete", "marks")
+# Of run.json, what is the same in all members.
+_SAME = ("task", "targets", "classes", "folds", "manifests", "split_sha256", "missing_policy", "dropped_classes",
+         "unlabelled", "recordings", "device", "threads")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,31 +93,31 @@ class FusionPlan:
         weights = self._weights(valid, metric)
         value = fused_score(valid, self._fused(valid, weights), metric).value(metric)
         tables = [fused_table(p, a, self._fused(a, weights)) for p, a in (("valid", valid), ("test", test))]
-        selection = {"metric": metric, "value": value, "refit": False, "chosen": {"weights": weights}}
-        documents = [document for one in stored for document, _ in one]
-        record = {
-            "coverage": _coverage(documents),
-            "prior": documents[0]["prior"],
-            "selection": selection,
-            "parameters": sum(document["parameters"] for document in documents),
-            "seconds": round(time.perf_counter() - started, 3),
-        }
-        result = FoldResult(record, pa.concat_tables(tables), None, {}, {}, [])
-        write_run(self.folder(fold, seed), self._record(documents, fold, seed), result)
+        records = [record for one in stored for record, _ in one]
+        trained = FoldRecord(
+            coverage=_coverage(records),
+            prior=records[0].prior,
+            selection=SelectionRecord(metric=metric, value=value, chosen={"weights": weights}),
+            parameters=sum(record.parameters for record in records),
+            warnings=tuple(dict.fromkeys(caution for record in records for caution in record.warnings)),
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        result = FoldResult(trained, pa.concat_tables(tables), None, {}, {}, [])
+        write_run(self.folder(fold, seed), self._record(records, trained, fold, seed), result)
         fitted = self.settings.fusion.weights == "validation" and weights is not None
         told = f", weights {' '.join(f'{weight:.2g}' for weight in weights or ())}" if fitted else ""
         return f"fold {fold} seed {seed}: validation {metric} {value:.3f}{told}"
 
-    def _stored(self, member: Plan, fold: int, seed: int) -> list[tuple[dict[str, Any], pa.Table]]:
+    def _stored(self, member: Plan, fold: int, seed: int) -> list[tuple[RunRecord, pa.Table]]:
         """run.json and predictions of the member's runs that count; EmocacheError where they are damaged."""
         seeds = dict.fromkeys(member.settings.seeds) if self.settings.fusion.over_seeds else [seed]
-        return [read_run(member.folder(fold, own), (*_SAME, *_JOINED)) for own in seeds]
+        return [read_run(member.folder(fold, own)) for own in seeds]
 
-    def _aligned(self, stored: Sequence[Sequence[tuple[dict[str, Any], pa.Table]]], part: str) -> Aligned:
+    def _aligned(self, stored: Sequence[Sequence[tuple[RunRecord, pa.Table]]], part: str) -> Aligned:
         """The members' predictions of one part; a member with several runs is their mean."""
         first = self.members[0].settings
-        document = stored[0][0][0]
-        columns = Columns(first.task, tuple(document["classes"] or document["targets"]))
+        record = stored[0][0][0]
+        columns = Columns(first.task, record.classes or record.targets)
         names = [member.experiment for member in self.members]
         tables = []
         for name, runs in zip(names, stored, strict=True):
@@ -142,37 +141,32 @@ class FusionPlan:
     def _fused(self, aligned: Aligned, weights: Sequence[float] | None) -> Values:
         return majority(aligned) if weights is None else weighted(aligned, weights)
 
-    def _record(self, documents: Sequence[dict[str, Any]], fold: int, seed: int) -> dict[str, Any]:
-        """Return the rest of run.json: of the members together, or of the first where all have the same."""
-        plans, first = self.members, documents[0]
-        streams = {tuple(stream.items()): stream for document in documents for stream in document["streams"]}
-        transductive = any(document["transductive"] for document in documents)
-        # Runs that were stored before there were warnings have none.
-        warnings = [tuple(one.items()) for document in documents for one in document.get("warnings", [])]
-        return {
-            **{key: first[key] for key in _SAME},
-            "protocol": {**first["protocol"], "transductive": transductive},
+    def _record(self, records: Sequence[RunRecord], trained: FoldRecord, fold: int, seed: int) -> RunRecord:
+        """Return all of run.json: of the members together, or of the first where all have the same."""
+        first = records[0]
+        transductive = any(record.transductive for record in records)
+        whole = {
+            **{name: getattr(first, name) for name in _SAME},
+            "protocol": first.protocol.model_copy(update={"transductive": transductive}),
             "experiment": self.experiment,
-            "corpora": list(self.corpora),
-            "streams": list(streams.values()),
+            "corpora": self.corpora,
+            "streams": tuple(dict.fromkeys(stream for record in records for stream in record.streams)),
             "fold": fold,
             "seed": seed,
             "setting": self.setting,
-            "report": list(self.settings.report),
+            "report": self.settings.report,
             "config": {
                 **self.settings.model_dump(mode="json"),
                 "seeds": list(self.seeds),
-                "members": {plan.experiment: recorded(plan.settings) for plan in plans},
+                "members": {plan.experiment: recorded(plan.settings) for plan in self.members},
             },
-            "members": [{"experiment": plan.experiment, "setting": plan.setting} for plan in plans],
-            "item_digest": sha256(canonical_json([document["item_digest"] for document in documents])).hexdigest(),
-            "incomplete": any(document["incomplete"] for document in documents),
+            "members": [{"experiment": plan.experiment, "setting": plan.setting} for plan in self.members],
+            "item_digest": sha256(canonical_json([record.item_digest for record in records])).hexdigest(),
+            "incomplete": any(record.incomplete for record in records),
             "transductive": transductive,
-            "marks": list(dict.fromkeys(mark for document in documents for mark in document["marks"])),
-            "recordings": first.get("recordings", {}),
-            "warnings": [dict(one) for one in dict.fromkeys(warnings)],
-            "auxiliary": None,
+            "marks": tuple(dict.fromkeys(mark for record in records for mark in record.marks)),
         }
+        return RunRecord(**{**dict(trained), **whole})
 
 
 def make_fusion(experiment: str, settings: FusionSettings, members: Sequence[Plan]) -> FusionPlan:
@@ -225,9 +219,9 @@ def _folds(plan: Plan) -> str:
     return f"{p.name}, {len(plan.folds)} of {len(plan.dataset.examples)} utterances, split_sha256 {plan.split[:12]}"
 
 
-def _coverage(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _coverage(records: Sequence[RunRecord]) -> CoverageRecord:
     """Of the test part: an utterance is missing where no member has features."""
-    total = documents[0]["coverage"]["test"]
-    lacking = [set(document["coverage"]["missing"]) for document in documents]
-    missing = [key for key in documents[0]["coverage"]["missing"] if all(key in one for one in lacking)]
-    return {"test": total, "predicted": total - len(missing), "missing": missing}
+    total = records[0].coverage.test
+    lacking = [set(record.coverage.missing) for record in records]
+    missing = tuple(key for key in records[0].coverage.missing if all(key in one for one in lacking))
+    return CoverageRecord(test=total, predicted=total - len(missing), missing=missing)

@@ -12,12 +12,12 @@ from ..config.fusion_settings import FusionSettings
 from ..config.loading import Experiment, load_experiment
 from ..config.search import search_points
 from ..config.settings import Settings
-from ..fit.cautions import Caution, warned
+from ..fit.cautions import warned
 from .dry_run import cost, fold_lines, summary
 from .experiment_plan import Plan, make_plan
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
-from .run_folders import check_writable, stored_warnings
+from .run_folders import check_writable, read_record
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
         return
     todo = plan.to_train()
     yield from train_runs(plan, todo, jobs)
-    found = {run: [Caution(**one) for one in stored_warnings(plan.folder(*run))] for run in plan.all_runs()}
+    found = {run: read_record(plan.folder(*run)).warnings for run in plan.all_runs()}
     yield from warned({run: [c for c in those if c not in before[run[0]]] for run, those in found.items()}, "run")
     yield _done("trained", plan, len(todo))
 

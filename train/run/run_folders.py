@@ -3,7 +3,7 @@
 import json
 import platform
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from importlib.metadata import version
@@ -24,7 +24,7 @@ from ...cache.recipe import canonical_json
 from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..fit.fold_result import FoldResult
-from ..records.run_record import FORMAT, HISTORY, KEPT, PREDICTIONS, RUN, TRANSFORMS, WEIGHTS
+from ..records.run_record import FORMAT, HISTORY, KEPT, PREDICTIONS, RUN, TRANSFORMS, WEIGHTS, RunRecord, parse_record
 
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
@@ -98,67 +98,62 @@ def check_writable(runs: Path) -> None:
                             " written") from error  # fmt: skip
 
 
-def read_run(folder: Path, fields: Collection[str]) -> tuple[dict[str, Any], pa.Table]:
+def read_record(folder: Path) -> RunRecord:
+    """Read run.json of a finished run.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        What it says.
+
+    Raises:
+        EmocacheError: it is gone or damaged.
+    """
+    path = folder / RUN
+    try:
+        return parse_record(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, path, error) from error
+
+
+def read_run(folder: Path) -> tuple[RunRecord, pa.Table]:
     """Read run.json and the predictions of a finished run.
 
     Args:
         folder: of the run.
-        fields: that run.json must have.
 
     Returns:
         What run.json says, and the rows of predictions.parquet.
 
     Raises:
-        EmocacheError: a file is gone or damaged, or a field is not there.
+        EmocacheError: a file is gone or damaged.
     """
-    path = folder / RUN
+    record = read_record(folder)
+    path = folder / PREDICTIONS
     try:
-        document = dict(json.loads(path.read_bytes()))
-        if lacking := sorted(set(fields) - set(document)):
-            raise ValueError(f"it lacks {lacking[0]!r}")
-        path = folder / PREDICTIONS
         data = path.read_bytes()
-        if sha256(data).hexdigest() != document.get("predictions_sha256"):
+        if sha256(data).hexdigest() != record.predictions_sha256:
             raise ValueError("it is not the file that was written with run.json")
-        return document, parquet.read(data)
-    except (OSError, TypeError, ValueError, pa.ArrowException) as error:
+        return record, parquet.read(data)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _damaged(folder, path, error) from error
 
 
-def stored_warnings(folder: Path) -> list[dict[str, str]]:
-    """Read the warnings of a finished run.
-
-    Args:
-        folder: of the run.
-
-    Returns:
-        {"kind", "text"} of each; none of a run that was stored before there were any.
-
-    Raises:
-        EmocacheError: run.json is gone or damaged.
-    """
-    path = folder / RUN
-    try:
-        found = dict(json.loads(path.read_bytes())).get("warnings", [])
-        return [{name: str(one[name]) for name in ("kind", "text")} for one in found]
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        raise _damaged(folder, path, error) from error
-
-
-def write_run(folder: Path, record: Mapping[str, Any], result: FoldResult) -> None:
+def write_run(folder: Path, record: RunRecord, result: FoldResult) -> None:
     """Store a finished run, durably and all at once. A run that another process stored meanwhile stays as it is.
 
     Args:
         folder: see `run_folder`.
-        record: what run.json holds beside `result.record`.
+        record: what run.json says, but for the versions and the hash of the predictions.
         result: weights, transforms, history and predictions.
 
     Raises:
         EmocacheError: the folder cannot be written.
     """
     predictions = _parquet(result.predictions)
-    digest = sha256(predictions).hexdigest()
-    document = {"format": FORMAT, **record, **result.record, "predictions_sha256": digest, "versions": versions()}
+    stored = {"predictions_sha256": sha256(predictions).hexdigest(), "versions": versions()}
+    document = record.model_copy(update=stored).model_dump(mode="json")
     trained = {
         WEIGHTS: save_tensors(result.weights),
         TRANSFORMS: save_arrays(result.transforms),
