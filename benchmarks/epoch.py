@@ -11,12 +11,12 @@ import torch
 
 from emocache.cache import Cache, Item, Load, Manifest, Utterance, plan_tasks
 from emocache.train.config.loading import load_settings
-from emocache.train.data.batch import Batch
-from emocache.train.data.batches import Batches
-from emocache.train.data.dataset import load_dataset
-from emocache.train.data.transforms import prepare
+from emocache.train.data.reading import load_dataset
 from emocache.train.fit.losses import Loss, batch_loss, make_loss
 from emocache.train.heads import Head, Shape, build_head
+from emocache.train.inputs.batch import Batch
+from emocache.train.inputs.batches import Batches
+from emocache.train.inputs.transforms import prepare
 
 _CLIPS = 160
 

@@ -13,14 +13,15 @@ from emocache.cache import Cache
 from emocache.extract.pipeline import stage
 from emocache.train.config.loading import load_settings
 from emocache.train.config.settings import Settings
-from emocache.train.data.batches import Batches
-from emocache.train.data.dataset import Dataset, load_dataset
-from emocache.train.data.transforms import prepare
+from emocache.train.data.dataset import Dataset
+from emocache.train.data.reading import load_dataset
 from emocache.train.fit.loop import train_head
 from emocache.train.fit.losses import make_loss
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import HEADS as KINDS
 from emocache.train.heads import Shape, build_head
+from emocache.train.inputs.batches import Batches
+from emocache.train.inputs.transforms import prepare
 from emocache.train.protocols.folds import Fold, make_folds
 from emocache.train.records.metrics import ccc
 

@@ -13,7 +13,8 @@ import torch
 from emocache.cache import Cache, InputFailure, Item, Manifest, Track, Utterance
 from emocache.train.config.loading import load_settings
 from emocache.train.config.settings import Settings
-from emocache.train.data.dataset import Dataset, load_dataset
+from emocache.train.data.dataset import Dataset
+from emocache.train.data.reading import load_dataset
 from emocache.train.protocols.folds import Fold, make_folds
 
 EMOTIONS = ("angry", "happy", "sad")

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from emocache.cache import Item
-from emocache.train.data.batches import Batches
-from emocache.train.data.labels import Stamps
-from emocache.train.data.targets import stamps_of
-from emocache.train.data.transforms import prepare
+from emocache.train.data.example import Stamps, stamps_of
+from emocache.train.inputs.batches import Batches
+from emocache.train.inputs.transforms import prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy

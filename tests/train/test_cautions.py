@@ -13,11 +13,10 @@ from emocache.cache import Cache
 from emocache.train.config.loading import load_experiment
 from emocache.train.config.sections import Protocol
 from emocache.train.data.dataset import Dataset
-from emocache.train.data.examples import Example
-from emocache.train.data.labels import Stamps
-from emocache.train.data.transforms import prepare
+from emocache.train.data.example import Example, Stamps
 from emocache.train.fit.cautions import Warned, of_epochs, of_features, of_groups, of_parts, of_search, warned
 from emocache.train.fit.train_fold import train_fold
+from emocache.train.inputs.transforms import prepare
 from emocache.train.protocols.folds import Fold, make_folds
 from emocache.train.records.metrics import FEWEST_GROUPS, balanced_accuracy
 from emocache.train.records.run_record import Caution

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from emocache.train.config.sections import Augmentation, Training
-from emocache.train.data.augmentation import augment
-from emocache.train.data.batch import Batch
-from emocache.train.data.batches import Batches, draw
-from emocache.train.data.transforms import prepare
 from emocache.train.fit.losses import batch_loss, make_loss
 from emocache.train.heads import Frames
+from emocache.train.inputs.augmentation import augment
+from emocache.train.inputs.batch import Batch
+from emocache.train.inputs.batches import Batches, draw
+from emocache.train.inputs.transforms import prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -10,7 +10,7 @@ from emocache.cache import Cache, Manifest, Utterance
 from emocache.train.config.experiment_files import EXPERIMENTS
 from emocache.train.config.loading import load_settings
 from emocache.train.config.settings import Settings
-from emocache.train.data.dataset import load_dataset
+from emocache.train.data.reading import load_dataset
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.protocols.folds import make_folds
 

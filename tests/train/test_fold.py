@@ -11,7 +11,7 @@ import torch
 from emocache.cache import EmocacheError
 from emocache.train.config.settings import Settings
 from emocache.train.data.dataset import Dataset, Features
-from emocache.train.data.labels import Stamps
+from emocache.train.data.example import Stamps
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.protocols.folds import Rows

@@ -9,7 +9,7 @@ import pytest
 
 from emocache.cache import EmocacheError
 from emocache.train.config.sections import Protocol
-from emocache.train.data.examples import Example
+from emocache.train.data.example import Example
 from emocache.train.protocols.folds import Fold, make_folds, overlap, split_sha256
 from emocache.train.protocols.grouping import drawn, natural
 

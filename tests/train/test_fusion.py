@@ -477,6 +477,7 @@ def test_warnings_of_members_are_warnings_of_the_fusion(fusing: Fusing) -> None:
         ),
         ('members = ["probe", "loss"]\nrule = "weighted"\nweights = "validation"', [], "differ in selection.metric"),
         ('members = ["frames", "frames2"]\nrule = "vote"', [], "rule 'vote' counts classes"),
+        (AVERAGE, ['report=["gates"]'], "report 'gates' is made of what a head keeps, and a fusion stores"),
     ],
 )
 def test_mistakes_are_told(toy: "Toy", fusion: str, overrides: list[str], message: str) -> None:

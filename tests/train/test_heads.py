@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from emocache.train.config.settings import Settings
-from emocache.train.data.batches import Batches
 from emocache.train.data.dataset import Dataset
-from emocache.train.data.transforms import Prepared, prepare
 from emocache.train.fit.loop import train_head
 from emocache.train.fit.losses import batch_loss, make_loss
 from emocache.train.fit.predict import predict
 from emocache.train.fit.train_fold import learned
 from emocache.train.heads import HEADS, Frames, Head, Shape, build_head
 from emocache.train.heads.head import as_outputs
+from emocache.train.inputs.batches import Batches
+from emocache.train.inputs.prepared import Prepared
+from emocache.train.inputs.transforms import prepare
 
 from . import cases, cases_paper1, cases_paper2, cases_paper3, cases_paper4, cases_paper5
 

@@ -18,11 +18,8 @@ from emocache.evaluate.scoring.stored_predictions import read_predictions
 from emocache.evaluate.scoring.stored_runs import discover, read_run
 from emocache.train.config.sections import Protocol, Training
 from emocache.train.config.settings import Settings
-from emocache.train.data.batches import Batches
-from emocache.train.data.dataset import Dataset, load_dataset
-from emocache.train.data.joining import Joined
-from emocache.train.data.normalisation import fit_normaliser, normalise_utterances
-from emocache.train.data.transforms import find_words, pool, prepare
+from emocache.train.data.dataset import Dataset
+from emocache.train.data.reading import load_dataset
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.fit.loop import learning_rate
 from emocache.train.fit.predict import predict
@@ -31,6 +28,10 @@ from emocache.train.fit.train_fold import learned, train_fold
 from emocache.train.heads import HEADS, Frames, Head, HeadEntry, HeadSettings, Outputs, Shape, build_head
 from emocache.train.heads.head import Segments, Term
 from emocache.train.heads.layers.pooling import masked_mean
+from emocache.train.inputs.batches import Batches
+from emocache.train.inputs.normalisation import fit_normaliser, normalise_utterances
+from emocache.train.inputs.prepared import Joined
+from emocache.train.inputs.transforms import find_words, pool, prepare
 from emocache.train.protocols.folds import Fold
 from emocache.train.run import dry_run
 from emocache.train.run.experiment_plan import make_plan

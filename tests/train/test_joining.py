@@ -10,10 +10,11 @@ import pytest
 
 from emocache.cache import EmocacheError
 from emocache.train.data.dataset import Dataset, Features
-from emocache.train.data.examples import Example
-from emocache.train.data.joining import Joined, JoinedStreams, average
-from emocache.train.data.transforms import cut
+from emocache.train.data.example import Example
 from emocache.train.heads.head import Segments
+from emocache.train.inputs.joining import JoinedStreams, average
+from emocache.train.inputs.prepared import Joined
+from emocache.train.inputs.transforms import cut
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -10,8 +10,8 @@ import pytest
 from emocache.cache import EmocacheError, Manifest, Track, Utterance
 from emocache.train.config.settings import Settings
 from emocache.train.data.dataset import Dataset
-from emocache.train.data.examples import Example
-from emocache.train.data.labels import Stamps, binarise, labels_of, limit, on_grid, on_stamps
+from emocache.train.data.example import Example, Stamps, on_grid, on_stamps
+from emocache.train.data.labels import binarise, labels_of, limit
 from emocache.train.fit.train_fold import with_classes
 from emocache.train.protocols.folds import Fold, make_folds
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from emocache.train.config.settings import Settings
-from emocache.train.data.batches import Batches
-from emocache.train.data.transforms import prepare
 from emocache.train.fit.loop import train_head
 from emocache.train.fit.losses import cross_entropy, make_loss
 from emocache.train.fit.selection import Score
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import Learned, Shape, build_head
+from emocache.train.inputs.batches import Batches
+from emocache.train.inputs.transforms import prepare
 
 if TYPE_CHECKING:
     from emocache.train.heads import Head

@@ -10,10 +10,10 @@ import torch
 from emocache.train.config.loss_kinds import LOSS_KINDS
 from emocache.train.config.sections import LossSettings
 from emocache.train.config.settings import LOSSES
-from emocache.train.data.batch import Batch
 from emocache.train.fit import losses
 from emocache.train.heads.head import Outputs, Term
 from emocache.train.heads.layers import pooling
+from emocache.train.inputs.batch import Batch
 
 B, T, D = 5, 7, 3
 LENGTHS = [7, 1, 4, 2, 6]

@@ -12,7 +12,7 @@ import pytest
 
 from emocache.cache import Cache, EmocacheError, Manifest, Media
 from emocache.train.config.sections import Protocol
-from emocache.train.data.examples import Example
+from emocache.train.data.example import Example
 from emocache.train.protocols.copies import record
 from emocache.train.protocols.folds import Fold, make_folds, split_sha256
 from emocache.train.protocols.grouping import drawn, draws

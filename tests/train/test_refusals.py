@@ -8,7 +8,7 @@ import pytest
 
 from emocache.cache import EmocacheError, Stream
 from emocache.train.data.coverage import stored_masks
-from emocache.train.data.dataset import load_dataset
+from emocache.train.data.reading import load_dataset
 
 if TYPE_CHECKING:
     from .conftest import Toy

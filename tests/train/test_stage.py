@@ -21,10 +21,10 @@ from emocache.cache import Cache, EmocacheError, Manifest
 from emocache.evaluate.scoring.stored_predictions import read_predictions
 from emocache.evaluate.scoring.stored_runs import read_run as discovered
 from emocache.train.config.settings import Settings
-from emocache.train.data.dataset import load_dataset
-from emocache.train.data.joining import JoinedStreams
+from emocache.train.data.reading import load_dataset
 from emocache.train.fit import train_fold as fold_module
 from emocache.train.fit.fold_result import FoldResult
+from emocache.train.inputs.joining import JoinedStreams
 from emocache.train.protocols.folds import Fold
 from emocache.train.run import experiment_plan, jobs
 from emocache.train.run.experiment_plan import Plan, choose_device, find_leak, make_plan

@@ -19,11 +19,8 @@ from emocache.cache import EmocacheError
 from emocache.train.config.loading import load_settings
 from emocache.train.config.search import search_points
 from emocache.train.config.settings import Settings
-from emocache.train.data.batches import Batches
 from emocache.train.data.dataset import Dataset
-from emocache.train.data.labels import Stamps
-from emocache.train.data.targets import fit_scale
-from emocache.train.data.transforms import prepare
+from emocache.train.data.example import Stamps
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.fit.loop import train_head
 from emocache.train.fit.losses import make_loss
@@ -31,6 +28,9 @@ from emocache.train.fit.predict import predict, validation_score
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import Learned, Shape, build_head
 from emocache.train.heads.probe import ProbeSettings
+from emocache.train.inputs.batches import Batches
+from emocache.train.inputs.targets import fit_scale
+from emocache.train.inputs.transforms import prepare
 from emocache.train.protocols.folds import Fold
 from emocache.train.run.experiment_plan import make_plan
 from emocache.train.run.jobs import train_runs

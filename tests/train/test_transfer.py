@@ -9,7 +9,8 @@ import pytest
 from emocache.cache import EmocacheError, Manifest, Utterance
 from emocache.train.config.loading import load_settings
 from emocache.train.config.sections import Protocol
-from emocache.train.data.examples import Example, Examples, make_examples
+from emocache.train.data.example import Example
+from emocache.train.data.examples import Examples, make_examples
 from emocache.train.protocols.folds import make_folds, overlap
 from emocache.train.protocols.grouping import joined, natural
 

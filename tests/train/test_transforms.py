@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.data.joining import Joined, average
-from emocache.train.data.normalisation import fit_normaliser, normalise_utterances
-from emocache.train.data.transforms import pool, prepare
+from emocache.train.inputs.joining import average
+from emocache.train.inputs.normalisation import fit_normaliser, normalise_utterances
+from emocache.train.inputs.prepared import Joined
+from emocache.train.inputs.transforms import pool, prepare
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .sections import Names, Reports, Table
+from .sections import KEPT_FOR, Names, Reports, Table
 
 
 class FusionTable(Table):
@@ -34,3 +34,10 @@ class FusionSettings(Table):
     description: str = ""
     report: Reports = ()  # see `settings.Settings`
     fusion: FusionTable
+
+    @model_validator(mode="after")
+    def _stores_predictions_only(self) -> Self:
+        if made := [report for report in self.report if report in KEPT_FOR]:
+            raise ValueError(f"report {made[0]!r} is made of what a head keeps, and a fusion stores predictions only;"
+                             " set it in the files of the members")  # fmt: skip
+        return self

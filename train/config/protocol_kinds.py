@@ -24,6 +24,11 @@ class ProtocolKind:
     shares_groups: bool = False
     remedy: str = "use protocol.group = 'speaker'"
 
+    @property
+    def has_sides(self) -> bool:
+        """True where expressions select who trains and who tests."""
+        return "train_on" in self.settings
+
 
 PROTOCOLS: Mapping[str, ProtocolKind] = {
     "leave_one_out": ProtocolKind("group_folds:leave_one_out", whole_groups=True),

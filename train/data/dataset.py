@@ -1,21 +1,13 @@
 """Everything that one experiment reads: its utterances, their labels, and the frames of its streams in memory."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import Cache, EmocacheError, Stream
-from ...cache.recipe import canonical_json
-from ..config.search import search_points
-from ..config.settings import Settings
-from .coverage import coverage_of_streams, stored_masks
-from .examples import Example, make_examples
-from .label_checks import check_targets
+from .example import Example
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,120 +73,3 @@ class Dataset:
     dropped: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
     auxiliary: tuple[str, ...] = ()
-
-
-def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow_incomplete: bool = False) -> Dataset:
-    """Read manifests and streams.
-
-    Args:
-        cache: holds them.
-        corpora: names, in the order of the dataset's utterances.
-        settings: streams, targets and protocol of the experiment.
-        allow_incomplete: streams may lack utterances that were never extracted.
-
-    Returns:
-        The utterances with a label and a place in the protocol; their frames are read when first asked for.
-
-    Raises:
-        EmocacheError: an unknown corpus, stream or target; no utterance with a label; a stream that lacks
-            utterances that did not fail, unless allowed; streams that differ in recipe between the corpora; frames
-            that do not fit into memory; see also `label_checks.check_targets` and `coverage`.
-    """
-    manifests = [cache.manifest(corpus) for corpus in corpora]
-    examples = make_examples(manifests, settings)
-    check_targets(examples, settings)
-    points = [point for _, point in search_points(settings)]
-    names = list(dict.fromkeys(name for point in points for name in point.stream_names))
-    streams = {name: [cache.stream(corpus, name) for corpus in corpora] for name in names}
-    for group in streams.values():
-        _check_recipes(group)
-    wheres = stored_masks(streams, points)
-    keys = [(example.corpus, example.id) for example in examples.rows]
-    there, incomplete = coverage_of_streams(streams, keys, points, allow_incomplete)
-    combine = np.logical_and if settings.modalities == "all" else np.logical_or
-    present = combine.reduce(list(there.values()))
-    if settings.modalities == "all":
-        # Frames of an utterance that lacks another stream would be read and never used.
-        there = {name: present for name in there}  # noqa: C420
-    keep = {
-        name: {s.corpus: [i for (c, i), kept in zip(keys, there[name], strict=True) if kept and c == s.corpus]
-               for s in group}
-        for name, group in streams.items()
-    }  # fmt: skip
-    _check_memory([(stream, keep[name][stream.corpus]) for name, group in streams.items() for stream in group])
-    digests = [[s.corpus, name, s.digest(keep[name][s.corpus])] for name, group in streams.items() for s in group]
-    return Dataset(
-        examples.rows,
-        examples.classes,
-        _Lazy(streams, keep, there, wheres),
-        present,
-        [Source(s.corpus, s.name, s.fingerprint, s.recipe.get("projection")) for g in streams.values() for s in g],
-        {m.corpus: m.sha256 for m in manifests},
-        sha256(canonical_json(digests)).hexdigest(),
-        incomplete,
-        examples.dropped,
-        examples.unlabelled,
-        examples.auxiliary,
-    )
-
-
-_Keep = Mapping[str, Sequence[str]]  # corpus -> ids
-
-
-class _Lazy(Mapping[str, Features]):
-    """The streams, each read when first asked for: when every run is stored already, nothing is read."""
-
-    def __init__(
-        self,
-        streams: Mapping[str, Sequence[Stream]],
-        keep: Mapping[str, _Keep],
-        covered: Mapping[str, npt.NDArray[np.bool_]],
-        wheres: Mapping[str, str | None],
-    ) -> None:
-        self._streams, self._keep, self._covered, self._wheres = streams, keep, covered, wheres
-        self._read: dict[str, Features] = {}
-
-    def __getitem__(self, name: str) -> Features:
-        if name not in self._read:
-            self._read[name] = _read(self._streams[name], self._keep[name], self._covered[name], self._wheres[name])
-        return self._read[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._streams)
-
-    def __len__(self) -> int:
-        return len(self._streams)
-
-
-def _check_recipes(group: Sequence[Stream]) -> None:
-    if len({stream.fingerprint for stream in group}) > 1:
-        told = ", ".join(f"{s.corpus}/{s.name}@{s.fingerprint[:12]}" for s in group)
-        raise EmocacheError(f"the corpora's streams have different recipes: {told}; extract them with the same one")
-
-
-def _read(group: Sequence[Stream], keep: _Keep, covered: npt.NDArray[np.bool_], where: str | None) -> Features:
-    """Read one stream over all corpora; rows that are not `covered` get no frames."""
-    parts = [stream.read_many(keep[stream.corpus]) for stream in group]
-    # Rows keep their numbers whatever a stream lacks: an utterance without frames has length 0.
-    lengths = np.zeros(len(covered), np.int64)
-    lengths[covered] = np.concatenate([np.diff(offsets) for _, offsets in parts])
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    frames = parts[0][0] if len(parts) == 1 else np.concatenate([frames for frames, _ in parts])
-    times = np.concatenate([np.zeros((0, 2)), *(s.times(i) for s in group for i in keep[s.corpus])])
-    used = None
-    if where is not None and all(where in s.recipe.get("aux", {}) for s in group):
-        used = np.concatenate([np.zeros(0, bool), *(s.aux(i)[where] for s in group for i in keep[s.corpus])])
-    return Features(frames, offsets, times, used)
-
-
-def _check_memory(reads: Sequence[tuple[Stream, Sequence[str]]]) -> None:
-    needed = sum(int(s.lengths(ids).sum()) * s.dim * s.dtype.itemsize for s, ids in reads)
-    try:
-        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows does not tell this way
-        return
-    if needed > 0.9 * physical:
-        raise EmocacheError(
-            f"the streams hold {needed / 1e9:.1f} GB of frames and this machine has {physical / 1e9:.1f} GB of memory;"
-            " train on a projected stream (emocache extract ... --pca N) or on fewer streams"
-        )

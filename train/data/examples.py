@@ -1,56 +1,25 @@
 """The utterances of a protocol, each with its label and with the columns that folds and tables ask for."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...cache import EmocacheError, Manifest
-from ...cache.expression import chosen, parse_expression, text_of
+from ...cache.expression import chosen, parse_expression
 from ...cache.recordings import shared_recordings
 from ..config.sections import Protocol
 from ..config.settings import Settings
-from .labels import Label, labels_of
+from .example import OWN, Example
+from .labels import labels_of
 
-_OWN = ("corpus", "speaker", "session", "culture", "gender", "split")
 _SPLITS = ("train", "valid", "test")
 
 Side = Literal["train_on", "test_on"]
 Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One utterance of the protocol, with features or without."""
-
-    corpus: str
-    id: str
-    speaker: str | None
-    session: str | None
-    gender: str | None
-    split: str | None
-    reference: Label
-    culture: str | None = None
-    auxiliary: int | None = None  # class number of the second target; None where unknown
-    columns: Mapping[str, str | float | None] = field(default_factory=dict)  # others that the settings name
-    media: tuple[str, ...] = ()  # sha256 of each; told only where there are several corpora, which may share them
-    recordings: tuple[str, ...] = ()  # those that another utterance of the corpus has as well
-
-    @property
-    def key(self) -> str:
-        """Unique over corpora."""
-        return f"{self.corpus}/{self.id}"
-
-    def column(self, name: str) -> str | None:
-        """Return the manifest's entry, as text; None where there is none. "corpus" is a column too."""
-        return text_of(self.cell(name))
-
-    def cell(self, name: str) -> str | float | None:
-        """Return the same as the manifest has it: a text or a number."""
-        return getattr(self, name) if name in _OWN else self.columns[name]
 
 
 class Examples(NamedTuple):
@@ -181,9 +150,9 @@ def _selected(examples: Sequence[Example], protocol: Protocol, side: Side) -> Ma
 
 
 def _used(examples: Sequence[Example], protocol: Protocol) -> Mask:
-    if protocol.name == "transfer":
+    if protocol.entry.has_sides:
         return np.logical_or(*sides(examples, protocol))
-    return np.array([protocol.name != "official" or example.split in _SPLITS for example in examples], bool)
+    return np.array([not protocol.entry.parts_given or example.split in _SPLITS for example in examples], bool)
 
 
 def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Example]:
@@ -191,7 +160,7 @@ def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Exampl
     extra = {name: _column(manifests, name, key) for name, key in _named_columns(settings).items()}
     found = []
     for k, manifest in enumerate(manifests):
-        own = {name: manifest.column(name) for name in _OWN if name != "corpus"}
+        own = {name: manifest.column(name) for name in OWN if name != "corpus"}
         # Hashes are compared between corpora only, so one corpus alone need not read them.
         media = manifest.column("media") if len(manifests) > 1 else [None] * len(manifest)
         shared = shared_recordings(manifest)
@@ -218,7 +187,7 @@ def _named_columns(settings: Settings) -> dict[str, str]:
         "protocol.train_on": [column for column, _ in terms(protocol, "train_on")],
         "protocol.test_on": [column for column, _ in terms(protocol, "test_on")],
     }
-    return {name: key for key, names in named.items() for name in names if name and name not in _OWN}
+    return {name: key for key, names in named.items() for name in names if name and name not in OWN}
 
 
 def _column(manifests: Sequence[Manifest], name: str, key: str) -> list[list[str | float | None]]:

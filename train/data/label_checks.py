@@ -6,8 +6,8 @@ import numpy as np
 
 from ...cache import EmocacheError
 from ..config.settings import Settings
+from .example import Stamps
 from .examples import Examples
-from .labels import Stamps
 
 
 def check_targets(examples: Examples, settings: Settings) -> None:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,25 +9,9 @@ import numpy.typing as npt
 from ...cache import EmocacheError, Manifest, Track
 from ...cache.expression import text_of
 from ..config.settings import Settings
+from .example import Stamps
 
 _LARGEST = float(np.finfo(np.float32).max)  # heads compute in float32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stamps:
-    """Time-stamped values of K targets: times (S,) seconds, increasing, and values (S, K), both float64."""
-
-    times: npt.NDArray[np.float64]
-    values: npt.NDArray[np.float64]
-
-    @property
-    def period(self) -> float:
-        """Usual distance of two stamps in seconds; infinite for a single one."""
-        return usual_distance(self.times)
-
-
-Label = int | npt.NDArray[np.float64] | Stamps
-"""A class number, K values, or time-stamped values."""
 
 
 def labels_of(
@@ -171,46 +154,3 @@ def _stamps(where: str, tracks: Sequence[Track | None], crop: float | None, apar
         raise EmocacheError(f"{where}: the targets' tracks have different times; train one target an experiment")
     unknown = np.full(len(found[0].times), np.nan)
     return Stamps(found[0].times, np.stack([unknown if t is None else t.values for t in cropped], axis=1))
-
-
-def on_grid(
-    stamps: Stamps, centres: npt.NDArray[np.float64], delay: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Interpolate to frames the values that the annotators gave `delay` seconds after each frame.
-
-    Args:
-        stamps: native stamps.
-        centres: (T,) frame centres in seconds.
-        delay: seconds that the annotators lag behind the signal.
-
-    Returns:
-        (T, K) float64, and (T,) bool: False, and zeros, where no stamp lies within one period.
-    """
-    wanted = centres + delay
-    values = np.stack([np.interp(wanted, stamps.times, column) for column in stamps.values.T], axis=1)
-    near = is_near(wanted, stamps.times, stamps.period)
-    return np.where(near[:, None], values, 0.0), near
-
-
-def usual_distance(times: npt.NDArray[np.float64]) -> float:
-    """Return the median distance of neighbours among increasing (n,) times; infinite for a single one."""
-    return float(np.median(np.diff(times))) if len(times) > 1 else float("inf")
-
-
-def is_near(wanted: npt.NDArray[np.float64], known: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.bool_]:
-    """Tell, (n,), whether one of the increasing times `known` lies within `reach` of each of the (n,) `wanted`."""
-    if not len(known):
-        return np.zeros(len(wanted), bool)
-    # Of sorted times only the neighbours on either side can be the nearest.
-    after = np.clip(np.searchsorted(known, wanted), 0, len(known) - 1)
-    before = np.maximum(after - 1, 0)
-    # A frame exactly one period away counts, whatever rounding does to its time.
-    return np.minimum(np.abs(known[after] - wanted), np.abs(known[before] - wanted)) <= reach * (1 + 1e-9)
-
-
-def on_stamps(
-    outputs: npt.NDArray[np.float64], centres: npt.NDArray[np.float64], stamps: Stamps, delay: float
-) -> npt.NDArray[np.float64]:
-    """Bring predictions (T, K) at frame centres to the native stamps, with the delay undone: (S, K) float64."""
-    wanted = stamps.times - delay
-    return np.stack([np.interp(wanted, centres, column) for column in outputs.T], axis=1)

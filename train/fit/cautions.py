@@ -10,10 +10,8 @@ import numpy.typing as npt
 from ..config.sections import Protocol
 from ..config.settings import Settings
 from ..data.dataset import Dataset
-from ..data.examples import Example
-from ..data.joining import Joined
-from ..data.labels import Stamps
-from ..data.transforms import Prepared
+from ..data.example import Example, Stamps
+from ..inputs.prepared import Joined, Prepared
 from ..protocols.folds import Fold, Rows
 from ..protocols.grouping import draws
 from ..records.metrics import FEWEST_GROUPS

@@ -12,8 +12,7 @@ import torch
 from ...cache import EmocacheError
 from ..config.settings import Settings
 from ..data.dataset import Dataset
-from ..data.examples import Example
-from ..data.labels import Stamps
+from ..data.example import Example, Stamps
 from ..protocols.folds import Fold
 from ..records import columns
 from ..records.run_record import FoldRecord

@@ -16,9 +16,9 @@ import torch
 from ...cache import EmocacheError
 from ..config.sections import Training
 from ..config.settings import Settings
-from ..data.batch import Batch
-from ..data.batches import Batches
 from ..heads import Head
+from ..inputs.batch import Batch
+from ..inputs.batches import Batches
 from .losses import Loss, batch_loss
 from .selection import Score
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 
 from ..config.sections import LossSettings
-from ..data.batch import Batch
 from ..heads.head import Outputs, as_outputs
+from ..inputs.batch import Batch
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(outputs, targets, mask) -> scalar. The shapes are those of the functions below."""

@@ -9,15 +9,13 @@ import pyarrow as pa
 
 from ...cache import EmocacheError
 from ..config.settings import Settings
-from ..data.batches import Batches
 from ..data.dataset import Dataset
-from ..data.examples import Example
-from ..data.labels import Stamps
-from ..data.targets import stamps_of
+from ..data.example import Example, Stamps, stamps_of
+from ..inputs.targets import StampedLabels
 from ..protocols.folds import Rows
 from ..protocols.grouping import draws
 from ..records import columns
-from .predict import Predicted, softmax
+from .predicted import Predicted, softmax
 
 
 def prior(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, float]:
@@ -33,7 +31,7 @@ def prior(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, float]:
 def prediction_table(
     part: str,
     predicted: Predicted,
-    batches: Batches,
+    stamped: StampedLabels,
     dataset: Dataset,
     settings: Settings,
     rows: Rows,
@@ -47,7 +45,7 @@ def prediction_table(
     Args:
         part: "valid" or "test".
         predicted: of those `rows` that have features, in their order.
-        batches: of the run.
+        stamped: labels with their own times, of frame-wise tasks.
         dataset: of the run.
         settings: of the run.
         rows: of the part.
@@ -75,8 +73,8 @@ def prediction_table(
         outputs = [*outputs, *([constant] * len(absent))]
     else:
         held = [np.tile(constant, (len(stamps_of(dataset.examples[row]).times), 1)) for row in absent]
-        outputs = [*batches.targets.stamped.outputs_at(outputs, present), *held]
-        near = [*batches.targets.stamped.present_at(present), *(np.zeros(len(h), bool) for h in held)]
+        outputs = [*stamped.outputs_at(outputs, present), *held]
+        near = [*stamped.present_at(present), *(np.zeros(len(h), bool) for h in held)]
     order = np.concatenate([present, absent])
     groups = draws(dataset.examples, settings.protocol)
     examples = [dataset.examples[row] for row in order]

@@ -14,20 +14,22 @@ from ...cache import EmocacheError
 from ..config.search import search_points
 from ..config.sections import Augmentation, FeatureSettings, Training
 from ..config.settings import Settings
-from ..data.batches import Batches
 from ..data.dataset import Dataset
-from ..data.joining import JoinedStreams
 from ..data.labels import binarise, limit
-from ..data.transforms import Prepared, prepare
 from ..heads import Head, Learned, Shape, build_head
 from ..heads.head import FixedPooling, Segments
+from ..inputs.batches import Batches
+from ..inputs.joining import JoinedStreams
+from ..inputs.prepared import Prepared
+from ..inputs.transforms import prepare
 from ..protocols.folds import Fold, Rows
 from ..records.run_record import CoverageRecord, FoldRecord, SelectionRecord, TriedRecord
 from . import cautions
 from .fold_result import FoldResult, only, side_by_side
 from .loop import Trained, seeded, train_head
 from .losses import Loss, make_loss
-from .predict import Predicted, predict, validation_score
+from .predict import predict, validation_score
+from .predicted import Predicted
 from .prediction_table import check_kept, kept_table, prediction_table, prior
 
 
@@ -214,7 +216,7 @@ class _Run:
         """Return the rows that one part adds to predictions.parquet and to kept.parquet."""
         batches = self.batches(point, fitted)
         predicted: Predicted = predict(trained.head, batches, rows[self.dataset.present[rows]])
-        table = prediction_table(part, predicted, batches, self.dataset, point, rows, known)
+        table = prediction_table(part, predicted, batches.targets.stamped, self.dataset, point, rows, known)
         return table, kept_table(part, predicted, self.dataset, point, rows) if point.keep else pa.table({})
 
     def fitted(self, point: Settings, rows: Rows) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...cache.recordings import components
 from ..config.sections import Protocol
-from ..data.examples import Example
+from ..data.example import Example
 from .folds import Fold
 from .grouping import drawn, draws, group_of, joined, natural, plural
 

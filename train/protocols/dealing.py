@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ...cache import EmocacheError
 from ...cache.recordings import components
 from ..config.sections import Protocol
-from ..data.examples import Example
+from ..data.example import Example
 from .folds import PARTS, Rows
 
 

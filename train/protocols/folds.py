@@ -12,7 +12,7 @@ from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
 from ..config.protocol_kinds import ProtocolKind
 from ..config.sections import Protocol
-from ..data.examples import Example
+from ..data.example import Example
 from .grouping import group_of, plural
 
 Rows = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...cache import EmocacheError
 from ..config.sections import Protocol
-from ..data.examples import Example
+from ..data.example import Example
 from .dealing import recordings
 from .folds import Fold, Rows
 from .grouping import joined, known_group, natural, plural

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ...cache import EmocacheError
 from ...cache.recordings import components
 from ..config.sections import Protocol
-from ..data.examples import Example
+from ..data.example import Example
 
 _EVERYWHERE = ("corpus", "culture", "language", "gender")  # mean the same in every corpus; speaker 3 does not
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...cache import EmocacheError
 from ..config.sections import Protocol
-from ..data.examples import Example
+from ..data.example import Example
 from .dealing import without_copies
 from .folds import PARTS, Fold
 from .validating import validate

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..config.sections import Protocol
-from ..data.examples import Example
+from ..data.example import Example
 from .dealing import deal, shuffled
 from .folds import Fold
 from .validating import rotate

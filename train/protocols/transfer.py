@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..config.sections import Protocol
-from ..data.examples import Example, sides
+from ..data.example import Example
+from ..data.examples import sides
 from .dealing import without_copies
 from .folds import Fold
 from .validating import validate

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...cache import EmocacheError
 from ..config.sections import Protocol
-from ..data.examples import Example
+from ..data.example import Example
 from .dealing import deal, recordings, shuffled, together
 from .folds import Fold, Rows
 from .grouping import group_of, joined, known_group, natural

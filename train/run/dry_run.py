@@ -26,8 +26,8 @@ def summary(plan: Plan) -> Iterator[str]:
         f"{plan.experiment} on {' + '.join(plan.corpora)}: {settings.protocol.name}, folds x seeds {len(plan.folds)} x"
         f" {len(settings.seeds)}, {settings.head.kind} on {streams}"
     )
-    if settings.protocol.name == "transfer":
-        yield f"transfer: trains on {_side(plan, 'train_on')}; tests on {_side(plan, 'test_on')}"
+    if settings.protocol.entry.has_sides:
+        yield f"{settings.protocol.name}: trains on {_side(plan, 'train_on')}; tests on {_side(plan, 'test_on')}"
     if dataset.dropped:
         told = ", ".join(f"{label} ({count})" for label, count in dataset.dropped.items())
         yield f"dropped by the label map: {told}"
@@ -55,7 +55,7 @@ def summary(plan: Plan) -> Iterator[str]:
 def fold_lines(plan: Plan) -> Iterator[str]:
     """Lines on each fold: sizes, what the test part holds, and how columns with several values are spread."""
     columns = ["corpus", "culture"]
-    if plan.settings.protocol.name == "transfer":
+    if plan.settings.protocol.entry.has_sides:
         columns += [column for side in ("train_on", "test_on") for column, _ in terms(plan.settings.protocol, side)]
     spread = [c for c in dict.fromkeys(columns) if len({e.column(c) for e in plan.dataset.examples}) > 1]
     for number in plan.only or range(len(plan.folds)):

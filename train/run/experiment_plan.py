@@ -12,11 +12,12 @@ from ...cache import Cache, EmocacheError
 from ..config.search import search_points
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
-from ..data.dataset import Dataset, load_dataset
-from ..data.joining import JoinedStreams
+from ..data.dataset import Dataset
+from ..data.reading import load_dataset
 from ..fit.cautions import of_groups, of_parts
 from ..fit.fold_result import check_apart
 from ..fit.train_fold import train_fold, with_classes
+from ..inputs.joining import JoinedStreams
 from ..protocols import copies
 from ..protocols.folds import Fold, make_folds, split_sha256
 from ..records.run_record import Caution, FoldRecord, RunRecord, StreamRecord, run_folder

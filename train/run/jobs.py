@@ -24,7 +24,8 @@ import torch
 
 from ...cache import EmocacheError
 from ..data.dataset import Features
-from ..data.joining import Joined, JoinedStreams
+from ..inputs.joining import JoinedStreams
+from ..inputs.prepared import Joined
 from .experiment_plan import Plan
 from .run_folders import storing
 

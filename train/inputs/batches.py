@@ -9,12 +9,12 @@ import torch
 
 from ..config.sections import Training
 from ..config.settings import Settings
+from ..data.dataset import Dataset
 from ..heads.head import Frames
 from .augmentation import augment
 from .batch import Batch
-from .dataset import Dataset
+from .prepared import Prepared, PreparedInput
 from .targets import frame_rows, make_targets
-from .transforms import Prepared, PreparedInput
 
 _WINDOW = 50  # batches within which utterances are sorted by length
 _MIN_CCC_CLIPS = 8  # fewer in a step give no estimate of a pooled CCC

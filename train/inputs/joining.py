@@ -6,7 +6,6 @@ It is the same in every fold, so it is done once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,31 +14,10 @@ from ...cache import EmocacheError
 from ...cache.frames.time_grid import resample, time_grid
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
-from .dataset import Dataset, Features
+from ..data.dataset import Dataset, Features
+from .prepared import Joined
 
 _FITTED = {"combine", "trainable_words", "pca", "normalise", "fit_scope"}  # settings that change nothing here
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Joined(Features):
-    """Features of all the streams of one role, side by side.
-
-    Attributes:
-        widths: (S,) channels of each stream. valid: (N, S) bool, whether a stream has something at a frame of the
-            grid; None where all have.
-    """
-
-    widths: tuple[int, ...] = ()
-    valid: npt.NDArray[np.bool_] | None = None
-
-    def valid_rows(self, row: int | np.integer[Any]) -> npt.NDArray[np.bool_]:
-        """Return the (T, S) of one utterance."""
-        own = slice(self.offsets[row], self.offsets[row + 1])
-        return np.ones((own.stop - own.start, len(self.widths)), bool) if self.valid is None else self.valid[own]
-
-    def valid_of(self, row: int | np.integer[Any], stream: int) -> npt.NDArray[np.bool_]:
-        """Return the (T,) of one utterance and one stream."""
-        return self.valid_rows(row)[:, stream]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ import torch
 
 from ...cache import EmocacheError
 from ..config.settings import NUMBERS, Settings
+from ..data.dataset import Dataset
+from ..data.example import Example, Stamps, is_near, on_grid, on_stamps, stamps_of, usual_distance
 from ..heads import HeadSettings
-from .dataset import Dataset
-from .examples import Example
-from .labels import Stamps, is_near, on_grid, on_stamps, usual_distance
-from .transforms import Prepared
+from .prepared import Prepared
 
 Floats = npt.NDArray[np.float64]
 
@@ -128,13 +127,6 @@ class StampedLabels:
         if proper:
             valid &= self.there[:, None]
         return values, valid
-
-
-def stamps_of(example: Example) -> Stamps:
-    """Return the time-stamped label of an utterance in a frame-wise task."""
-    if not isinstance(example.reference, Stamps):
-        raise TypeError(f"{example.key} has no time-stamped reference")
-    return example.reference
 
 
 def _check_times(key: str, centres: npt.NDArray[np.float64]) -> None:

@@ -1,7 +1,6 @@
 """Transforms of the frames of each role, fitted on the training part of a fold and applied to all utterances."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,81 +11,11 @@ from ...cache.frames.projection import Projection, fit_frames
 from ...cache.frames.segments import equal_segments, segment_frames, word_segments
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
+from ..data.dataset import Dataset, Features
 from ..heads.head import FixedPooling, Segments
-from .dataset import Dataset, Features
-from .joining import Joined, JoinedStreams
-from .normalisation import Normaliser, Rows, fit_normaliser, normalise_utterances
-
-
-@dataclass(frozen=True, eq=False)
-class Vocabulary:
-    """The distinct frames of the training part: vectors (V, D) float32; words (N,) int64, -1 for one that is not."""
-
-    vectors: npt.NDArray[np.float32]
-    words: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pieces:
-    """The pieces that all utterances are cut into: bounds (M, 2) int64, frames within the utterance; offsets (U+1,)."""
-
-    bounds: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedInput:
-    """One role, ready for batches, and what was fitted to make it so.
-
-    Attributes:
-        features: joined, projected and, for heads that take vectors, pooled; normalised by utterance where that is
-            asked for, else in the batches.
-        projection, normaliser, vocabulary: fitted; None where the settings ask for none.
-        pieces: what the head takes it in, if any.
-        layers: streams that a learned weight is given to; 1: none.
-        pooled: one vector an utterance, which is never padded.
-    """
-
-    features: Joined
-    projection: Projection | None = None
-    normaliser: Normaliser | None = None
-    vocabulary: Vocabulary | None = None
-    pieces: Pieces | None = None
-    layers: int = 1
-    pooled: bool = False
-
-    @property
-    def dim(self) -> int:
-        """D of the frames that the head is given."""
-        return int(self.features.frames.shape[1]) // self.layers
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """Every input, and what they were fitted on.
-
-    Attributes:
-        inputs: {role: its input}, in the order of the head's roles.
-        rows: the training part.
-    """
-
-    inputs: Mapping[str, PreparedInput]
-    rows: npt.NDArray[np.int64]
-
-    def tensors(self) -> dict[str, npt.NDArray[np.floating]]:
-        """Return everything fitted as transforms.safetensors stores it, as `<role>.<name>`."""
-        stored: dict[str, npt.NDArray[np.floating]] = {}
-        for role, one in self.inputs.items():
-            if one.projection is not None:
-                stored |= {
-                    f"{role}.pca.mean": one.projection.mean,
-                    f"{role}.pca.components": one.projection.components,
-                }
-            if one.normaliser is not None:
-                stored |= {f"{role}.normalise.mean": one.normaliser.mean, f"{role}.normalise.std": one.normaliser.std}
-            if one.vocabulary is not None:
-                stored[f"{role}.vocabulary"] = one.vocabulary.vectors
-        return {name: np.ascontiguousarray(value) for name, value in stored.items()}
+from .joining import JoinedStreams
+from .normalisation import Rows, fit_normaliser, normalise_utterances
+from .prepared import Joined, Pieces, Prepared, PreparedInput, Vocabulary
 
 
 def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows, streams: JoinedStreams | None = None) -> Prepared:

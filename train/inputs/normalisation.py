@@ -1,31 +1,15 @@
 """Mean and spread of frames: of groups of utterances, fitted on some of them, or of each utterance by itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from .dataset import Features
-from .joining import Joined
+from ..data.dataset import Features
+from .prepared import Joined, Normaliser
 
 Rows = Sequence[int] | npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Normaliser:
-    """Per-channel mean and standard deviation of each group of utterances.
-
-    Attributes:
-        groups: G names; one empty name where all utterances share the statistics. mean, std: (G, D) float32.
-        group_of: (U,) int64, the group of each utterance.
-    """
-
-    groups: tuple[str, ...]
-    mean: npt.NDArray[np.float32]
-    std: npt.NDArray[np.float32]
-    group_of: npt.NDArray[np.int64]
 
 
 def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Normaliser:
