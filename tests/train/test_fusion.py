@@ -477,7 +477,6 @@ def test_warnings_of_members_are_warnings_of_the_fusion(fusing: Fusing) -> None:
         ),
         ('members = ["probe", "loss"]\nrule = "weighted"\nweights = "validation"', [], "differ in selection.metric"),
         ('members = ["frames", "frames2"]\nrule = "vote"', [], "rule 'vote' counts classes"),
-        (AVERAGE, ['report=["gates"]'], "report 'gates' is made of what a head keeps, and a fusion stores"),
     ],
 )
 def test_mistakes_are_told(toy: "Toy", fusion: str, overrides: list[str], message: str) -> None:
@@ -492,6 +491,12 @@ def test_mistakes_are_told(toy: "Toy", fusion: str, overrides: list[str], messag
     with pytest.raises(EmocacheError, match=message) as caught:
         fusing.plan(fusion, *overrides)
     assert "fused.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_report_on_what_heads_keep_is_not_one_of_a_fusion(toy: "Toy", fusing: Fusing) -> None:
+    path = toy.experiment(f'report = "gates"\n[fusion]\n{AVERAGE}\n', "fused")
+    with pytest.raises(EmocacheError, match="report 'gates' is made of what a head keeps, and a fusion stores"):
+        Request(fusing.cache, ["toys"], fusing.runs, [], ()).experiment(path)
 
 
 @pytest.mark.parametrize(
