@@ -61,6 +61,7 @@ def copy(
         items, size = _copy_stream(source.objects.below(info.folder), target.objects.below(info.folder))
         done.streams, done.items, done.bytes = done.streams + 1, done.items + items, done.bytes + size
         tell(f"{info.folder}: {items} utterances, {size / 1e6:.1f} MB copied")
+    # Manifests last: a corpus without one is not read, so nobody takes half of it for the whole.
     for manifest in manifests.values():
         target.put_manifest(manifest)
     for info in chosen:

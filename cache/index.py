@@ -222,6 +222,7 @@ def _merge(known: Index, new: Sequence[Record], damaged: tuple[str, ...]) -> Ind
             ]
             tables.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA))
     items = pa.concat_tables(tables)
+    # After the new records are in: one of them may itself be superseded by another that came at the same time.
     if gone:
         kept = np.array([name not in gone for name in names])
         items = items.filter(pa.array(kept[items.column("record").to_numpy()]))

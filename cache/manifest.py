@@ -209,6 +209,7 @@ def _pack(corpus: str, rows: Sequence[Utterance]) -> pa.Table:
     arrays = [pa.array(columns[f.name], f.type) for f in fields]
     for name in labels:
         values = [row.labels.get(name) for row in rows]
+        # A Parquet column has one type, so a label that is text anywhere must be text everywhere.
         kinds = {str if isinstance(v, str) else float for v in values if v is not None}
         if len(kinds) > 1:
             raise EmocacheError(f"corpus {corpus!r}: label {name!r} holds both text and numbers; make it one of them")

@@ -148,6 +148,7 @@ def _tasks(
     units: Mapping[str, _Units], missing: Mapping[str, Mapping[str, str]], loads: Mapping[str, Load]
 ) -> list[Task]:
     """Streams whose unit has the same utterances left share a task, so that each is encoded once for all of them."""
+    # A unit is told by its utterances: streams number them apart, and the smallest number gives the order of work.
     numbers: dict[frozenset[str], int] = {}
     for planned in units.values():
         for number, items in enumerate(planned.values()):
@@ -160,6 +161,7 @@ def _tasks(
             left = [i for i, key in items if missing[stream].get(i) == key and i not in taken]
             taken.update(left)
             if left:
+                # Of like sizes together, so that batches have little padding.
                 ids = tuple(sorted(left, key=lambda i: (loads[i].bytes, i)))
                 number = numbers[frozenset(i for i, _ in items)]
                 before = tasks.get(ids, Task(ids, {}, number))

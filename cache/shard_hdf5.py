@@ -43,6 +43,7 @@ def build(
         shape = (sum(len(part) for part in frames), *frames[0].shape[1:])
         start = _set_aside(file, "frames", shape, frames[0].dtype)
         located["frames"] = Located(name, start, frames[0].dtype.str, shape)
+    # What lies before the place set aside, the frames as they are in memory, and what lies after it.
     head, tail = image.getvalue()[:start], image.getvalue()[start + sum(part.nbytes for part in frames) :]
     return {"": [head.ljust(start, b"\0"), *(part.data for part in frames), tail]}, located
 

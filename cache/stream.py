@@ -55,6 +55,7 @@ class Stream:
         self.recipe: Recipe = document["recipe"]
         self.backend: str = document["backend"]
         self.environment: dict[str, Any] = document["environment"]
+        # The index says what is current under one manifest; under another it is worked out anew, in memory only.
         found = index_.load(objects)
         if found.manifest != manifest.sha256:
             keys = manifest.item_keys(self.fingerprint, self.recipe["inputs"])

@@ -100,6 +100,7 @@ def _stream(cache: Cache, folder: str, manifest: Manifest | None, full: bool) ->
             folder, "-", "recipe.json", f"is that of a stream @{fingerprint[:12]}; give the folder its name back"
         )
     yield from _beside(objects, folder, recipe)
+    # Keys are compared with today's manifest, which takes hashing; the quick check leaves that out.
     keys = manifest.item_keys(fingerprint, recipe["inputs"]) if manifest and full else {}
     listed = {found.path: found.size for found in objects.list("shards")}
     checked = _Checked(objects, folder, recipe, listed, {key: utterance for utterance, key in keys.items()})

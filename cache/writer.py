@@ -187,6 +187,7 @@ class StreamWriter:
                 ItemEntry(i, self.keys[i], int(row), len(item.frames), crc32c)
                 for (i, item), row, crc32c in zip(items.items(), offsets, checksums, strict=False)
             )
+        # Offsets are for whoever has the shard alone; readers go by the rows that the record tells.
         located.pop("offsets")
         objects = {path: (info.size, info.sha256) for path, info in stored.items()}
         return replace(record, shard=name, objects=objects, arrays=located, items=entries)

@@ -67,11 +67,13 @@ def resample(
         return np.zeros((len(grid), frames.shape[1]), np.float32), np.zeros(len(grid), np.bool_)
     at, values, since, until = _sources(frames[used], times[used], centres[used], reach)
 
+    # The neighbours of each point of the grid; at the ends one of them is missing and the other stands for both.
     after = np.searchsorted(at, grid, side="right")
     left, right = np.maximum(after - 1, 0), np.minimum(after, len(at) - 1)
     near_left = (after > 0) & (grid <= until[left])
     near_right = (after < len(at)) & (grid >= since[right])
     between = (after > 0) & (after < len(at)) & (since[right] <= until[left])
+    # Of the right neighbour: its share between two, all of it where it alone is near, none where the left one is.
     weight = np.where(between, (grid - at[left]) / np.where(between, at[right] - at[left], 1), near_right)
     weight = weight.astype(np.float32)[:, None]
     mask = between | near_left | near_right
@@ -101,6 +103,7 @@ def _sources(
         count = np.diff(first, append=len(order)).astype(np.float32)
         values = np.add.reduceat(values, first, axis=0)
         values /= count[:, None]
+    # Sorted by centres, the ends need not be in order: a long frame may reach beyond later, shorter ones.
     since = np.minimum.reduceat(np.minimum(times[order, 0], centres - reach), first) - _SLACK
     until = np.maximum.reduceat(np.maximum(times[order, 1], centres + reach), first) + _SLACK
     return centres[first], values, np.minimum.accumulate(since[::-1])[::-1], np.maximum.accumulate(until)

@@ -172,6 +172,7 @@ def _recordings(root: Path, folder: Path, plan: _Plan) -> list[_Recording]:
         tracks = {name: _track(root, track, names) for name, track in plan.tracks.items()}
         id_ = place if episode is None else f"{place}/{episode}"
         recordings.append(_Recording(id_, files, named, {n: t for n, t in tracks.items() if t is not None}))
+    # Half unpacked, a session would lose a medium without a word.
     archive = next(iter(sorted(folder.glob("*.zip"))), None)
     if archive is not None and {role for one in recordings for role in one.media} != set(patterns):
         raise EmocacheError(f"{archive}: [media] finds nothing unpacked beside it; unzip SEWA's archives first")
@@ -224,6 +225,7 @@ def _track(root: Path, track: _TrackFile, names: Mapping[str, str]) -> Track | N
     rows = read_rows(path, track.delimiter)
     header = any(isinstance(column, str) for column in (track.time, track.value))
     first = rows[0][1] if rows else []
+    # Columns go by name where the mapping names one, and then the first row is the header; else by number.
     columns = first if header else [str(position) for position in range(len(first))]
     for column in (str(track.time), str(track.value)):
         if column not in columns:

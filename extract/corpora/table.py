@@ -115,6 +115,7 @@ def _choose(
             raise EmocacheError(
                 f"--map {key}={column}: {source.name} has no column {column!r}; it has: {', '.join(columns)}"
             )
+    # One column is enough: a path is an id, and an id may be a path.
     for field, other in (("file", "id"), ("id", "file")):
         if field not in fields and other in fields:
             fields[field] = fields[other]

@@ -105,6 +105,7 @@ def crop_face(image: Picture, box: Boxes, size: int, margin: float) -> Picture:
     columns = np.arange(math.floor(x), math.ceil(x + side))
     rows = np.arange(math.floor(y), math.ceil(y + side))
     patch = image[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)]
+    # The square need not lie on whole pixels; Pillow takes its edges as fractions, within the patch.
     x, y = x - columns[0], y - rows[0]
     inside = (x, y, min(x + side, len(columns)), min(y + side, len(rows)))
     return np.array(Image.fromarray(patch).resize((size, size), Image.Resampling.BILINEAR, box=inside))

@@ -51,6 +51,7 @@ def mp3_seconds(source: Source) -> float:
     with opened(source) as file:
         at = 0
         while (tag := file.read(10))[:3] == b"ID3" and len(tag) == 10:
+            # ID3v2 writes its length in four bytes of seven bits each.
             at += 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
             file.seek(at)
         file.seek(at)
@@ -61,10 +62,13 @@ def mp3_seconds(source: Source) -> float:
     rate = _MPEG_RATES[head[2] >> 2 & 3] >> {3: 0, 2: 1}.get(version, 2)
     size = 1152 if version == 3 else 576
     mono = head[3] >> 6 == 3
+    # The tag lies behind the frame's header and its side information, whose size these four cases are.
     tag = head[4 + ({False: 32, True: 17} if version == 3 else {False: 17, True: 9})[mono] :]
     frames = padding = 0
     if tag[:4] in (b"Xing", b"Info") and tag[7] & 1:
         frames = int.from_bytes(tag[8:12])
+        # The encoder's own tag follows the fields that the flags say are there; its bytes 21 to 23 hold two 12-bit
+        # numbers, the samples that it added before and after the sound.
         lame = tag[8 + sum(length for bit, length in ((1, 4), (2, 4), (4, 100), (8, 4)) if tag[7] & bit) :]
         if len(lame) >= 24 and lame[:4] in (b"LAME", b"Lavf", b"Lavc"):
             padding = (int.from_bytes(lame[21:24]) >> 12) + (int.from_bytes(lame[21:24]) & 0xFFF)

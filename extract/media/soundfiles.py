@@ -45,11 +45,13 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
     try:
         with open_soundfile(source) as file:
             rate, there = int(file.samplerate), int(file.frames)
+            # libsndfile gives its largest number for a length that it does not know.
             if there >= 1 << 62:
                 raise InputFailure("undecodable", f"the header of {name} gives no length; write the file again")
             first = round((start or 0.0) * rate)
             last = max(first, max(there, riff_frames(source)) if end is None else round(end * rate))
             check_header(name, file.channels, rate, (last - first) / rate)
+            # Vorbis and Opus need what came before to decode right: some is read ahead and thrown away.
             lead = round(_OGG_LEAD * rate) if file.subtype in _OGG else 0
             position, stop = min(max(first - lead, 0), there), min(last, there)
             blocks = [np.zeros(0, np.float32)]

@@ -65,11 +65,13 @@ def encode_batch(
         by_encoder.setdefault(id(streams[stream].encoder), []).append(stream)
     for names in by_encoder.values():
         encoder = streams[names[0]].encoder
+        # What cannot be read now may be read later: such clips get no failure, they stay missing.
         lost = unreadable if {"audio", "video"} & set(encoder.inputs) else {}
         lacking = [c for c in clips if c.id not in lost and any(c.id in wanted[name] for name in names)]
         faults = {c.id: c.faults[i] for c in lacking for i in encoder.inputs if i in c.faults}
         todo = [clip for clip in lacking if clip.id not in faults]
         todo_layers = [streams[name].layer for name in names]
+        # One pass of the model serves all its layers that are asked for.
         results = _encode(encoder, todo, todo_layers, costs, budget, encoded)
         found = {**faults, **{clip.id: result for clip, result in zip(todo, results, strict=True)}}
         for name in names:

@@ -90,6 +90,7 @@ def extract(options: Options) -> Report:
     report = Report(manifest.corpus, [], encoding_loop.Outcome())
     report.notes += notes + _put_manifest(cache, manifest)
     inputs = frozenset(name for encoder in chosen for name in encoder.inputs)
+    # Of an encoder that cannot be had nobody knows the inputs, so every stored text may be needed to find its streams.
     read = inputs | {"text", "words"} if unusable else inputs
     sources = Sources.open(cache, manifest.corpus, options.text_from, options.words_from, read)
     for name, error in unusable.items():

@@ -127,6 +127,7 @@ def complete_streams(
     if layers == "all":
         return []
     numbers = [None if word.strip() == "last" else int(word) for word in layers.split(",")]
+    # Streams of generated text carry its source in their names, as they did when they were made.
     reads = any("text" in info.recipe["inputs"] or "text_from" in info.recipe for info in own)
     tagged = encoder + (sources.tag(("text",)) if reads else "")
     wanted = [stream_name(tagged, layer, n) for layer in numbers for n in dict.fromkeys((None, pca))]
