@@ -71,6 +71,7 @@ def test_a_kill_before_any_call_and_in_any_write(
         assert_same(found["reference"], crash)
 
 
+@pytest.mark.slow
 def test_random_kills_of_three_workers_on_one_stream(reports: dict[str, "subprocess.Popen[str]"]) -> None:
     """Half of the rounds have three shares, half have three workers that want everything; one or all are killed."""
     found = report(reports, "random")
