@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -60,7 +61,35 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-for command in (extract, encoders, corpora, train, evaluate, composition):
+def checkpoints(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Encoders; all by default.")] = None,
+    for_: Annotated[
+        list[str] | None,
+        typer.Option("--for", metavar="EXPERIMENT", help="Those that experiments need: names, or as in 'paper1/*'."),
+    ] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Get what is missing.")] = False,
+    given: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="With --fetch: a copy of the weights file.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--checkpoints", metavar="DIR", help="Local weights, as in extract.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
+) -> None:
+    """Show where the weights of encoders are from, where they lie, and what is missing; --fetch gets it."""
+    from .extract.checkpoints_command import all_names
+    from .extract.checkpoints_command import checkpoints as show
+    from .extract.encoders.stream_names import parse_stream
+    from .train.config.stream_lists import streams_of
+
+    wanted = list(names or ())
+    for stream, renamed in streams_of(for_ or ()).items():
+        wanted += [renamed.get(encoder, encoder) for encoder in parse_stream(stream).encoders]
+    if show(wanted or all_names(), folder, fetch, given, offline) and (wanted or fetch):
+        raise typer.Exit(1)
+
+
+for command in (extract, encoders, checkpoints, corpora, train, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 

@@ -135,11 +135,11 @@ def corpora(
 
 def _weights(entry: "EncoderEntry") -> str:
     if entry.file:
-        return f"; a {entry.file} file of yours"
+        return f"; {entry.file}, by `emocache checkpoints`"
     if entry.hub is None:
         return ""
     revision = f"@{entry.revision[:7]}" if entry.revision else ""
-    return f"; {entry.hub}{revision}" + (", to be converted once" if entry.pickled else "")
+    return f"; {entry.hub}{revision}"
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,16 +1,15 @@
 """Encoders: frozen models and signal transforms that turn utterances into frames."""
 
-from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...cache import EmocacheError
 from ...cache.recipe import check_stream_name
 from ..plugins import is_outside, load_outside
 from .encoder import Clip, Encoder
-from .registry import IMPLEMENTATIONS, REGISTRY, EncoderEntry
+from .registry import REGISTRY, EncoderEntry, implementation
 
 if TYPE_CHECKING:
     from .inference import Runtime
@@ -27,17 +26,20 @@ def load(
     device: str = "auto",
     precision: str = "float32",
     offline: bool = False,
+    alias: str | None = None,
 ) -> Encoder:
     """Make an encoder ready to run.
 
     Args:
         name: a name of `REGISTRY`, a folder below `checkpoints`, a path, or a variant of these (see
             `registry.VARIANTS`). What a folder holds is decided by its config.json, never by its name.
-            `module:attribute` is an encoder of the user's own, called without arguments or with a `runtime`.
+            `module:attribute` is an encoder of the user's own, called with those of `runtime` and `checkpoints` that
+            it takes.
         checkpoints: folder with one checkpoint folder per name; looked into first.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: of the model's forward pass, one of `PRECISIONS`; signal transforms ignore it.
         offline: never ask the hub.
+        alias: the encoder's name in stream names, in place of its own; of a checkpoint only.
 
     Returns:
         The encoder, its weights on the device; named after the folder where a checkpoint was given as one.
@@ -50,9 +52,9 @@ def load(
     entry = REGISTRY.get(name)
     model: Encoder
     if is_outside(name):
-        return _outside(name, device, precision)
+        return _outside(name, device, precision, checkpoints)
     if entry is not None and entry.hub is None and entry.file is None:
-        model = _implementation(entry.family)()
+        model = implementation(entry.family)()
         return model
     if find_spec("transformers") is None:
         raise EmocacheError(f"encoder {name!r} needs transformers; install it with: pip install 'emocache[extract]'")
@@ -60,24 +62,28 @@ def load(
 
     if entry is not None and entry.file is not None:
         file = find_file(name, entry.file, checkpoints) if entry.file else None
-        model = _implementation(entry.family)(name, file, _runtime(device, precision))
+        model = implementation(entry.family)(name, file, _runtime(device, precision))
         return model
-    short, family, checkpoint = find(name, checkpoints, offline)
-    model = _implementation(family)(check_stream_name(short), checkpoint, _runtime(device, precision))
+    short, family, checkpoint = find(name, checkpoints, offline, alias)
+    model = implementation(family)(check_stream_name(short), checkpoint, _runtime(device, precision))
     return model
 
 
-def _outside(name: str, device: str, precision: str) -> Encoder:
+def _outside(name: str, device: str, precision: str, checkpoints: Path | None) -> Encoder:
     factory = load_outside(name, "--encoder")
+    given: dict[str, Any] = {"checkpoints": checkpoints}
     try:
         call = signature(factory)
-        wants = ["runtime"] if "runtime" in call.parameters else []
-        call.bind(**dict.fromkeys(wants))
+        if "runtime" in call.parameters:
+            given["runtime"] = _runtime(device, precision)
+        given = {key: value for key, value in given.items() if key in call.parameters}
+        call.bind(**given)
     except (TypeError, ValueError) as error:
         raise EmocacheError(
-            f"--encoder {name}: cannot be called without arguments, or with `runtime` alone ({error}); see `Encoder`"
+            f"--encoder {name}: cannot be called without arguments, or with `runtime` and `checkpoints` alone"
+            f" ({error}); see `Encoder`"
         ) from error
-    model: Encoder = factory(**{key: _runtime(device, precision) for key in wants})
+    model: Encoder = factory(**given)
     lacking = [member for member in vars(Encoder) if not member.startswith("_") and not hasattr(model, member)]
     if lacking:
         raise EmocacheError(f"--encoder {name}: {type(model).__name__} is no encoder, it lacks {', '.join(lacking)}")
@@ -89,9 +95,3 @@ def _runtime(device: str, precision: str) -> "Runtime":
     from .inference import Runtime
 
     return Runtime.create(device, precision)
-
-
-def _implementation(family: str) -> type:
-    module, _, class_name = IMPLEMENTATIONS[family].partition(":")
-    found: type = getattr(import_module(f".{module}", __package__), class_name)
-    return found

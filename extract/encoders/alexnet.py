@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ...cache import EmocacheError, InputFailure, Utterance
-from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
+from ..weights.pickles import weights_sha256
 from .acoustic import Spectrogram
 from .encoder import Audio, Clip, LayerItems, Layers, check_layer, encode_each, over_whole_clips, seconds
 from .inference import Runtime
@@ -86,7 +86,7 @@ class SpectrogramAlexNet:
             model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()})
         else:
             model.load_state_dict(_read(file, model))
-            self._weights_sha256 = file_sha256(file)
+            self._weights_sha256 = weights_sha256([file])
         self._random = file is None
         self._model = model.eval().requires_grad_(False).to(runtime.device)
         self._mean, self._std = (torch.tensor(v, device=runtime.device)[:, None, None] for v in (_MEAN, _STD))
@@ -162,12 +162,6 @@ def _random_weights(model: AlexNet) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def _read(file: Path, model: AlexNet) -> dict[str, Tensor]:
-    if file.suffix != ".safetensors":
-        raise EmocacheError(
-            f"{file}: expected torchvision's AlexNet as .safetensors; convert a .pth with: python -c"
-            ' "import torch, safetensors.torch as s;'
-            " s.save_file(torch.load('alexnet.pth', weights_only=True), 'alexnet.safetensors')\""
-        )
     expected = {key: list(parameter.shape) for key, parameter in model.state_dict().items()}
     try:
         with safe_open(file, "pt") as stored:

@@ -8,29 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import EmocacheError
-from ...cache.hashing import files_sha256
 from ...cache.recipe import canonical_json
+from ..weights.pickles import SUFFIXES, converted, weights_sha256
 from .registry import FAMILY_OF_MODEL_TYPE
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "sentencepiece.bpe.model",
+    "added_tokens.json", "sentencepiece.bpe.model", "spm.model", "tokenizer.model",
 )  # fmt: skip
 _WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLE = "pytorch_model.bin"
+_PICKLE_INDEX = "pytorch_model.bin.index.json"
 _GENERATION = "generation_config.json"
 _ADAPTER = "adapter_config.json"
-_INDEX = "model.safetensors.index.json"
-FILES = [
-    "config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    _GENERATION,
-    *_TOKENIZER_FILES,
-    _WEIGHTS,
-    _INDEX,
-    "model-*.safetensors",
-]
-"""The files of a checkpoint that are read, as patterns; no others are fetched from the hub."""
+SETTINGS = (
+    "config.json", "preprocessor_config.json", "processor_config.json", _GENERATION, *_TOKENIZER_FILES
+)  # fmt: skip
+"""The files of a checkpoint that are read beside its weights."""
+WEIGHTS = ((_WEIGHTS,), (_INDEX, "model-*.safetensors"), (_PICKLE,), (_PICKLE_INDEX, "pytorch_model-*.bin"))
+"""Patterns of the files that hold weights: the first that a repository has are fetched, and no others."""
 
 # A library version and a path say nothing about the numbers, and the recipe may not depend on them.
 _VOLATILE = ("_name_or_path", "transformers_version")
@@ -73,26 +70,10 @@ class Checkpoint:
         Raises:
             EmocacheError: there are none, one that the index names is missing, or the index is not one.
         """
-        # The one file comes before an index, as in transformers: these are the bytes that are run.
-        if (self.folder / _WEIGHTS).is_file():
-            return [self.folder / _WEIGHTS]
-        index = read_json(self.folder / _INDEX)
-        if index is None:
-            found = ", ".join(sorted(p.name for p in self.folder.glob("*.bin"))) or "no weights"
-            raise EmocacheError(
-                f"{self.folder}: expected {_WEIGHTS}, found {found}; docs/encoders.md shows how to convert a checkpoint"
-            )
-        names = index.get("weight_map")
-        names = list(names.values()) if isinstance(names, dict) else []
-        # Plain names only: a path could lead out of the folder.
-        if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
-            raise EmocacheError(
-                f"{self.folder / _INDEX}: weight_map does not name files beside it; copy the checkpoint again"
-            )
-        files = [self.folder / name for name in sorted(set(names))]
-        for file in files:
-            if not file.is_file():
-                raise EmocacheError(f"{file} is missing, though {_INDEX} names it; copy the checkpoint again")
+        files = _model_files(self.folder, _WEIGHTS, _INDEX)
+        if not files:
+            found = ", ".join(sorted(p.name for p in self.folder.glob("*") if p.suffix in SUFFIXES)) or "no weights"
+            raise EmocacheError(f"{self.folder}: expected {_WEIGHTS} or {_PICKLE}, found {found}")
         return files
 
     def check(self) -> None:
@@ -115,8 +96,8 @@ class Checkpoint:
             )
 
     def weights_sha256(self) -> str:
-        """Hash the bytes of the weight files: sha256, hex."""
-        return files_sha256(self.weight_files())
+        """Hash the bytes of the weight files, or of the pickles that they were converted from: sha256, hex."""
+        return weights_sha256(self.weight_files())
 
     def config_sha256(self, others: Iterable[str]) -> str:
         """Hash config.json and those of the `others` that exist, less paths and library versions: sha256, hex."""
@@ -149,15 +130,48 @@ def read(folder: Path) -> Checkpoint:
         folder: holds config.json, and the weights.
 
     Returns:
-        The checkpoint; its weights are not touched yet.
+        The checkpoint. Of one that has pickled weights only, it is a copy with the same weights as safetensors, which
+        is made once; else the weights are not touched yet.
 
     Raises:
-        EmocacheError: there is no readable config.json.
+        EmocacheError: there is no readable config.json, or see `pickles.converted`.
     """
     config = read_json(folder / "config.json")
     if config is None:
         raise EmocacheError(f"{folder} holds no config.json; a checkpoint is what save_pretrained writes")
+    if not (folder / _WEIGHTS).exists() and not (folder / _INDEX).exists():
+        pickles = _model_files(folder, _PICKLE, _PICKLE_INDEX)
+        if pickles:
+            folder = converted(pickles, [folder / name for name in SETTINGS if (folder / name).is_file()])
     return Checkpoint(folder, config)
+
+
+def has_weights(folder: Path) -> bool:
+    """Tell whether a folder holds all files of a model's weights, as safetensors or as pickles."""
+    try:
+        return bool(_model_files(folder, _WEIGHTS, _INDEX) or _model_files(folder, _PICKLE, _PICKLE_INDEX))
+    except EmocacheError:
+        return False
+
+
+def _model_files(folder: Path, single: str, index: str) -> list[Path]:
+    """List the one file of a model's weights, or those that an index names, by name; none where there is neither."""
+    # The one file comes before an index, as in transformers: these are the bytes that are run.
+    if (folder / single).is_file():
+        return [folder / single]
+    found = read_json(folder / index)
+    if found is None:
+        return []
+    names = found.get("weight_map")
+    names = list(names.values()) if isinstance(names, dict) else []
+    # Plain names only: a path could lead out of the folder.
+    if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
+        raise EmocacheError(f"{folder / index}: weight_map does not name files beside it; copy the checkpoint again")
+    files = [folder / name for name in sorted(set(names))]
+    for file in files:
+        if not file.is_file():
+            raise EmocacheError(f"{file} is missing, though {index} names it; copy the checkpoint again")
+    return files
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

@@ -4,19 +4,24 @@ from pathlib import Path
 
 from ...cache import EmocacheError
 from ...cache.hints import alike
-from .checkpoints import FILES, Checkpoint, read
-from .registry import REGISTRY, VARIANTS, EncoderEntry
+from ..weights.download import check_recorded
+from ..weights.home import home
+from ..weights.hub import is_offline, parse_repository
+from ..weights.pickles import CONVERTED, SUFFIXES, converted
+from .checkpoints import Checkpoint, read
+from .fetching import fetch_checkpoint, here
+from .registry import REGISTRY, VARIANTS, Variant
 
-_PICKLED = frozenset((".pt", ".pth", ".bin"))
 
-
-def find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, str, Checkpoint]:
+def find(name: str, checkpoints: Path | None, offline: bool, alias: str | None = None) -> tuple[str, str, Checkpoint]:
     """Find the checkpoint of an encoder: below `checkpoints`, then as a path, then on the hub.
 
     Args:
-        name: a name of the registry, a folder below `checkpoints`, or a path; `-cls` after a text model's.
+        name: a name of the registry, a folder below `checkpoints`, a path, or `org/name[@revision]` of the hub; or a
+            variant of these.
         checkpoints: folder with one folder per name, or None.
         offline: take from the hub's local cache only.
+        alias: the name in stream names, in place of the folder's or the repository's.
 
     Returns:
         (the encoder's name in stream names, its family, the checkpoint).
@@ -24,22 +29,18 @@ def find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, str, 
     Raises:
         EmocacheError: nothing of that name, or it cannot be used; says what to do.
     """
-    if checkpoints is not None and not checkpoints.is_dir():
-        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
-    # A folder of that very name comes first: one called "my-model-10s" is not the 10 s variant of "my-model".
-    if _folder(name, checkpoints) is None:
-        for variant in VARIANTS:
-            base = variant.base(name)
-            if base is not None and (base in REGISTRY or _folder(base, checkpoints) is not None):
-                short, found = _find(base, checkpoints, offline)
-                if found.family != variant.of:
-                    raise EmocacheError(
-                        f"encoder {name!r}: {variant.prefix}...{variant.suffix} takes a {variant.of} checkpoint, not"
-                        f" {found.model_type}"
-                    )
-                return f"{variant.prefix}{short}{variant.suffix}", variant.family, found
-    short, found = _find(name, checkpoints, offline)
-    return short, found.family, found
+    _check_folder(checkpoints)
+    variant, base = split_variant(name, checkpoints)
+    short, found = _find(base, checkpoints, offline, alias)
+    short = alias or short
+    if variant is None:
+        return short, found.family, found
+    if found.family != variant.of:
+        raise EmocacheError(
+            f"encoder {name!r}: {variant.prefix}...{variant.suffix} takes a {variant.of} checkpoint, not"
+            f" {found.model_type}"
+        )
+    return f"{variant.prefix}{short}{variant.suffix}", variant.family, found
 
 
 def find_file(name: str, suffix: str, checkpoints: Path | None) -> Path:
@@ -51,42 +52,40 @@ def find_file(name: str, suffix: str, checkpoints: Path | None) -> Path:
         checkpoints: the folder DIR given with `--checkpoints`, or None.
 
     Returns:
-        `DIR/<name><suffix>`, or the only file with the suffix in `DIR/<name>`.
+        `DIR/<name><suffix>`, or the only file with the suffix in `DIR/<name>`; then the same below the home. A pickle
+        stands for the safetensors file that is made of it once.
 
     Raises:
-        EmocacheError: there is none, or there are several.
+        EmocacheError: there is none, or there are several, or it is not the one that was fetched.
     """
-    if checkpoints is None:
-        raise EmocacheError(
-            f"encoder {name!r} needs a weights file: give its folder with --checkpoints DIR, and the file as"
-            f" DIR/{name}{suffix} (docs/encoders.md says where it comes from)"
-        )
-    if not checkpoints.is_dir():
-        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
-    alone = checkpoints / f"{name}{suffix}"
-    inside = sorted((checkpoints / name).glob(f"*{suffix}"))
-    if alone.is_file() or len(inside) == 1:
-        return alone if alone.is_file() else inside[0]
-    pickles = sorted(p.name for p in (*checkpoints.glob("*"), *(checkpoints / name).glob("*")) if p.suffix in _PICKLED)
-    found = f"{len(inside)} files in {checkpoints / name}" if inside else "none"
-    if pickles and not inside:
-        found = f"{pickles[0]}, a pickle, which is never loaded (docs/encoders.md shows how to convert it)"
+    _check_folder(checkpoints)
+    for folder in _shelves(checkpoints):
+        found = _weights_below(folder, name, suffix)
+        if len(found) > 1:
+            raise EmocacheError(
+                f"encoder {name!r}: expected one weights file in {folder / name}, found {len(found)}:"
+                f" {', '.join(file.name for file in found[:3])}; keep one"
+            )
+        if found:
+            check_recorded(found[0])
+            pickled = found[0].suffix in SUFFIXES
+            return converted(found) / CONVERTED if pickled else found[0]
     raise EmocacheError(
-        f"encoder {name!r}: expected one weights file, {alone} or {checkpoints / name}/*{suffix}; found {found}"
+        f"encoder {name!r}: its weights file is not on this machine; run: emocache checkpoints {name} --fetch, or give"
+        f" it as DIR/{name}{suffix} with --checkpoints DIR"
     )
 
 
-def _find(name: str, checkpoints: Path | None, offline: bool) -> tuple[str, Checkpoint]:
-    folder = _folder(name, checkpoints)
-    if folder is not None:
-        return folder.name, read(folder)
-    entry = REGISTRY.get(name)
-    if entry is None or entry.hub is None:
-        raise EmocacheError(_unknown(name, checkpoints))
-    return name, read(_download(name, entry, offline))
+def weights_file(name: str, suffix: str, checkpoints: Path | None) -> Path | None:
+    """Return the weights file of an encoder as it lies on this machine, a pickle too; None where there is none."""
+    for folder in _shelves(checkpoints):
+        if found := _weights_below(folder, name, suffix):
+            return found[0]
+    return None
 
 
-def _folder(name: str, checkpoints: Path | None) -> Path | None:
+def checkpoint_folder(name: str, checkpoints: Path | None) -> Path | None:
+    """Return the folder that a name stands for below `checkpoints` or the home, or as a path; None where none does."""
     if not name:
         return None
     # Without config.json a bare word is the name of something else, not of whatever folder of that name lies about.
@@ -96,10 +95,85 @@ def _folder(name: str, checkpoints: Path | None) -> Path | None:
     path = Path(name).expanduser()
     if (path / "config.json").is_file() or (not plain and path.is_dir()):
         return path.resolve()
+    if plain and (home() / name / "config.json").is_file():
+        return home() / name
     return None
 
 
-def _unknown(name: str, checkpoints: Path | None) -> str:
+def repository_of(name: str) -> tuple[str, str | None] | None:
+    """Return the repository and revision that a name stands for, in the table or as `org/name[@revision]`."""
+    entry = REGISTRY.get(name)
+    if entry is not None:
+        return None if entry.hub is None else (entry.hub, entry.revision)
+    return parse_repository(name)
+
+
+def split_variant(name: str, checkpoints: Path | None) -> tuple[Variant | None, str]:
+    """Split a name into the variant and the name of the checkpoint that it is of; (None, name) where it is none."""
+    # A folder of that very name comes first: one called "my-model-10s" is not the 10 s variant of "my-model".
+    if checkpoint_folder(name, checkpoints) is None:
+        for variant in VARIANTS:
+            base = variant.base(name)
+            known = base is not None and (
+                base in REGISTRY or checkpoint_folder(base, checkpoints) is not None or parse_repository(base)
+            )
+            if base is not None and known:
+                return variant, base
+    return None, name
+
+
+def _find(name: str, checkpoints: Path | None, offline: bool, alias: str | None) -> tuple[str, Checkpoint]:
+    folder = checkpoint_folder(name, checkpoints)
+    if folder is not None:
+        return folder.name, read(folder)
+    source = repository_of(name)
+    if source is None:
+        raise EmocacheError(unknown(name, checkpoints))
+    repository, revision = source
+    short = name if name in REGISTRY else repository.rpartition("/")[2]
+    if (known := REGISTRY.get(short)) is not None and known.hub != repository and alias is None:
+        raise EmocacheError(
+            f"encoder {name!r}: its streams would be called {short!r}, as those of {known.hub or 'another encoder'};"
+            " give them a name with --as NAME"
+        )
+    folder = here(repository, revision)
+    if folder is None and (offline or is_offline()):
+        raise EmocacheError(
+            f"encoder {name!r}: {repository}{f' at {revision[:12]}' if revision else ''} is not on this machine; run"
+            f" once without --offline (or HF_HUB_OFFLINE), or give a checkpoint folder as DIR/{short} with"
+            " --checkpoints DIR"
+        )
+    if folder is None:
+        try:
+            folder = fetch_checkpoint(name, repository, revision, asked=False)
+        except EmocacheError as error:
+            raise EmocacheError(f"encoder {name!r}: {error}") from error
+    return short, read(folder)
+
+
+def _check_folder(checkpoints: Path | None) -> None:
+    if checkpoints is not None and not checkpoints.is_dir():
+        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
+
+
+def _shelves(checkpoints: Path | None) -> list[Path]:
+    return [folder for folder in (checkpoints, home()) if folder is not None]
+
+
+def _weights_below(folder: Path, name: str, suffix: str) -> list[Path]:
+    # Of a name that can be a pickle too, the safetensors file comes first: it is what an earlier version asked for.
+    for kinds in ((suffix,), SUFFIXES if suffix == ".safetensors" else ()):
+        for kind in kinds:
+            if (folder / f"{name}{kind}").is_file():
+                return [folder / f"{name}{kind}"]
+        inside = sorted(file for kind in kinds for file in (folder / name).glob(f"[!.]*{kind}"))
+        if inside:
+            return inside
+    return []
+
+
+def unknown(name: str, checkpoints: Path | None) -> str:
+    """Return the line that tells of a name that stands for nothing, with the nearest ones that do."""
     names = set(REGISTRY)
     if checkpoints is not None:
         names |= {folder.name for folder in checkpoints.iterdir() if folder.is_dir()}
@@ -107,28 +181,6 @@ def _unknown(name: str, checkpoints: Path | None) -> str:
     hint = f"did you mean {', '.join(close)}? " if close else ""
     return (
         f"unknown encoder {name!r}: {hint}`emocache encoders` lists all names;"
-        " for a checkpoint of your own give its path, or its folder's name and --checkpoints DIR"
+        " for another model give its repository on the hub, org/name[@revision], its folder's path, or the folder's"
+        " name and --checkpoints DIR"
     )
-
-
-def _download(name: str, entry: EncoderEntry, offline: bool) -> Path:
-    local = f"a checkpoint folder as DIR/{name} with --checkpoints DIR"
-    if entry.pickled:
-        where = f"{entry.hub} at {entry.revision[:12]} holds" if entry.revision else f"{entry.hub} is known to hold"
-        raise EmocacheError(
-            f"encoder {name!r}: {where} pickled weights only, which are never loaded;"
-            f" give {local} (docs/encoders.md shows how to make one)"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            str(entry.hub), revision=str(entry.revision), allow_patterns=FILES, local_files_only=offline
-        )
-    except Exception as error:  # the hub client raises errors of whichever HTTP library it was built on
-        where = "is not in the local hub cache" if offline else f"cannot be fetched ({type(error).__name__})"
-        remedy = "run once without --offline" if offline else "check the network"
-        raise EmocacheError(
-            f"encoder {name!r}: {entry.hub} at {str(entry.revision)[:12]} {where}; {remedy}, or give {local}"
-        ) from error
-    return Path(folder)

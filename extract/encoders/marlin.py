@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from ...cache import InputFailure, Item, Utterance
-from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
 from ..media.faces import FaceVideo, crop_face
+from ..weights.pickles import weights_sha256
 from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import CHUNK, SIZE, encode_videos, images_and_boxes, pictures
 from .inference import Runtime, captured
@@ -66,7 +66,7 @@ class Marlin:
         self.name = name
         self._runtime = runtime
         self._model = load_marlin(file).to(runtime.device)
-        self._sha256 = file_sha256(file)
+        self._sha256 = weights_sha256([file])
         self.dim = self._model.dim
         self.layers = len(self._model.blocks)
 

@@ -1,6 +1,8 @@
 """The table of encoders: what there is by name, and which code runs which kind of checkpoint."""
 
 from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
 
 NO_FILE = ""
 
@@ -19,8 +21,10 @@ class EncoderEntry:
         description: one line.
         file: suffix of the one file that holds the weights, such as ".h5", looked for below `--checkpoints`; `NO_FILE`
             for a model that makes its weights itself; None for checkpoints and signal transforms.
-        pickled: the revision holds pickled weights, which are never loaded: it is to be converted once, by hand
-            (docs/encoders.md shows how), as is a repository without a known revision.
+        addresses: of that one file, tried in turn; `{hub}` stands for the hub's own address.
+        member: of the zip archive that the addresses give; "" where they give the file itself.
+        licence: of the weights, where it is known; the hub is asked for that of its repositories.
+        extra: of emocache, that `pip install 'emocache[EXTRA]'` brings, and a module that it has.
     """
 
     family: str
@@ -31,7 +35,10 @@ class EncoderEntry:
     rate: float | None
     description: str
     file: str | None = None
-    pickled: bool = False
+    addresses: tuple[str, ...] = ()
+    member: str = ""
+    licence: str = ""
+    extra: tuple[str, str] = ("extract", "transformers")
 
     def gigabytes_per_hour(self, bytes_per_value: int = 2) -> float | None:
         """Tell the 10^9 bytes that one layer takes for an hour of audio, as float16 by default; None for tokens."""
@@ -91,6 +98,13 @@ IMPLEMENTATIONS = {
 }
 """{family: "module:class"} in this package. A class is imported only when an encoder of its family is loaded."""
 
+
+def implementation(family: str) -> Any:
+    """Import the class that runs a family."""
+    module, _, class_name = IMPLEMENTATIONS[family].partition(":")
+    return getattr(import_module(f".{module}", __package__), class_name)
+
+
 FAMILY_OF_MODEL_TYPE = {
     "whisper": "whisper",
     **dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "wav2vec2"),
@@ -103,9 +117,9 @@ def _whisper(size: str, hub: str, revision: str, dim: int, layers: int) -> Encod
     return EncoderEntry("whisper", f"openai/{hub}", revision, dim, layers, 50.0, f"Whisper encoder, {size}")
 
 
-def _speech(hub: str, revision: str | None, large: bool, description: str, pickled: bool = False) -> EncoderEntry:
+def _speech(hub: str, revision: str | None, large: bool, description: str) -> EncoderEntry:
     dim, layers = (1024, 24) if large else (768, 12)
-    return EncoderEntry("wav2vec2", hub, revision, dim, layers, 50.0, description, pickled=pickled)
+    return EncoderEntry("wav2vec2", hub, revision, dim, layers, 50.0, description)
 
 
 def _text(hub: str, revision: str, dim: int, layers: int, description: str) -> EncoderEntry:
@@ -129,17 +143,12 @@ _CHECKPOINTS = {
         "0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8",
         False,
         "wav2vec 2.0 base, 960 h, pre-trained only",
-        pickled=True,
     ),
     "wav2vec2-base-960h": _speech(
         "facebook/wav2vec2-base-960h", "22aad52d435eb6dbaf354bdad9b0da84ce7d6156", False, "wav2vec 2.0 base, fine-tuned"
     ),
-    "wav2vec2-large": _speech(
-        "facebook/wav2vec2-large", None, True, "wav2vec 2.0 large, 960 h, pre-trained only", pickled=True
-    ),
-    "wav2vec2-large-lv60": _speech(
-        "facebook/wav2vec2-large-lv60", None, True, "wav2vec 2.0 large, 60,000 h", pickled=True
-    ),
+    "wav2vec2-large": _speech("facebook/wav2vec2-large", None, True, "wav2vec 2.0 large, 960 h, pre-trained only"),
+    "wav2vec2-large-lv60": _speech("facebook/wav2vec2-large-lv60", None, True, "wav2vec 2.0 large, 60,000 h"),
     "hubert-base": _speech(
         "facebook/hubert-base-ls960", "af46f65f540dc3ca7aa59f46c6c3d5dbb4374fa8", False, "HuBERT base, 960 h"
     ),
@@ -148,20 +157,18 @@ _CHECKPOINTS = {
         "ff022d095678a2995f3c49bab18a96a9e553f782",
         True,
         "HuBERT large, 60,000 h",
-        pickled=True,
     ),
     "wavlm-base": _speech(
-        "microsoft/wavlm-base", "efa81aae7ff777e464159e0f877d54eac5b84f81", False, "WavLM base, 960 h", pickled=True
+        "microsoft/wavlm-base", "efa81aae7ff777e464159e0f877d54eac5b84f81", False, "WavLM base, 960 h"
     ),
     "wavlm-base-plus": _speech(
         "microsoft/wavlm-base-plus",
         "4c66d4806a428f2e922ccfa1a962776e232d487b",
         False,
         "WavLM base, 94,000 h",
-        pickled=True,
     ),
     "wavlm-large": _speech(
-        "microsoft/wavlm-large", "c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c", True, "WavLM large, 94,000 h", pickled=True
+        "microsoft/wavlm-large", "c1423ed94bb01d80a3f5ce5bc39f6026a0f4828c", True, "WavLM large, 94,000 h"
     ),
     "roberta-base": _text(
         "FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b", 768, 12, "RoBERTa base"
@@ -192,13 +199,31 @@ def _variants() -> dict[str, EncoderEntry]:
     return found
 
 
+# Where the weights that are one file can be had, and under which licence.
+_ALEXNET = ("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",)
+_VGG_FACE = (
+    "https://github.com/serengil/deepface_models/releases/download/v1.0/vgg_face_weights.h5",
+    "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/rcmalli_vggface_tf_notop_vgg16.h5",
+)
+_MARLIN = (
+    "{hub}/ControlNet/MARLIN/resolve/main/marlin_vit_SIZE_ytf.encoder.pt",
+    "https://github.com/ControlNet/MARLIN/releases/download/model_v1/marlin_vit_SIZE_ytf.encoder.pt",
+)
+_GLOVE = ("https://nlp.stanford.edu/data/glove.840B.300d.zip",)
+_FACES = ("extract,faces", "dlib")
+_EGEMAPS = ("extract,egemaps", "opensmile")
+
+
 def _own(family: str, dim: int, rate: float | None, description: str, file: str | None = None) -> EncoderEntry:
     return EncoderEntry(family, None, None, dim, 0, rate, description, file)
 
 
 def _marlin(size: str, dim: int, layers: int) -> EncoderEntry:
     title = f"MARLIN {size}, one vector per 32 pictures"
-    return EncoderEntry("marlin", None, None, dim, layers, None, title, ".safetensors")
+    addresses = tuple(address.replace("SIZE", size) for address in _MARLIN)
+    return EncoderEntry(
+        "marlin", None, None, dim, layers, None, title, ".safetensors", addresses, "", "CC BY-NC 4.0", _FACES
+    )
 
 
 REGISTRY: dict[str, EncoderEntry] = {
@@ -212,19 +237,36 @@ REGISTRY: dict[str, EncoderEntry] = {
     "spectrogram-code": _own(
         "spectrogram-code", 128, 1600.0, "mel power spectrogram as CAMuLeNet's released code takes it; --dtype float32"
     ),
-    "alexnet": _own("alexnet", 9216, None, "AlexNet over the spectrogram, one vector per utterance", ".safetensors"),
-    "alexnet-random": _own("alexnet", 9216, None, "AlexNet with fixed random weights", NO_FILE),
-    "egemaps": _own("egemaps", 25, 100.0, "eGeMAPSv02 low-level descriptors (openSMILE)"),
-    "egemaps-functionals": _own(
-        "egemaps-functionals", 88, None, "eGeMAPSv02 functionals, one vector per utterance (openSMILE)"
+    "alexnet": replace(
+        _own("alexnet", 9216, None, "AlexNet over the spectrogram, one vector per utterance", ".safetensors"),
+        addresses=_ALEXNET,
+        licence="BSD-3-Clause",
     ),
-    "face-dlib": _own("face-dlib", 128, None, "dlib's face descriptor, one per picture, weights by pip"),
-    "vgg-face": _own("vgg-face", 512, None, "VGG-Face (VGG16), maximum over pool5, one per picture", ".h5"),
+    "alexnet-random": _own("alexnet", 9216, None, "AlexNet with fixed random weights", NO_FILE),
+    "egemaps": replace(_own("egemaps", 25, 100.0, "eGeMAPSv02 low-level descriptors (openSMILE)"), extra=_EGEMAPS),
+    "egemaps-functionals": replace(
+        _own("egemaps-functionals", 88, None, "eGeMAPSv02 functionals, one vector per utterance (openSMILE)"),
+        extra=_EGEMAPS,
+    ),
+    "face-dlib": replace(
+        _own("face-dlib", 128, None, "dlib's face descriptor, one per picture, weights by pip"), extra=_FACES
+    ),
+    "vgg-face": replace(
+        _own("vgg-face", 512, None, "VGG-Face (VGG16), maximum over pool5, one per picture", ".h5"),
+        addresses=_VGG_FACE,
+        licence="non-commercial research only",
+        extra=_FACES,
+    ),
     "marlin-small": _marlin("small", 384, 12),
     "marlin-base": _marlin("base", 768, 12),
     "marlin-large": _marlin("large", 1024, 24),
     **_CHECKPOINTS,
-    "glove-840b": _own("glove", 300, None, "GloVe 840B, one vector per word", file=".txt"),
+    "glove-840b": replace(
+        _own("glove", 300, None, "GloVe 840B, one vector per word", ".txt"),
+        addresses=_GLOVE,
+        member="glove.840B.300d.txt",
+        licence="PDDL 1.0",
+    ),
     **_variants(),
 }
 """{name: entry}. A folder with a checkpoint of a known kind is an encoder too, without an entry here."""

@@ -60,6 +60,7 @@ class Settings(Table):
     labels: dict[str, Names] = Field(default_factory=dict)  # class -> labels that mean it; others are dropped
     label_delay_s: Annotated[float, Field(ge=0)] = 0.0  # seconds the annotators lag behind the signal
     missing: Literal["prior", "intersect", "error"] = "prior"  # test utterances without features
+    encoders: dict[str, str] = Field(default_factory=dict)  # short name -> org/name[@revision] on the model hub
     keep: Names = ()  # what a head gives beside its outputs, stored for figures: "gate", "attention", "embedding"
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
     protocol: Protocol = Protocol()

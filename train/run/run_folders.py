@@ -29,10 +29,10 @@ from ..records.run_record import FORMAT, HISTORY, KEPT, PREDICTIONS, RUN, TRANSF
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
 
-_NOT_HASHED = {"seeds", "description", "report"}  # settings that change no number of a run
+_NOT_HASHED = {"seeds", "description", "report", "encoders"}  # settings that change no number of a run
 # Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
 # that value is not hashed, so that those runs still count.
-_FORMER: dict[str, Any] = {"targets_scale": None}
+_FORMER: dict[str, Any] = {"targets_scale": None, "encoders": {}}
 
 
 def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws: Sequence[Sequence[str]] = ()) -> str:

@@ -1,0 +1,1 @@
+"""Weights of encoders: the hub, single files by their addresses, and pickles, which are opened in one place."""
