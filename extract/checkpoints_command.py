@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..cache import EmocacheError
@@ -57,6 +58,7 @@ def _fetched(need: Need, folder: Path | None, given: Path | None) -> Need:
         fetch(need, given)
     except EmocacheError as error:
         print(f"{need.weights}: {' '.join(str(error).split())}", file=sys.stderr)
+        return need if need.lacks_weights else replace(need, lacks_weights=True)
     return need_of(need.weights, folder)
 
 

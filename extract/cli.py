@@ -18,7 +18,13 @@ def extract(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus of `emocache corpora`.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the corpus as its owner ships it.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
-    encoder: Annotated[list[str], typer.Option(metavar="NAME", help="One of `emocache encoders`; may be repeated.")],
+    encoder: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="Of `emocache encoders`, or org/name; repeatable."),
+    ],
+    alias: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="What the streams of the one encoder are called.")
+    ] = None,
     layers: Annotated[str, typer.Option(metavar="LIST", help="last, all, or numbers as in 6,9,12.")] = "last",
     checkpoints: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Local weights: a folder or a file per name.")
@@ -63,11 +69,14 @@ def extract(
         raise typer.BadParameter(f"{layers!r} is not last, all, or numbers as in 6,9,12", param_hint="--layers")
     if (pca is None) != (fit_on is None):
         raise typer.BadParameter("--pca and --fit-on belong together", param_hint="--pca")
+    if alias is not None and len(encoder) != 1:
+        raise typer.BadParameter("goes with one --encoder", param_hint="--as")
     try:
         from .pipeline import stage
 
         options = stage.Options(
-            corpus=corpus, data=data, cache=cache, encoders=tuple(encoder), layers=layers, checkpoints=checkpoints,
+            corpus=corpus, data=data, cache=cache, encoders=tuple(encoder), alias=alias, layers=layers,
+            checkpoints=checkpoints,
             pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from, words_from=words_from, fps=fps,
             detector=detector, backend=backend, dtype=dtype, precision=precision, device=device, workers=workers,
             shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash, offline=offline,

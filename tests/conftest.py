@@ -1,6 +1,7 @@
-"""What every test may rely on: no hub, and a finder for the real data beside the checkout."""
+"""What every test may rely on: no hub, no weights of the user, and a finder for the real data beside the checkout."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import emocache
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Weights that the user of this machine keeps are none of a test's, and what a test converts is no user's.
+os.environ["EMOCACHE_CHECKPOINTS"] = tempfile.mkdtemp(prefix="emocache-checkpoints-")
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: more threads would only wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -51,6 +51,10 @@ def load(
         raise EmocacheError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     entry = REGISTRY.get(name)
     model: Encoder
+    if alias is not None and (
+        is_outside(name) or (entry is not None and (entry.hub is None or entry.file is not None))
+    ):
+        raise EmocacheError(f"encoder {name!r} keeps its name; --as is for checkpoints")
     if is_outside(name):
         return _outside(name, device, precision, checkpoints)
     if entry is not None and entry.hub is None and entry.file is None:

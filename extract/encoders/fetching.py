@@ -11,6 +11,7 @@ from ..weights import hub
 from ..weights.download import fetch_file, keep_file, unzip_member
 from ..weights.home import home, make_folder
 from ..weights.hub import Listing
+from ..weights.pickles import SUFFIXES
 from .checkpoints import SETTINGS, WEIGHTS, has_weights
 from .registry import EncoderEntry
 
@@ -83,7 +84,9 @@ def fetch_weights(name: str, entry: EncoderEntry, check: Callable[[Path], object
     """
     folder = make_folder(home() / name)
     if given is not None:
-        return _take(given, folder / (entry.member or f"{name}{given.suffix}"), check)
+        kinds = (*SUFFIXES, ".safetensors") if entry.file == ".safetensors" else ()
+        suffix = given.suffix if given.suffix in kinds else entry.file
+        return _take(given, folder / (entry.member or f"{name}{suffix}"), check)
     endpoint = _endpoint()
     addresses = [address.replace("{hub}", endpoint) for address in entry.addresses]
     _tell(f"fetching {name}: {addresses[0]}, {entry.licence or 'no licence told'}")

@@ -1,7 +1,6 @@
 """MARLIN's network, and its weights under the names of marlin_pytorch."""
 
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ def load_marlin(file: Path) -> MarlinNetwork:
         The network in float32, on the CPU, to be run only.
 
     Raises:
-        EmocacheError: the file is a pickle, unreadable, or not MARLIN's; names the weight at fault.
+        EmocacheError: the file is unreadable, or not MARLIN's; names the weight at fault.
     """
     if not file.is_file():
         raise EmocacheError(f"{file}: there is no such file; expected MARLIN's weights as .safetensors")
@@ -95,7 +94,8 @@ def load_marlin(file: Path) -> MarlinNetwork:
     except (SafetensorError, OSError, ValueError) as error:
         with file.open("rb") as opened_file:
             pickled = opened_file.read(4).startswith(_PICKLES)
-        raise EmocacheError(_convert(file) if pickled else f"{file}: cannot be read as safetensors: {error}") from error
+        remedy = f"; it is a pickle, call it {file.stem}.pt" if pickled else ""
+        raise EmocacheError(f"{file}: cannot be read as safetensors: {error}{remedy}") from error
 
 
 def _network(file: Any) -> MarlinNetwork:
@@ -144,17 +144,3 @@ def _tensor(file: Any, name: str) -> Tensor:
     if not tensor.is_floating_point() or not tensor.isfinite().all():
         raise EmocacheError(f"weight {name} holds {tensor.dtype}, or NaN or infinity; expected finite numbers")
     return tensor.float()
-
-
-def _convert(file: Path) -> str:
-    code = (
-        "import sys, torch, safetensors.torch as s; w = torch.load(sys.argv[1], map_location='cpu', weights_only=True);"
-        " s.save_file({k: v.contiguous() for k, v in w.get('state_dict', w).items()}, sys.argv[2])"
-    )
-    converted = file.with_suffix(".safetensors")
-    if converted == file:
-        converted = file.with_name(f"{file.stem}.converted.safetensors")
-    return (
-        f"{file}: this is a pickle, which can run code when it is opened, and is never read; convert it once with:"
-        f' python -c "{code}" {shlex.quote(str(file))} {shlex.quote(str(converted))}'
-    )

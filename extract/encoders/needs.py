@@ -9,7 +9,7 @@ from ...cache import EmocacheError
 from ..plugins import is_outside
 from ..weights import hub
 from ..weights.download import origin_of
-from ..weights.pickles import CONVERTED, converted
+from ..weights.pickles import CONVERTED, SUFFIXES, converted
 from .checkpoints import has_weights, read
 from .fetching import fetch_checkpoint, fetch_weights, here
 from .inference import Runtime
@@ -21,7 +21,7 @@ _NOTHING = "no weights"
 
 @dataclass(frozen=True)
 class Need:
-    """What one encoder needs.
+    """The needs of one encoder.
 
     Attributes:
         name: of the encoder, as it was asked for.
@@ -143,5 +143,5 @@ def fetch(need: Need, given: Path | None = None) -> Path:
 
 def _load(name: str, entry: EncoderEntry, file: Path) -> None:
     """Load a weights file as its encoder does, which is the check of its structure."""
-    opened = file if file.suffix == entry.file else converted([file]) / CONVERTED
+    opened = converted([file]) / CONVERTED if file.suffix in SUFFIXES else file
     implementation(entry.family)(name, opened, Runtime.create("cpu", "float32"))

@@ -27,6 +27,7 @@ class Options:
     data: Path
     cache: str
     encoders: tuple[str, ...]
+    alias: str | None = None
     layers: str = "last"
     checkpoints: Path | None = None
     pca: int | None = None
@@ -200,13 +201,18 @@ def _load(options: Options, cache: Cache, corpus: str) -> tuple[list[Encoder], d
         try:
             encoder = encoders.load(
                 name, checkpoints=options.checkpoints, device=options.device, precision=options.precision,
-                offline=options.offline,
+                offline=options.offline, alias=options.alias,
             )  # fmt: skip
         except EmocacheError as error:
             if Path(name).name not in known:
                 raise
             unusable[name] = error
         else:
+            if encoder.name in {other.name for other in loaded}:
+                raise EmocacheError(
+                    f"--encoder {name}: streams of another one here are called {encoder.name!r} too; run it by itself,"
+                    " with --as NAME"
+                )
             loaded.append(encoder)
     return loaded, unusable
 

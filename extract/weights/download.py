@@ -16,6 +16,10 @@ _BLOCK = 1 << 20
 _LEAST_ROOM = 1 << 20
 
 
+class _UnexpectedError(EmocacheError):
+    """A file is not what it should be."""
+
+
 def fetch_file(addresses: Sequence[str], target: Path, check: Callable[[Path], object]) -> str:
     """Fetch a file from the first address that gives it.
 
@@ -28,7 +32,7 @@ def fetch_file(addresses: Sequence[str], target: Path, check: Callable[[Path], o
         The address it came from, or "" where it was there already.
 
     Raises:
-        EmocacheError: no address gives it, with the reason of each; or `check` refuses it.
+        EmocacheError: no address gives it, with the reason of each, or there is no room.
     """
     if target.is_file():
         return ""
@@ -38,11 +42,13 @@ def fetch_file(addresses: Sequence[str], target: Path, check: Callable[[Path], o
         part = target.with_name(f"{target.name}.{number}.part")  # of each address its own: they may hold other files
         try:
             _receive(address, part)
+            keep_file(part, target, check, address)
         except (OSError, ValueError) as error:  # urllib's are OSErrors; a wrong address is a ValueError
             told.append(f"{address} ({_reason(error)})")
-            continue
-        keep_file(part, target, check, address)
-        return address
+        except _UnexpectedError as error:
+            told.append(str(error))
+        else:
+            return address
     raise EmocacheError(f"{target.name} cannot be fetched: {'; '.join(told)}")
 
 
@@ -66,7 +72,7 @@ def keep_file(source: Path, target: Path, check: Callable[[Path], object], origi
         remember(_record_of(target), {"origin": origin, "sha256": file_sha256(held), "bytes": held.stat().st_size})
         held.replace(target)
     except EmocacheError as error:
-        raise EmocacheError(f"what {origin} gives is not what was expected: {error}") from error
+        raise _UnexpectedError(f"{origin} gives something else ({error})") from error
     finally:
         held.unlink(missing_ok=True)
 

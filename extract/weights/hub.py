@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ...cache import EmocacheError
 from ...cache.hashing import file_sha256
-from .home import check_room, home, recall, remember
+from .home import check_room, home, make_folder, recall, remember
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -133,21 +134,51 @@ def fetch(listing: Listing, files: Sequence[str]) -> Path:
     folder = None
     for name in files:
         try:
-            file = Path(hf_hub_download(listing.repository, name, revision=listing.commit, etag_timeout=_SECONDS))
+            if name in listing.hashes:
+                _receive(listing, name)
+            file = hf_hub_download(listing.repository, name, revision=listing.commit, etag_timeout=_SECONDS)
+        except EmocacheError:
+            raise
         except Exception as error:  # of whichever HTTP library the client is built on
             raise EmocacheError(f"{explain(error, listing.repository)}; the same command goes on from there") from error
-        told = listing.hashes.get(name)
-        if told is not None and (found := file_sha256(file)) != told:
-            file.resolve().unlink(missing_ok=True)
-            file.unlink(missing_ok=True)
-            raise EmocacheError(
-                f"{listing.repository}: {name} has sha256 {found[:12]}, and the hub tells {told[:12]}; it was removed,"
-                " run the same command again"
-            )
-        folder = file.parent
+        folder = Path(file).parent
     if folder is None:
         raise EmocacheError(f"{listing.repository} at {listing.commit[:12]} holds none of the files that are needed")
     return folder
+
+
+def _receive(listing: Listing, name: str) -> None:
+    """Bring a large file to where the client looks for it.
+
+    The client itself begins anew when it was killed, and takes whatever bytes have the right number.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    told = listing.hashes[name]
+    folder = repo_folder_name(repo_id=listing.repository, repo_type="model")
+    blob = Path(constants.HF_HUB_CACHE) / folder / "blobs" / told
+    if blob.is_file():
+        return
+    address = hf_hub_url(listing.repository, name, revision=listing.commit)
+    location = get_hf_file_metadata(address, timeout=_SECONDS).location
+    # The token is for the hub, not for the host that it sends to.
+    headers = build_hf_headers() if urlsplit(location).netloc == urlsplit(address).netloc else {}
+    part = make_folder(blob.parent) / f"{told}.emocache.part"
+    with part.open("ab") as file:
+        http_get(
+            location, file, resume_size=file.tell(), headers=headers, expected_size=listing.sizes[name],
+            displayed_filename=name,
+        )  # fmt: skip
+    found = file_sha256(part)
+    if found != told:
+        part.unlink()
+        raise EmocacheError(
+            f"{listing.repository}: {name} came with sha256 {found[:12]}, and the hub tells {told[:12]}; it was"
+            " removed, run the same command again"
+        )
+    part.replace(blob)
 
 
 def explain(error: BaseException, repository: str) -> str:

@@ -6,12 +6,12 @@ else, so a file that asks for more is refused before any of it runs.
 
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -24,6 +24,7 @@ from .home import check_room, home, make_folder, recall, remember
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 CONVERTED = "model.safetensors"
 _ORIGIN = "origin.json"
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")  # in what torch says of code that a pickle names
 _NESTED = "state_dict"  # where training frameworks put the weights beside their own affairs
 
 
@@ -42,13 +43,13 @@ def read_pickle(file: Path) -> dict[str, Tensor]:
     try:
         # Mapped, a file of any size takes no memory; the format before zip cannot be mapped.
         found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        raise EmocacheError(
-            f"{file}: this pickle asks for more than tensors ({_asked(error)}), which could run code; it is not opened."
-            " Get the weights as safetensors, or from another source"
-        ) from None
     except Exception as error:  # torch's for damaged files: RuntimeError, EOFError, ValueError, KeyError...
-        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if isinstance(error, pickle.UnpicklingError) and (asked := _REFUSED.search(str(error))):
+            raise EmocacheError(
+                f"{file}: this pickle asks for more than tensors ({asked[1]}), which could run code; it is"
+                " not opened. Get the weights as safetensors, or from another source"
+            ) from None
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__).partition(". ")[0]
         raise EmocacheError(f"{file}: cannot be read as weights ({why}); get it again") from error
     if isinstance(found, Mapping) and isinstance(found.get(_NESTED), Mapping):
         found = found[_NESTED]
@@ -143,11 +144,3 @@ def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found[key] = tensor.clone(memory_format=torch.contiguous_format) if place in seen else tensor.contiguous()
         seen.add(place)
     return found
-
-
-def _asked(error: Exception) -> str:
-    """Return what a refused pickle asks for, out of torch's long message."""
-    words: list[Any] = str(error).split()
-    named = [word.strip(".,`'\"") for word in words]
-    at = next((number for number, word in enumerate(named) if word == "GLOBAL"), None)
-    return named[at + 1] if at is not None and at + 1 < len(named) else "an unsupported operation"
