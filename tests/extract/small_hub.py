@@ -23,7 +23,8 @@ class SmallHub:
     Attributes:
         commits: {repository: the commit of its main branch}. pinned: {repository: other commits that are known}.
         licences, gated, wrong: what the hub says of a repository; whose sha256 it tells wrong.
-        break_at, hang_at: {path: bytes after which its first answer breaks off, or hangs}. hanging: one hangs; never: to wait on.
+        break_at, hang_at: {path: bytes after which its first answer breaks off, or hangs}. hanging: one hangs.
+        never: is never set, to wait on.
         asked: how often each path was. ranges: "path start" of each answer from the middle on.
     """
 
