@@ -14,7 +14,7 @@ from .registry import FAMILY_OF_MODEL_TYPE
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "sentencepiece.bpe.model", "spm.model", "tokenizer.model",
+    "added_tokens.json", "sentencepiece.bpe.model", "spm.model",
 )  # fmt: skip
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

@@ -113,6 +113,7 @@ FAMILY_OF_MODEL_TYPE = {
     ),
     "wav2vec2-bert": "wav2vec2-bert",
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"), "text"),
+    **dict.fromkeys(("deberta-v2", "modernbert", "mpnet", "llama", "qwen3"), "text"),
 }
 """{`model_type` of a checkpoint's config.json: family}."""
 

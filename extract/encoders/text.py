@@ -1,4 +1,4 @@
-"""BERT and its relatives: the last hidden states of a text's tokens, or the first token's alone."""
+"""BERT and its relatives, and causal language models: the hidden states of a text's tokens, or the first's alone."""
 
 import re
 import unicodedata
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance, Word
@@ -17,6 +18,9 @@ from .checkpoints import Checkpoint
 from .encoder import Clip, LayerItems, Layers, check_layer, seconds
 from .inference import Runtime, captured
 from .tokenizer import load_tokenizer
+
+CAUSAL = ("llama", "qwen3")
+"""Kinds of models whose tokens see what is before them only."""
 
 _TOKENS_PER_SECOND = 4.0
 
@@ -40,7 +44,7 @@ class TokenText:
         self._checkpoint = checkpoint
         self._runtime = runtime
         self._model = runtime.load(AutoModel, checkpoint)
-        self._blocks = getattr(self._model, "transformer" if checkpoint.model_type == "distilbert" else "encoder").layer
+        self._blocks = _blocks(self._model, checkpoint.model_type)
         self._tokenizer = _tokenizer(checkpoint)
         self.layers = len(self._blocks)
         self.dim = int(self._model.config.hidden_size)
@@ -94,7 +98,9 @@ class TokenText:
 
     def _forward(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         lengths = [len(row) for row in tokens]
-        ids = np.full((len(tokens), max(lengths)), self._tokenizer.pad_token_id, np.int64)
+        # Causal models may have no token for padding; behind a text, masked, any will do.
+        padding = self._tokenizer.pad_token_id
+        ids = np.full((len(tokens), max(lengths)), 0 if padding is None else padding, np.int64)
         # Padded here and not by the tokenizer, which could pad on the left: positions count from the first column.
         for target, row in zip(ids, tokens, strict=True):
             target[: len(row)] = row
@@ -119,6 +125,14 @@ class ClsText(TokenText):
 
     inputs = ("text",)
     _output = "first token"
+
+    def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
+        if checkpoint.model_type in CAUSAL:
+            raise EmocacheError(
+                f"encoder {name!r}: the first token of a causal model ({checkpoint.model_type}) has seen nothing of the"
+                " text; leave -cls out, and let the head pool over the tokens"
+            )
+        super().__init__(name, checkpoint, runtime)
 
     def expected_frames(self, utterance: Utterance) -> int:
         """See `Encoder.expected_frames`."""
@@ -163,6 +177,17 @@ def _plain(word: str) -> str:
     return "" if is_special(word) else re.sub(r"\W", "", unicodedata.normalize("NFKC", word)).casefold()
 
 
+def _blocks(model: Any, model_type: str) -> nn.ModuleList:
+    """Return the layers of a model, in whose outputs its hidden states are found."""
+    if model_type in (*CAUSAL, "modernbert"):
+        return model.layers  # type: ignore[no-any-return]
+    found: nn.ModuleList = (model.transformer if model_type == "distilbert" else model.encoder).layer
+    if getattr(model, "encoder", None) is not None and getattr(model.encoder, "conv", None) is not None:
+        # DeBERTa: a convolution adds to the output of the first layer, and is given the same input.
+        return nn.ModuleList([model.encoder.conv, *found[1:]])
+    return found
+
+
 def _text_fault(text: str | None) -> InputFailure | None:
     if text is None or not text.strip():
         return InputFailure("no_text", "the utterance has no text")
@@ -178,6 +203,8 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:
 
 def _max_length(tokenizer: Any, config: Any) -> int:
     positions = int(config.max_position_embeddings)
+    if config.model_type == "mpnet":
+        positions -= 2  # they are counted from there, whatever token pads
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= int(config.pad_token_id) + 1  # they are counted from the padding token's id on
     return min(positions, int(tokenizer.model_max_length))

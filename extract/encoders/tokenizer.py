@@ -7,7 +7,8 @@ from typing import Any
 from ...cache import EmocacheError
 from .checkpoints import Checkpoint, read_json, refuse_own_code
 
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")  # all of them are hashed
+# All of them are hashed.
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spm.model")
 # transformers takes these in place of a vocabulary above, the first if tokenizer_config.json lists it.
 _STRAYS = ("tokenizer.*.json", "tokenizer.model*", "tiktoken.model", "tekken.json")
 _REMEDY = "save the checkpoint's fast tokenizer there with transformers' save_pretrained"
