@@ -82,31 +82,6 @@ def check_whisper(checkpoint: Checkpoint, bands: int) -> None:
         )
 
 
-def filter_bank(checkpoint: Checkpoint, stride: int) -> Any:
-    """Make the filter bank of a wav2vec 2.0 BERT.
-
-    Args:
-        checkpoint: of that model.
-        stride: of its frames, that one of the model's holds.
-
-    Returns:
-        Its SeamlessM4TFeatureExtractor.
-
-    Raises:
-        EmocacheError: the checkpoint has none, or one of another rate.
-    """
-    extractor = _feature_extractor(checkpoint, "SeamlessM4TFeatureExtractor")
-    if extractor is None:
-        raise EmocacheError(f"{checkpoint.folder}: neither {_NESTED} nor {_ALONE} tells of a filter bank; {_REMEDY}")
-    for key, value in {"sampling_rate": SAMPLE_RATE, "stride": stride}.items():
-        if getattr(extractor, key) != value:
-            raise EmocacheError(
-                f"{checkpoint.folder}: the feature extractor says {key} {getattr(extractor, key)!r}; only {value} is"
-                " supported"
-            )
-    return extractor
-
-
 def _feature_extractor(checkpoint: Checkpoint, kind: str) -> Any:
     """Make the feature extractor, which must be of this kind; None where no file tells of one."""
     folder = checkpoint.folder

@@ -54,27 +54,6 @@ class MaskedBatchNorm(nn.Module):
         return out
 
 
-class ZeroedEnds:
-    """Zeros after each clip's end in front of convolutions over time, which are what a clip alone would be padded with.
-
-    For models with several such convolutions behind each other (data2vec, the conformers): what the first of them, and
-    a norm, make of the zeros behind a clip would leak into its last frames in the next. Set `lengths` before the model
-    runs.
-    """
-
-    def __init__(self, convolutions: Sequence[nn.Module]) -> None:
-        self.lengths: Sequence[int] = ()
-        for convolution in convolutions:
-            convolution.register_forward_pre_hook(self._zero)
-
-    def _zero(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-        x = inputs[0].clone()
-        _check(self.lengths, x)
-        for clip, length in enumerate(self.lengths):
-            x[clip, :, length:] = 0
-        return (x,)
-
-
 def _check(lengths: Sequence[int], x: Tensor) -> None:
     if len(lengths) != len(x):
         raise ValueError(f"{len(lengths)} lengths for a batch of {len(x)}; set them before the model runs")

@@ -1,7 +1,4 @@
-"""wav2vec 2.0 and its relatives: one convolutional front, one transformer, many checkpoints' worth of details.
-
-They are wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT, data2vec and the wav2vec 2.0 conformer.
-"""
+"""wav2vec 2.0, HuBERT and WavLM: one convolutional front, one transformer, three checkpoints' worth of details."""
 
 import logging
 import warnings
@@ -20,7 +17,7 @@ from .checkpoints import Checkpoint
 from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
 from .front_end import normalizes
 from .inference import Runtime, captured
-from .masked_norm import MaskedBatchNorm, MaskedGroupNorm, ZeroedEnds
+from .masked_norm import MaskedBatchNorm, MaskedGroupNorm
 from .windows import Window, encode_windows
 
 _LOG = logging.getLogger(__name__)
@@ -46,7 +43,6 @@ class Wav2Vec2:
     context on either side that is then dropped; the waveform is normalised over the whole clip.
 
     The last layer is the model's `last_hidden_state`: with `do_stable_layer_norm` that is after the final layer norm.
-    An adapter behind it, which has fewer frames a second, is left out.
     """
 
     inputs: tuple[str, ...] = ("audio",)
@@ -62,9 +58,7 @@ class Wav2Vec2:
         self._normalize = normalizes(checkpoint)
         self.dim = int(self._model.config.hidden_size)
         self.layers = int(self._model.config.num_hidden_layers)
-        self._model.adapter = None
         self._group_norm, self._batch_norm = _mask_norms(self._model)
-        self._ends = ZeroedEnds(_convolutions_over_time(self._model))
 
     def recipe(self, layer: int | None) -> Recipe:
         """See `Encoder.recipe`."""
@@ -140,7 +134,6 @@ class Wav2Vec2:
             self._group_norm.lengths = [(n - _KERNELS[0]) // _STRIDES[0] + 1 for n in lengths]
         if self._batch_norm is not None:
             self._batch_norm.lengths = [frames(n) for n in lengths]
-        self._ends.lengths = [frames(n) for n in lengths]
         hidden: Tensor = self._model(values, attention_mask=mask).last_hidden_state
         return hidden
 
@@ -182,14 +175,9 @@ def _mask_norms(model: Any) -> tuple[MaskedGroupNorm | None, MaskedBatchNorm | N
     return group, batch
 
 
-def _convolutions_over_time(model: Any) -> list[nn.Module]:
-    """List the convolutions that come after others: data2vec's stack over positions, those inside conformer layers."""
-    inside = (layer for layer in model.encoder.layers if hasattr(layer, "conv_module"))
-    stacked = getattr(model.encoder.pos_conv_embed, "layers", ())
-    return [*(layer.conv for layer in stacked), *(layer.conv_module.depthwise_conv for layer in inside)]
-
-
 def _check_convolutions(checkpoint: Checkpoint, config: Any) -> None:
+    if getattr(config, "add_adapter", False):
+        raise EmocacheError(f"{checkpoint.folder}: checkpoints with an adapter (another frame rate) are not supported")
     if (tuple(config.conv_kernel), tuple(config.conv_stride)) != (_KERNELS, _STRIDES):
         raise EmocacheError(
             f"{checkpoint.folder}: convolutions {config.conv_kernel} with strides {config.conv_stride};"
