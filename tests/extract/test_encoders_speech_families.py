@@ -278,7 +278,8 @@ def test_a_model_with_a_regression_head_of_its_own(old_names: bool, make: Make, 
         assert any(key.endswith("weight_g") for key in weights)
     shapes = {"dense.weight": (32, 32), "dense.bias": (32,), "out_proj.weight": (3, 32), "out_proj.bias": (3,)}
     weights |= {f"classifier.{key}": torch.randn(shape) for key, shape in shapes.items()}
-    plain = Wav2Vec2Model.from_pretrained(folder).eval()
+    plain: Any = Wav2Vec2Model.from_pretrained(folder)
+    plain.eval()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
     config |= {"architectures": ["EmotionModel"], "problem_type": "regression", "pooling_mode": "mean"}

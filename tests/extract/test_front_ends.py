@@ -31,6 +31,7 @@ SHAPES = [
     for kind, family in FAMILY_OF_MODEL_TYPE.items()
     if family in ("wav2vec2", "whisper")
     for shape in (("group", "layer") if family == "wav2vec2" else (80, 128))
+    if (kind, shape) != ("data2vec-audio", "group")  # it has none
 ]
 
 
