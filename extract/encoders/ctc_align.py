@@ -1,4 +1,4 @@
-"""Forced alignment: when each word of a known text is spoken, by a wav2vec 2.0 or HuBERT recogniser (CTC)."""
+"""Forced alignment: when each word of a known text is spoken, by a recogniser of the wav2vec 2.0 family (CTC)."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence

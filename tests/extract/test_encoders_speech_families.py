@@ -256,6 +256,26 @@ def test_other_filter_banks_are_refused(
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["unispeech-sat-large", "data2vec", "conformer-relative"])
+def test_recognisers_of_the_family_can_align(kind: str, make: Make, tmp_path: Path, ten: list[Clip]) -> None:
+    """The labels' logits are those of transformers' model with its head, and give every word a span."""
+    from transformers import AutoModelForCTC
+
+    folder = shutil.copytree(make(kind, "ForCTC"), tmp_path / "odd")
+    letters = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "A": 5, "E": 6, "T": 7}
+    (folder / "vocab.json").write_text(json.dumps(letters))
+    encoder: Any = load("align-odd", checkpoints=tmp_path, device="cpu")
+    (hidden,) = encoded(load("odd", checkpoints=tmp_path, device="cpu"), [ten[6]], [None])
+    audio = ten[6].audio
+    assert audio is not None
+    normal = torch.from_numpy((audio - audio.mean()) / np.sqrt(audio.var() + 1e-7))[None]
+    with torch.no_grad():
+        logits = AutoModelForCTC.from_pretrained(folder).eval()(normal).logits[0].numpy()
+    assert relative(hidden[None] @ encoder._weight.T + encoder._bias, logits) < 1e-5
+    (row,) = encoder.encode([Clip("a", audio, text="tea at eat")], [None])
+    assert [word["word"] for word in row[None]["words"]] == ["tea", "at", "eat"]
+
+
 def test_no_alignment_behind_an_adapter(make: Make, tmp_path: Path) -> None:
     shutil.copytree(make("adapter-base", "ForCTC"), tmp_path / "odd")
     with pytest.raises(EmocacheError, match="its labels follow an adapter, of other than 50 frames a second; align"):
@@ -282,7 +302,7 @@ def test_a_model_with_a_regression_head_of_its_own(old_names: bool, make: Make, 
     plain.eval()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
-    config |= {"architectures": ["EmotionModel"], "problem_type": "regression", "pooling_mode": "mean"}
+    config |= {"architectures": ["EmotionModel"], "problem_type": "regression", "vocab_size": None}
     config |= {"finetuning_task": "wav2vec2_reg", "id2label": {"0": "arousal", "1": "dominance", "2": "valence"}}
     (folder / "config.json").write_text(json.dumps(config))
     encoder = load(str(folder), device="cpu")
