@@ -1,4 +1,4 @@
-"""Forced alignment: when each word of a known text is spoken, by a wav2vec 2.0 or HuBERT recogniser (CTC)."""
+"""Forced alignment: when each word of a known text is spoken, by a recogniser of the wav2vec 2.0 family (CTC)."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -47,6 +47,11 @@ class CtcAlign:
     def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self.name = name
         self._checkpoint = checkpoint
+        if checkpoint.config.get("add_adapter"):
+            raise EmocacheError(
+                f"{checkpoint.folder}: its labels follow an adapter, of other than 50 frames a second; align with a"
+                " checkpoint without one (add_adapter false in config.json), such as wav2vec2-base-960h"
+            )
         # Gives the hidden states: windows, batches and normalisation are those of the encoder of the same name.
         self._backbone = Wav2Vec2(name, checkpoint, runtime)
         self._weight, self._bias = _head(checkpoint)

@@ -4,6 +4,7 @@ processor_config.json, as processors of transformers 5 write it, comes before pr
 guessed from the model, and nothing is run that does not come with transformers.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import AutoFeatureExtractor
@@ -19,10 +20,10 @@ _REMEDY = "copy the one of the model that the checkpoint was made from"
 
 
 def normalizes(checkpoint: Checkpoint) -> bool:
-    """Tell whether a wav2vec 2.0, HuBERT or WavLM takes waveforms of zero mean and unit variance.
+    """Tell whether a model of the wav2vec 2.0 family takes waveforms of zero mean and unit variance.
 
     Args:
-        checkpoint: of one of these models.
+        checkpoint: the model's.
 
     Returns:
         Its feature extractor's `do_normalize`.
@@ -51,6 +52,30 @@ def normalizes(checkpoint: Checkpoint) -> bool:
     return extractor.do_normalize
 
 
+def filter_banks(checkpoint: Checkpoint) -> Any:
+    """Make the feature extractor of a wav2vec2-bert, which gives log-mel filter banks.
+
+    Args:
+        checkpoint: a wav2vec2-bert's.
+
+    Returns:
+        transformers' SeamlessM4TFeatureExtractor, for 16 kHz, two filter banks of 10 ms a frame.
+
+    Raises:
+        EmocacheError: the folder has none, or one for other frames.
+    """
+    extractor = _feature_extractor(checkpoint, "SeamlessM4TFeatureExtractor")
+    if extractor is None:
+        raise EmocacheError(
+            f"{checkpoint.folder}: neither {_NESTED} nor {_ALONE} tells of the feature extractor, and the model does"
+            f" not; {_REMEDY}"
+        )
+    _expect(checkpoint, extractor, {"sampling_rate": SAMPLE_RATE, "stride": 2, "padding_side": "right"})
+    # The one says how many bands are made, the other how many are padded.
+    _expect(checkpoint, extractor, {"feature_size": extractor.num_mel_bins})
+    return extractor
+
+
 def check_whisper(checkpoint: Checkpoint, bands: int) -> None:
     """See that a Whisper's log-mel spectrogram is the one every Whisper has.
 
@@ -69,17 +94,23 @@ def check_whisper(checkpoint: Checkpoint, bands: int) -> None:
         "feature_size": bands, "sampling_rate": SAMPLE_RATE, "hop_length": HOP, "n_fft": N_FFT, "chunk_length": 30,
         "dither": 0, "padding_value": 0, "padding_side": "right",
     }  # fmt: skip
-    for key, value in usual.items() if extractor is not None else ():
+    positions = checkpoint.config.get("max_source_positions", 1500)
+    if positions != 1500:
+        raise EmocacheError(
+            f"{checkpoint.folder}: config.json says max_source_positions {positions!r}, windows of {positions} frames;"
+            " only Whisper's 1500 (30 s) are supported, take a checkpoint with these"
+        )
+    if extractor is not None:
+        _expect(checkpoint, extractor, usual)
+
+
+def _expect(checkpoint: Checkpoint, extractor: Any, settings: Mapping[str, object]) -> None:
+    for key, value in settings.items():
         found = getattr(extractor, key)
         if found != value:
             raise EmocacheError(
                 f"{checkpoint.folder}: the feature extractor says {key} {found!r}; this model needs {value!r}"
             )
-    positions = checkpoint.config.get("max_source_positions", 1500)
-    if positions != 1500:
-        raise EmocacheError(
-            f"{checkpoint.folder}: windows of {positions} frames; only Whisper's 1500 (30 s) are supported"
-        )
 
 
 def _feature_extractor(checkpoint: Checkpoint, kind: str) -> Any:

@@ -1,6 +1,7 @@
-"""Normalisation layers that see each clip of a padded batch as if it were alone.
+"""Layers that see each clip of a padded batch as if it were alone.
 
-The first convolution of group-norm checkpoints (wav2vec 2.0 base and large, HuBERT base, WavLM base) normalises each
+A convolution sees zeros around a clip that is alone, and what earlier layers left there around one that is padded. The
+first convolution of group-norm checkpoints (wav2vec 2.0 base and large, HuBERT base, WavLM base) normalises each
 channel over all time, so zeros appended to a clip change every one of its frames, with an attention mask or without.
 """
 
@@ -47,11 +48,33 @@ class MaskedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, T); positions after a clip's end become 0."""
-        _check(self.lengths, x)
-        out: Tensor = self.norm(x).clone()
-        for clip, length in enumerate(self.lengths):
-            out[clip, :, length:] = 0
-        return out
+        return _zeroed(self.norm(x), self.lengths)
+
+
+class MaskedConvolution(nn.Module):
+    """A convolution over time whose input after each clip's end is 0, as it pads a clip that is alone.
+
+    For convolutions behind other layers: the positional ones of data2vec, those of a conformer's blocks. Set `lengths`
+    before the model runs.
+    """
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.lengths: Sequence[int] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, T)."""
+        convolved: Tensor = self.convolution(_zeroed(x, self.lengths))
+        return convolved
+
+
+def _zeroed(x: Tensor, lengths: Sequence[int]) -> Tensor:
+    _check(lengths, x)
+    out = x.clone()
+    for clip, length in enumerate(lengths):
+        out[clip, :, length:] = 0
+    return out
 
 
 def _check(lengths: Sequence[int], x: Tensor) -> None:

@@ -89,6 +89,7 @@ IMPLEMENTATIONS = {
     "whisper-overlap": "whisper:OverlappingWhisper",
     "wav2vec2": "wav2vec2:Wav2Vec2",
     "wav2vec2-10s": "wav2vec2:TenSecondWav2Vec2",
+    "wav2vec2-bert": "wav2vec2_bert:Wav2Vec2Bert",
     "text": "text:TokenText",
     "text-cls": "text:ClsText",
     "glove": "glove:WordVectors",
@@ -107,7 +108,9 @@ def implementation(family: str) -> Any:
 
 FAMILY_OF_MODEL_TYPE = {
     "whisper": "whisper",
-    **dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "wav2vec2"),
+    **dict.fromkeys(("wav2vec2", "hubert", "wavlm", "unispeech-sat", "data2vec-audio"), "wav2vec2"),
+    "wav2vec2-conformer": "wav2vec2",
+    "wav2vec2-bert": "wav2vec2-bert",
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"), "text"),
     **dict.fromkeys(("deberta-v2", "modernbert", "mpnet", "llama", "qwen3"), "text"),
 }

@@ -1,9 +1,12 @@
-"""wav2vec 2.0, HuBERT and WavLM: one convolutional front, one transformer, three checkpoints' worth of details."""
+"""wav2vec 2.0 and the models built like it: one convolutional front, one transformer, and what sets them apart.
+
+HuBERT, WavLM and UniSpeech-SAT have the very layers of wav2vec 2.0; data2vec takes positions from a stack of
+convolutions, and the conformer has one in each block.
+"""
 
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,8 @@ from .checkpoints import Checkpoint
 from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
 from .front_end import normalizes
 from .inference import Runtime, captured
-from .masked_norm import MaskedBatchNorm, MaskedGroupNorm
-from .windows import Window, encode_windows
+from .masked_norm import MaskedBatchNorm, MaskedConvolution, MaskedGroupNorm
+from .windows import Window, encode_windows, equal_parts
 
 _LOG = logging.getLogger(__name__)
 # WavLM gives torch a boolean mask beside its float position bias; both are applied as they should be.
@@ -37,12 +40,13 @@ class Wav2Vec2:
     """A model of the wav2vec 2.0 family: frames at 50 Hz, frame i seeing samples [320 i, 320 i + 400) directly.
 
     A clip's frames do not depend on its batch: each clip is normalised before it is padded, padding is zeroed before
-    the positional convolution and masked in attention, and group norms are taken over each clip alone.
+    every convolution over frames and masked in attention, and group norms are taken over each clip alone.
 
     Up to 30 s a clip is encoded whole. A longer one is cut into equal parts of at most 30 s, each encoded with 2 s of
     context on either side that is then dropped; the waveform is normalised over the whole clip.
 
-    The last layer is the model's `last_hidden_state`: with `do_stable_layer_norm` that is after the final layer norm.
+    The last layer is the encoder's last hidden state: with `do_stable_layer_norm`, and of conformers, that is after
+    the final layer norm. An adapter behind it (`add_adapter`), which takes frames together, is left out.
     """
 
     inputs: tuple[str, ...] = ("audio",)
@@ -58,7 +62,8 @@ class Wav2Vec2:
         self._normalize = normalizes(checkpoint)
         self.dim = int(self._model.config.hidden_size)
         self.layers = int(self._model.config.num_hidden_layers)
-        self._group_norm, self._batch_norm = _mask_norms(self._model)
+        self._group_norm, self._framewise = _mask_layers(self._model)
+        self._adapter = drop_adapter(self._model)
 
     def recipe(self, layer: int | None) -> Recipe:
         """See `Encoder.recipe`."""
@@ -79,6 +84,7 @@ class Wav2Vec2:
             },
             "windowing": {"seconds": 30, "context_seconds": 2, "cut": "equal parts"},
             **({} if self._length is None else {"clips": {"samples": self._length, "padding": "zeros, unmasked"}}),
+            **({"output": "before the adapter"} if self._adapter else {}),
         }  # fmt: skip
 
     def expected_frames(self, utterance: Utterance) -> int:
@@ -132,8 +138,8 @@ class Wav2Vec2:
         if self._group_norm is not None:
             # It stands right behind the first convolution, so it counts that one's outputs.
             self._group_norm.lengths = [(n - _KERNELS[0]) // _STRIDES[0] + 1 for n in lengths]
-        if self._batch_norm is not None:
-            self._batch_norm.lengths = [frames(n) for n in lengths]
+        for layer in self._framewise:
+            layer.lengths = [frames(n) for n in lengths]
         hidden: Tensor = self._model(values, attention_mask=mask).last_hidden_state
         return hidden
 
@@ -147,22 +153,36 @@ class TenSecondWav2Vec2(Wav2Vec2):
     _length = 10 * SAMPLE_RATE
 
 
+def drop_adapter(model: Any) -> bool:
+    """Leave out the layers behind a model's encoder that take its frames together; tell if it has any."""
+    if getattr(model, "adapter", None) is None:
+        return False
+    model.adapter = None
+    # A feed-forward layer of wav2vec2-bert that there is for the adapter's sake only.
+    model.intermediate_ffn = None
+    return True
+
+
 def _cut(audios: Sequence[Audio]) -> list[Window]:
     windows = []
     for clip, audio in enumerate(audios):
-        count = frames(len(audio))
-        parts = -(-count // _CORE)
-        bounds = [count * part // parts for part in range(parts + 1)]
-        for begin, end in pairwise(bounds):
+        parts = equal_parts(frames(len(audio)), _CORE)
+        for begin, end in parts:
             # Cut where frames begin, so that a part's frames lie where those of the whole clip would.
             first = max(0, begin - _CONTEXT)
-            stop = len(audio) if parts == 1 else min(len(audio), (end - 1 + _CONTEXT) * _HOP + _FIELD)
+            stop = len(audio) if len(parts) == 1 else min(len(audio), (end - 1 + _CONTEXT) * _HOP + _FIELD)
             windows.append(Window(clip, first * _HOP, stop, begin - first, end - begin))
     return windows
 
 
-def _mask_norms(model: Any) -> tuple[MaskedGroupNorm | None, MaskedBatchNorm | None]:
-    group = batch = None
+def _mask_layers(model: Any) -> tuple[MaskedGroupNorm | None, list[MaskedBatchNorm | MaskedConvolution]]:
+    """Put masks on the layers that padding would leak through: a norm of the first convolution's outputs, and others.
+
+    Returns:
+        The norm, if there is one, and the layers that work on frames.
+    """
+    group = None
+    framewise: list[MaskedBatchNorm | MaskedConvolution] = []
     first = model.feature_extractor.conv_layers[0]
     norm = getattr(first, "layer_norm", None)
     if isinstance(norm, nn.GroupNorm):
@@ -171,13 +191,20 @@ def _mask_norms(model: Any) -> tuple[MaskedGroupNorm | None, MaskedBatchNorm | N
     positions = model.encoder.pos_conv_embed
     norm = getattr(positions, "batch_norm", None)
     if isinstance(norm, nn.Module):
-        batch = positions.batch_norm = MaskedBatchNorm(norm)
-    return group, batch
+        positions.batch_norm = MaskedBatchNorm(norm)
+        framewise.append(positions.batch_norm)
+    for layer in getattr(positions, "layers", ()):  # data2vec
+        layer.conv = MaskedConvolution(layer.conv)
+        framewise.append(layer.conv)
+    for block in model.encoder.layers:
+        convolutions = getattr(block, "conv_module", None)  # of a conformer
+        if convolutions is not None:
+            convolutions.depthwise_conv = MaskedConvolution(convolutions.depthwise_conv)
+            framewise.append(convolutions.depthwise_conv)
+    return group, framewise
 
 
 def _check_convolutions(checkpoint: Checkpoint, config: Any) -> None:
-    if getattr(config, "add_adapter", False):
-        raise EmocacheError(f"{checkpoint.folder}: checkpoints with an adapter (another frame rate) are not supported")
     if (tuple(config.conv_kernel), tuple(config.conv_stride)) != (_KERNELS, _STRIDES):
         raise EmocacheError(
             f"{checkpoint.folder}: convolutions {config.conv_kernel} with strides {config.conv_stride};"

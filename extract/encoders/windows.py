@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,12 @@ class Window:
     keep: int  # frames kept
 
 
+def equal_parts(count: int, most: int) -> list[tuple[int, int]]:
+    """Cut count frames into as few equal parts of at most `most` as there can be: [(first, after the last)]."""
+    parts = -(-count // most)
+    return list(pairwise(count * part // parts for part in range(parts + 1)))
+
+
 def encode_windows(
     audios: Sequence[Audio],
     windows: Sequence[Window],
@@ -33,7 +40,7 @@ def encode_windows(
     A pass holds as many windows as there are clips, so that one long clip does not become a huge batch.
 
     Args:
-        audios: the clips' samples.
+        audios: the clips' samples, or what else is cut along its first axis.
         windows: in the order of the clips and of time.
         forward: takes the windows' samples and gives {layer: (B, T, D)} on any device.
         few: windows that a pass may hold however few the clips are, see `Runtime.few`.

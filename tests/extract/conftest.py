@@ -100,17 +100,16 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def make_speech_model(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
-    """Write a small random wav2vec2, hubert or wavlm checkpoint and give its folder."""
-    from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
+    """Write a small random checkpoint of the wav2vec 2.0 family and give its folder."""
+    import transformers
 
     kinds = {
-        "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
-        "hubert": (HubertConfig, HubertModel),
-        "wavlm": (WavLMConfig, WavLMModel),
-    }
+        "wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM", "unispeech-sat": "UniSpeechSat",
+        "data2vec-audio": "Data2VecAudio", "wav2vec2-conformer": "Wav2Vec2Conformer",
+    }  # fmt: skip
 
     def make(kind: str, norm: str, normalize: bool | None = True, **changes: object) -> Path:
-        config_class, model_class = kinds[kind]
+        config_class, model_class = (getattr(transformers, kinds[kind] + part) for part in ("Config", "Model"))
         settings: dict[str, object] = {
             "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96,
             "conv_dim": (32,) * 7, "num_conv_pos_embeddings": 32, "num_conv_pos_embedding_groups": 4,
