@@ -97,7 +97,7 @@ def _of_repository(name: str, base: str, source: tuple[str, str | None], package
     repository, revision = source
     folder = here(repository, revision) if find_spec("huggingface_hub") else None
     told = f"{repository}@{(hub.known_commit(repository, revision) or revision or 'main')[:12]}"
-    licence = hub.known_licence(repository, revision)
+    licence = hub.known_licence(repository, revision) or (REGISTRY[base].licence if base in REGISTRY else "")
     size = None if folder is None else _bytes(folder)
     return Need(name, base, told, licence, folder, size, package, extra, folder is None)
 

@@ -162,6 +162,19 @@ _CHECKPOINTS = {
         True,
         "HuBERT large, 60,000 h",
     ),
+    "hubert-large-ls960-ft": _speech(
+        "facebook/hubert-large-ls960-ft", None, True, "HuBERT large, 60,000 h, fine-tuned on 960 h"
+    ),
+    "audeering-dimensional": EncoderEntry(
+        "wav2vec2",
+        "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",
+        None,
+        1024,
+        12,
+        50.0,
+        "wav2vec 2.0 large robust, 12 layers, fine-tuned on arousal, dominance, valence",
+        licence="cc-by-nc-sa-4.0",
+    ),
     "wavlm-base": _speech(
         "microsoft/wavlm-base", "efa81aae7ff777e464159e0f877d54eac5b84f81", False, "WavLM base, 960 h"
     ),
@@ -187,7 +200,7 @@ _CHECKPOINTS = {
         "distilbert/distilbert-base-uncased", "12040accade4e8a0f71eabdb258fecc2e7e948be", 768, 6, "DistilBERT"
     ),
 }
-_FINE_TUNED = ("wav2vec2-base-960h",)  # those with a CTC head, which can align
+_FINE_TUNED = ("wav2vec2-base-960h", "hubert-large-ls960-ft")  # those with a CTC head, which can align
 
 
 def _variants() -> dict[str, EncoderEntry]:

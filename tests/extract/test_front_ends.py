@@ -30,7 +30,7 @@ ALONE, NESTED = "preprocessor_config.json", "processor_config.json"
 SHAPES = [
     (kind, shape)
     for kind, family in FAMILY_OF_MODEL_TYPE.items()
-    if kind in ("wav2vec2", "hubert", "wavlm", "whisper")  # their relatives go through the same reader
+    if family in ("wav2vec2", "whisper")
     for shape in (("group", "layer") if family == "wav2vec2" else (80, 128))
     if (kind, shape) != ("data2vec-audio", "group")  # it has none
 ]
