@@ -238,10 +238,12 @@ def _run(
     folder = cache.objects.local("")
     estimate.check_room(folder, needed)
     if left:
-        print(f"{len(left)} of {len(wanted)} utterances to encode, about {needed / 1e6:.1f} MB", file=sys.stderr)
+        streams = len({stream for task in tasks for stream in task.units})
+        room = f"about {needed / 1e6:.1f} MB in {streams} stream{'s' if streams > 1 else ''}"
+        print(f"{len(left)} of {len(wanted)} utterances to encode, {room}", file=sys.stderr)
     # What is there already is not decoded again: finding faces costs more than most encoders of sound.
-    streams = {target.writer.name: target.encoder for target in targets}
-    missing = frozenset(name for task in tasks for stream in task.units for name in streams[stream].inputs)
+    by_stream = {target.writer.name: target.encoder for target in targets}
+    missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)
     decoder = replace(decoder, inputs=missing)
     passes = 2 if machine.on_gpu(device) else 1
     with Progress(sum(len(task.ids) for task in tasks)) as progress:

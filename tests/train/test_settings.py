@@ -252,7 +252,7 @@ def test_a_setting_that_is_needed_is_told(toy: "Toy") -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["streams=absent"], "streams: corpus 'toys' has no stream 'absent'; extract it, or set streams to .*: toy"),
+        (["streams=absent"], "streams: corpus 'toys' has no stream 'absent'; extract it .*, or set streams to .*: toy"),
         (["search.streams=['toy', 'absent']"], "streams: corpus 'toys' has no stream 'absent'"),
         (["targets=mood"], "no column 'mood'; it has: .*emotion"),
         (["protocol.group=session"], r"share 1 speakers?, such as .*protocol.overlap = true|share"),

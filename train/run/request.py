@@ -225,5 +225,6 @@ def _check_streams(cache: Cache, corpora: Sequence[str], settings: Settings) -> 
         for corpus in corpora:
             if not cache.streams(corpus, name.partition("@")[0]):
                 known = ", ".join(sorted({info.name for info in cache.streams(corpus)})) or "none"
-                raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}; extract it, or set streams to"
-                                    f" what there is: {known}")  # fmt: skip
+                raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}; extract it (`emocache"
+                                    " checkpoints --for EXPERIMENT` tells what that takes), or set streams to what"
+                                    f" there is: {known}")  # fmt: skip
