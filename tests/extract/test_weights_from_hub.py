@@ -280,6 +280,12 @@ def test_names_of_two_organisations(hub: SmallHub, run: Run, tmp_path: Path) -> 
     done = run(*extract, "--encoder", "lab/hubert-large")
     assert "its streams would be called 'hubert-large', as those of facebook/hubert-large-ll60k" in done.stderr
     assert "--as NAME" in done.stderr
+    done = run(*extract, "--encoder", "lab/hubert-large", "--as", "cats")
+    assert done.returncode == 0 and "table: cats: 1 items committed" in done.stdout, done.stderr
+    assert "fetching lab/hubert-large: lab/hubert-large@" in done.stderr and "apache-2.0" in done.stderr
+    speech(hub, "zoo/hubert-large")
+    done = run(*extract, "--encoder", "lab/hubert-large", "--encoder", "zoo/hubert-large", "--as", "cats")
+    assert done.returncode == 2 and "goes with one --encoder" in done.stderr
 
 
 def test_single_files_are_tried_in_turn_and_known_ever_after(hub: SmallHub, run: Run, tmp_path: Path) -> None:
