@@ -62,6 +62,7 @@ VARIANTS = (
     Variant("transcript-", "-15s", "whisper", "transcript-15s", "text, translation and word times of the first 15 s"),
     Variant("transcript-", "", "whisper", "transcript", "text, English translation and word times"),
     Variant("align-", "", "wav2vec2", "align", "word times by CTC forced alignment"),
+    Variant("", "-whole", "picture", "picture-whole", "the whole picture, not the face"),
 )
 
 IMPLEMENTATIONS = {
@@ -77,6 +78,8 @@ IMPLEMENTATIONS = {
     "face-dlib": "dlib_face:DlibFace",
     "vgg-face": "vgg_face:VggFace",
     "marlin": "marlin:Marlin",
+    "picture": "picture_models:FacePictures",
+    "picture-whole": "picture_models:WholePictures",
     "whisper": "whisper:Whisper",
     "whisper-padded": "whisper:PaddedWhisper",
     "whisper-overlap": "whisper:OverlappingWhisper",
@@ -95,6 +98,7 @@ FAMILY_OF_MODEL_TYPE = {
     "whisper": "whisper",
     **dict.fromkeys(("wav2vec2", "hubert", "wavlm"), "wav2vec2"),
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"), "text"),
+    **dict.fromkeys(("clip", "clip_vision_model", "siglip", "siglip_vision_model", "dinov2", "vit"), "picture"),
 }
 """{`model_type` of a checkpoint's config.json: family}."""
 
