@@ -165,7 +165,8 @@ class WholePictures(FacePictures):
 
 def _face(image: Picture, box: Boxes) -> Picture:
     """Cut out the square around a face, as large as it is in the picture."""
-    side = max(float(box[2] - box[0]), float(box[3] - box[1]), 1.0) * (1 + 2 * _MARGIN)
+    left, top, right, bottom = (float(edge) for edge in box)
+    side = max(right - left, bottom - top, 1.0) * (1 + 2 * _MARGIN)
     return crop_face(image, box, round(min(side, 2.0 * max(image.shape[:2]))), _MARGIN)
 
 
