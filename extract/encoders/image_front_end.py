@@ -70,14 +70,19 @@ def _image_processor(checkpoint: Checkpoint) -> Any:
     """Make the image processor, which must be one of `_KINDS`."""
     folder = checkpoint.folder
     # As transformers looks for it: a processor's file with an image processor in it comes first.
-    told = (read_json(folder / _NESTED) or {}).get("image_processor") or read_json(folder / _ALONE)
-    if not isinstance(told, dict):
+    nested, alone = read_json(folder / _NESTED) or {}, read_json(folder / _ALONE)
+    told = nested.get("image_processor", alone)
+    if not told or not isinstance(told, dict):  # of an empty one transformers would make its own defaults
         raise EmocacheError(
             f"{folder}: neither {_NESTED} nor {_ALONE} says what pictures the model takes (size, mean and deviation of"
             f" colours); {_REMEDY}"
         )
     for part in ("AutoImageProcessor", "AutoFeatureExtractor"):
         refuse_own_code(folder, told, part)
+    # Files from before there were image processors name a feature extractor, which goes by the new name now.
+    older = str(told.get("feature_extractor_type") or "").replace("FeatureExtractor", "ImageProcessor")
+    if named := str(told.get("image_processor_type") or older).removesuffix("Fast"):
+        _check_kind(checkpoint, named)
     try:
         with quiet():
             found: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
@@ -88,13 +93,16 @@ def _image_processor(checkpoint: Checkpoint) -> Any:
             f"{folder}: transformers cannot make the image processor that {_NESTED} or {_ALONE} tells of:"
             f" {first_line(error)}; {_REMEDY}"
         ) from error
-    kind = type(found).__name__.removesuffix("Pil")
-    if kind not in _KINDS or getattr(found, "backend", "pil") != "pil":
+    _check_kind(checkpoint, type(found).__name__.removesuffix("Pil"))
+    return found
+
+
+def _check_kind(checkpoint: Checkpoint, kind: str) -> None:
+    if kind not in _KINDS:
         raise EmocacheError(
-            f"{folder}: its image processor is a {type(found).__name__}; a {checkpoint.model_type} model is run with"
+            f"{checkpoint.folder}: its image processor is a {kind}; a {checkpoint.model_type} model is run with"
             f" {', '.join(_KINDS)} only; {_REMEDY}"
         )
-    return found
 
 
 def _settings(processor: Any) -> dict[str, Any]:

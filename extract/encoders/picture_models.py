@@ -38,8 +38,8 @@ class FacePictures:
     The last layer is the model's own output for a whole picture: of CLIP the first token (CLS) after the norm behind
     the last block, of SigLIP what its attention pooling gives (both `pooler_output` in transformers), of DINOv2 and ViT
     the CLS token of the last hidden state, which is behind the final norm. Layer i below is the CLS token behind the
-    i-th block, without that norm, and layer 0 the one that goes into the first; SigLIP has no such token, so that its
-    layers are the mean over the patches.
+    i-th block, without that norm, and layer 0 the one that goes into the first, which is the same for every picture.
+    SigLIP has no such token, so that its layers are the mean over the patches.
 
     The face is cut out square with a margin of a quarter of its box, as for VGG-Face, in its own resolution; the
     checkpoint's image processor does the rest. Frames without a detected face are cropped at the box that the face

@@ -92,7 +92,7 @@ def video(count: int, seed: int = 0, height: int = 60, width: int = 80) -> Clip:
     shade = np.linspace(0, 120, width, dtype=np.uint8)[None, :, None]
     images = generator.integers(0, 130, (min(count, 4), height, width, 3), np.uint8) + shade
     starts = np.cumsum(generator.uniform(0.02, 0.06, count + 1))
-    boxes = np.array([[9.3 + i % 7, 5 + i % 3, 44 + i % 7, 45.6 + i % 3] for i in range(count)], np.float32)
+    boxes = np.array([[9.3 + i % 7, 5, 44 + i % 7, 45.6 + 0.2 * (i % 8)] for i in range(count)], np.float32)
 
     def pictures() -> Iterator[Picture]:
         return (images[i % len(images)] for i in range(count))
@@ -191,6 +191,16 @@ def test_the_whole_clip_and_its_vision_tower_are_one(shelf: Path, tmp_path: Path
     np.testing.assert_array_equal(a[None].frames, b[None].frames)
 
 
+@pytest.mark.parametrize("kind", ["clip", "siglip", "dinov2", "vit"])
+def test_bf16_is_near(shelf: Path, kind: str) -> None:
+    clip = video(3)
+    (rough,) = load(shelf, kind, "bf16").encode([clip], [None, 1])
+    (fine,) = load(shelf, kind).encode([clip], [None, 1])
+    for layer in (None, 1):
+        assert 0 < distance(rough[layer].frames, fine[layer].frames) < 0.05
+    assert load(shelf, kind, "bf16").recipe(None)["precision"] == "bf16"
+
+
 @pytest.mark.parametrize("suffix", ["", "-whole"])
 def test_a_picture_of_three_pixels_is_no_picture_of_three_channels(shelf: Path, suffix: str) -> None:
     clip = video(2, height=3, width=3)
@@ -262,16 +272,31 @@ def test_a_processor_inside_processor_config_gives_the_same(shelf: Path, tmp_pat
     assert load(tmp_path, "nested").recipe(None)["preprocessing"] == load(shelf, "siglip").recipe(None)["preprocessing"]
 
 
-def test_the_old_name_of_a_processor_gives_the_same(shelf: Path, tmp_path: Path) -> None:
-    copied(shelf, "vit", tmp_path / "old", image_processor_type=None, feature_extractor_type="ViTFeatureExtractor")
-    assert load(tmp_path, "old").recipe(None)["preprocessing"] == load(shelf, "vit").recipe(None)["preprocessing"]
+OLD: dict[str, tuple[str, dict[str, Any]]] = {
+    "feature extractor": ("vit", {"image_processor_type": None, "feature_extractor_type": "ViTFeatureExtractor"}),
+    "no name": ("dinov2", {"image_processor_type": None}),
+    "fast": ("vit", {"image_processor_type": "ViTImageProcessorFast"}),
+    "numbers": ("clip", {"size": 32, "crop_size": 32, "image_processor_type": None,
+                         "feature_extractor_type": "CLIPFeatureExtractor"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OLD)
+def test_processors_as_older_checkpoints_name_them_give_the_same(shelf: Path, tmp_path: Path, case: str) -> None:
+    kind, changes = OLD[case]
+    copied(shelf, kind, tmp_path / "old", **changes)
+    old, clip = load(tmp_path, "old"), video(2)
+    assert old.recipe(None)["preprocessing"] == load(shelf, kind).recipe(None)["preprocessing"]
+    (a,), (b,) = old.encode([clip], [None]), load(shelf, kind).encode([clip], [None])
+    np.testing.assert_array_equal(a[None].frames, b[None].frames)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "size": ({"size": {"height": 40, "width": 40}}, "makes pictures of 40 x 40 pixels, the model takes 32 x 32; copy"),
     "shapes": ({"size": {"shortest_edge": 32}}, r"different shapes, such as \(3, 32, 42\) and \(3, 42, 32\)"),
-    "kind": ({"image_processor_type": "ConvNextImageProcessor"}, "is a ConvNextImageProcessorPil; a vit model is run"),
-    "unknown": ({"image_processor_type": "NoSuchProcessor"}, "transformers cannot make the image processor"),
+    "kind": ({"image_processor_type": "ConvNextImageProcessor"}, "is a ConvNextImageProcessor; a vit model is run"),
+    "misnamed": ({"image_processor_type": "ViTFeatureExtractor"}, "is a ViTFeatureExtractor; a vit .* ViTImageProc"),
+    "setting": ({"size": {"hight": 32}}, "transformers cannot make the image processor"),
     "code": ({"auto_map": {"AutoImageProcessor": "own.Processor"}}, "code of the checkpoint's own"),
     "mean": ({"image_mean": [0.5, 0.5]}, "its image processor cannot be run"),
 }
@@ -293,6 +318,10 @@ def test_a_checkpoint_without_a_processor_or_a_pooling_head_is_refused(shelf: Pa
     (tmp_path / "bare" / "processor_config.json").write_text(json.dumps({"processor_class": "CLIPProcessor"}))
     with pytest.raises(EmocacheError, match=r"neither processor_config.json nor"):
         load(tmp_path, "bare")
+    copied(shelf, "vit", tmp_path / "empty")
+    (tmp_path / "empty" / "processor_config.json").write_text(json.dumps({"image_processor": {}}))
+    with pytest.raises(EmocacheError, match=r"neither processor_config.json nor"):
+        load(tmp_path, "empty")
     headless = transformers.SiglipVisionConfig(**TOWER, intermediate_size=64, vision_use_head=False)
     transformers.SiglipVisionModel(headless).save_pretrained(tmp_path / "headless")
     (tmp_path / "headless" / "preprocessor_config.json").write_bytes(
