@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...cache import EmocacheError, InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
 from ..media.detectors import Picture
-from ..media.faces import Boxes, crop_face
+from ..media.faces import Boxes, FaceVideo, crop_face
 from ..media.video import Frame
 from .checkpoints import Checkpoint
 from .encoder import Clip, LayerItems, Layers, check_layer
@@ -105,7 +105,7 @@ class FacePictures:
         """See `Encoder.encode`."""
         forward = self._forward_of(layers)
 
-        def run(video: Any) -> LayerItems:
+        def run(video: FaceVideo) -> LayerItems:
             crops = (self._pixels(_face(image, box)) for image, box in images_and_boxes(video))
             aux = {"face_found": video.found}
             return {layer: Item(found, video.times, aux) for layer, found in in_chunks(crops, forward, CHUNK).items()}
@@ -134,7 +134,8 @@ class FacePictures:
 class WholePictures(FacePictures):
     """One vector a video frame, of the whole picture: no face is looked for, and none need be there.
 
-    The checkpoint's image processor gets the picture as it is; most cut out the middle of one that is not square.
+    The checkpoint's image processor gets the picture as it is. Of one that is not square, those of CLIP and DINOv2
+    usually take the middle, and those of SigLIP and ViT stretch it.
     """
 
     inputs = ("pictures",)
