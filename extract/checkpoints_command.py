@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..cache import EmocacheError
+from .encoders.families import VARIANTS
 from .encoders.fetching import tell_of
 from .encoders.lookup import repository_of
 from .encoders.needs import Need, fetch, need_of
-from .encoders.registry import REGISTRY, VARIANTS
+from .encoders.registry import REGISTRY
 
 
 def all_names() -> list[str]:

@@ -104,7 +104,8 @@ def extract(
 
 def encoders() -> None:
     """List the encoders: dimensions, layers, frame rates, float16 gigabytes per hour."""
-    from .encoders.registry import REGISTRY, VARIANTS
+    from .encoders.families import VARIANTS
+    from .encoders.registry import REGISTRY
 
     variants = {variant.family for variant in VARIANTS}
     entries = {name: entry for name, entry in REGISTRY.items() if entry.family not in variants}

@@ -9,7 +9,8 @@ from ...cache import EmocacheError
 from ...cache.recipe import check_stream_name
 from ..plugins import is_outside, load_outside
 from .encoder import Clip, Encoder
-from .registry import REGISTRY, EncoderEntry, implementation
+from .families import implementation
+from .registry import REGISTRY, EncoderEntry
 
 if TYPE_CHECKING:
     from .inference import Runtime
@@ -32,7 +33,7 @@ def load(
 
     Args:
         name: a name of `REGISTRY`, a folder below `checkpoints`, a path, or a variant of these (see
-            `registry.VARIANTS`). What a folder holds is decided by its config.json, never by its name.
+            `families.VARIANTS`). What a folder holds is decided by its config.json, never by its name.
             `module:attribute` is an encoder of the user's own, called with those of `runtime` and `checkpoints` that
             it takes.
         checkpoints: folder with one checkpoint folder per name; looked into first.

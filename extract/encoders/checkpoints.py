@@ -10,7 +10,7 @@ from typing import Any
 from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
 from ..weights.pickles import SUFFIXES, converted, weights_sha256
-from .registry import FAMILY_OF_MODEL_TYPE
+from .families import FAMILY_OF_MODEL_TYPE
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "special_tokens_map.json",

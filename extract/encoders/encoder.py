@@ -1,6 +1,6 @@
 """The contract between the pipeline and every encoder, and the helpers that most encoders share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,7 @@ from ..media.decoders import MAX_SECONDS
 
 if TYPE_CHECKING:
     from ..media.faces import FaceVideo
+    from ..media.video import Frame
 
 SAMPLE_RATE = 16_000
 """Hz; what every encoder of audio expects."""
@@ -35,6 +36,8 @@ class Clip:
         text: what is said; None where unknown.
         words: the words with their time spans; empty where unknown.
         video: the frames and the face in each; None where the encoder does not ask for it.
+        pictures: decodes the frames, faces or none, each time it is called; raises the InputFailure of a video that
+            cannot be decoded. None where the encoder does not ask for them.
         faults: {input: what is wrong with it}; an encoder never sees a clip with a fault in one of its inputs.
     """
 
@@ -43,6 +46,7 @@ class Clip:
     text: str | None = None
     words: tuple[Word, ...] = ()
     video: "FaceVideo | None" = None
+    pictures: "Callable[[], Iterator[Frame]] | None" = None
     faults: Mapping[str, InputFailure] = field(default_factory=dict)
 
 
@@ -51,7 +55,8 @@ class Encoder(Protocol):
 
     Attributes:
         name: as in stream names.
-        inputs: the utterance fields its numbers depend on: ("audio",), ("video",), ("text",), ("text", "words").
+        inputs: the parts of a clip that it reads: ("audio",), ("video",), ("pictures",), ("text",), ("text", "words").
+            Its recipe names the same as what its numbers depend on, but for "pictures", which come of the "video".
         layers: number of transformer layers; 0 for signal transforms.
         dim: D, values per frame.
         rate: frames a second in Hz; None where frames do not follow time.

@@ -1,7 +1,8 @@
 """The loops that all encoders of faces share: over clips one by one, and over pictures in chunks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from ..media.faces import FaceVideo
 from .encoder import Clip, LayerItems, seconds
 
 Network = Callable[[Sequence[Picture]], npt.NDArray[np.float32]]
+_P = TypeVar("_P")
 
 CHUNK = 32
 """The most pictures that go through a network of faces at once; bounds memory on long clips."""
@@ -33,17 +35,49 @@ def encode_videos(clips: Sequence[Clip], run: Callable[[FaceVideo], LayerItems])
     Returns:
         For each clip, in order, what `run` gave, or the InputFailure.
     """
+
+    def see(clip: Clip) -> LayerItems:
+        if clip.video is None:
+            raise InputFailure("no_video", "the utterance has no video")
+        if not len(clip.video.times):
+            raise InputFailure("no_frames", "the video has 0 frames")
+        return run(clip.video)
+
+    return one_by_one(clips, see)
+
+
+def one_by_one(clips: Sequence[Clip], run: Callable[[Clip], LayerItems]) -> list[LayerItems | InputFailure]:
+    """Encode clips one after the other; an InputFailure that `run` raises is that clip's result."""
     results: list[LayerItems | InputFailure] = []
     for clip in clips:
         try:
-            if clip.video is None:
-                raise InputFailure("no_video", "the utterance has no video")
-            if not len(clip.video.times):
-                raise InputFailure("no_frames", "the video has 0 frames")
-            results.append(run(clip.video))
+            results.append(run(clip))
         except InputFailure as failure:
             results.append(failure)
     return results
+
+
+def in_chunks(
+    pictures: Iterable[_P],
+    network: Callable[[Sequence[_P]], Mapping[int | None, npt.NDArray[np.float32]]],
+    size: int,
+) -> dict[int | None, npt.NDArray[np.float32]]:
+    """Run a network over pictures, a chunk at a time.
+
+    Args:
+        pictures: at least one; taken as they are needed, so that a chunk is all that is ever in memory.
+        network: takes at most `size` of them and gives {layer: a vector for each, (B, D) float32}.
+        size: of a chunk.
+
+    Returns:
+        {layer: the vectors of all pictures, (T, D) float32}.
+    """
+    remaining = iter(pictures)
+    found: dict[int | None, list[npt.NDArray[np.float32]]] = {}
+    while chunk := list(islice(remaining, size)):
+        for layer, vectors in network(chunk).items():
+            found.setdefault(layer, []).append(vectors)
+    return {layer: np.concatenate(parts) for layer, parts in found.items()}
 
 
 def encode_pictures(
@@ -62,12 +96,8 @@ def encode_pictures(
     """
 
     def run(video: FaceVideo) -> LayerItems:
-        faces = crops(video)
-        vectors = []
-        # Pictures are decoded as they are asked for: a chunk is all of the video that is ever in memory.
-        while chunk := list(islice(faces, size)):
-            vectors.append(network(chunk))
-        return {None: Item(np.concatenate(vectors), video.times, {"face_found": video.found})}
+        vectors = in_chunks(crops(video), lambda chunk: {None: network(chunk)}, size)[None]
+        return {None: Item(vectors, video.times, {"face_found": video.found})}
 
     return encode_videos(clips, run)
 

@@ -9,8 +9,9 @@ from ..weights.home import home
 from ..weights.hub import is_offline, parse_repository
 from ..weights.pickles import CONVERTED, SUFFIXES, converted
 from .checkpoints import Checkpoint, read
+from .families import VARIANTS, Variant
 from .fetching import fetch_checkpoint, here
-from .registry import REGISTRY, VARIANTS, Variant
+from .registry import REGISTRY
 
 
 def find(name: str, checkpoints: Path | None, offline: bool, alias: str | None = None) -> tuple[str, str, Checkpoint]:

@@ -11,10 +11,11 @@ from ..weights import hub
 from ..weights.download import origin_of
 from ..weights.pickles import CONVERTED, SUFFIXES, converted
 from .checkpoints import has_weights, read
+from .families import implementation
 from .fetching import fetch_checkpoint, fetch_weights, here
 from .inference import Runtime
 from .lookup import checkpoint_folder, repository_of, split_variant, unknown, weights_file
-from .registry import NO_FILE, REGISTRY, EncoderEntry, implementation
+from .registry import NO_FILE, REGISTRY, EncoderEntry
 
 _NOTHING = "no weights"
 

@@ -1,6 +1,6 @@
 """Utterances decoded as encoders need them: the samples, and the face in every picture."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from ..encoders.encoder import Clip
 from ..media.audio import AUDIO_RECIPE, decode_audio
 from ..media.detectors import FaceDetector
 from ..media.faces import POLICY, FaceVideo, track_faces
-from ..media.video import decode_video, video_recipe
+from ..media.video import Frame, decode_video, video_recipe
 from .sources import Sources
 
 
@@ -21,8 +21,9 @@ class Decoder:
 
     Attributes:
         data: the corpus folder.
-        inputs: what is to be decoded: "audio", "video" or both; texts and words are always there.
-        detector: finds faces; needed for "video".
+        inputs: what is to be decoded: "audio", "video" (with the face in every frame), "pictures" (the frames alone);
+            texts and words are always there.
+        detector: finds faces; needed for "video" only.
         fps: pictures a second at most; None for all there are.
         sources: where texts and words come from, and fail.
     """
@@ -47,7 +48,7 @@ class Decoder:
             OSError, MemoryError: of the machine.
         """
         faults = self.sources.faults(utterance.id)
-        audio = video = None
+        audio = video = pictures = None
         try:
             audio = self._hear(utterance) if "audio" in self.inputs else None
         except InputFailure as failure:
@@ -56,7 +57,11 @@ class Decoder:
             video = self._see(utterance) if "video" in self.inputs else None
         except InputFailure as failure:
             faults["video"] = failure
-        return Clip(utterance.id, audio, utterance.text, utterance.words, video, faults)
+        try:
+            pictures = self._film(utterance) if "pictures" in self.inputs else None
+        except InputFailure as failure:
+            faults["pictures"] = failure
+        return Clip(utterance.id, audio, utterance.text, utterance.words, video, pictures, faults)
 
     def recipe(self, inputs: Sequence[str]) -> dict[str, Any]:
         """Return what decoding and sources contribute to an encoder with these inputs: a part of its recipe."""
@@ -65,6 +70,8 @@ class Decoder:
             decoding |= AUDIO_RECIPE
         if "video" in inputs and self.detector is not None:
             decoding |= {**video_recipe(self.fps), "detector": self.detector.recipe(), "faces": POLICY}
+        if "pictures" in inputs:
+            decoding |= video_recipe(self.fps)
         return {**({"decoding": decoding} if decoding else {}), **self.sources.recipe(inputs)}
 
     def _hear(self, utterance: Utterance) -> Any:
@@ -74,11 +81,14 @@ class Decoder:
         return decode_audio(self.data / media.path, *utterance.span_of("audio"))
 
     def _see(self, utterance: Utterance) -> FaceVideo:
+        film = self._film(utterance)
+        if self.detector is None:
+            raise ValueError("video needs a face detector")
+        return track_faces(film, self.detector)
+
+    def _film(self, utterance: Utterance) -> Callable[[], Iterator[Frame]]:
         media = utterance.media_of("video")
         if media is None:
             raise InputFailure("no_video", "the corpus has no video of the utterance")
-        if self.detector is None:
-            raise ValueError("video needs a face detector")
         start, end = utterance.span_of("video")
-        path = self.data / media.path
-        return track_faces(partial(decode_video, path, start, end, region=media.region, fps=self.fps), self.detector)
+        return partial(decode_video, self.data / media.path, start, end, region=media.region, fps=self.fps)

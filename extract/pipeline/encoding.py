@@ -66,7 +66,7 @@ def encode_batch(
     for names in by_encoder.values():
         encoder = streams[names[0]].encoder
         # What cannot be read now may be read later: such clips get no failure, they stay missing.
-        lost = unreadable if {"audio", "video"} & set(encoder.inputs) else {}
+        lost = unreadable if {"audio", "video", "pictures"} & set(encoder.inputs) else {}
         lacking = [c for c in clips if c.id not in lost and any(c.id in wanted[name] for name in names)]
         faults = {c.id: c.faults[i] for c in lacking for i in encoder.inputs if i in c.faults}
         todo = [clip for clip in lacking if clip.id not in faults]

@@ -143,7 +143,7 @@ def _encode(batch: Batch, streams: Mapping[str, Target], budget: Budget) -> Enco
             clips.append(future.result())
             continue
         except InputFailure as failure:
-            faults = {"audio": failure, "video": failure}
+            faults = {"audio": failure, "video": failure, "pictures": failure}
         except EmocacheError:  # such as a missing library: no use in trying the others
             raise
         except Exception as error:

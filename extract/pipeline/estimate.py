@@ -18,7 +18,7 @@ def loads(
 ) -> dict[str, Load]:
     """Estimate the cost of each utterance, for cutting units: {id: Load}."""
     found = {}
-    models = {e: runs_on_device(e) or "video" in e.inputs for e in encoders}
+    models = {e: runs_on_device(e) or _sees(e) for e in encoders}
     for utterance in utterances:
         seconds = sum(encoder.cost(utterance) / _SPEED[model] for encoder, model in models.items())
         size = max(_values(encoder, utterance, fps) for encoder in encoders) * _BYTES[dtype]
@@ -47,8 +47,12 @@ def total_bytes(
 
 
 def _values(encoder: Encoder, utterance: Utterance, fps: float | None) -> float:
-    share = min(1.0, fps / FRAMES_A_SECOND) if fps is not None and "video" in encoder.inputs else 1.0
+    share = min(1.0, fps / FRAMES_A_SECOND) if fps is not None and _sees(encoder) else 1.0
     return share * encoder.expected_frames(utterance) * encoder.dim
+
+
+def _sees(encoder: Encoder) -> bool:
+    return not {"video", "pictures"}.isdisjoint(encoder.inputs)
 
 
 def check_room(cache: Path | None, needed: int) -> None:

@@ -15,8 +15,8 @@ from emocache.cache import EmocacheError
 from emocache.cache.recipe import canonical_json, check_stream_name
 from emocache.extract.encoders import REGISTRY, load
 from emocache.extract.encoders.checkpoints import read
+from emocache.extract.encoders.families import FAMILY_OF_MODEL_TYPE, IMPLEMENTATIONS
 from emocache.extract.encoders.lookup import find
-from emocache.extract.encoders.registry import FAMILY_OF_MODEL_TYPE, IMPLEMENTATIONS
 
 
 def test_the_table_costs_no_heavy_import() -> None:

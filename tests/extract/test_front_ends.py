@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from emocache.cache import EmocacheError
 from emocache.extract.encoders import Clip, load
 from emocache.extract.encoders.checkpoints import SETTINGS
+from emocache.extract.encoders.families import FAMILY_OF_MODEL_TYPE
 from emocache.extract.encoders.lookup import find
-from emocache.extract.encoders.registry import FAMILY_OF_MODEL_TYPE
 from emocache.extract.media.audio import decode_audio
 
 from . import fixed_models

@@ -14,8 +14,9 @@ from emocache.cache import EmocacheError
 from emocache.cli import app
 from emocache.extract import checkpoints_command
 from emocache.extract.encoders import load
+from emocache.extract.encoders.families import VARIANTS
 from emocache.extract.encoders.needs import need_of
-from emocache.extract.encoders.registry import REGISTRY, VARIANTS
+from emocache.extract.encoders.registry import REGISTRY
 from emocache.extract.encoders.stream_names import parse_stream
 from emocache.extract.weights.home import check_room, home
 from emocache.train.config.loading import load_settings
