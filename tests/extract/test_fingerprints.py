@@ -98,6 +98,11 @@ GOLDEN = {
     "transcript-whisper-large-v3": "7acfc5787479f43c",
     "transcript-whisper-large-v3-turbo": "fd7bd732de3fe4de",
     "align-wav2vec2-base-960h": "c4531aefb59b2cc1",
+    "hubert-large-ls960-ft": "e758254cb974d72c",
+    "audeering-dimensional": "4005ef4650b53bb2",
+    "hubert-large-ls960-ft-10s": "7877b8fde88d87f0",
+    "audeering-dimensional-10s": "129eceb0bbcbc7a0",
+    "align-hubert-large-ls960-ft": "abcf37fccc04945c",
 }
 # The same of folders as they may be on a shelf.
 FOLDERS = {
@@ -129,7 +134,9 @@ REAL = {
     "transcript-whisper-base-15s": "7bad413b4d835d42",
 }
 
-LAYER_NORM = ("wav2vec2-large-lv60", "hubert-large", "wavlm-large")
+LAYER_NORM = (
+    "wav2vec2-large-lv60", "hubert-large", "hubert-large-ls960-ft", "wavlm-large", "audeering-dimensional"
+)  # fmt: skip
 NOT_NORMALISED = ("wavlm-base", "wavlm-base-plus")
 NEEDS = {"egemaps": "opensmile", "egemaps-functionals": "opensmile", "face-dlib": "dlib"}
 OWN_WEIGHTS = ("alexnet-random", "glove-840b")  # theirs are the same on every machine
@@ -140,7 +147,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small checkpoint under the name of every entry that needs one."""
     shelf = tmp_path_factory.mktemp("shelf")
     for name, entry in REGISTRY.items():
-        model_type = name.split("-")[0]
+        model_type = (
+            str(entry.hub).rpartition("/")[2].split("-")[0] if entry.family == "wav2vec2" else name.split("-")[0]
+        )
         if entry.family == "whisper":
             fixed_models.whisper(shelf / name, 128 if "v3" in name else 80)
         elif entry.family == "text":
