@@ -121,7 +121,10 @@ def encoders() -> None:
         print(f"{name:<{width}} {dim:>5} {layers:>6} {rate:>6} {size:>6}  {entry.description}{_weights(entry)}")
     for variant in VARIANTS:
         print(f"{f'{variant.prefix}NAME{variant.suffix}':<{width}} of a {variant.of} checkpoint NAME: {variant.title}")
-    print("a checkpoint folder of one of these types, by its path or its name below --checkpoints, works as well")
+    print(
+        "any model of the hub works as well, as org/name[@revision], and a checkpoint folder: by its path, or by its name"
+    )
+    print("below --checkpoints; `emocache checkpoints` tells where weights are from, and what is missing")
 
 
 def corpora(

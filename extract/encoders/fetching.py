@@ -23,6 +23,13 @@ def forbids_commerce(licence: str) -> bool:
     return bool(_NO_COMMERCE.search(licence))
 
 
+def addresses_of(entry: EncoderEntry) -> list[str]:
+    """Return the addresses of an encoder's one file, those on the hub with the hub's own."""
+    from huggingface_hub import constants
+
+    return [address.replace("{hub}", str(constants.ENDPOINT)) for address in entry.addresses]
+
+
 def here(repository: str, revision: str | None) -> Path | None:
     """Return the folder of a repository on this machine, with all of its weights; None where it is not all here."""
     commit = hub.known_commit(repository, revision)
@@ -87,8 +94,7 @@ def fetch_weights(name: str, entry: EncoderEntry, check: Callable[[Path], object
         kinds = (*SUFFIXES, ".safetensors") if entry.file == ".safetensors" else ()
         suffix = given.suffix if given.suffix in kinds else entry.file
         return _take(given, folder / (entry.member or f"{name}{suffix}"), check)
-    endpoint = _endpoint()
-    addresses = [address.replace("{hub}", endpoint) for address in entry.addresses]
+    addresses = addresses_of(entry)
     _tell(f"fetching {name}: {addresses[0]}, {entry.licence or 'no licence told'}")
     target = folder / addresses[0].rpartition("/")[2]
     try:
@@ -130,12 +136,6 @@ def _wanted(listing: Listing) -> list[str]:
             return listing.matching(SETTINGS) + weights
     held = ", ".join(sorted(listing.sizes)[:6]) or "nothing"
     raise EmocacheError(f"{listing.repository}@{listing.commit[:12]} has no weights that can be read; it has: {held}")
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
 
 
 def _tell(line: str) -> None:

@@ -12,7 +12,7 @@ from ..weights.download import origin_of
 from ..weights.pickles import CONVERTED, SUFFIXES, converted
 from .checkpoints import has_weights, read
 from .families import implementation
-from .fetching import fetch_checkpoint, fetch_weights, here
+from .fetching import addresses_of, fetch_checkpoint, fetch_weights, here
 from .inference import Runtime
 from .lookup import checkpoint_folder, repository_of, split_variant, unknown, weights_file
 from .registry import NO_FILE, REGISTRY, EncoderEntry
@@ -83,7 +83,7 @@ def need_of(name: str, checkpoints: Path | None = None) -> Need:
         return Need(name, base, str(folder), "", folder, size, package, extra, not there)
     if entry is not None and entry.file is not None and entry.file != NO_FILE:
         file = weights_file(base, entry.file, checkpoints)
-        source = (origin_of(file) or "a file of yours") if file is not None else entry.addresses[0]
+        source = (origin_of(file) or "a file of yours") if file is not None else addresses_of(entry)[0]
         size = None if file is None else file.stat().st_size
         return Need(name, base, source, entry.licence, file, size, package, extra, file is None)
     repository = repository_of(base)

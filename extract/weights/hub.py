@@ -128,7 +128,7 @@ def fetch(listing: Listing, files: Sequence[str]) -> Path:
     Raises:
         EmocacheError: in one line: no network, no access, no room, or bytes that are not those that the hub told of.
     """
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants, errors, hf_hub_download
 
     check_room(Path(constants.HF_HUB_CACHE), sum(listing.sizes[name] for name in files), listing.repository)
     folder = None
@@ -140,7 +140,8 @@ def fetch(listing: Listing, files: Sequence[str]) -> Path:
         except EmocacheError:
             raise
         except Exception as error:  # of whichever HTTP library the client is built on
-            raise EmocacheError(f"{explain(error, listing.repository)}; the same command goes on from there") from error
+            again = "" if isinstance(error, errors.HfHubHTTPError) else "; the same command goes on from there"
+            raise EmocacheError(f"{explain(error, listing.repository)}{again}") from error
         folder = Path(file).parent
     if folder is None:
         raise EmocacheError(f"{listing.repository} at {listing.commit[:12]} holds none of the files that are needed")
