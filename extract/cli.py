@@ -122,7 +122,7 @@ def encoders() -> None:
     for variant in VARIANTS:
         print(f"{f'{variant.prefix}NAME{variant.suffix}':<{width}} of a {variant.of} checkpoint NAME: {variant.title}")
     print(
-        "any model of the hub works as well, as org/name[@revision], and a checkpoint folder: by its path, or by its name"
+        "any model of the hub is one as well, as org/name[@revision], and a checkpoint folder: by its path, or its name"
     )
     print("below --checkpoints; `emocache checkpoints` tells where weights are from, and what is missing")
 
