@@ -7,7 +7,9 @@ from typing import Any
 
 from ..scoring.result_groups import flat_texts
 
-_SOUND = re.compile(r"(wav2vec2|hubert|wavlm|whisper|mfcc|logmel|spectrogram|alexnet|egemaps)")
+_SOUND = re.compile(
+    r"(wav2vec2|hubert|wavlm|unispeech|data2vec-audio|audeering|whisper|mfcc|logmel|spectrogram|alexnet|egemaps)"
+)
 """Beginnings of the names of streams that are made of the sound; `transcript-whisper-...` is text, and is not one."""
 _PROJECTED = re.compile(r"\.pca(\d+)$")
 
