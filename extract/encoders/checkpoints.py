@@ -52,14 +52,26 @@ class Checkpoint:
         Raises:
             EmocacheError: no family can.
         """
-        family = FAMILY_OF_MODEL_TYPE.get(self.model_type)
+        family = FAMILY_OF_MODEL_TYPE.get(self.model_type) or self._other_family()
         if family is None:
             known = ", ".join(sorted(FAMILY_OF_MODEL_TYPE))
             raise EmocacheError(
                 f"{self.folder}: config.json says model_type {self.model_type!r}, which no encoder here can run;"
-                f" known are {known}"
+                f" known are {known}, and models of transformers with a feature extractor of sound or a tokenizer"
             )
         return family
+
+    def _other_family(self) -> str | None:
+        """Tell how a model that transformers knows, and we do not, is run: on sound, or on text; None: not at all."""
+        from transformers import CONFIG_MAPPING
+
+        if self.model_type not in CONFIG_MAPPING:
+            return None
+        alone = read_json(self.folder / "preprocessor_config.json") or {}
+        nested = (read_json(self.folder / "processor_config.json") or {}).get("feature_extractor")
+        if "sampling_rate" in alone or (isinstance(nested, dict) and "sampling_rate" in nested):
+            return "any-audio"
+        return "any-text" if any((self.folder / name).is_file() for name in _TOKENIZER_FILES) else None
 
     def weight_files(self) -> list[Path]:
         """List the weight files.
@@ -119,7 +131,7 @@ class Checkpoint:
         done anyway.
         """
         # Sound models may have a tokenizer too, for their recogniser; no frame depends on it.
-        others = _TOKENIZER_FILES if self.family == "text" else ("preprocessor_config.json",)
+        others = _TOKENIZER_FILES if self.family in ("text", "any-text") else ("preprocessor_config.json",)
         return {"weights_sha256": self.weights_sha256(), "config_sha256": self.config_sha256(others)}
 
 

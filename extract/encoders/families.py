@@ -53,6 +53,8 @@ IMPLEMENTATIONS = {
     "wav2vec2": "wav2vec2:Wav2Vec2",
     "wav2vec2-10s": "wav2vec2:TenSecondWav2Vec2",
     "wav2vec2-bert": "wav2vec2_bert:Wav2Vec2Bert",
+    "any-audio": "any_model:AnyAudio",
+    "any-text": "any_model:AnyText",
     "text": "text:TokenText",
     "text-cls": "text:ClsText",
     "glove": "glove:WordVectors",

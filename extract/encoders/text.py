@@ -45,7 +45,7 @@ class TokenText:
         self._runtime = runtime
         self._model = runtime.load(AutoModel, checkpoint)
         self._blocks = _blocks(self._model, checkpoint.model_type)
-        self._tokenizer = _tokenizer(checkpoint)
+        self._tokenizer = load_fast_tokenizer(checkpoint)
         self.layers = len(self._blocks)
         self.dim = int(self._model.config.hidden_size)
         self._max_length = _max_length(self._tokenizer, self._model.config)
@@ -79,7 +79,7 @@ class TokenText:
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
         """See `Encoder.encode`."""
         wanted = {layer: check_layer(self.name, layer, self.layers) for layer in layers}
-        results: list[LayerItems | InputFailure | None] = [_text_fault(clip.text) for clip in clips]
+        results: list[LayerItems | InputFailure | None] = [text_fault(clip.text) for clip in clips]
         sound = [i for i, fault in enumerate(results) if fault is None]
         if sound:
             encoded = self._tokenizer(
@@ -188,13 +188,15 @@ def _blocks(model: Any, model_type: str) -> nn.ModuleList:
     return found
 
 
-def _text_fault(text: str | None) -> InputFailure | None:
+def text_fault(text: str | None) -> InputFailure | None:
+    """Tell what is wrong with a clip's text; None where nothing is."""
     if text is None or not text.strip():
         return InputFailure("no_text", "the utterance has no text")
     return None
 
 
-def _tokenizer(checkpoint: Checkpoint) -> Any:
+def load_fast_tokenizer(checkpoint: Checkpoint) -> Any:
+    """Load the tokenizer of a text model; EmocacheError where there is none that tells of characters."""
     tokenizer = load_tokenizer(checkpoint, AutoTokenizer)
     if not tokenizer.is_fast:
         raise EmocacheError(f"{checkpoint.folder}: no tokenizer.json; save the checkpoint's fast tokenizer there")
