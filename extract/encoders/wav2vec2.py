@@ -178,6 +178,9 @@ def _cut(audios: Sequence[Audio]) -> list[Window]:
 def _mask_layers(model: Any) -> tuple[MaskedGroupNorm | None, list[MaskedBatchNorm | MaskedConvolution]]:
     """Put masks on the layers that padding would leak through: a norm of the first convolution's outputs, and others.
 
+    Args:
+        model: of the wav2vec 2.0 family; its layers are replaced.
+
     Returns:
         The norm, if there is one, and the layers that work on frames.
     """
