@@ -155,7 +155,7 @@ def _receive(listing: Listing, name: str) -> None:
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get, repo_folder_name
-    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     told = listing.hashes[name]
     folder = repo_folder_name(repo_id=listing.repository, repo_type="model")
