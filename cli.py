@@ -4,8 +4,9 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,9 +15,13 @@ from . import __version__
 from .cache.cli import app as cache_app
 from .cache.errors import EmocacheError
 from .evaluate.cli import composition, evaluate
+from .extract import cli as extract_cli
 from .extract.cli import corpora, encoders, extract
 from .stopping import exit_status, stoppable
 from .train.cli import train
+
+if TYPE_CHECKING:
+    from .extract.pipeline.goals import Goal
 
 _SIGNALS = 128  # an exit status above it: a signal has stopped the command
 _STOPPED = "stopped; what was finished is stored, and the same command goes on from there"
@@ -80,15 +85,24 @@ def checkpoints(
     from .extract.checkpoints_command import all_names
     from .extract.checkpoints_command import checkpoints as show
     from .extract.encoders.stream_names import parse_stream
-    from .train.config.stream_lists import streams_of
+    from .train.config.stream_lists import wanted_streams
 
     wanted = list(names or ())
-    for stream, renamed in streams_of(for_ or ()).items():
-        wanted += [renamed.get(encoder, encoder) for encoder in parse_stream(stream).encoders]
+    for stream in wanted_streams(for_ or ()):
+        wanted += [stream.source.get(encoder, encoder) for encoder in parse_stream(stream.name).encoders]
     if show(wanted or all_names(), folder, fetch, given, offline) and (wanted or fetch):
         raise typer.Exit(1)
 
 
+def _streams_for(patterns: Sequence[str]) -> "list[Goal]":
+    """Find the streams that experiments read, as goals of the extraction."""
+    from .extract.pipeline.goals import Goal, Making
+    from .train.config.stream_lists import wanted_streams
+
+    return [Goal(one.name, Making(**one.how.model_dump()), one.source) for one in wanted_streams(patterns)]
+
+
+extract_cli.streams_for = _streams_for
 for command in (extract, encoders, checkpoints, corpora, train, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")

@@ -12,6 +12,8 @@ from ..cache.errors import EmocacheError
 
 if TYPE_CHECKING:
     from .encoders.registry import EncoderEntry
+    from .pipeline.goals import Goal
+    from .pipeline.stage import Report
 
 
 def extract(
@@ -19,9 +21,15 @@ def extract(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the corpus as its owner ships it.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
     encoder: Annotated[
-        list[str],
-        typer.Option(metavar="NAME", help="Of `emocache encoders`, or org/name; repeatable."),
-    ],
+        list[str] | None, typer.Option(metavar="NAME", help="Of `emocache encoders`, or org/name; repeatable.")
+    ] = None,
+    stream: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A stream, with all it rests on; repeatable.")
+    ] = None,
+    for_: Annotated[
+        list[str] | None,
+        typer.Option("--for", metavar="EXPERIMENT", help="The streams of experiments: names, or as in 'paper1/*'."),
+    ] = None,
     alias: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="What the streams of the one encoder are called.")
     ] = None,
@@ -69,37 +77,62 @@ def extract(
         raise typer.BadParameter(f"{layers!r} is not last, all, or numbers as in 6,9,12", param_hint="--layers")
     if (pca is None) != (fit_on is None):
         raise typer.BadParameter("--pca and --fit-on belong together", param_hint="--pca")
-    if alias is not None and len(encoder) != 1:
+    if alias is not None and len(encoder or ()) != 1:
         raise typer.BadParameter("goes with one --encoder", param_hint="--as")
+    if bool(encoder) == bool(stream or for_):
+        raise typer.BadParameter("give encoders, or else streams (--stream, --for)", param_hint="--encoder")
+    if not encoder and (layers != "last" or text_from or words_from or pca is not None):
+        raise typer.BadParameter("a stream's name says that; leave it out", param_hint="--layers, --pca, --text-from")
     try:
-        from .pipeline import stage
+        from .pipeline import goal_run, goals, stage
 
         options = stage.Options(
-            corpus=corpus, data=data, cache=cache, encoders=tuple(encoder), alias=alias, layers=layers,
-            checkpoints=checkpoints,
-            pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from, words_from=words_from, fps=fps,
-            detector=detector, backend=backend, dtype=dtype, precision=precision, device=device, workers=workers,
-            shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash, offline=offline,
+            corpus=corpus, data=data, cache=cache, encoders=tuple(encoder or ()), alias=alias, layers=layers,
+            checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from,
+            words_from=words_from, fps=fps, detector=detector, backend=backend, dtype=dtype, precision=precision,
+            device=device, workers=workers, shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash,
+            offline=offline,
         )  # fmt: skip
-        report = stage.extract(options)
+        if encoder:
+            undone = [_tell(stage.extract(options), strict)]
+        else:
+            given = goals.Making(fps=fps, detector=detector, precision=precision)
+            wanted = [goals.Goal(name, given) for name in stream or ()] + streams_for(for_ or ())
+            goal_run.refuse_unknown(wanted)
+            undone = [_tell(report, strict) for report in goal_run.reach_goals(options, wanted)]
     except ModuleNotFoundError as error:
         raise EmocacheError(
             f"extraction needs {error.name}; install it with: pip install 'emocache[extract]'"
         ) from error
+    if any(undone):
+        raise typer.Exit(1)
+
+
+def streams_for(patterns: Sequence[str]) -> list["Goal"]:
+    """Find the streams that experiments read. The root command puts its own in place of this: it knows experiments."""
+    if patterns:
+        raise EmocacheError("--for: experiments are known to the command `emocache` only")
+    return []
+
+
+def _tell(report: "Report", strict: bool) -> bool:
+    """Print what a pass did; True where something is left undone that the exit status must tell."""
+    from .pipeline import stage
+
     outcome = report.outcome
     wrong = stage.unresolved_lines(report)
-    for line in (*wrong, *report.notes):
+    unmade = [f"cannot be made here: {name}: {' '.join(why.split())}" for name, why in report.unmade.items()]
+    for line in (*wrong, *report.notes, *unmade):
         print(line, file=sys.stderr)
     print(
-        f"{report.corpus}: {', '.join(report.streams)}: {outcome.committed} items committed"
+        f"{report.corpus}: {', '.join(report.streams) or 'no stream'}: {outcome.committed} items committed"
         f" ({outcome.bytes / 1e6:.1f} MB), {report.already} were there, {len(wrong)} failed"
     )
-    if not (outcome.encoded or outcome.committed or outcome.failed or report.missing):
+    if report.streams and not (outcome.encoded or outcome.committed or outcome.failed or report.missing):
         print("nothing to extract: everything is in the cache")
     elif report.missing and not outcome.unresolved:
         print(f"{report.missing} items are left to other shares of the work, or to a run without --limit")
-    if outcome.unresolved or (strict and wrong):
-        raise typer.Exit(1)
+    return bool(outcome.unresolved or unmade or (strict and wrong))
 
 
 def encoders() -> None:

@@ -1,14 +1,68 @@
 """PCA streams: a cached stream projected, never encoded again."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ...cache import Cache, Committed, DamagedError, EmocacheError, InputFailure, Item, Load, Stream, plan_tasks
+from ...cache import (
+    Cache,
+    Committed,
+    DamagedError,
+    EmocacheError,
+    InputFailure,
+    Item,
+    Load,
+    Manifest,
+    Stream,
+    plan_tasks,
+)
 from ...cache.frames.projection import MAX_DIM, Projection, fit_frames
 from ...cache.recipe import Recipe
+from ..encoders.encoder import Encoder
+from .encoding import Target
+from .goals import PcaGoal
+from .stream_targets import parse_layers
+
+
+def check_projections(projections: Sequence[PcaGoal], manifest: Manifest, loaded: Mapping[str, Encoder]) -> None:
+    """Refuse projections that cannot be made, before anything is encoded for them.
+
+    Args:
+        projections: asked for.
+        manifest: of the corpus.
+        loaded: the encoders by their names.
+
+    Raises:
+        EmocacheError: more components than dimensions, or utterances to fit on that the manifest cannot name.
+    """
+    for one in projections:
+        manifest.select(one.fit_on)
+        encoder = loaded.get(one.encoder)
+        if encoder is not None and one.components > encoder.dim:
+            what = f"has {encoder.dim} dimensions" if encoder.dim else "gives a table; extract it without --pca"
+            raise EmocacheError(f"--pca {one.components}: encoder {encoder.name!r} {what}")
+
+
+def pair_projections(
+    projections: Sequence[PcaGoal], loaded: Mapping[str, Encoder], targets: Sequence[Target]
+) -> Iterator[tuple[Target, PcaGoal]]:
+    """Pair the streams of a pass with the projections of them.
+
+    Args:
+        projections: asked for.
+        loaded: the encoders by their names.
+        targets: the streams.
+
+    Yields:
+        (stream, projection), in the order of the streams.
+    """
+    for target in targets:
+        for one in projections:
+            encoder = loaded.get(one.encoder)
+            if encoder is target.encoder and target.layer in parse_layers(one.layers, target.encoder):
+                yield target, one
 
 
 def project(

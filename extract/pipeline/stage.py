@@ -13,8 +13,9 @@ from ..encoders.encoder import Encoder
 from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
 from .clips import Decoder
+from .goals import Pass, PcaGoal, pass_of_flags
 from .progress import Progress
-from .projecting import project
+from .projecting import check_projections, pair_projections, project
 from .sources import Sources
 from .stream_targets import complete_streams, make_targets, parse_layers
 
@@ -47,6 +48,7 @@ class Options:
     retry_failed: bool = False
     rehash: bool = False
     offline: bool = False
+    goals: Pass | None = None  # in place of encoders, layers, pca, fit_on and alias
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Report:
         already: items that were there before. missing: items that still are not.
         failures: {stream: {id: (reason, detail)}} of the utterances asked for, whenever they failed.
         notes: lines to tell the user.
+        unmade: {encoder: why it cannot be had}; of goals only.
     """
 
     corpus: str
@@ -68,6 +71,7 @@ class Report:
     missing: int = 0
     failures: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unmade: dict[str, str] = field(default_factory=dict)
 
 
 def extract(options: Options) -> Report:
@@ -85,9 +89,12 @@ def extract(options: Options) -> Report:
     """
     cache = Cache(options.cache)
     manifest, notes = _manifest(cache, options)
-    loaded, unusable = _load(options, cache, manifest.corpus)
-    chosen = {encoder: parse_layers(options.layers, encoder) for encoder in loaded}
-    _check_pca(options, manifest, loaded)
+    work = options.goals or pass_of_flags(
+        options.encoders, options.layers, options.pca, options.fit_on or "all", options.alias
+    )
+    loaded, unusable = _load(options, work, cache, manifest.corpus)
+    chosen = {encoder: parse_layers(work.layers[name], encoder) for name, encoder in loaded.items()}
+    check_projections(work.projections, manifest, loaded)
     report = Report(manifest.corpus, [], encoding_loop.Outcome())
     report.notes += notes + _put_manifest(cache, manifest)
     inputs = frozenset(name for encoder in chosen for name in encoder.inputs)
@@ -95,14 +102,18 @@ def extract(options: Options) -> Report:
     read = inputs | {"text", "words"} if unusable else inputs
     sources = Sources.open(cache, manifest.corpus, options.text_from, options.words_from, read)
     for name, error in unusable.items():
+        own = [one for one in work.projections if one.encoder == name]
         whole = complete_streams(
-            cache, manifest.corpus, Path(name).name, sources, layers=options.layers, dtype=options.dtype,
-            precision=options.precision, pca=options.pca, fit_on=options.fit_on,
+            cache, manifest.corpus, Path(name).name, sources, layers=work.layers[name], dtype=options.dtype,
+            precision=options.precision, pca=own[0].components if own else None, fit_on=own[0].fit_on if own else None,
         )  # fmt: skip
-        if not whole:
+        if whole:
+            report.streams += whole
+            report.notes.append(f"{error}; nothing is lost: {', '.join(whole)} has every utterance")
+        elif options.goals is None:
             raise error
-        report.streams += whole
-        report.notes.append(f"{error}; nothing is lost: {', '.join(whole)} has every utterance")
+        else:
+            report.unmade[name] = str(error)
     detector = load_detector(options.detector) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources)
     wanted = sources.fill(u for n, u in enumerate(manifest) if options.limit is None or n < options.limit)
@@ -115,19 +126,9 @@ def extract(options: Options) -> Report:
     if targets:
         report.outcome = _run(options, cache, wanted, chosen, targets, decoder, device)
     _count(cache, targets, {utterance.id for utterance in wanted}, report)
-    for target in targets if options.pca is not None else ():
-        _project(cache, target, options, environment, report)
+    for target, one in pair_projections(work.projections, loaded, targets):
+        _project(cache, target, one, options, environment, report)
     return report
-
-
-def _check_pca(options: Options, manifest: Manifest, loaded: Sequence[Encoder]) -> None:
-    if options.pca is None or options.fit_on is None:
-        return
-    manifest.select(options.fit_on)
-    for encoder in loaded:
-        if options.pca > encoder.dim:
-            what = f"has {encoder.dim} dimensions" if encoder.dim else "gives a table; extract it without --pca"
-            raise EmocacheError(f"--pca {options.pca}: encoder {encoder.name!r} {what}")
 
 
 def _count(cache: Cache, targets: Sequence[encoding_loop.Target], ids: set[str], report: Report) -> None:
@@ -141,9 +142,16 @@ def _count(cache: Cache, targets: Sequence[encoding_loop.Target], ids: set[str],
     report.already -= report.outcome.committed
 
 
-def _project(cache: Cache, target: encoding_loop.Target, options: Options, environment: Any, report: Report) -> None:
+def _project(
+    cache: Cache,
+    target: encoding_loop.Target,
+    one: PcaGoal,
+    options: Options,
+    environment: Any,
+    report: Report,
+) -> None:
     """Write the PCA stream, if all it is fitted on is there already."""
-    components, fit_on = options.pca or 0, options.fit_on or "all"
+    components, fit_on = one.components, one.fit_on
     exact = f"{target.writer.name}@{target.writer.fingerprint}"
     stream = cache.stream(report.corpus, exact)
     absent = set(stream.manifest.select(fit_on)) & set(stream.missing)
@@ -192,28 +200,30 @@ def _manifest(cache: Cache, options: Options) -> tuple[Manifest, list[str]]:
     return manifest, list(dict.fromkeys(hasher.notes))
 
 
-def _load(options: Options, cache: Cache, corpus: str) -> tuple[list[Encoder], dict[str, EmocacheError]]:
-    """The encoders; and of those that are in the cache but cannot be had any more, why not."""
+def _load(
+    options: Options, work: Pass, cache: Cache, corpus: str
+) -> tuple[dict[str, Encoder], dict[str, EmocacheError]]:
+    """The encoders by their names; and of those that are in the cache but cannot be had any more, why not."""
     known = {info.recipe["encoder"] for info in cache.streams(corpus)}
-    loaded: list[Encoder] = []
+    loaded: dict[str, Encoder] = {}
     unusable: dict[str, EmocacheError] = {}
-    for name in dict.fromkeys(options.encoders):
+    for name in work.layers:
         try:
             encoder = encoders.load(
-                name, checkpoints=options.checkpoints, device=options.device, precision=options.precision,
-                offline=options.offline, alias=options.alias,
+                work.sources.get(name, name), checkpoints=options.checkpoints, device=options.device,
+                precision=options.precision, offline=options.offline, alias=name if name in work.sources else None,
             )  # fmt: skip
         except EmocacheError as error:
-            if Path(name).name not in known:
+            if Path(name).name not in known and options.goals is None:
                 raise
             unusable[name] = error
         else:
-            if encoder.name in {other.name for other in loaded}:
+            if encoder.name in {other.name for other in loaded.values()}:
                 raise EmocacheError(
                     f"--encoder {name}: streams of another one here are called {encoder.name!r} too; run it by itself,"
                     " with --as NAME"
                 )
-            loaded.append(encoder)
+            loaded[name] = encoder
     return loaded, unusable
 
 

@@ -20,7 +20,7 @@ from emocache.extract.encoders.registry import REGISTRY
 from emocache.extract.encoders.stream_names import parse_stream
 from emocache.extract.weights.home import check_room, home
 from emocache.train.config.loading import load_settings
-from emocache.train.config.stream_lists import streams_of
+from emocache.train.config.stream_lists import wanted_streams
 
 from . import fixed_models
 
@@ -95,7 +95,8 @@ def test_an_experiment_says_where_its_encoders_are_from(tmp_path: Path, monkeypa
     text = 'streams = "cats.L2.pca8"\ntargets = "emotion"\n[head]\nkind = "probe"\n'
     (tmp_path / "plain.toml").write_text(text)
     (tmp_path / "named.toml").write_text(text + '[encoders]\ncats = "lab/hubert-for-cats@v1"\n')
-    assert streams_of([str(tmp_path / "named.toml")]) == {"cats.L2.pca8": {"cats": "lab/hubert-for-cats@v1"}}
+    (stream,) = wanted_streams([str(tmp_path / "named.toml")])
+    assert stream.name == "cats.L2.pca8" and stream.source == {"cats": "lab/hubert-for-cats@v1"}
     asked: list[Any] = []
     monkeypatch.setattr(checkpoints_command, "checkpoints", lambda names, *_: asked.append(list(names)))
     assert CliRunner().invoke(app, ["checkpoints", "--for", str(tmp_path / "named.toml")]).exit_code == 0

@@ -18,13 +18,13 @@ from emocache.cache import Cache
 from emocache.extract.encoders.lookup import split_variant
 from emocache.extract.encoders.registry import REGISTRY
 from emocache.extract.encoders.stream_names import parse_stream
-from emocache.train.config.stream_lists import streams_of
+from emocache.train.config.stream_lists import wanted_streams
 
 from . import fixed_models
 from .small_hub import SmallHub, serving
 
 PAPERS = [f"paper{number}/*" for number in range(1, 6)]
-STREAMS = sorted(streams_of(PAPERS))
+STREAMS = sorted(stream.name for stream in wanted_streams(PAPERS))
 # As their repositories are: pickles alone.
 PICKLED = ("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-lv60", "hubert-large", "wavlm-base")
 VIDEO = "data/video/ravdess_Actor_01/01-01-01-01-01-01-01.mp4"

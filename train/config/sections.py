@@ -170,6 +170,19 @@ class LossSettings(Table):
         return LOSS_KINDS[self.kind]
 
 
+class ExtractSettings(Table):
+    """The settings `[extract]`: what the names of the streams do not say of how they are made.
+
+    Training does not read them, and no run depends on them: the stream that is there counts.
+    """
+
+    fit_on: str = "all"  # utterances that a projection is fitted on: all, or column=value[|value],...
+    fps: Annotated[float, Field(ge=0.01, le=1000)] | None = None  # pictures a second at most
+    detector: str = "dlib"  # of faces
+    precision: Literal["float32", "bf16", "fp16"] = "float32"  # of the model
+    words_from: str | None = None  # stream with word times, for encoders of text
+
+
 class Training(Table):
     """`[training]`: the optimisation."""
 

@@ -12,6 +12,7 @@ from .sections import (
     KEPT_FOR,
     AllFeatures,
     Augmentation,
+    ExtractSettings,
     LossSettings,
     Names,
     Protocol,
@@ -60,7 +61,9 @@ class Settings(Table):
     labels: dict[str, Names] = Field(default_factory=dict)  # class -> labels that mean it; others are dropped
     label_delay_s: Annotated[float, Field(ge=0)] = 0.0  # seconds the annotators lag behind the signal
     missing: Literal["prior", "intersect", "error"] = "prior"  # test utterances without features
+    corpora: Names = ()  # what the experiment is for, as `emocache corpora` calls them; none: any
     encoders: dict[str, str] = Field(default_factory=dict)  # short name -> org/name[@revision] on the model hub
+    extract: ExtractSettings = ExtractSettings()
     keep: Names = ()  # what a head gives beside its outputs, stored for figures: "gate", "attention", "embedding"
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(min_length=1)] = (0,)
     protocol: Protocol = Protocol()

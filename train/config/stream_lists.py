@@ -1,15 +1,18 @@
 """The streams that experiments read, in the searched points and the members of fusions as well."""
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...cache import EmocacheError
 from ...cache.hints import nearest
-from .experiment_files import beside, experiment_names
+from .experiment_files import beside, experiment_names, open_experiment
 from .fusion_settings import FusionSettings
 from .loading import load_experiment
 from .search import search_points
+from .sections import ExtractSettings
+from .settings import Settings
 
 
 def matching_experiments(patterns: Sequence[str]) -> list[str]:
@@ -19,7 +22,7 @@ def matching_experiments(patterns: Sequence[str]) -> list[str]:
         patterns: names, paths of files, patterns such as `paper1/*`, or `all`.
 
     Returns:
-        Each once.
+        Each once. Of those that a pattern names, the ones that leave the choice of streams to the user are left out.
 
     Raises:
         EmocacheError: a pattern that no experiment matches.
@@ -30,7 +33,8 @@ def matching_experiments(patterns: Sequence[str]) -> list[str]:
         if pattern in known or pattern.endswith(".toml"):
             found[pattern] = None
             continue
-        those = known if pattern == "all" else fnmatch.filter(known, pattern)
+        those = [name for name in known if pattern == "all" or fnmatch.fnmatch(name, pattern)]
+        those = [name for name in those if {"streams", "fusion"} & open_experiment(name).values.keys()]
         if not those:
             near = nearest(pattern, known)
             hint = f"did you mean {near!r}? " if near else ""
@@ -39,30 +43,68 @@ def matching_experiments(patterns: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def streams_of(patterns: Sequence[str]) -> dict[str, Mapping[str, str]]:
+@dataclass(frozen=True)
+class WantedStream:
+    """A stream that experiments read.
+
+    Attributes:
+        name: of the stream, without a fingerprint.
+        how: what its name does not say.
+        source: {short name of an encoder: org/name[@revision]}.
+        experiments: that read it, in order.
+    """
+
+    name: str
+    how: ExtractSettings
+    source: Mapping[str, str]
+    experiments: tuple[str, ...]
+
+
+def wanted_streams(patterns: Sequence[str]) -> list[WantedStream]:
     """Collect the streams that experiments read.
 
     Args:
         patterns: see `matching_experiments`.
 
     Returns:
-        {stream: the `[encoders]` table of the experiment that names it}, each once.
+        Each once, in the order in which they come up.
 
     Raises:
-        EmocacheError: an unknown or a wrong experiment.
+        EmocacheError: an unknown or a wrong experiment; or two that would have one stream made in two ways.
     """
-    streams: dict[str, Mapping[str, str]] = {}
+    found: dict[str, WantedStream] = {}
     for name in matching_experiments(patterns):
-        _add(name, streams)
-    return streams
+        for stream, settings in _streams(name):
+            before = found.get(stream)
+            if before is None:
+                found[stream] = WantedStream(stream, settings.extract, settings.encoders, (name,))
+                continue
+            _check_alike(before, name, settings)
+            if name not in before.experiments:
+                found[stream] = replace(before, experiments=(*before.experiments, name))
+    return list(found.values())
 
 
-def _add(name: str | Path, streams: dict[str, Mapping[str, str]]) -> None:
+def _streams(name: str | Path) -> Iterator[tuple[str, Settings]]:
+    """Yield the streams of an experiment, or of a fusion's members, with the settings that name them."""
     _, path, settings = load_experiment(str(name))
     if isinstance(settings, FusionSettings):
         for member in settings.fusion.members:
-            _add(beside(path, member, "fusion.members"), streams)
+            yield from _streams(beside(path, member, "fusion.members"))
         return
     for _, point in search_points(settings):
-        for stream in point.stream_names:
-            streams.setdefault(stream, settings.encoders)
+        yield from ((stream.partition("@")[0], settings) for stream in point.stream_names)
+
+
+def _check_alike(before: WantedStream, name: str, settings: Settings) -> None:
+    theirs, ours = before.how.model_dump(), settings.extract.model_dump()
+    for key, value in ours.items():
+        if value != theirs[key]:
+            raise EmocacheError(
+                f"experiments {before.experiments[0]!r} and {name!r} would have stream {before.name!r} made in two"
+                f" ways: [extract] {key} = {theirs[key]!r} and {value!r}; give both the same, or ask for one of them"
+            )
+    if dict(settings.encoders) != dict(before.source):
+        raise EmocacheError(
+            f"experiments {before.experiments[0]!r} and {name!r} name different [encoders] for stream {before.name!r}"
+        )

@@ -29,10 +29,12 @@ from ..records.run_record import FORMAT, HISTORY, KEPT, PREDICTIONS, RUN, TRANSF
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
 
-_NOT_HASHED = {"seeds", "description", "report", "encoders"}  # settings that change no number of a run
+_NOT_HASHED = {"seeds", "description", "report"}  # settings that change no number of a run
 # Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
 # that value is not hashed, so that those runs still count.
-_FORMER: dict[str, Any] = {"targets_scale": None, "encoders": {}}
+_FORMER: dict[str, Any] = {"targets_scale": None}
+# Settings of no run: they say where the streams come from, which the streams' fingerprints cover.
+_OF_NO_RUN = {"corpora", "encoders", "extract"}
 
 
 def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws: Sequence[Sequence[str]] = ()) -> str:
@@ -52,7 +54,7 @@ def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws:
 
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings for run.json, without those at their former value: runs from before and after them are alike."""
-    config = settings.model_dump(mode="json")
+    config = settings.model_dump(mode="json", exclude=_OF_NO_RUN)
     return {name: value for name, value in config.items() if name not in _FORMER or value != _FORMER[name]}
 
 

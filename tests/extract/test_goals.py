@@ -1,0 +1,100 @@
+"""Streams as goals: the passes that make them, in the order in which they rest on each other."""
+
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from soundfile import write
+from typer.testing import CliRunner
+
+from emocache.cache import Cache, EmocacheError
+from emocache.cli import app
+from emocache.extract.pipeline.goals import Goal, Making, Pass, PcaGoal, plan_passes
+from emocache.train.config.experiment_files import experiment_names
+from emocache.train.config.stream_lists import matching_experiments, wanted_streams
+
+TEXT = "distilbert-base-cls.from-whisper-large-v3-15s-translation"
+
+
+def passes(*names: str, how: Making | None = None) -> list[Pass]:
+    return plan_passes([Goal(name, how or Making()) for name in names])
+
+
+def test_what_rests_on_nothing_is_one_pass() -> None:
+    (only,) = passes("hubert-large.pca128", "vgg-face", "whisper-base.L4", "whisper-base", "hubert-large.pca128")
+    assert only.layers == {"hubert-large": "last", "vgg-face": "last", "whisper-base": "4,last"}
+    assert only.projections == (PcaGoal("hubert-large", "last", 128, "all"),) and only.text_from is None
+
+
+def test_a_transcript_comes_before_its_text_and_shares_the_first_pass() -> None:
+    for names in permutations((TEXT, "bert-base.from-whisper-large-v3-15s.L3", "logmel", "whisper-base")):
+        first, *others = passes(*names)
+        assert set(first.layers) == {"transcript-whisper-large-v3-15s", "logmel", "whisper-base"}
+        assert {(one.text_from, *one.layers.items()) for one in others} == {
+            ("transcript-whisper-large-v3-15s:translation", ("distilbert-base-cls", "last")),
+            ("transcript-whisper-large-v3-15s", ("bert-base", "3")),
+        }
+
+
+def test_an_alignment_comes_before_the_words_that_it_places() -> None:
+    words = Making(words_from="align-wav2vec2-base-960h")
+    first, last = passes("roberta-base", how=words)
+    assert set(first.layers) == {"align-wav2vec2-base-960h"} and first.how.words_from is None
+    assert set(last.layers) == {"roberta-base"} and last.how.words_from == "align-wav2vec2-base-960h"
+
+
+def test_what_differs_in_pictures_is_not_one_pass_and_in_the_fit_is() -> None:
+    two = plan_passes(
+        [Goal("vgg-face", Making(fps=5)), Goal("marlin-base"), Goal("mfcc.pca3", Making(fit_on="split=train"))]
+    )
+    assert [(set(one.layers), one.how.fps) for one in two] == [({"vgg-face"}, 5), ({"marlin-base", "mfcc"}, None)]
+    assert two[1].projections == (PcaGoal("mfcc", "last", 3, "split=train"),)
+
+
+def test_shipped_experiments_agree_on_their_streams() -> None:
+    wanted = wanted_streams(["all"])
+    names = [stream.name for stream in wanted]
+    assert len(set(names)) == len(names) and TEXT in names
+    by_name = {stream.name: stream for stream in wanted}
+    assert by_name["hubert-large.pca128"].how.fit_on == "culture=Chinese|British"
+    assert "paper1/fusion-average-arousal" in by_name["vgg-face"].experiments  # through its members
+
+
+def test_patterns_name_experiments() -> None:
+    everything = matching_experiments(["all"])
+    assert set(everything) < set(experiment_names()) and "bigru" not in everything  # it names no stream
+    assert matching_experiments(["paper1/vote-*", "probe", "paper1/vote-liking"])[0] == "paper1/vote-arousal"
+    assert len(matching_experiments(["paper1/vote-*", "paper1/vote-liking"])) == 6
+
+
+def test_two_ways_of_one_stream_are_refused_by_name(tmp_path: Path) -> None:
+    text = 'streams = "vgg-face"\ntargets = "emotion"\n[head]\nkind = "probe"\n'
+    (tmp_path / "one.toml").write_text(text)
+    (tmp_path / "two.toml").write_text(text + "[extract]\nfps = 5\n")
+    with pytest.raises(EmocacheError, match=r"'vgg-face' made in two ways: \[extract\] fps = None and 5.0; give both"):
+        wanted_streams([str(tmp_path / "one.toml"), str(tmp_path / "two.toml")])
+
+
+def test_goals_from_the_command_line(tmp_path: Path, voice: Callable[..., Any]) -> None:
+    store = str(tmp_path / "store")
+    for number in range(3):
+        write(tmp_path / f"{number}.wav", voice(0.5, number), 16_000)
+    (tmp_path / "list.csv").write_text("file,emotion\n" + "".join(f"{number}.wav,sad\n" for number in range(3)))
+    command = ["extract", "table", "--data", str(tmp_path), "--cache", store, "--map", "table=list.csv"]
+    done = CliRunner().invoke(app, [*command, "--stream", "logmel.pca4", "--stream", "mfcc"])
+    assert done.exit_code == 0, done.stderr
+    assert {info.name for info in Cache(store).streams("table")} == {"logmel", "logmel.pca4", "mfcc"}
+    done = CliRunner().invoke(app, [*command, "--for", "demo-*", "--stream", "whisper-base.L2"])
+    assert done.exit_code == 1 and "nothing to extract" in done.stdout
+    assert "cannot be made here: whisper-base: encoder 'whisper-base': openai/whisper-base at" in done.stderr
+    for arguments, status, told in (
+        (["--stream", "nope.L3"], 1, "stream 'nope.L3': unknown encoder 'nope'"),
+        (["--stream", "mfcc", "--encoder", "mfcc"], 2, "give encoders, or else streams"),
+        ([], 2, "give encoders, or else streams"),
+        (["--stream", "mfcc", "--pca", "3", "--fit-on", "all"], 2, "a stream's name says that"),
+        (["--for", "papr1/*"], 1, "no experiment is called so"),
+    ):
+        done = CliRunner().invoke(app, [*command, *arguments])
+        assert done.exit_code == status and told in done.stderr, done.stderr
