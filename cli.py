@@ -21,7 +21,7 @@ from .stopping import exit_status, stoppable
 from .train.cli import train
 
 if TYPE_CHECKING:
-    from .extract.pipeline.goals import Goal
+    from .extract.goals.passes import Goal
 
 _SIGNALS = 128  # an exit status above it: a signal has stopped the command
 _STOPPED = "stopped; what was finished is stored, and the same command goes on from there"
@@ -84,7 +84,7 @@ def checkpoints(
     """Show where the weights of encoders are from, where they lie, and what is missing; --fetch gets it."""
     from .extract.checkpoints_command import all_names
     from .extract.checkpoints_command import checkpoints as show
-    from .extract.encoders.stream_names import parse_stream
+    from .extract.goals.stream_names import parse_stream
     from .train.config.stream_lists import wanted_streams
 
     wanted = list(names or ())
@@ -96,7 +96,7 @@ def checkpoints(
 
 def _streams_for(patterns: Sequence[str]) -> "list[Goal]":
     """Find the streams that experiments read, as goals of the extraction."""
-    from .extract.pipeline.goals import Goal, Making
+    from .extract.goals.passes import Goal, Making
     from .train.config.stream_lists import wanted_streams
 
     return [Goal(one.name, Making(**one.how.model_dump()), one.source) for one in wanted_streams(patterns)]

@@ -12,7 +12,7 @@ from ..cache.errors import EmocacheError
 
 if TYPE_CHECKING:
     from .encoders.registry import EncoderEntry
-    from .pipeline.goals import Goal
+    from .goals.passes import Goal
     from .pipeline.stage import Report
 
 
@@ -84,7 +84,9 @@ def extract(
     if not encoder and (layers != "last" or text_from or words_from or pca is not None):
         raise typer.BadParameter("a stream's name says that; leave it out", param_hint="--layers, --pca, --text-from")
     try:
-        from .pipeline import goal_run, goals, stage
+        from . import goal_run
+        from .goals import passes
+        from .pipeline import stage
 
         options = stage.Options(
             corpus=corpus, data=data, cache=cache, encoders=tuple(encoder or ()), alias=alias, layers=layers,
@@ -96,8 +98,8 @@ def extract(
         if encoder:
             undone = [_tell(stage.extract(options), strict)]
         else:
-            given = goals.Making(fps=fps, detector=detector, precision=precision)
-            wanted = [goals.Goal(name, given) for name in stream or ()] + streams_for(for_ or ())
+            given = passes.Making(fps=fps, detector=detector, precision=precision)
+            wanted = [passes.Goal(name, given) for name in stream or ()] + streams_for(for_ or ())
             goal_run.refuse_unknown(wanted)
             undone = [_tell(report, strict) for report in goal_run.reach_goals(options, wanted)]
     except ModuleNotFoundError as error:

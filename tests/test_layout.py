@@ -74,7 +74,7 @@ def test_data_flows_one_way(stage: str) -> None:
 
 
 ORDER = {
-    "extract": ("media", "corpora", "weights", "encoders", "pipeline"),
+    "extract": ("media", "corpora", "weights", "encoders", "goals", "pipeline"),
     "train": ("records", "heads", "config", "data", "protocols", "inputs", "fit", "run"),
     "evaluate": ("scoring", "output", "papers"),
 }

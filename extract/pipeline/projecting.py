@@ -21,8 +21,8 @@ from ...cache import (
 from ...cache.frames.projection import MAX_DIM, Projection, fit_frames
 from ...cache.recipe import Recipe
 from ..encoders.encoder import Encoder
+from ..goals.passes import PcaGoal
 from .encoding import Target
-from .goals import PcaGoal
 from .stream_targets import parse_layers
 
 

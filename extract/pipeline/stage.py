@@ -10,10 +10,10 @@ from typing import Any
 from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
 from .. import corpora, encoders
 from ..encoders.encoder import Encoder
+from ..goals.passes import Pass, PcaGoal, pass_of_flags
 from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
 from .clips import Decoder
-from .goals import Pass, PcaGoal, pass_of_flags
 from .progress import Progress
 from .projecting import check_projections, pair_projections, project
 from .sources import Sources

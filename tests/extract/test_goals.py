@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from emocache.cache import Cache, EmocacheError
 from emocache.cli import app
-from emocache.extract.pipeline.goals import Goal, Making, Pass, PcaGoal, plan_passes
+from emocache.extract.goals.passes import Goal, Making, Pass, PcaGoal, plan_passes
 from emocache.train.config.experiment_files import experiment_names
 from emocache.train.config.stream_lists import matching_experiments, wanted_streams
 

@@ -17,7 +17,7 @@ from emocache.extract.encoders import load
 from emocache.extract.encoders.families import VARIANTS
 from emocache.extract.encoders.needs import need_of
 from emocache.extract.encoders.registry import REGISTRY
-from emocache.extract.encoders.stream_names import parse_stream
+from emocache.extract.goals.stream_names import parse_stream
 from emocache.extract.weights.home import check_room, home
 from emocache.train.config.loading import load_settings
 from emocache.train.config.stream_lists import wanted_streams

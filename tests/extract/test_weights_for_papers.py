@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from emocache.cache import Cache
 from emocache.extract.encoders.lookup import split_variant
 from emocache.extract.encoders.registry import REGISTRY
-from emocache.extract.encoders.stream_names import parse_stream
+from emocache.extract.goals.stream_names import parse_stream
 from emocache.train.config.stream_lists import wanted_streams
 
 from . import fixed_models

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..encoders.stream_names import StreamName, parse_stream
+from .stream_names import StreamName, parse_stream
 
 
 @dataclass(frozen=True)

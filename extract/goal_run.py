@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ...cache import EmocacheError
-from .encoding_loop import Outcome
-from .goals import Goal, plan_passes
-from .stage import Options, Report, extract
+from ..cache import EmocacheError
+from .goals.passes import Goal, plan_passes
+from .pipeline.encoding_loop import Outcome
+from .pipeline.stage import Options, Report, extract
 
 
 def reach_goals(options: Options, goals: Sequence[Goal]) -> Iterator[Report]:
@@ -48,7 +48,7 @@ def refuse_unknown(goals: Sequence[Goal]) -> None:
     Raises:
         EmocacheError: names the stream and the encoder; see `needs.need_of`.
     """
-    from ..encoders.needs import need_of
+    from .encoders.needs import need_of
 
     for goal in goals:
         for encoder in goal.parts.encoders:
