@@ -28,6 +28,7 @@ class AnyModel:
     """
 
     def __init__(self, name: str, checkpoint: Checkpoint, runtime: Runtime) -> None:
+        self.folder = checkpoint.folder
         self._checkpoint = checkpoint
         self._runtime = runtime
         self._model = runtime.load(AutoModel, checkpoint)
@@ -85,8 +86,14 @@ class AnyAudio:
         self.name = name
         self._any = AnyModel(name, checkpoint, runtime)
         self._extractor = _extractor(checkpoint)
-        noise = np.random.default_rng(0).normal(0, 0.01, SAMPLE_RATE).astype(np.float32)
-        states, last = self._hidden(noise)
+        noise = np.random.default_rng(0).normal(0, 0.01, 2 * SAMPLE_RATE).astype(np.float32)
+        states, last = self._hidden(noise[:SAMPLE_RATE])
+        if self._hidden(noise)[1].shape[1] == last.shape[1]:
+            raise EmocacheError(
+                f"{checkpoint.folder}: a {checkpoint.model_type} model gives as many frames of 2 s as of 1 s: its front"
+                " end cuts or pads every clip, and no frame's time is known; write an encoder for it"
+                " (docs/adding-an-encoder.md)"
+            )
         self._per_second, self.dim, self.layers = last.shape[1], int(last.shape[2]), len(states) - 1
 
     def recipe(self, layer: int | None) -> Recipe:
@@ -120,9 +127,9 @@ class AnyAudio:
 
     def _encode(self, audio: Audio, wanted: Mapping[int | None, int | None]) -> LayerItems:
         states, last = self._hidden(audio)
-        edges = np.linspace(0, len(audio) / SAMPLE_RATE, last.shape[1] + 1)
-        times = np.stack([edges[:-1], edges[1:]], axis=1)
-        return {layer: Item(_frames(last if i is None else states[i]), times) for layer, i in wanted.items()}
+        found = {layer: _frames(last if i is None else states[i]) for layer, i in wanted.items()}
+        # Layers of one model may differ in their number of frames (SEW squeezes them, and spreads them again).
+        return {layer: Item(frames, _spread(len(frames), len(audio))) for layer, frames in found.items()}
 
     def _hidden(self, audio: Audio) -> Hidden:
         return self._any.run(self._extractor(audio, sampling_rate=SAMPLE_RATE, return_tensors="pt"))
@@ -135,7 +142,9 @@ class AnyText(TokenText):
         self.name = name
         self._any = AnyModel(name, checkpoint, runtime)
         self._tokenizer = load_fast_tokenizer(checkpoint)
-        most = int(checkpoint.config.get("max_position_embeddings") or _LONGEST)
+        # Some count positions from behind the padding's number; none takes fewer than this.
+        padding = int(checkpoint.config.get("pad_token_id") or -1) + 1
+        most = int(checkpoint.config.get("max_position_embeddings") or _LONGEST) - padding
         self._max_length = min(most, int(self._tokenizer.model_max_length))
         states, last = self._hidden("a")[0]
         self.dim, self.layers = int(last.shape[2]), len(states) - 1
@@ -163,9 +172,12 @@ class AnyText(TokenText):
 
     def _encode(self, clip: Clip, wanted: Mapping[int | None, int | None]) -> LayerItems:
         (states, last), offsets = self._hidden(clip.text or "")
-        return {
-            layer: self._item(_frames(last if i is None else states[i]), offsets, clip) for layer, i in wanted.items()
-        }
+        found = {layer: _frames(last if i is None else states[i]) for layer, i in wanted.items()}
+        if wrong := next((len(frames) for frames in found.values() if len(frames) != len(offsets)), 0):
+            raise EmocacheError(
+                f"{self._any.folder}: the model gives {wrong} frames for {len(offsets)} tokens, so that none has a word"
+            )
+        return {layer: self._item(frames, offsets, clip) for layer, frames in found.items()}
 
     def _hidden(self, text: str) -> tuple[Hidden, npt.NDArray[np.int64]]:
         encoded = self._tokenizer(
@@ -173,6 +185,12 @@ class AnyText(TokenText):
         )
         offsets = encoded.pop("offset_mapping")[0].numpy().astype(np.int64)
         return self._any.run(encoded), offsets
+
+
+def _spread(count: int, samples: int) -> npt.NDArray[np.float64]:
+    """Spread frames evenly over a clip: (T, 2) seconds."""
+    edges = np.linspace(0, samples / SAMPLE_RATE, count + 1)
+    return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def _frames(states: torch.Tensor) -> npt.NDArray[np.float32]:
