@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from emocache.cache import EmocacheError, Word
 from emocache.extract.encoders import Clip, load
+from emocache.extract.encoders.checkpoints import read
 
 Samples = npt.NDArray[np.float32]
 CORPUS = ["Kids are talking by the door.", "Dogs are sitting by the door!", "Üben, naïve café: 你好 world"] * 4
@@ -130,3 +131,33 @@ def test_the_first_token_of_a_causal_model_is_refused(folder: Path) -> None:
         assert isinstance(ours, dict)
         expected = stock(folder, TEXTS[0], 60)[1][:1]
         assert np.linalg.norm(ours[None].frames - expected) < 1e-5 * np.linalg.norm(expected)
+
+
+def test_a_tokenizer_that_is_a_sentencepiece_model_alone(tmp_path: Path) -> None:
+    """As the repositories of DeBERTa v3 have it."""
+    import transformers
+    from sentencepiece import SentencePieceTrainer
+
+    (tmp_path / "text.txt").write_text("\n".join(CORPUS))
+    SentencePieceTrainer.train(
+        input=str(tmp_path / "text.txt"), model_prefix=str(tmp_path / "spm"), vocab_size=40, hard_vocab_limit=False,
+        pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece="[PAD]", bos_piece="[CLS]", eos_piece="[SEP]",
+        unk_piece="[UNK]", minloglevel=2,
+    )  # fmt: skip
+    folder = tmp_path / "tiny-kind"
+    shape = KINDS["deberta"][2]
+    transformers.DebertaV2Model(transformers.DebertaV2Config(**SIZE | shape | {"vocab_size": 60})).save_pretrained(
+        folder
+    )
+    (tmp_path / "spm.model").rename(folder / "spm.model")
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
+    encoder = load(str(folder), device="cpu")
+    _, last = stock(folder, TEXTS[0], 60)
+    (ours,) = encoder.encode([Clip("a", text=TEXTS[0])], [None])
+    assert isinstance(ours, dict)
+    assert np.linalg.norm(ours[None].frames - last) < 1e-5 * np.linalg.norm(last)
+    # The vocabulary's bytes are part of what the stream is filed under.
+    before = encoder.recipe(None)["config_sha256"]
+    with (folder / "spm.model").open("ab") as file:
+        file.write(b"\x00")
+    assert read(folder).identity()["config_sha256"] != before
