@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 DATASET ?= ravdess
 DATA ?=
-ENCODER ?= whisper-base
-LAYERS ?= last
+ENCODER ?=
+LAYERS ?=
 CHECKPOINTS ?=
 CACHE ?= store
 EXPERIMENT ?= ravdess-probe
@@ -14,7 +14,7 @@ DEVICE ?= auto
 ARGS ?=
 comma := ,
 # What the encoders and the corpus asked for need beside the extra `extract`.
-EXTRAS ?= extract$(if $(filter face-dlib vgg-face marlin%,$(ENCODER)),$(comma)faces)$(if $(filter egemaps%,$(ENCODER)),$(comma)egemaps)$(if $(filter audformat huggingface,$(DATASET)),$(comma)$(DATASET))
+EXTRAS ?= extract$(if $(if $(ENCODER),$(filter face-dlib vgg-face marlin%,$(ENCODER)),all),$(comma)faces)$(if $(if $(ENCODER),$(filter egemaps%,$(ENCODER)),all),$(comma)egemaps)$(if $(filter audformat huggingface,$(DATASET)),$(comma)$(DATASET))
 EXTRACT_READY = $(VENV)/.$(subst $(comma),-,$(EXTRAS))
 
 # The stage folders must not shadow installed packages of the same name (Hugging Face's `evaluate`, say).
@@ -30,7 +30,7 @@ TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(J
 given = $(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))"))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo extract train evaluate test lint bench bench-gpu
+.PHONY: help demo extract corpora-there train evaluate test lint bench bench-gpu
 
 help: ## show this
 	@grep -E '^[a-z-]+: .*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,16 +43,23 @@ demo: $(VENV)/.demo ## the whole road on the built-in corpus: extract, train thr
 	$(TRAIN_DEMO) demo-bigru-va
 	$(EMOCACHE) evaluate demo/runs
 
-ifeq ($(strip $(DATA)),)
-extract: ## DATASET= DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=: encode a corpus into the cache
-	@echo 'DATA is not set: where is the corpus? Type, with its folder:'
-	@echo '    make extract DATASET=$(DATASET) DATA=/path/to/$(DATASET) ENCODER="$(ENCODER)"$(call given,LAYERS CHECKPOINTS CACHE DEVICE ARGS)'
-	@exit 2
-else
-extract: $(EXTRACT_READY) $(if $(filter demo,$(DATASET)),$(VENV)/.demo)
-	$(EMOCACHE) extract $(DATASET) --data "$(DATA)" --cache "$(CACHE)" $(foreach e,$(ENCODER),--encoder $(e)) \
-	  --layers $(LAYERS) --device $(DEVICE) $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS)
-endif
+extract: corpora-there $(EXTRACT_READY) $(if $(filter demo,$(DATASET)),$(VENV)/.demo) ## DATASET="a b" DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=: encode corpora into the cache
+	@set -e; for corpus in $(DATASET); do \
+	  echo "emocache extract $$corpus" >&2; \
+	  $(EMOCACHE) extract $$corpus $(if $(DATA),--data "$(DATA)") --cache "$(CACHE)" --device $(DEVICE) \
+	    $(foreach e,$(ENCODER),--encoder $(e)) $(if $(LAYERS),--layers $(LAYERS)) \
+	    $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS); \
+	done
+
+# Before anything is installed for it.
+corpora-there:
+	@for corpus in $(filter-out demo,$(DATASET)); do \
+	  if [ -z "$(DATA)" ] && [ ! -d "$${EMOCACHE_DATA:-data}/$$corpus" ]; then \
+	    echo "there is no folder $${EMOCACHE_DATA:-data}/$$corpus: where is the corpus? Type, with its folder:"; \
+	    echo '    make extract DATASET='$$corpus' DATA=/path/to/'$$corpus' $(strip $(call given,ENCODER LAYERS CHECKPOINTS CACHE DEVICE ARGS))'; \
+	    exit 2; \
+	  fi; \
+	done
 
 train: $(VENV)/.base ## EXPERIMENT="a b"|all DATASET= CACHE= RUNS= JOBS=: train heads from the cache
 	$(EMOCACHE) train $(if $(filter all,$(EXPERIMENT)),--all,$(EXPERIMENT)) $(foreach d,$(DATASET),--corpus $(d)) \

@@ -87,18 +87,21 @@ def checkpoints(
     from .extract.goals.stream_names import parse_stream
     from .train.config.stream_lists import wanted_streams
 
-    wanted = list(names or ())
+    wanted, origins = list(names or ()), dict[str, str]()
     for stream in wanted_streams(for_ or ()):
-        wanted += [stream.source.get(encoder, encoder) for encoder in parse_stream(stream.name).encoders]
-    if show(wanted or all_names(), folder, fetch, given, offline) and (wanted or fetch):
+        wanted += parse_stream(stream.name).encoders
+        origins |= stream.source
+    if show(wanted or all_names(), folder, fetch, given, offline, origins) and (wanted or fetch):
         raise typer.Exit(1)
 
 
-def _streams_for(patterns: Sequence[str]) -> "list[Goal]":
-    """Find the streams that experiments read, as goals of the extraction."""
+def _streams_for(patterns: Sequence[str], corpus: str) -> "list[Goal]":
+    """Find the streams that experiments read, as goals of the extraction; see `extract.cli.streams_for`."""
     from .extract.goals.passes import Goal, Making
-    from .train.config.stream_lists import wanted_streams
+    from .train.config.stream_lists import experiments_for, wanted_streams
 
+    if corpus and not patterns:
+        patterns = experiments_for(corpus)
     return [Goal(one.name, Making(**one.how.model_dump()), one.source) for one in wanted_streams(patterns)]
 
 

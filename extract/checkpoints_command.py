@@ -1,7 +1,7 @@
 """`emocache checkpoints`: where weights are from, where they lie, what is missing, and getting it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ..cache import EmocacheError
 from .encoders.families import VARIANTS
 from .encoders.fetching import tell_of
 from .encoders.lookup import repository_of
-from .encoders.needs import Need, fetch, need_of
+from .encoders.needs import Need, fetch, need_of, remedies
 from .encoders.registry import REGISTRY
 
 
@@ -19,7 +19,14 @@ def all_names() -> list[str]:
     return [name for name, entry in REGISTRY.items() if entry.family not in variants]
 
 
-def checkpoints(names: Sequence[str], folder: Path | None, fetching: bool, given: Path | None, offline: bool) -> int:
+def checkpoints(
+    names: Sequence[str],
+    folder: Path | None,
+    fetching: bool,
+    given: Path | None,
+    offline: bool,
+    origins: Mapping[str, str],
+) -> int:
     """Print what encoders need, or get it.
 
     Args:
@@ -28,6 +35,7 @@ def checkpoints(names: Sequence[str], folder: Path | None, fetching: bool, given
         fetching: get what is missing.
         given: a copy of the weights file of the only name.
         offline: never ask the hub.
+        origins: as `encoders.load` takes it.
 
     Returns:
         The number of encoders that lack something.
@@ -37,7 +45,7 @@ def checkpoints(names: Sequence[str], folder: Path | None, fetching: bool, given
     """
     if given is not None and (not fetching or len(names) != 1):
         raise EmocacheError("--from FILE goes with --fetch and one name, whose weights the file holds")
-    needs = {need.weights: need for need in (need_of(name, folder) for name in dict.fromkeys(names))}
+    needs = {need.weights: need for need in (need_of(name, folder, origins) for name in dict.fromkeys(names))}
     if fetching:
         needs = {weights: _fetched(need, folder, given) for weights, need in needs.items()}
     asked = {} if offline or fetching else _ask(list(needs.values()))
@@ -47,7 +55,7 @@ def checkpoints(names: Sequence[str], folder: Path | None, fetching: bool, given
     lacking = [need for need in needs.values() if need.missing]
     if lacking:
         print(f"{len(lacking)} of {len(needs)} lack something:")
-    for line in _remedies(lacking):
+    for line in remedies(lacking):
         print(f"  {line}")
     return len(lacking)
 
@@ -82,11 +90,3 @@ def _state(need: Need, asked: dict[str, str]) -> str:
     detail = asked.get(need.weights) or ", ".join(filter(None, (size, need.licence)))
     where = "" if need.where is None or str(need.where) == need.source else f"; in {need.where}"
     return f"{there}; {need.source}" + (f" ({detail})" if detail else "") + where
-
-
-def _remedies(lacking: Sequence[Need]) -> list[str]:
-    """One command for all packages, and one for all weights."""
-    extras = list(dict.fromkeys(part for need in lacking if need.package for part in need.extra.split(",")))
-    install = [f"pip install 'emocache[{','.join(extras)}]'"] if extras else []
-    weights = [need.weights for need in lacking if need.lacks_weights]
-    return install + ([f"emocache checkpoints {' '.join(weights)} --fetch"] if weights else [])

@@ -1,5 +1,6 @@
 """`emocache extract`, `emocache encoders` and `emocache corpora`."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 def extract(
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus of `emocache corpora`.")],
-    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the corpus as its owner ships it.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the corpus as its owner ships it; else $EMOCACHE_DATA/CORPUS."),
+    ] = None,
     encoder: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Of `emocache encoders`, or org/name; repeatable.")
     ] = None,
@@ -30,6 +34,7 @@ def extract(
         list[str] | None,
         typer.Option("--for", metavar="EXPERIMENT", help="The streams of experiments: names, or as in 'paper1/*'."),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done for streams, and end.")] = False,
     alias: Annotated[
         str | None, typer.Option("--as", metavar="NAME", help="What the streams of the one encoder are called.")
     ] = None,
@@ -67,7 +72,10 @@ def extract(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an utterance failed.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
 ) -> None:
-    """Encode a corpus once, into streams of the cache. What is there is never encoded again."""
+    """Encode a corpus once, into streams of the cache. What is there is never encoded again.
+
+    Without --encoder, --stream and --for it makes all that the experiments for the corpus read.
+    """
     _one_of("--backend", backend, ("zarr", "hdf5"))
     _one_of("--dtype", dtype, ("float16", "float32"))
     _one_of("--precision", precision, ("float32", "bf16", "fp16"))
@@ -79,7 +87,7 @@ def extract(
         raise typer.BadParameter("--pca and --fit-on belong together", param_hint="--pca")
     if alias is not None and len(encoder or ()) != 1:
         raise typer.BadParameter("goes with one --encoder", param_hint="--as")
-    if bool(encoder) == bool(stream or for_):
+    if encoder and (stream or for_ or dry_run):
         raise typer.BadParameter("give encoders, or else streams (--stream, --for)", param_hint="--encoder")
     if not encoder and (layers != "last" or text_from or words_from or pca is not None):
         raise typer.BadParameter("a stream's name says that; leave it out", param_hint="--layers, --pca, --text-from")
@@ -89,7 +97,8 @@ def extract(
         from .pipeline import stage
 
         options = stage.Options(
-            corpus=corpus, data=data, cache=cache, encoders=tuple(encoder or ()), alias=alias, layers=layers,
+            corpus=corpus, data=data or data_folder(corpus), cache=cache, encoders=tuple(encoder or ()), alias=alias,
+            layers=layers,
             checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from,
             words_from=words_from, fps=fps, detector=detector, backend=backend, dtype=dtype, precision=precision,
             device=device, workers=workers, shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash,
@@ -99,8 +108,12 @@ def extract(
             undone = [_tell(stage.extract(options), strict)]
         else:
             given = passes.Making(fps=fps, detector=detector, precision=precision)
-            wanted = [passes.Goal(name, given) for name in stream or ()] + streams_for(for_ or ())
-            goal_run.refuse_unknown(wanted)
+            wanted = [passes.Goal(name, given) for name in stream or ()]
+            wanted += streams_for(for_ or (), "" if stream or for_ else corpus)
+            goal_run.refuse_unknown(wanted, checkpoints)
+            ready = goal_run.tell_plan(options, wanted, sys.stdout if dry_run else sys.stderr)
+            if dry_run:
+                raise typer.Exit(0 if ready else 1)
             undone = [_tell(report, strict) for report in goal_run.reach_goals(options, wanted)]
     except ModuleNotFoundError as error:
         raise EmocacheError(
@@ -110,11 +123,27 @@ def extract(
         raise typer.Exit(1)
 
 
-def streams_for(patterns: Sequence[str]) -> list["Goal"]:
-    """Find the streams that experiments read. The root command puts its own in place of this: it knows experiments."""
-    if patterns:
-        raise EmocacheError("--for: experiments are known to the command `emocache` only")
+def streams_for(patterns: Sequence[str], corpus: str) -> list["Goal"]:
+    """Find the streams that experiments read. The root command puts its own in place of this: it knows experiments.
+
+    Args:
+        patterns: of experiments.
+        corpus: whose experiments are meant where there are no patterns; "" for none.
+
+    Returns:
+        The streams.
+
+    Raises:
+        EmocacheError: there is no such experiment, or none for the corpus.
+    """
+    if patterns or corpus:
+        raise EmocacheError("experiments are known to the command `emocache` only; give --encoder or --stream")
     return []
+
+
+def data_folder(corpus: str) -> Path:
+    """Return the folder that a corpus is looked for in where none is given: below $EMOCACHE_DATA, else below `data`."""
+    return Path(os.environ.get("EMOCACHE_DATA") or "data") / corpus
 
 
 def _tell(report: "Report", strict: bool) -> bool:

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
 
-from ..cache import EmocacheError
+from ..cache import Cache, EmocacheError
+from .encoders.needs import remedies
+from .goal_plan import plan_streams
 from .goals.passes import Goal, plan_passes
 from .pipeline.encoding_loop import Outcome
-from .pipeline.stage import Options, Report, extract
+from .pipeline.stage import Options, Report, extract, load_manifest
+from .weights.hub import is_offline
 
 
 def reach_goals(options: Options, goals: Sequence[Goal]) -> Iterator[Report]:
@@ -39,11 +44,12 @@ def reach_goals(options: Options, goals: Sequence[Goal]) -> Iterator[Report]:
         yield report
 
 
-def refuse_unknown(goals: Sequence[Goal]) -> None:
+def refuse_unknown(goals: Sequence[Goal], checkpoints: Path | None) -> None:
     """Refuse streams whose encoder nobody knows, before anything is done.
 
     Args:
         goals: the streams.
+        checkpoints: as `encoders.load` takes it.
 
     Raises:
         EmocacheError: names the stream and the encoder; see `needs.need_of`.
@@ -53,6 +59,37 @@ def refuse_unknown(goals: Sequence[Goal]) -> None:
     for goal in goals:
         for encoder in goal.parts.encoders:
             try:
-                need_of(goal.sources.get(encoder, encoder))
+                need_of(encoder, checkpoints, goal.origins)
             except EmocacheError as error:
                 raise EmocacheError(f"stream {goal.name!r}: {error}") from None
+
+
+def tell_plan(options: Options, goals: Sequence[Goal], out: TextIO) -> bool:
+    """Print a line for each stream that is wanted, and what they take together.
+
+    Args:
+        options: of the command line.
+        goals: the streams.
+        out: to print on.
+
+    Returns:
+        True where all of them are there, or can be made here.
+
+    Raises:
+        EmocacheError: the corpus cannot be loaded.
+    """
+    cache = Cache(options.cache)
+    manifest, _ = load_manifest(cache, options)
+    fetches = not (options.offline or is_offline())
+    plans = list(plan_streams(cache, manifest.corpus, manifest, goals, options.checkpoints))
+    for plan in plans:
+        print(plan.line(fetches), file=out)
+    makeable = sum(plan.can_be_made(fetches) for plan in plans)
+    complete = sum(plan.complete for plan in plans)
+    size = sum(plan.gigabytes or 0.0 for plan in plans if plan.can_be_made(fetches))
+    told = f"{len(plans)} streams: {complete} complete, {makeable - complete} to be made here, about {size:.2f} GB"
+    lacking = {need.weights: need for plan in plans if not plan.can_be_made(fetches) for need in plan.lacking}
+    print(told + (f"; {len(plans) - makeable} cannot be made here" if lacking else ""), file=out)
+    for remedy in remedies(list(lacking.values())):
+        print(f"  {remedy}", file=out)
+    return makeable == len(plans)

@@ -95,7 +95,11 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
         raise EmocacheError(f"corpus {name} takes no --map; its loader knows its columns")
     if name != "demo" and not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
-        raise EmocacheError(f"corpus {name}: the folder {root} {found}; give the corpus's folder with --data")
+        what = f" ({REGISTRY[name].description}; docs/corpora.md says where it is from)" if name in REGISTRY else ""
+        raise EmocacheError(
+            f"corpus {name}{what}: the folder {root} {found}; give the corpus's folder with --data, or as {name} below"
+            " $EMOCACHE_DATA"
+        )
     manifest: Manifest = _loader(name)(root, mapping, hasher)
     return with_readings(manifest, root, hasher.readings)
 

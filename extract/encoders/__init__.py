@@ -1,5 +1,6 @@
 """Encoders: frozen models and signal transforms that turn utterances into frames."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -28,6 +29,7 @@ def load(
     precision: str = "float32",
     offline: bool = False,
     alias: str | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> Encoder:
     """Make an encoder ready to run.
 
@@ -41,6 +43,7 @@ def load(
         precision: of the model's forward pass, one of `PRECISIONS`; signal transforms ignore it.
         offline: never ask the hub.
         alias: the encoder's name in stream names, in place of its own; of a checkpoint only.
+        origins: {name: org/name[@revision]}, more names that stand for repositories of the hub.
 
     Returns:
         The encoder, its weights on the device; named after the folder where a checkpoint was given as one.
@@ -69,7 +72,7 @@ def load(
         file = find_file(name, entry.file, checkpoints) if entry.file else None
         model = implementation(entry.family)(name, file, _runtime(device, precision))
         return model
-    short, family, checkpoint = find(name, checkpoints, offline, alias)
+    short, family, checkpoint = find(name, checkpoints, offline, alias, origins)
     model = implementation(family)(check_stream_name(short), checkpoint, _runtime(device, precision))
     return model
 

@@ -1,5 +1,6 @@
 """From an encoder's name to its checkpoint: a folder below `--checkpoints`, a path, or a repository on the hub."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ...cache import EmocacheError
@@ -13,8 +14,13 @@ from .families import VARIANTS, Variant
 from .fetching import fetch_checkpoint, here
 from .registry import REGISTRY
 
+Origins = Mapping[str, str]
+"""{name of a checkpoint: org/name[@revision]}, what an experiment's `[encoders]` says."""
 
-def find(name: str, checkpoints: Path | None, offline: bool, alias: str | None = None) -> tuple[str, str, Checkpoint]:
+
+def find(
+    name: str, checkpoints: Path | None, offline: bool, alias: str | None = None, origins: Origins | None = None
+) -> tuple[str, str, Checkpoint]:
     """Find the checkpoint of an encoder: below `checkpoints`, then as a path, then on the hub.
 
     Args:
@@ -23,6 +29,7 @@ def find(name: str, checkpoints: Path | None, offline: bool, alias: str | None =
         checkpoints: folder with one folder per name, or None.
         offline: take from the hub's local cache only.
         alias: the name in stream names, in place of the folder's or the repository's.
+        origins: more names that stand for repositories.
 
     Returns:
         (the encoder's name in stream names, its family, the checkpoint).
@@ -31,8 +38,8 @@ def find(name: str, checkpoints: Path | None, offline: bool, alias: str | None =
         EmocacheError: nothing of that name, or it cannot be used; says what to do.
     """
     _check_folder(checkpoints)
-    variant, base = split_variant(name, checkpoints)
-    short, found = _find(base, checkpoints, offline, alias)
+    variant, base = split_variant(name, checkpoints, origins)
+    short, found = _find(base, checkpoints, offline, alias, origins)
     short = alias or short
     if variant is None:
         return short, found.family, found
@@ -101,37 +108,44 @@ def checkpoint_folder(name: str, checkpoints: Path | None) -> Path | None:
     return None
 
 
-def repository_of(name: str) -> tuple[str, str | None] | None:
+def repository_of(name: str, origins: Origins | None = None) -> tuple[str, str | None] | None:
     """Return the repository and revision that a name stands for, in the table or as `org/name[@revision]`."""
+    if origins is not None and name in origins:
+        return parse_repository(origins[name])
     entry = REGISTRY.get(name)
     if entry is not None:
         return None if entry.hub is None else (entry.hub, entry.revision)
     return parse_repository(name)
 
 
-def split_variant(name: str, checkpoints: Path | None) -> tuple[Variant | None, str]:
+def split_variant(name: str, checkpoints: Path | None, origins: Origins | None = None) -> tuple[Variant | None, str]:
     """Split a name into the variant and the name of the checkpoint that it is of; (None, name) where it is none."""
     # A folder of that very name comes first: one called "my-model-10s" is not the 10 s variant of "my-model".
     if checkpoint_folder(name, checkpoints) is None:
         for variant in VARIANTS:
             base = variant.base(name)
             known = base is not None and (
-                base in REGISTRY or checkpoint_folder(base, checkpoints) is not None or parse_repository(base)
+                base in REGISTRY
+                or base in (origins or {})
+                or checkpoint_folder(base, checkpoints) is not None
+                or parse_repository(base)
             )
             if base is not None and known:
                 return variant, base
     return None, name
 
 
-def _find(name: str, checkpoints: Path | None, offline: bool, alias: str | None) -> tuple[str, Checkpoint]:
+def _find(
+    name: str, checkpoints: Path | None, offline: bool, alias: str | None, origins: Origins | None
+) -> tuple[str, Checkpoint]:
     folder = checkpoint_folder(name, checkpoints)
     if folder is not None:
         return folder.name, read(folder)
-    source = repository_of(name)
+    source = repository_of(name, origins)
     if source is None:
         raise EmocacheError(unknown(name, checkpoints))
     repository, revision = source
-    short = name if name in REGISTRY else repository.rpartition("/")[2]
+    short = name if name in REGISTRY or name in (origins or {}) else repository.rpartition("/")[2]
     if (known := REGISTRY.get(short)) is not None and known.hub != repository and alias is None:
         raise EmocacheError(
             f"encoder {name!r}: its streams would be called {short!r}, as those of {known.hub or 'another encoder'};"

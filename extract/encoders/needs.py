@@ -1,5 +1,6 @@
 """All that an encoder needs on this machine: what is here, what is missing, and how to mend it. Asked by everyone."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -58,12 +59,13 @@ class Need:
         return install + ([f"emocache checkpoints {self.weights} --fetch"] if self.lacks_weights else [])
 
 
-def need_of(name: str, checkpoints: Path | None = None) -> Need:
+def need_of(name: str, checkpoints: Path | None = None, origins: Mapping[str, str] | None = None) -> Need:
     """Find out what an encoder needs; nothing is fetched, opened or asked for.
 
     Args:
         name: as `encoders.load` takes it.
         checkpoints: as `encoders.load` takes it.
+        origins: as `encoders.load` takes it.
 
     Returns:
         Where its weights are from and lie, and what is missing.
@@ -73,7 +75,7 @@ def need_of(name: str, checkpoints: Path | None = None) -> Need:
     """
     if is_outside(name):
         return Need(name, name, "an encoder of yours")
-    _, base = split_variant(name, checkpoints)
+    _, base = split_variant(name, checkpoints, origins)
     entry = REGISTRY.get(base)
     package, extra = _missing_package(entry)
     folder = checkpoint_folder(base, checkpoints)
@@ -86,12 +88,21 @@ def need_of(name: str, checkpoints: Path | None = None) -> Need:
         source = (origin_of(file) or "a file of yours") if file is not None else addresses_of(entry)[0]
         size = None if file is None else file.stat().st_size
         return Need(name, base, source, entry.licence, file, size, package, extra, file is None)
-    repository = repository_of(base)
+    repository = repository_of(base, origins)
     if repository is not None:
-        return _of_repository(name, base, repository, package, extra)
+        weights = (origins or {}).get(base, base)  # what can be typed without the experiment
+        return _of_repository(name, weights, repository, package, extra)
     if entry is None:
         raise EmocacheError(unknown(base, checkpoints))
     return Need(name, base, _NOTHING, package=package, extra=extra)
+
+
+def remedies(lacking: Sequence[Need]) -> list[str]:
+    """Return the commands that bring what is missing: one for all packages, and one for all weights."""
+    extras = list(dict.fromkeys(part for need in lacking if need.package for part in need.extra.split(",")))
+    install = [f"pip install 'emocache[{','.join(extras)}]'"] if extras else []
+    weights = [need.weights for need in lacking if need.lacks_weights]
+    return install + ([f"emocache checkpoints {' '.join(weights)} --fetch"] if weights else [])
 
 
 def _of_repository(name: str, base: str, source: tuple[str, str | None], package: str, extra: str) -> Need:

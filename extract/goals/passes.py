@@ -24,12 +24,12 @@ class Goal:
     Attributes:
         name: of the stream.
         how: what its name does not tell.
-        sources: {short name of an encoder: org/name[@revision]}.
+        origins: {name of a checkpoint: org/name[@revision]}, where no folder of that name is here.
     """
 
     name: str
     how: Making = field(default_factory=Making)
-    sources: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> StreamName:
@@ -56,14 +56,16 @@ class Pass:
         how: the same for all of them; `fit_on` stands in the projections.
         text_from: as `--text-from`.
         projections: made at the end of the pass.
-        sources: {short name of an encoder: org/name[@revision]}.
+        origins: {name of a checkpoint: org/name[@revision]}.
+        alias: what the streams of the one encoder are called; None: by its name.
     """
 
     layers: Mapping[str, str]
     how: Making = field(default_factory=Making)
     text_from: str | None = None
     projections: tuple[PcaGoal, ...] = ()
-    sources: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    alias: str | None = None
 
 
 def plan_passes(goals: Sequence[Goal]) -> list[Pass]:
@@ -80,7 +82,7 @@ def plan_passes(goals: Sequence[Goal]) -> list[Pass]:
     """
     layers: dict[tuple[int, str, Making], dict[str, dict[str, None]]] = {}
     projections: dict[tuple[int, str, Making], list[PcaGoal]] = {}
-    sources: dict[str, str] = {}
+    origins: dict[str, str] = {}
 
     def want(rank: int, text_from: str, how: Making, encoder: str, layer: str) -> tuple[int, str, Making]:
         key = (rank, text_from, how)
@@ -91,7 +93,7 @@ def plan_passes(goals: Sequence[Goal]) -> list[Pass]:
         parts = goal.parts
         how = Making("all", goal.how.fps, goal.how.detector, goal.how.precision, goal.how.words_from)
         first = Making("all", goal.how.fps, goal.how.detector, goal.how.precision)
-        sources |= goal.sources
+        origins |= goal.origins
         if parts.transcript is not None:
             want(0, "", first, parts.transcript, "last")
         if goal.how.words_from is not None:
@@ -110,7 +112,7 @@ def plan_passes(goals: Sequence[Goal]) -> list[Pass]:
             key[2],
             key[1] or None,
             tuple(projections.get(key, ())),
-            {name: source for name, source in sources.items() if name in layers[key]},
+            origins,
         )
         for key in sorted(layers, key=lambda key: key[0])
     ]
@@ -129,7 +131,6 @@ def pass_of_flags(names: Sequence[str], layers: str, pca: int | None, fit_on: st
     Returns:
         The pass; every layer is projected where a PCA is asked for.
     """
-    called = [name if alias is None else alias for name in dict.fromkeys(names)]
-    projections = [] if pca is None else [PcaGoal(name, layers, pca, fit_on) for name in called]
-    sources = {} if alias is None else {alias: names[0]}
-    return Pass(dict.fromkeys(called, layers), projections=tuple(projections), sources=sources)
+    encoders = list(dict.fromkeys(names))
+    projections = [] if pca is None else [PcaGoal(name, layers, pca, fit_on) for name in encoders]
+    return Pass(dict.fromkeys(encoders, layers), projections=tuple(projections), alias=alias)

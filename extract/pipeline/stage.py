@@ -88,7 +88,7 @@ def extract(options: Options) -> Report:
         KeyboardInterrupt: after committing what was finished.
     """
     cache = Cache(options.cache)
-    manifest, notes = _manifest(cache, options)
+    manifest, notes = load_manifest(cache, options)
     work = options.goals or pass_of_flags(
         options.encoders, options.layers, options.pca, options.fit_on or "all", options.alias
     )
@@ -192,8 +192,8 @@ def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
     return [f"{len(gone)} utterances of the manifest before are gone, such as {min(gone)!r}"] if gone else []
 
 
-def _manifest(cache: Cache, options: Options) -> tuple[Manifest, list[str]]:
-    """The corpus's manifest, and lines to tell the user."""
+def load_manifest(cache: Cache, options: Options) -> tuple[Manifest, list[str]]:
+    """Load the corpus's manifest, and lines to tell the user."""
     memory = cache.objects.local(f"{options.corpus.rpartition(':')[0] or options.corpus}/{media_hashes.FILE}")
     hasher = corpora.MediaHasher(memory, rehash=options.rehash)
     manifest = corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher)
@@ -210,8 +210,8 @@ def _load(
     for name in work.layers:
         try:
             encoder = encoders.load(
-                work.sources.get(name, name), checkpoints=options.checkpoints, device=options.device,
-                precision=options.precision, offline=options.offline, alias=name if name in work.sources else None,
+                name, checkpoints=options.checkpoints, device=options.device, precision=options.precision,
+                offline=options.offline, alias=work.alias, origins=work.origins,
             )  # fmt: skip
         except EmocacheError as error:
             if Path(name).name not in known and options.goals is None:

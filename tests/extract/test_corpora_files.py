@@ -55,7 +55,9 @@ def test_an_unknown_corpus_lists_those_there_are(tmp_path: Path) -> None:
 def test_a_missing_folder_and_a_needless_mapping(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("ravdess", "emodb", "table"):
-        with pytest.raises(EmocacheError, match=r"the folder .*nowhere does not exist; give the corpus's folder"):
+        with pytest.raises(
+            EmocacheError, match=r"the folder .*nowhere does not exist; give the corpus's folder with --data, or as"
+        ):
             corpora.load(name, tmp_path / "nowhere", mapping={}, hasher=MediaHasher())
         with pytest.raises(EmocacheError, match=r"the folder .*file is a file"):
             corpora.load(name, tmp_path / "file", mapping={}, hasher=MediaHasher())

@@ -13,7 +13,7 @@ from emocache.cache import Cache, EmocacheError
 from emocache.cli import app
 from emocache.extract.goals.passes import Goal, Making, Pass, PcaGoal, plan_passes
 from emocache.train.config.experiment_files import experiment_names
-from emocache.train.config.stream_lists import matching_experiments, wanted_streams
+from emocache.train.config.stream_lists import experiments_for, matching_experiments, wanted_streams
 
 TEXT = "distilbert-base-cls.from-whisper-large-v3-15s-translation"
 
@@ -92,9 +92,54 @@ def test_goals_from_the_command_line(tmp_path: Path, voice: Callable[..., Any]) 
     for arguments, status, told in (
         (["--stream", "nope.L3"], 1, "stream 'nope.L3': unknown encoder 'nope'"),
         (["--stream", "mfcc", "--encoder", "mfcc"], 2, "give encoders, or else streams"),
-        ([], 2, "give encoders, or else streams"),
+        ([], 1, "no experiment is for corpus 'table', so say what to extract (--encoder, --stream or --for)"),
         (["--stream", "mfcc", "--pca", "3", "--fit-on", "all"], 2, "a stream's name says that"),
         (["--for", "papr1/*"], 1, "no experiment is called so"),
     ):
         done = CliRunner().invoke(app, [*command, *arguments])
         assert done.exit_code == status and told in done.stderr, done.stderr
+
+
+def test_the_plan_before_the_work(tmp_path: Path, voice: Callable[..., Any]) -> None:
+    store = str(tmp_path / "store")
+    for number in range(2):
+        write(tmp_path / f"{number}.wav", voice(0.5, number), 16_000)
+    (tmp_path / "list.csv").write_text("file,emotion\n0.wav,sad\n1.wav,happy\n")
+    command = ["extract", "table", "--data", str(tmp_path), "--cache", store, "--map", "table=list.csv"]
+    goals = ["--stream", "mfcc", "--stream", "logmel.pca4", "--stream", "hubert-large.pca128"]
+    done = CliRunner().invoke(app, [*command, *goals, "--dry-run"])
+    assert done.exit_code == 1 and not (tmp_path / "store").exists()
+    told = done.stdout.splitlines()
+    assert told[0] == "mfcc: 0 of 2 utterances there, about 0.00 GB to write; no weights"
+    assert told[2].startswith("hubert-large.pca128: 0 of 2 utterances there") and told[2].endswith(
+        "cannot be made here, weights missing: emocache checkpoints hubert-large --fetch"
+    )
+    assert told[3] == "3 streams: 0 complete, 2 to be made here, about 0.00 GB; 1 cannot be made here"
+    assert told[4] == "  emocache checkpoints hubert-large --fetch"
+    done = CliRunner().invoke(app, [*command, *goals])
+    assert done.exit_code == 1 and "3 streams: 0 complete, 2 to be made here" in done.stderr
+    done = CliRunner().invoke(app, [*command, *goals[:4], "--dry-run"])
+    assert done.exit_code == 0 and done.stdout.splitlines()[-1].startswith("2 streams: 2 complete, 0 to be made here")
+
+
+def test_a_corpus_is_enough_where_experiments_are_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for corpus in [
+        "sewa-basic",
+        "emotionshare",
+        "iemocap",
+        "iemocap-segments",
+        "cremad",
+        "emodb",
+        "cafe",
+        "bhavvani",
+        "ravdess",
+    ]:
+        names = experiments_for(corpus)
+        assert len(names) >= 1 and wanted_streams(names)
+    assert {"paper1/vote-arousal", "paper1/audio-cats-arousal"} <= set(experiments_for("sewa-basic"))
+    with pytest.raises(EmocacheError, match=r"no experiment is for corpus 'sewa', .* experiments for: .*sewa-basic"):
+        experiments_for("sewa")
+    monkeypatch.setenv("EMOCACHE_DATA", str(tmp_path))
+    done = CliRunner().invoke(app, ["extract", "emodb", "--cache", str(tmp_path / "store"), "--dry-run"])
+    assert done.exit_code == 1 and f"the folder {tmp_path / 'emodb'} does not exist" in done.stderr
+    assert "EmoDB, acted German: 535 clips" in done.stderr

@@ -98,9 +98,11 @@ def test_an_experiment_says_where_its_encoders_are_from(tmp_path: Path, monkeypa
     (stream,) = wanted_streams([str(tmp_path / "named.toml")])
     assert stream.name == "cats.L2.pca8" and stream.source == {"cats": "lab/hubert-for-cats@v1"}
     asked: list[Any] = []
-    monkeypatch.setattr(checkpoints_command, "checkpoints", lambda names, *_: asked.append(list(names)))
+    monkeypatch.setattr(checkpoints_command, "checkpoints", lambda names, *rest: asked.append((names, rest[-1])))
     assert CliRunner().invoke(app, ["checkpoints", "--for", str(tmp_path / "named.toml")]).exit_code == 0
-    assert asked == [["lab/hubert-for-cats@v1"]]
+    assert asked == [(["cats"], {"cats": "lab/hubert-for-cats@v1"})]
+    need = need_of("cats-10s", None, {"cats": "lab/hubert-for-cats@v1"})
+    assert need.source == "lab/hubert-for-cats@v1" and need.weights == "lab/hubert-for-cats@v1"
     # It changes no number, and so no run's setting.
     plain, named = (load_settings(str(tmp_path / f"{name}.toml"))[1] for name in ("plain", "named"))
     assert plain == named.model_copy(update={"encoders": {}})

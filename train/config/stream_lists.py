@@ -43,6 +43,36 @@ def matching_experiments(patterns: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def experiments_for(corpus: str) -> list[str]:
+    """List the shipped experiments that are for a corpus, by their `corpora`.
+
+    Args:
+        corpus: its name.
+
+    Returns:
+        Their names; those of fusions are those whose members are for it.
+
+    Raises:
+        EmocacheError: there is none; tells the corpora that have some.
+    """
+    known = {name: set(_corpora(name)) for name in matching_experiments(["all"])}
+    found = [name for name, corpora in known.items() if corpus in corpora]
+    if not found:
+        others = ", ".join(sorted(set().union(*known.values())))
+        raise EmocacheError(
+            f"no experiment is for corpus {corpus!r}, so say what to extract (--encoder, --stream or --for); there are"
+            f" experiments for: {others}"
+        )
+    return found
+
+
+def _corpora(name: str | Path) -> tuple[str, ...]:
+    _, path, settings = load_experiment(str(name))
+    if isinstance(settings, FusionSettings):
+        return _corpora(beside(path, settings.fusion.members[0], "fusion.members"))
+    return settings.corpora
+
+
 @dataclass(frozen=True)
 class WantedStream:
     """A stream that experiments read.
@@ -80,8 +110,11 @@ def wanted_streams(patterns: Sequence[str]) -> list[WantedStream]:
                 found[stream] = WantedStream(stream, settings.extract, settings.encoders, (name,))
                 continue
             _check_alike(before, name, settings)
-            if name not in before.experiments:
-                found[stream] = replace(before, experiments=(*before.experiments, name))
+            found[stream] = replace(
+                before,
+                source={**before.source, **settings.encoders},
+                experiments=tuple(dict.fromkeys((*before.experiments, name))),
+            )
     return list(found.values())
 
 
@@ -104,7 +137,9 @@ def _check_alike(before: WantedStream, name: str, settings: Settings) -> None:
                 f"experiments {before.experiments[0]!r} and {name!r} would have stream {before.name!r} made in two"
                 f" ways: [extract] {key} = {theirs[key]!r} and {value!r}; give both the same, or ask for one of them"
             )
-    if dict(settings.encoders) != dict(before.source):
-        raise EmocacheError(
-            f"experiments {before.experiments[0]!r} and {name!r} name different [encoders] for stream {before.name!r}"
-        )
+    for short, source in settings.encoders.items():
+        if before.source.get(short, source) != source:
+            raise EmocacheError(
+                f"experiments {before.experiments[0]!r} and {name!r} mean two models by {short!r} in [encoders]:"
+                f" {before.source[short]} and {source}; give them two names"
+            )
