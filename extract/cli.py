@@ -61,7 +61,9 @@ def extract(
         str, typer.Option(metavar="dlib|FILE", help="What finds faces: dlib, or YuNet's .onnx file.")
     ] = "dlib",
     backend: Annotated[str, typer.Option(metavar="zarr|hdf5", help="How shards are stored.")] = "zarr",
-    dtype: Annotated[str, typer.Option(metavar="float16|float32", help="How numbers are stored.")] = "float16",
+    dtype: Annotated[
+        str | None, typer.Option(metavar="float16|float32", help="How numbers are stored; else as the encoder needs.")
+    ] = None,
     precision: Annotated[str, typer.Option(metavar="float32|bf16|fp16", help="How the model computes.")] = "float32",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs.")] = "auto",
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
@@ -77,7 +79,8 @@ def extract(
     Without --encoder, --stream and --for it makes all that the experiments for the corpus read.
     """
     _one_of("--backend", backend, ("zarr", "hdf5"))
-    _one_of("--dtype", dtype, ("float16", "float32"))
+    if dtype is not None:
+        _one_of("--dtype", dtype, ("float16", "float32"))
     _one_of("--precision", precision, ("float32", "bf16", "fp16"))
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")

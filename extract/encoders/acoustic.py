@@ -91,11 +91,11 @@ class SpectrogramCode(LogMel):
     `librosa.feature.melspectrogram(n_fft=800, win_length=40, hop_length=10, window="hamming")`: the milliseconds of
     `Spectrogram` taken as samples (2.5 ms every 0.625 ms), and no logarithm. An hour takes 2.9 GB as float32, in
     memory too. The power of speech at full scale stays far below float16's limit of 65,504, but what is 60 dB quieter
-    falls below 6e-8, where float16 ends: store it with `--dtype float32`. (Values beyond the limit, from audio that is
-    not scaled to [-1, 1], fail the utterance with that advice.)
+    falls below 6e-8, where float16 ends: it is stored as float32 unless `--dtype` says otherwise.
     """
 
     name = "spectrogram-code"
+    storage = "float32"
     spectrogram = MelSpectrogram(40, 10, 800, 128, mel="slaney", log=None, area="slaney")
 
 

@@ -180,7 +180,7 @@ REGISTRY: dict[str, EncoderEntry] = {
         "spectrogram", 128, 100.0, "log-mel spectrogram in dB, 128 bands, 40 ms Hamming window (CAMuLeNet)"
     ),
     "spectrogram-code": _own(
-        "spectrogram-code", 128, 1600.0, "mel power spectrogram as CAMuLeNet's released code takes it; --dtype float32"
+        "spectrogram-code", 128, 1600.0, "mel power spectrogram as CAMuLeNet's released code takes it, in float32"
     ),
     "alexnet": replace(
         _own("alexnet", 9216, None, "AlexNet over the spectrogram, one vector per utterance", ".safetensors"),

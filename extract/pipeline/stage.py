@@ -17,7 +17,7 @@ from .clips import Decoder
 from .progress import Progress
 from .projecting import check_projections, pair_projections, project
 from .sources import Sources
-from .stream_targets import complete_streams, make_targets, parse_layers
+from .stream_targets import complete_streams, make_targets, parse_layers, storage_dtype
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Options:
     fps: float | None = None
     detector: str = "dlib"
     backend: str = "zarr"
-    dtype: str = "float16"
+    dtype: str | None = None  # None: as each encoder needs
     precision: str = "float32"
     device: str = "auto"
     workers: int = 2
@@ -104,7 +104,8 @@ def extract(options: Options) -> Report:
     for name, error in unusable.items():
         own = [one for one in work.projections if one.encoder == name]
         whole = complete_streams(
-            cache, manifest.corpus, Path(name).name, sources, layers=work.layers[name], dtype=options.dtype,
+            cache, manifest.corpus, Path(name).name, sources, layers=work.layers[name],
+            dtype=options.dtype or "float16",
             precision=options.precision, pca=own[0].components if own else None, fit_on=own[0].fit_on if own else None,
         )  # fmt: skip
         if whole:
@@ -161,7 +162,8 @@ def _project(
             f" {min(absent)!r}; run the same command again when they are extracted"
         )
         return
-    shared: Any = {"dtype": options.dtype, "backend": options.backend, "environment": environment}
+    dtype = options.dtype or storage_dtype(target.encoder)
+    shared: Any = {"dtype": dtype, "backend": options.backend, "environment": environment}
     report.streams.append(project(cache, report.corpus, exact, components, fit_on, report.outcome.add, **shared))
 
 
@@ -236,7 +238,7 @@ def _run(
     decoder: Decoder,
     device: str,
 ) -> encoding_loop.Outcome:
-    loads = estimate.loads(wanted, chosen, options.dtype, options.fps)
+    loads = estimate.loads(wanted, chosen, options.dtype or "float16", options.fps)
     writers = [target.writer for target in targets]
     number, of = options.shard
     # Several workers want several units each, so that none waits for the last one.
@@ -244,7 +246,7 @@ def _run(
     tasks = [task for task in tasks if task.number % of == number - 1]
     ids = {utterance for task in tasks for utterance in task.ids}
     left = {utterance.id: utterance for utterance in wanted if utterance.id in ids}
-    needed = estimate.total_bytes(tasks, targets, left, options.dtype, options.fps)
+    needed = estimate.total_bytes(tasks, targets, left, options.dtype or "float16", options.fps)
     folder = cache.objects.local("")
     estimate.check_room(folder, needed)
     if left:

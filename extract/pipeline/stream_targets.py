@@ -17,7 +17,7 @@ def make_targets(
     chosen: Mapping[Encoder, Sequence[int | None]],
     decoder: Decoder,
     *,
-    dtype: str,
+    dtype: str | None,
     backend: str,
     environment: Mapping[str, Any],
 ) -> list[Target]:
@@ -28,7 +28,7 @@ def make_targets(
         corpus: its corpus.
         chosen: {encoder: its layers}; None stands for the last one.
         decoder: whose part of the recipe is added.
-        dtype: of the frames.
+        dtype: of the frames; None: as each encoder needs.
         backend: "zarr" or "hdf5".
         environment: what the recipe leaves out, stored beside it.
 
@@ -48,10 +48,16 @@ def make_targets(
             raise EmocacheError(f"two encoders would write a stream {name!r}; rename one of the checkpoint folders")
     return [
         Target(encoder, layer, cache.create_stream(
-            corpus, name, full_recipe(encoder, layer, decoder, dtype), backend=backend, environment=environment
+            corpus, name, full_recipe(encoder, layer, decoder, dtype or storage_dtype(encoder)),
+            backend=backend, environment=environment
         ))
         for (encoder, layer), name in names.items()
     ]  # fmt: skip
+
+
+def storage_dtype(encoder: Encoder) -> str:
+    """Return the type that an encoder's numbers are stored in by default: float16, unless it has its own."""
+    return str(getattr(encoder, "storage", "float16"))
 
 
 def full_recipe(encoder: Encoder, layer: int | None, decoder: Decoder, dtype: str) -> Recipe:
