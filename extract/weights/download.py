@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...cache import EmocacheError
 from ...cache.hashing import file_sha256
-from .home import check_room, make_folder, recall, remember
+from .home import check_room, one_at_a_time, recall, remember
 
 _SECONDS = 10.0  # without a byte, until an address is given up
 _BLOCK = 1 << 20
@@ -36,7 +36,11 @@ def fetch_file(addresses: Sequence[str], target: Path, check: Callable[[Path], o
     """
     if target.is_file():
         return ""
-    make_folder(target.parent)
+    with one_at_a_time(target):
+        return "" if target.is_file() else _fetch(addresses, target, check)
+
+
+def _fetch(addresses: Sequence[str], target: Path, check: Callable[[Path], object]) -> str:
     told = []
     for number, address in enumerate(addresses):
         part = target.with_name(f"{target.name}.{number}.part")  # of each address its own: they may hold other files

@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def check_room(folder: Path, needed: int, what: str) -> None:
             f"{what} takes {needed / 1e9:.2f} GB, and {there} has {free / 1e9:.2f} GB free; free some, or set"
             f" {VARIABLE} (HF_HOME for the hub's own files) to a folder on another disk"
         )
+
+
+@contextmanager
+def one_at_a_time(file: Path) -> Iterator[None]:
+    """Let one process at a time make a file: workers that start together would write into one download."""
+    from filelock import FileLock
+
+    make_folder(file.parent)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        yield
 
 
 def recall(file: Path) -> dict[str, Any] | None:

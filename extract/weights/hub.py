@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ...cache import EmocacheError
 from ...cache.hashing import file_sha256
-from .home import check_room, home, make_folder, recall, remember
+from .home import check_room, home, one_at_a_time, recall, remember
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -154,7 +154,7 @@ def _receive(listing: Listing, name: str) -> None:
     The client itself begins anew when it was killed, and takes whatever bytes have the right number.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     told = listing.hashes[name]
@@ -166,7 +166,16 @@ def _receive(listing: Listing, name: str) -> None:
     location = get_hf_file_metadata(address, timeout=_SECONDS).location
     # The token is for the hub, not for the host that it sends to.
     headers = build_hf_headers() if urlsplit(location).netloc == urlsplit(address).netloc else {}
-    part = make_folder(blob.parent) / f"{told}.emocache.part"
+    with one_at_a_time(blob):
+        if not blob.is_file():  # another process may have brought it meanwhile
+            _download(location, headers, listing, name, blob)
+
+
+def _download(location: str, headers: dict[str, str], listing: Listing, name: str, blob: Path) -> None:
+    from huggingface_hub.file_download import http_get
+
+    told = listing.hashes[name]
+    part = blob.with_name(f"{told}.emocache.part")
     with part.open("ab") as file:
         http_get(
             location, file, resume_size=file.tell(), headers=headers, expected_size=listing.sizes[name],

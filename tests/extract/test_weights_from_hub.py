@@ -193,6 +193,17 @@ def test_a_download_that_is_killed_goes_on(hub: SmallHub, start: Start, run: Run
         assert not list(tmp_path.rglob("*.part"))
 
 
+def test_workers_that_start_together_fetch_once(hub: SmallHub, start: Start, tmp_path: Path) -> None:
+    folder = pickled(speech(hub, "lab/speech"))
+    weights = f"GET /lab/speech/resolve/{hub.commit_of('lab/speech', 'main')}/pytorch_model.bin"
+    workers = [start("checkpoints", "lab/speech", "--fetch") for _ in range(3)]
+    ends = [worker.communicate(timeout=120) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], ends
+    assert hub.asked[weights] == 1
+    original = hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
+    assert loaded(tmp_path, "lab/speech") == [["speech", original]]
+
+
 FAILURES: dict[str, tuple[Callable[[SmallHub, Path], None], dict[str, str], str]] = {
     "gated": (
         lambda hub, _: hub.gated.add("lab/speech"), {},
