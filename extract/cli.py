@@ -58,13 +58,16 @@ def extract(
         float | None, typer.Option(metavar="N", min=0.01, max=1000, help="At most N pictures a second.")
     ] = None,
     detector: Annotated[
-        str, typer.Option(metavar="dlib|FILE", help="What finds faces: dlib, or YuNet's .onnx file.")
-    ] = "dlib",
+        str | None,
+        typer.Option(metavar="dlib|FILE", help="What finds faces: dlib (the default), or YuNet's .onnx file."),
+    ] = None,
     backend: Annotated[str, typer.Option(metavar="zarr|hdf5", help="How shards are stored.")] = "zarr",
     dtype: Annotated[
         str | None, typer.Option(metavar="float16|float32", help="How numbers are stored; else as the encoder needs.")
     ] = None,
-    precision: Annotated[str, typer.Option(metavar="float32|bf16|fp16", help="How the model computes.")] = "float32",
+    precision: Annotated[
+        str | None, typer.Option(metavar="float32|bf16|fp16", help="How the model computes; else in float32.")
+    ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs.")] = "auto",
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
     shard: Annotated[str, typer.Option(metavar="I/N", help="This worker's share of the units.")] = "1/1",
@@ -81,12 +84,12 @@ def extract(
     _one_of("--backend", backend, ("zarr", "hdf5"))
     if dtype is not None:
         _one_of("--dtype", dtype, ("float16", "float32"))
-    _one_of("--precision", precision, ("float32", "bf16", "fp16"))
+    _one_of("--precision", precision or "float32", ("float32", "bf16", "fp16"))
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
     if not re.fullmatch(r"all|(last|\d+)(,(last|\d+))*", layers.replace(" ", "")):
         raise typer.BadParameter(f"{layers!r} is not last, all, or numbers as in 6,9,12", param_hint="--layers")
-    if (pca is None) != (fit_on is None):
+    if encoder and (pca is None) != (fit_on is None):
         raise typer.BadParameter("--pca and --fit-on belong together", param_hint="--pca")
     if alias is not None and len(encoder or ()) != 1:
         raise typer.BadParameter("goes with one --encoder", param_hint="--as")
@@ -103,16 +106,19 @@ def extract(
             corpus=corpus, data=data or data_folder(corpus), cache=cache, encoders=tuple(encoder or ()), alias=alias,
             layers=layers,
             checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from,
-            words_from=words_from, fps=fps, detector=detector, backend=backend, dtype=dtype, precision=precision,
+            words_from=words_from, fps=fps, detector=detector or "dlib", backend=backend, dtype=dtype,
+            precision=precision or "float32",
             device=device, workers=workers, shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash,
             offline=offline,
         )  # fmt: skip
         if encoder:
             undone = [_tell(stage.extract(options), strict)]
         else:
-            given = passes.Making(fps=fps, detector=detector, precision=precision)
-            wanted = [passes.Goal(name, given) for name in stream or ()]
+            wanted = [passes.Goal(name) for name in stream or ()]
             wanted += streams_for(for_ or (), "" if stream or for_ else corpus)
+            # What is given by hand comes before what the experiments say.
+            by_hand = {"fps": fps, "detector": detector, "precision": precision, "fit_on": fit_on}
+            wanted = passes.made_by_hand(wanted, {key: value for key, value in by_hand.items() if value is not None})
             goal_run.refuse_unknown(wanted, checkpoints)
             ready = goal_run.tell_plan(options, wanted, sys.stdout if dry_run else sys.stderr)
             if dry_run:

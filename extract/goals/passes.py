@@ -1,7 +1,8 @@
 """Streams as goals: what each is made of, and the passes over a corpus that make them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .stream_names import StreamName, parse_stream
 
@@ -35,6 +36,19 @@ class Goal:
     def parts(self) -> StreamName:
         """The parts of the name."""
         return parse_stream(self.name)
+
+
+def made_by_hand(goals: Sequence[Goal], given: Mapping[str, Any]) -> list[Goal]:
+    """Put what was given by hand in the place of what the goals say.
+
+    Args:
+        goals: any.
+        given: {field of `Making`: its value}.
+
+    Returns:
+        The goals, all with these values.
+    """
+    return [replace(goal, how=replace(goal.how, **given)) for goal in goals]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from emocache.cache import Cache, EmocacheError
 from emocache.cli import app
-from emocache.extract.goals.passes import Goal, Making, Pass, PcaGoal, plan_passes
+from emocache.extract.goals.passes import Goal, Making, Pass, PcaGoal, made_by_hand, plan_passes
 from emocache.train.config.experiment_files import experiment_names
 from emocache.train.config.stream_lists import experiments_for, matching_experiments, wanted_streams
 
@@ -51,6 +51,11 @@ def test_what_differs_in_pictures_is_not_one_pass_and_in_the_fit_is() -> None:
     )
     assert [(set(one.layers), one.how.fps) for one in two] == [({"vgg-face"}, 5), ({"marlin-base", "mfcc"}, None)]
     assert two[1].projections == (PcaGoal("mfcc", "last", 3, "split=train"),)
+
+
+def test_what_is_given_by_hand_comes_first() -> None:
+    goals = [Goal("vgg-face", Making(fps=5, fit_on="split=train")), Goal("mfcc")]
+    assert [one.how for one in made_by_hand(goals, {"fps": 2.0})] == [Making("split=train", 2.0), Making("all", 2.0)]
 
 
 def test_shipped_experiments_agree_on_their_streams() -> None:
@@ -120,6 +125,11 @@ def test_the_plan_before_the_work(tmp_path: Path, voice: Callable[..., Any]) -> 
     assert done.exit_code == 1 and "3 streams: 0 complete, 2 to be made here" in done.stderr
     done = CliRunner().invoke(app, [*command, *goals[:4], "--dry-run"])
     assert done.exit_code == 0 and done.stdout.splitlines()[-1].startswith("2 streams: 2 complete, 0 to be made here")
+    done = CliRunner().invoke(app, [*command, "--stream", "mfcc.pca2", "--fit-on", "emotion=glad"])
+    assert done.exit_code == 1 and "glad" in done.stderr
+    assert CliRunner().invoke(app, [*command, "--stream", "mfcc.pca2", "--fit-on", "emotion=sad"]).exit_code == 0
+    (info,) = Cache(store).streams("table", "mfcc.pca2")
+    assert info.recipe["projection"]["fit_on"] == "emotion=sad"
 
 
 def test_a_corpus_is_enough_where_experiments_are_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
