@@ -97,7 +97,7 @@ def test_goals_from_the_command_line(tmp_path: Path, voice: Callable[..., Any]) 
     for arguments, status, told in (
         (["--stream", "nope.L3"], 1, "stream 'nope.L3': unknown encoder 'nope'"),
         (["--stream", "mfcc", "--encoder", "mfcc"], 2, "give encoders, or else streams"),
-        ([], 1, "no experiment is for corpus 'table', so say what to extract (--encoder, --stream or --for)"),
+        ([], 1, "no experiment is for corpus 'table'"),
         (["--stream", "mfcc", "--pca", "3", "--fit-on", "all"], 2, "a stream's name says that"),
         (["--for", "papr1/*"], 1, "no experiment is called so"),
     ):
@@ -147,7 +147,7 @@ def test_a_corpus_is_enough_where_experiments_are_for_it(tmp_path: Path, monkeyp
         names = experiments_for(corpus)
         assert len(names) >= 1 and wanted_streams(names)
     assert {"paper1/vote-arousal", "paper1/audio-cats-arousal"} <= set(experiments_for("sewa-basic"))
-    with pytest.raises(EmocacheError, match=r"no experiment is for corpus 'sewa', .* experiments for: .*sewa-basic"):
+    with pytest.raises(EmocacheError, match=r"no experiment is for corpus 'sewa'.*, .* experiments for: .*sewa-basic"):
         experiments_for("sewa")
     monkeypatch.setenv("EMOCACHE_DATA", str(tmp_path))
     done = CliRunner().invoke(app, ["extract", "emodb", "--cache", str(tmp_path / "store"), "--dry-run"])
