@@ -3,6 +3,7 @@
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from ...cache import EmocacheError
@@ -55,7 +56,7 @@ def experiments_for(corpus: str) -> list[str]:
     Raises:
         EmocacheError: there is none; tells the corpora that have some.
     """
-    known = {name: set(_corpora(name)) for name in matching_experiments(["all"])}
+    known = _corpora_of_all()
     found = [name for name, corpora in known.items() if corpus in corpora]
     if not found:
         everything = sorted(set().union(*known.values()))
@@ -66,6 +67,12 @@ def experiments_for(corpus: str) -> list[str]:
             f" experiments for: {others}"
         )
     return found
+
+
+@cache
+def _corpora_of_all() -> dict[str, frozenset[str]]:
+    """Read every shipped experiment once: they do not change while we run."""
+    return {name: frozenset(_corpora(name)) for name in matching_experiments(["all"])}
 
 
 def _corpora(name: str | Path) -> tuple[str, ...]:
