@@ -59,11 +59,9 @@ def experiments_for(corpus: str) -> list[str]:
     known = _corpora_of_all()
     found = [name for name, corpora in known.items() if corpus in corpora]
     if not found:
-        everything = sorted(set().union(*known.values()))
-        others, near = ", ".join(everything), nearest(corpus, everything)
-        hint = f" (did you mean {near!r}?)" if near else ""
+        others = ", ".join(sorted(set().union(*known.values())))
         raise EmocacheError(
-            f"no experiment is for corpus {corpus!r}{hint}, so say what to extract (--encoder, --stream or --for); there are"
+            f"no experiment is for corpus {corpus!r}, so say what to extract (--encoder, --stream or --for); there are"
             f" experiments for: {others}"
         )
     return found
