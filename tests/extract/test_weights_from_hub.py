@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from . import fixed_models
 from .small_hub import SmallHub, serving
 
+pytestmark = pytest.mark.slow  # every test starts commands of its own
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
 HERE = Path(__file__).parent
