@@ -41,8 +41,10 @@ def checkpoints(
         The number of encoders that lack something.
 
     Raises:
-        EmocacheError: an unknown encoder; or a file is given for several encoders.
+        EmocacheError: an unknown encoder; a file is given for several encoders; or offline, and to be fetched.
     """
+    if fetching and offline and given is None:
+        raise EmocacheError("--fetch asks the hub, and --offline forbids it; leave one of them out")
     if given is not None and (not fetching or len(names) != 1):
         raise EmocacheError("--from FILE goes with --fetch and one name, whose weights the file holds")
     needs = {need.weights: need for need in (need_of(name, folder, origins) for name in dict.fromkeys(names))}

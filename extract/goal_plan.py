@@ -6,11 +6,13 @@ from pathlib import Path
 
 from ..cache import Cache, EmocacheError, Manifest
 from .encoders.encoder import seconds
+from .encoders.fetching import forbids_commerce
+from .encoders.lookup import repository_of
 from .encoders.needs import Need, need_of
 from .encoders.registry import REGISTRY
 from .goals.passes import Goal
 
-_BYTES = 2  # of a value, as it is stored unless --dtype says otherwise
+_BYTES = {"float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,22 @@ class StreamPlan:
 
 
 def plan_streams(
-    cache: Cache, corpus: str, manifest: Manifest, goals: Sequence[Goal], checkpoints: Path | None
+    cache: Cache, manifest: Manifest, goals: Sequence[Goal], checkpoints: Path | None, dtype: str | None
 ) -> Iterator[StreamPlan]:
     """Look at each goal beside what is in the cache and on this machine.
 
     Args:
         cache: to be filled.
-        corpus: its corpus.
         manifest: of the corpus as it is now.
         goals: the streams that are wanted.
         checkpoints: as `encoders.load` takes it.
+        dtype: of the frames; None: as each encoder needs.
 
     Yields:
         The plan of each stream, in the order of the goals.
     """
-    hours = sum(map(seconds, manifest)) / 3600
+    length = sum(map(seconds, manifest))
+    corpus = manifest.corpus
     known = {info.name for info in cache.streams(corpus)} if corpus in cache.corpora() else set()
     for goal in goals:
         parts = goal.parts
@@ -91,7 +94,8 @@ def plan_streams(
         size = None
         if entry is not None and entry.rate is not None and len(manifest):
             share = 1 - (there + failed) / len(manifest)
-            size = share * hours * 3600 * entry.rate * (parts.pca or entry.dim) * _BYTES / 1e9
+            values = share * length * entry.rate * (parts.pca or entry.dim)
+            size = values * _BYTES[dtype or entry.storage] / 1e9
         yield StreamPlan(goal.name, needs, there, failed, len(manifest), size)
 
 
@@ -110,7 +114,4 @@ def _counts(cache: Cache, corpus: str, name: str, manifest: Manifest) -> tuple[i
 
 def _comes_by_itself(need: Need) -> bool:
     """Tell whether an extraction fetches what is missing: from the hub, under a licence that allows it."""
-    from .encoders.fetching import forbids_commerce
-    from .encoders.lookup import repository_of
-
     return not need.package and repository_of(need.weights) is not None and not forbids_commerce(need.licence)

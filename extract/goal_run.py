@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..cache import Cache, EmocacheError
-from .encoders.needs import remedies
+from .encoders.needs import need_of, remedies
 from .goal_plan import plan_streams
 from .goals.passes import Goal, plan_passes
 from .pipeline.encoding_loop import Outcome
@@ -54,8 +54,6 @@ def refuse_unknown(goals: Sequence[Goal], checkpoints: Path | None) -> None:
     Raises:
         EmocacheError: names the stream and the encoder; see `needs.need_of`.
     """
-    from .encoders.needs import need_of
-
     for goal in goals:
         for encoder in goal.parts.encoders:
             try:
@@ -81,7 +79,7 @@ def tell_plan(options: Options, goals: Sequence[Goal], out: TextIO) -> bool:
     cache = Cache(options.cache)
     manifest, _ = load_manifest(cache, options)
     fetches = not (options.offline or is_offline())
-    plans = list(plan_streams(cache, manifest.corpus, manifest, goals, options.checkpoints))
+    plans = list(plan_streams(cache, manifest, goals, options.checkpoints, options.dtype))
     for plan in plans:
         print(plan.line(fetches), file=out)
     makeable = sum(plan.can_be_made(fetches) for plan in plans)

@@ -109,6 +109,11 @@ class Encoder(Protocol):
         """
 
 
+def storage_dtype(encoder: Encoder) -> str:
+    """Return the type that an encoder's numbers are stored in by default: float16, unless it has its own."""
+    return str(getattr(encoder, "storage", "float16"))
+
+
 def seconds(utterance: Utterance) -> float:
     """Estimate the length of an utterance in seconds, with a guess where the manifest does not tell.
 

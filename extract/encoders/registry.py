@@ -24,6 +24,7 @@ class EncoderEntry:
         addresses: of that one file, tried in turn; `{hub}` stands for the hub's own address.
         member: of the zip archive that the addresses give; "" where they give the file itself.
         licence: of the weights, where it is known; the hub is asked for that of its repositories.
+        storage: type that its numbers are stored in unless `--dtype` says otherwise.
         extra: of emocache, that `pip install 'emocache[EXTRA]'` brings, and a module that it has.
     """
 
@@ -38,6 +39,7 @@ class EncoderEntry:
     addresses: tuple[str, ...] = ()
     member: str = ""
     licence: str = ""
+    storage: str = "float16"
     extra: tuple[str, str] = ("extract", "transformers")
 
     def gigabytes_per_hour(self, bytes_per_value: int = 2) -> float | None:
@@ -167,7 +169,7 @@ def _marlin(size: str, dim: int, layers: int) -> EncoderEntry:
     title = f"MARLIN {size}, one vector per 32 pictures"
     addresses = tuple(address.replace("SIZE", size) for address in _MARLIN)
     return EncoderEntry(
-        "marlin", None, None, dim, layers, None, title, ".safetensors", addresses, "", "CC BY-NC 4.0", _FACES
+        "marlin", None, None, dim, layers, None, title, ".safetensors", addresses, licence="CC BY-NC 4.0", extra=_FACES
     )
 
 
@@ -179,8 +181,9 @@ REGISTRY: dict[str, EncoderEntry] = {
     "spectrogram": _own(
         "spectrogram", 128, 100.0, "log-mel spectrogram in dB, 128 bands, 40 ms Hamming window (CAMuLeNet)"
     ),
-    "spectrogram-code": _own(
-        "spectrogram-code", 128, 1600.0, "mel power spectrogram as CAMuLeNet's released code takes it, in float32"
+    "spectrogram-code": replace(
+        _own("spectrogram-code", 128, 1600.0, "mel power spectrogram as CAMuLeNet's released code takes it, float32"),
+        storage="float32",
     ),
     "alexnet": replace(
         _own("alexnet", 9216, None, "AlexNet over the spectrogram, one vector per utterance", ".safetensors"),

@@ -111,11 +111,11 @@ def plan_passes(goals: Sequence[Goal]) -> list[Pass]:
         if parts.transcript is not None:
             want(0, "", first, parts.transcript, "last")
         if goal.how.words_from is not None:
-            want(1, "", first, goal.how.words_from, "last")
+            want(0, "", first, goal.how.words_from, "last")
         rests = parts.transcript is not None or goal.how.words_from is not None
         text_from = "" if parts.transcript is None else parts.transcript + ":translation" * parts.translation
         layer = "last" if parts.layer is None else str(parts.layer)
-        key = want(2 if rests else 0, text_from, how if rests else first, parts.encoder, layer)
+        key = want(1 if rests else 0, text_from, how if rests else first, parts.encoder, layer)
         if parts.pca is not None:
             one = PcaGoal(parts.encoder, layer, parts.pca, goal.how.fit_on)
             projections.setdefault(key, [])

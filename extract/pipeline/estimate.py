@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...cache import EmocacheError, Load, Task, Utterance
-from ..encoders.encoder import Encoder
+from ..encoders.encoder import Encoder, storage_dtype
 from ..encoders.face_clips import FRAMES_A_SECOND
 from .encoding import Target
 
@@ -14,14 +14,17 @@ _SPEED = {True: 40.0, False: 2000.0}  # cost units a second, of models and of si
 
 
 def loads(
-    utterances: Iterable[Utterance], encoders: Mapping[Encoder, Sequence[int | None]], dtype: str, fps: float | None
+    utterances: Iterable[Utterance],
+    encoders: Mapping[Encoder, Sequence[int | None]],
+    dtype: str | None,
+    fps: float | None,
 ) -> dict[str, Load]:
     """Estimate the cost of each utterance, for cutting units: {id: Load}."""
     found = {}
     models = {e: runs_on_device(e) or _sees(e) for e in encoders}
     for utterance in utterances:
         seconds = sum(encoder.cost(utterance) / _SPEED[model] for encoder, model in models.items())
-        size = max(_values(encoder, utterance, fps) for encoder in encoders) * _BYTES[dtype]
+        size = max(_bytes(encoder, utterance, dtype, fps) for encoder in encoders)
         found[utterance.id] = Load(seconds, round(size))
     return found
 
@@ -35,20 +38,18 @@ def total_bytes(
     tasks: Iterable[Task],
     targets: Iterable[Target],
     utterances: Mapping[str, Utterance],
-    dtype: str,
+    dtype: str | None,
     fps: float | None,
 ) -> int:
     """Bytes of frames that the tasks will write, over the streams that lack them."""
     encoders = {target.writer.name: target.encoder for target in targets}
-    values = sum(
-        _values(encoders[stream], utterances[i], fps) for task in tasks for stream in task.units for i in task.ids
-    )
-    return round(values * _BYTES[dtype])
+    each = (_bytes(encoders[stream], utterances[i], dtype, fps) for t in tasks for stream in t.units for i in t.ids)
+    return round(sum(each))
 
 
-def _values(encoder: Encoder, utterance: Utterance, fps: float | None) -> float:
+def _bytes(encoder: Encoder, utterance: Utterance, dtype: str | None, fps: float | None) -> float:
     share = min(1.0, fps / FRAMES_A_SECOND) if fps is not None and _sees(encoder) else 1.0
-    return share * encoder.expected_frames(utterance) * encoder.dim
+    return share * encoder.expected_frames(utterance) * encoder.dim * _BYTES[dtype or storage_dtype(encoder)]
 
 
 def _sees(encoder: Encoder) -> bool:

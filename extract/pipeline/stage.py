@@ -9,7 +9,7 @@ from typing import Any
 
 from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
 from .. import corpora, encoders
-from ..encoders.encoder import Encoder
+from ..encoders.encoder import Encoder, storage_dtype
 from ..goals.passes import Pass, PcaGoal, pass_of_flags
 from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
@@ -17,7 +17,7 @@ from .clips import Decoder
 from .progress import Progress
 from .projecting import check_projections, pair_projections, project
 from .sources import Sources
-from .stream_targets import complete_streams, make_targets, parse_layers, storage_dtype
+from .stream_targets import complete_streams, make_targets, parse_layers
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _run(
     decoder: Decoder,
     device: str,
 ) -> encoding_loop.Outcome:
-    loads = estimate.loads(wanted, chosen, options.dtype or "float16", options.fps)
+    loads = estimate.loads(wanted, chosen, options.dtype, options.fps)
     writers = [target.writer for target in targets]
     number, of = options.shard
     # Several workers want several units each, so that none waits for the last one.
@@ -246,7 +246,7 @@ def _run(
     tasks = [task for task in tasks if task.number % of == number - 1]
     ids = {utterance for task in tasks for utterance in task.ids}
     left = {utterance.id: utterance for utterance in wanted if utterance.id in ids}
-    needed = estimate.total_bytes(tasks, targets, left, options.dtype or "float16", options.fps)
+    needed = estimate.total_bytes(tasks, targets, left, options.dtype, options.fps)
     folder = cache.objects.local("")
     estimate.check_room(folder, needed)
     if left:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ...cache import Cache, EmocacheError
 from ...cache.recipe import Recipe, stream_name
-from ..encoders.encoder import Encoder
+from ..encoders.encoder import Encoder, storage_dtype
 from .clips import Decoder
 from .encoding import Target
 from .sources import Sources
@@ -53,11 +53,6 @@ def make_targets(
         ))
         for (encoder, layer), name in names.items()
     ]  # fmt: skip
-
-
-def storage_dtype(encoder: Encoder) -> str:
-    """Return the type that an encoder's numbers are stored in by default: float16, unless it has its own."""
-    return str(getattr(encoder, "storage", "float16"))
 
 
 def full_recipe(encoder: Encoder, layer: int | None, decoder: Decoder, dtype: str) -> Recipe:

@@ -25,7 +25,7 @@ def fetch_file(addresses: Sequence[str], target: Path, check: Callable[[Path], o
 
     Args:
         addresses: of copies, tried in turn.
-        target: to be written; beside it `<target>.part` holds what has come so far, and goes on from there.
+        target: to be written; beside it `<target>.<n>.part` holds what has come from the n-th.
         check: raises an EmocacheError where the file is not what it should be.
 
     Returns:

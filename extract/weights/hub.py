@@ -38,8 +38,9 @@ class Listing:
     hashes: dict[str, str]
 
     def matching(self, patterns: Sequence[str]) -> list[str]:
-        """Return the files that any of the patterns names, the smallest first."""
-        names = [name for name in self.sizes if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+        """Return the files of the top folder that any of the patterns names, the smallest first."""
+        top = [name for name in self.sizes if "/" not in name]
+        names = [name for name in top if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
         return sorted(names, key=lambda name: (self.sizes[name], name))
 
 

@@ -10,8 +10,9 @@ import pytest
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance
 from emocache.cache.recipe import fingerprint
 from emocache.cache.stored_form import to_storage
-from emocache.extract.encoders import Clip
+from emocache.extract.encoders import REGISTRY, Clip
 from emocache.extract.encoders.acoustic import LogMel, Mfcc, Mfcc39, MfccCode, Spectrogram, SpectrogramCode, deltas
+from emocache.extract.encoders.encoder import storage_dtype
 
 Samples = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
@@ -288,6 +289,11 @@ def test_streams_written_before_the_variants_came_stay_current() -> None:
     """The fingerprints are those of when log-mel and MFCC were the only two."""
     assert fingerprint(LogMel().recipe(None)) == "8186955ea6f429076d79a06808253259e81b19b7fc2467f3c46e6660cb57cb6b"
     assert fingerprint(Mfcc().recipe(None)) == "6474dee4001ced481be3c8c1a385fcee097842ca1a0e48e350dfb40fc6f45724"
+
+
+def test_the_table_knows_what_is_stored() -> None:
+    assert {c.name: storage_dtype(c()) for c in ENCODERS} == {c.name: REGISTRY[c.name].storage for c in ENCODERS}
+    assert storage_dtype(SpectrogramCode()) == "float32"
 
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=lambda c: c.name)
