@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from emocache.cache import Cache, EmocacheError
 from emocache.cli import app
+from emocache.extract.encoders.text import TokenText
 from emocache.extract.goals.passes import Goal, Making, Pass, PcaGoal, made_by_hand, plan_passes
 from emocache.train.config.experiment_files import experiment_names
 from emocache.train.config.stream_lists import experiments_for, matching_experiments, wanted_streams
@@ -153,3 +154,24 @@ def test_a_corpus_is_enough_where_experiments_are_for_it(tmp_path: Path, monkeyp
     done = CliRunner().invoke(app, ["extract", "emodb", "--cache", str(tmp_path / "store"), "--dry-run"])
     assert done.exit_code == 1 and f"the folder {tmp_path / 'emodb'} does not exist" in done.stderr
     assert "EmoDB, acted German: 535 clips" in done.stderr
+
+
+def test_layers_that_are_there_are_left_out_of_the_pass(
+    tmp_path: Path, voice: Callable[..., Any], tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    encode = TokenText.encode
+
+    def spied(self: TokenText, clips: Any, layers: Any) -> Any:
+        asked.append(list(layers))
+        return encode(self, clips, layers)
+
+    monkeypatch.setattr(TokenText, "encode", spied)
+    write(tmp_path / "a.wav", voice(0.5), 16_000)
+    (tmp_path / "list.csv").write_text("file,text,emotion\na.wav,Kids are talking,sad\n")
+    command = ["extract", "table", "--data", str(tmp_path), "--cache", str(tmp_path / "store"), "--map"]
+    command += ["table=list.csv", "--encoder", str(tiny_bert), "--layers"]
+    for layers, expected in (("1", [[1]]), ("all", [[0, None]]), ("all", [])):
+        asked.clear()
+        assert CliRunner().invoke(app, [*command, layers]).exit_code == 0
+        assert asked == expected

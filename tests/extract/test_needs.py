@@ -86,6 +86,7 @@ def test_the_command_lists_ends_with_remedies_and_has_a_status(monkeypatch: pyte
         (["--for", "papr1/*"], "--for papr1/*: no experiment is called so"),
         (["--from", "a", "--fetch"], "--from FILE goes with --fetch and one name"),
         (["nothing"], "unknown encoder 'nothing'"),
+        (["whisper-base", "--fetch", "--offline"], "--fetch asks the hub, and --offline forbids it"),
     ):
         done = CliRunner().invoke(app, ["checkpoints", *arguments])
         assert done.exit_code == 1 and told in done.stderr, done.stderr
