@@ -12,8 +12,9 @@ import emocache
 from emocache.train.config.experiment_files import experiment_names
 from emocache.train.config.sections import Augmentation, FeatureSettings, LossSettings, Protocol, Selection, Training
 from emocache.train.config.settings import Settings
-from emocache.train.config.systems_page import PAPERS, Systems, markdown, read_systems
+from emocache.train.config.systems_page import markdown
 from emocache.train.heads import HEADS
+from emocache.train.records.systems import PAPERS, Systems, read_systems
 
 ROOT = Path(emocache.__file__).parent
 GENERATE = "python -m emocache.train.config.systems_page > docs/systems.md"

@@ -9,10 +9,10 @@ from typing import Any
 from ...cache import EmocacheError
 from ...cache.hints import nearest
 from ...cache.nesting import flatten
+from ..records.systems import SYSTEMS
 from .protocol_kinds import owners
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-SYSTEMS = EXPERIMENTS / "systems.toml"  # the rows of the papers' tables; no experiment
 
 _WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
 

@@ -3,23 +3,11 @@
 python -m emocache.train.config.systems_page > docs/systems.md
 """
 
-import tomllib
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Annotated, Literal
 
-from pydantic import Field
-
-from .experiment_files import SYSTEMS, open_experiment
-from .sections import Names, Table
-
-PAPERS = {
-    1: "Cross Culture Emotion Recognition (CATS-Transformer, SEWA)",
-    2: "Effect of Attention and Self-Supervised Speech Embeddings on Non-Semantic Speech Tasks (Emotion Share)",
-    3: "Attention-based Multimodal Speech Emotion Recognition (Self-MHA and Cross-MHA, IEMOCAP)",
-    4: "Exploring Multilingual Unseen Speaker Emotion Recognition (CAMuLeNet)",
-    5: "Multimodal Speech Emotion Recognition using Cross Attention with Aligned Audio and Text (CAN, IEMOCAP)",
-}
+from ..records.systems import PAPERS, Row, Systems, read_systems
+from .experiment_files import open_experiment
 
 _HEAD = """# Systems
 
@@ -31,37 +19,6 @@ comparison; docs/results.md has those measured here. "Trains" means that the exp
 tests (`tests/end_to_end/test_every_experiment.py`); the corpora of papers 1, 2, 3 and 5 are not public, so nothing was
 measured on them here.
 """
-
-
-class Row(Table):
-    """A row of a paper's table, or a figure."""
-
-    number: Annotated[int, Field(ge=1)]  # of the list of systems that must work
-    paper: Annotated[int, Field(ge=1, le=len(PAPERS))]
-    row: str  # its name in the paper
-    table: str  # "Table 2", "Figure 3"
-    experiments: Names = ()
-    test: Annotated[str, Field(min_length=1)]  # path of the test below the repository
-    published: str = ""
-    status: Literal["", "evaluate"] = ""  # evaluate: made from stored predictions, no training of its own
-    note: str = ""
-
-
-class Systems(Table):
-    """systems.toml."""
-
-    row: tuple[Row, ...]
-    beyond: Names = ()  # experiments that stand for no row of a paper
-
-    @property
-    def mentioned(self) -> set[str]:
-        """All experiments that are named."""
-        return {name for row in self.row for name in row.experiments} | set(self.beyond)
-
-
-def read_systems() -> Systems:
-    """Read systems.toml; pydantic's ValidationError where a row is malformed."""
-    return Systems.model_validate(tomllib.loads(SYSTEMS.read_text(encoding="utf-8")))
 
 
 def markdown(systems: Systems) -> str:

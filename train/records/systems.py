@@ -1,0 +1,53 @@
+"""The rows of the papers' tables: the experiments that train each, and in what these differ from the paper."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SYSTEMS = Path(__file__).parents[1] / "experiments" / "systems.toml"
+
+PAPERS = {
+    1: "Cross Culture Emotion Recognition (CATS-Transformer, SEWA)",
+    2: "Effect of Attention and Self-Supervised Speech Embeddings on Non-Semantic Speech Tasks (Emotion Share)",
+    3: "Attention-based Multimodal Speech Emotion Recognition (Self-MHA and Cross-MHA, IEMOCAP)",
+    4: "Exploring Multilingual Unseen Speaker Emotion Recognition (CAMuLeNet)",
+    5: "Multimodal Speech Emotion Recognition using Cross Attention with Aligned Audio and Text (CAN, IEMOCAP)",
+}
+
+
+class Row(BaseModel):
+    """A row of a paper's table, or a figure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: Annotated[int, Field(ge=1)]  # of the list of systems that must work
+    paper: Annotated[int, Field(ge=1, le=len(PAPERS))]
+    row: str  # its name in the paper
+    table: str  # "Table 2", "Figure 3"
+    experiments: tuple[str, ...] = ()
+    test: Annotated[str, Field(min_length=1)]  # path of the test below the repository
+    published: str = ""
+    status: Literal["", "evaluate"] = ""  # evaluate: made from stored predictions, no training of its own
+    note: str = ""
+    deviations: tuple[str, ...] = ()  # in what the experiments differ from the paper, a sentence each
+
+
+class Systems(BaseModel):
+    """systems.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    row: tuple[Row, ...]
+    beyond: tuple[str, ...] = ()  # experiments that stand for no row of a paper
+
+    @property
+    def mentioned(self) -> set[str]:
+        """All experiments that are named."""
+        return {name for row in self.row for name in row.experiments} | set(self.beyond)
+
+
+def read_systems() -> Systems:
+    """Read systems.toml; pydantic's ValidationError where a row is malformed."""
+    return Systems.model_validate(tomllib.loads(SYSTEMS.read_text(encoding="utf-8")))
