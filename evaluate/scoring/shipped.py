@@ -21,7 +21,9 @@ def shipped_report(experiment: str) -> tuple[str, ...]:
     Raises:
         EmocacheError: one of these files cannot be read.
     """
-    path = _files(EXPERIMENTS).get(experiment)  # a run's name is no path
+    files = _files(EXPERIMENTS)  # a run's name is no path
+    # Of a file with `each`, the name ends with its value.
+    path = files.get(experiment) or files.get(experiment.rpartition("-")[0])
     return () if path is None else tuple(_report(path) or ())
 
 
@@ -40,8 +42,10 @@ def _report(path: Path) -> tuple[str, ...] | None:
     if "report" in values:
         return _names(values["report"])
     for base in reversed(_names(values.get("extends", ()))):
-        beside = path.parent / f"{base}.toml"
-        found = _report(beside if beside.is_file() else EXPERIMENTS / f"{base}.toml")
+        names = [base, base.rpartition("-")[0]]
+        folders = [path.parent, EXPERIMENTS]
+        files = [folder / f"{name}.toml" for name in names for folder in folders]
+        found = _report(next((file for file in files if file.is_file()), files[0]))
         if found is not None:
             return found
     return None

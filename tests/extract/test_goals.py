@@ -13,7 +13,7 @@ from emocache.cache import Cache, EmocacheError
 from emocache.cli import app
 from emocache.extract.encoders.text import TokenText
 from emocache.extract.goals.passes import Goal, Making, Pass, PcaGoal, made_by_hand, plan_passes
-from emocache.train.config.experiment_files import experiment_names
+from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.stream_lists import experiments_for, matching_experiments, wanted_streams
 
 TEXT = "distilbert-base-cls.from-whisper-large-v3-15s-translation"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emocache.cache import Cache, Manifest, Utterance
-from emocache.train.config.experiment_files import EXPERIMENTS
+from emocache.train.config.experiment_names import EXPERIMENTS
 from emocache.train.config.loading import load_settings
 from emocache.train.config.settings import Settings
 from emocache.train.data.reading import load_dataset

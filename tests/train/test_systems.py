@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import emocache
-from emocache.train.config.experiment_files import experiment_names
+from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.sections import Augmentation, FeatureSettings, LossSettings, Protocol, Selection, Training
 from emocache.train.config.settings import Settings
 from emocache.train.config.systems_page import markdown

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ...cache import EmocacheError
 from ...cache.hints import nearest
-from .experiment_files import beside, experiment_names, open_experiment
+from .experiment_files import open_experiment
+from .experiment_names import beside, each_experiment, experiment_names
 from .fusion_settings import FusionSettings
 from .loading import load_experiment
 from .search import search_points
@@ -31,8 +32,9 @@ def matching_experiments(patterns: Sequence[str]) -> list[str]:
     known = experiment_names()
     found: dict[str, None] = {}
     for pattern in patterns:
-        if pattern in known or pattern.endswith(".toml"):
-            found[pattern] = None
+        several = each_experiment(pattern)
+        if pattern in known or pattern.endswith(".toml") or several != [pattern]:
+            found |= dict.fromkeys(several)
             continue
         those = [name for name in known if pattern == "all" or fnmatch.fnmatch(name, pattern)]
         those = [name for name in those if {"streams", "fusion"} & open_experiment(name).values.keys()]
