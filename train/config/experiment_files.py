@@ -65,6 +65,8 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, part in _parts(place, ()):
+        if isinstance(part.get("description"), str):  # which may go on from what it extends
+            part = _filled(part, "description", str(values.get("description", "")))
         # A label map that added to another's would mix two sets of classes; a search would grow unseen.
         values = merge({k: v for k, v in values.items() if not (k in _WHOLE and k in part)}, part)
         origins |= dict.fromkeys(flatten(part), str(origin))
@@ -137,15 +139,17 @@ def _parts(place: Place, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[s
         raise EmocacheError(f"{path}: extends itself: {' -> '.join(str(one) for one in (*below, path))}; take out one"
                             " of these extends")  # fmt: skip
     own, bases = read_tables(path)
-    parts = [part for base in bases
-             for part in _parts(place_beside(path, base, f"{path}: extends"), (*below, path))]  # fmt: skip
     own.pop("each", None)
     each = each_of(path) if value is not None else None
-    if each is None:
-        yield from [*parts, (path, own)]
+    if each is not None and each.setting == "extends":
+        bases = [str(value), *bases]
+    parts = [part for base in bases
+             for part in _parts(place_beside(path, base, f"{path}: extends"), (*below, path))]  # fmt: skip
+    parts.append((path, own))
+    if each is None or each.setting == "extends":
+        yield from parts
         return
     # What the file extends may leave the value open as well.
-    parts.append((path, own))
     yield from ((file, _filled(tables, each.setting, str(value))) for file, tables in parts)
     if not any("fusion" in tables for _, tables in parts):  # which has no settings of its own
         yield path, {each.setting: value}

@@ -1,7 +1,8 @@
 """The names of experiments, and the files that they stand for.
 
 A file is one experiment, or several alike ones: `each = { targets = ["valence", "arousal"] }` in `rnn.toml` stands for
-`rnn-valence` and `rnn-arousal`, whose setting `targets` is the value, as is `{targets}` in their texts.
+`rnn-valence` and `rnn-arousal`, whose setting `targets` is the value, as is `{targets}` in their texts. With
+`each = { extends = ["audio", "text"] }`, `loso.toml` is `loso-audio` and `loso-text`, which extend these first.
 """
 
 import re
