@@ -1,6 +1,7 @@
 """`emocache train`. Everything heavy is imported inside the command."""
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,9 +31,12 @@ def _tell(line: str) -> None:
 
 
 def train(
-    corpus: Annotated[list[str], typer.Option(metavar="NAME", help="Corpus in the cache; several are trained as one.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="The cache: a folder or an s3:// URL.")],
     runs: Annotated[str, typer.Option(metavar="DIR", help="Folder for the runs.")],
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Corpus in the cache; several are trained as one. Else the only one."),
+    ] = None,
     experiments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -43,7 +47,10 @@ def train(
         bool, typer.Option("--all", help="Every shipped experiment that the corpus can be trained on.")
     ] = False,
     fold: Annotated[list[int] | None, typer.Option(metavar="K", min=0, help="Only this fold; repeatable.")] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that train at the same time.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Processes that train at the same time; else 1, or the cores."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as training.epochs=20."),
@@ -61,33 +68,53 @@ def train(
         bool, typer.Option("--list", is_eager=True, callback=_list, help="List the shipped experiments.")
     ] = False,
 ) -> None:
-    """Train heads on cached streams; runs that are stored already are kept."""
+    """Train heads on cached streams; runs that are stored already are kept.
+
+    Without EXPERIMENT and --all: every experiment for the corpora of the cache, or for those of --corpus.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
     for option, folder in (("--cache", cache), ("--runs", runs)):
         if not folder.strip():
             raise typer.BadParameter("is empty; give a folder", param_hint=option)
-    if bool(experiments) == all_:
-        problem = "give experiments or --all, not both" if all_ else "name at least one, or give --all"
-        raise typer.BadParameter(problem, param_hint="EXPERIMENT")
+    if experiments and all_:
+        raise typer.BadParameter("give experiments or --all, not both", param_hint="EXPERIMENT")
     from ..cache import Cache
     from .config.experiment_files import sweep_override
     from .config.experiment_names import each_experiment
+    from .run.everything import carry_out_everything, cores, corpora_in
     from .run.experiment_plan import choose_device
     from .run.request import Request, carry_out, carry_out_all
 
     overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
-    request = Request(Cache(cache), corpus, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete)
+    store = Cache(cache)
+    everything = not experiments and not all_
+    corpora = corpora_in(store, corpus or (), everything)
+    if not (everything or corpus) and len(corpora) > 1:
+        told = f"the cache has {', '.join(corpora)}; say which to train on"
+        raise typer.BadParameter(told, param_hint="--corpus")
+    request = Request(store, corpora, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete)
     # All are read and planned before the first is trained, so that a mistake in the last one is told at once.
     names = dict.fromkeys(name for given in experiments or () for name in each_experiment(given))
     chosen = [request.experiment(name) for name in names]
     request.check(dry_run)
+    if everything:
+        requests = {name: replace(request, corpora=[name]) for name in corpora}
+        carry_out_everything(requests, _tell, jobs or cores(), dry_run)
+        if not dry_run:
+            tell_tables(Path(runs))
+        return
     if all_:
-        carry_out_all(request, _tell, jobs, dry_run)
+        carry_out_all(request, _tell, jobs or 1, dry_run)
         return
     if len(chosen) > 1:
         for experiment in chosen:
             request.plan(experiment)  # and made anew below, since a plan holds the frames that it has read
     for experiment in chosen:
-        for line in carry_out(request.plan(experiment), jobs, dry_run):
+        for line in carry_out(request.plan(experiment), jobs or 1, dry_run):
             _tell(line)
+
+
+def tell_tables(runs: Path) -> None:
+    """Print the papers' tables of the runs. The root command puts its own in place of this: it knows evaluation."""
+    typer.echo(f"the runs are in {runs}; `emocache evaluate {runs}` makes tables of them")

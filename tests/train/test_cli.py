@@ -11,9 +11,11 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from emocache.cache import EmocacheError
+from emocache.cache import Cache, EmocacheError, Manifest, Utterance
 from emocache.train.cli import train
 from emocache.train.config import experiment_names
+from emocache.train.config.stream_lists import corpora_of_all
+from emocache.train.run.everything import corpora_in, duration
 
 from .conftest import EXPERIMENT
 
@@ -211,7 +213,90 @@ def test_all_where_nothing_fits_is_an_error(toy: "Toy", monkeypatch: pytest.Monk
 
 
 def test_experiments_or_all_but_not_both(toy: "Toy") -> None:
-    assert call(toy, experiments=[]).exit_code == 2 and call(toy, "--all").exit_code == 2
+    assert call(toy, "--all").exit_code == 2
+
+
+def everything(toy: "Toy", *more: str) -> Result:
+    """`emocache train` without an experiment."""
+    return CliRunner().invoke(
+        app(), ["--cache", str(toy.root), "--runs", str(toy.folder / "runs"), "--jobs", "1", *more]
+    )
+
+
+def test_everything_for_the_corpora_of_the_cache(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.cache()
+    shipped = toy.folder / "shipped"
+    (shipped / "paper").mkdir(parents=True)
+    monkeypatch.setattr(experiment_names, "EXPERIMENTS", shipped)
+    corpora_of_all.cache_clear()
+    ours = 'corpora = "toys"\ndescription = "d"\n' + EXPERIMENT
+    (shipped / "paper/slow.toml").write_text(ours.replace("epochs = 15", "epochs = 3"))
+    (shipped / "paper/quick.toml").write_text(ours.replace("epochs = 15", "epochs = 2"))
+    (shipped / "paper/both.toml").write_text('[fusion]\nmembers = ["paper/slow", "paper/quick"]\nrule = "average"\n')
+    (shipped / "paper/lacks.toml").write_text(ours.replace('["toy"]', '["absent", "toy"]'))
+    (shipped / "paper/label.toml").write_text(ours.replace('"emotion"', '"mood"'))
+    (shipped / "other.toml").write_text(ours.replace('corpora = "toys"', 'corpora = "others"'))
+    told = everything(toy, "--dry-run")
+    assert told.exit_code == 0 and not (toy.folder / "runs").exists(), told.output
+    lines = told.output.splitlines()
+    assert lines[0] == "toys: 5 experiments are for it, 3 can be trained here"
+    assert lines[1].startswith("  1 cannot (paper/label): ") and "'mood'" in lines[1]
+    assert lines[2] == "  1 lack streams: absent (1)"
+    assert lines[3] == f"  to make them: emocache extract toys --data DIR --cache {toy.root} --stream absent"
+    assert lines[4].startswith(
+        "3 experiments: 9 runs to train, 0 stored; about 1 s with --jobs 1 (a guess), the cheapest"
+    )
+    done = everything(toy)
+    assert done.exit_code == 0, done.output
+    order = [line.split()[1] for line in done.output.splitlines() if line.startswith("[")]
+    assert order == ["paper/quick", "paper/slow", "paper/both"]
+    assert len([*(toy.folder / "runs").glob("paper/*/*/*/fold*")]) == 9 and "emocache evaluate" in done.output
+    again = everything(toy, "--corpus", "toys")
+    assert "3 experiments: 0 runs to train, 9 stored\n" in again.output and again.exit_code == 0
+    corpora_of_all.cache_clear()
+
+
+def test_everything_where_nothing_is_for_the_corpus(toy: "Toy") -> None:
+    toy.cache()
+    done = everything(toy)
+    assert isinstance(done.exception, EmocacheError) and "nothing can be trained on toys" in str(done.exception)
+    assert "toys: no experiment is for it; name one, such as `emocache train probe --corpus toys`" in done.output
+
+
+def test_the_only_corpus_need_not_be_named(toy: "Toy") -> None:
+    toy.cache()
+    assert corpora_in(Cache(toy.root), []) == ["toys"]
+    done = everything(toy, toy.experiment(), "--set", "training.epochs=1")
+    assert done.exit_code == 0, done.exception
+    for name in ("toys-whole", "other"):
+        Cache(toy.root).put_manifest(Manifest.from_utterances(name, [Utterance("a")]))
+    done = everything(toy, toy.experiment())
+    assert done.exit_code == 2 and "the cache has other, toys, toys-whole" in done.stderr
+    # Of a name that is not there, what it is packaged as.
+    cache = Cache(toy.root)
+    assert corpora_in(cache, ["toys"]) == ["toys"] and corpora_in(cache, ["toys"], True) == ["toys", "toys-whole"]
+    cache.put_manifest(Manifest.from_utterances("sewa-basic", [Utterance("a")]))
+    assert corpora_in(cache, ["sewa"]) == ["sewa-basic"]
+    with pytest.raises(EmocacheError, match=r"has no corpus 'sew'; it has: other, sewa-basic, toys, toys-whole"):
+        corpora_in(cache, ["sew"])
+
+
+def test_an_experiment_for_another_corpus_says_what_there_is_for_this_one(toy: "Toy") -> None:
+    cache = toy.cache()
+    cache.put_manifest(Manifest.from_utterances("sewa", [Utterance("a", culture="DE", labels={"valence": 0.5})]))
+    done = everything(toy, "paper1/video-rnn-valence", "--corpus", "sewa")
+    assert isinstance(done.exception, EmocacheError)
+    assert str(done.exception).endswith(
+        "(paper1/video-rnn-valence is for sewa-basic; on sewa it is paper1/avec-transfer-video-rnn-valence,"
+        " paper1/avec-video-rnn-valence)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "1 s"), (89, "89 s"), (90, "2 min"), (5370, "90 min"), (7800, "2 h 10 min")]
+)
+def test_durations_are_told_in_one_or_two_units(seconds: float, told: str) -> None:
+    assert duration(seconds) == told.replace("90 min", "1 h 30 min")
 
 
 @pytest.mark.parametrize("module", ["emocache.train", "emocache.train.cli"])

@@ -37,12 +37,12 @@ def matching_experiments(patterns: Sequence[str], corpus: str | None = None) -> 
         if pattern in known or pattern.endswith(".toml") or several != [pattern]:
             found |= dict.fromkeys(several)
             continue
-        those = [name for name in _corpora_of_all() if pattern == "all" or fnmatch.fnmatch(name, pattern)]
+        those = [name for name in corpora_of_all() if pattern == "all" or fnmatch.fnmatch(name, pattern)]
         if not those:
             near = nearest(pattern, known)
             hint = f"did you mean {near!r}? " if near else ""
             raise EmocacheError(f"--for {pattern}: no experiment is called so; {hint}`emocache train --list` has all")
-        found |= dict.fromkeys([name for name in those if corpus in _corpora_of_all()[name]] or those)
+        found |= dict.fromkeys([name for name in those if corpus in corpora_of_all()[name]] or those)
     return list(found)
 
 
@@ -58,7 +58,7 @@ def experiments_for(corpus: str) -> list[str]:
     Raises:
         EmocacheError: there is none; tells the corpora that have some.
     """
-    known = _corpora_of_all()
+    known = corpora_of_all()
     found = [name for name, corpora in known.items() if corpus in corpora]
     if not found:
         others = ", ".join(sorted(set().union(*known.values())))
@@ -69,8 +69,13 @@ def experiments_for(corpus: str) -> list[str]:
     return found
 
 
+def corpora_of(name: str) -> frozenset[str]:
+    """Return the corpora that a shipped experiment is for; none of one that names no streams."""
+    return corpora_of_all().get(name, frozenset())
+
+
 @cache
-def _corpora_of_all() -> dict[str, frozenset[str]]:
+def corpora_of_all() -> dict[str, frozenset[str]]:
     """{experiment that names streams: its corpora}, read once: shipped files do not change while we run."""
     named = (n for n in experiment_names() if {"streams", "fusion"} & open_experiment(n).values.keys())
     return {name: frozenset(_corpora(name)) for name in named}
@@ -127,6 +132,11 @@ def wanted_streams(patterns: Sequence[str], corpus: str | None = None) -> list[W
                 experiments=tuple(dict.fromkeys((*before.experiments, name))),
             )
     return list(found.values())
+
+
+def streams_of(name: str) -> list[str]:
+    """List the streams that an experiment reads; see `loading.load_experiment` for errors."""
+    return list(dict.fromkeys(stream for stream, _ in _streams(name)))
 
 
 def _streams(name: str | Path) -> Iterator[tuple[str, Settings]]:

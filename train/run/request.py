@@ -13,6 +13,7 @@ from ..config.fusion_settings import FusionSettings
 from ..config.loading import Experiment, load_experiment
 from ..config.search import search_points
 from ..config.settings import Settings
+from ..config.stream_lists import corpora_of, corpora_of_all
 from ..fit.cautions import warned
 from .dry_run import cost, fold_lines, summary
 from .experiment_plan import Plan, make_plan
@@ -40,20 +41,7 @@ class Request:
     allow_incomplete: bool = False
 
     def check(self, dry_run: bool) -> None:
-        """Check what every experiment needs, before the first is planned.
-
-        Args:
-            dry_run: nothing will be stored.
-
-        Raises:
-            EmocacheError: a corpus is not in the cache; or nothing can be stored in `runs`, without `dry_run`.
-        """
-        try:
-            for corpus in self.corpora:
-                self.cache.manifest(corpus)
-        except NotADirectoryError:
-            raise EmocacheError(f"cache {self.cache.objects.url} is a file; give the folder that `emocache extract"
-                                " --cache` wrote to") from None  # fmt: skip
+        """Check that something can be stored in `runs`, unless `dry_run`; EmocacheError where it cannot."""
         if not dry_run:
             check_writable(self.runs)
 
@@ -91,7 +79,17 @@ class Request:
                 return make_fusion(name, settings, [self._member(file) for file in files])
             return self._plan(name, settings)
         except EmocacheError as error:
-            raise EmocacheError(f"{path}: {error}") from error
+            raise EmocacheError(f"{path}: {error}{self._meant_for(name)}") from error
+
+    def _meant_for(self, name: str) -> str:
+        """Tell what else there is where an experiment is for other corpora than these."""
+        known = corpora_of(name)
+        if not known or not known.isdisjoint(self.corpora):
+            return ""
+        base = name.rpartition("/")[2]
+        alike = [n for n in corpora_of_all() if n.endswith(f"-{base}") and not corpora_of(n).isdisjoint(self.corpora)]
+        there = f"; on {' + '.join(self.corpora)} it is {', '.join(alike)}" if alike else ""
+        return f" ({name} is for {', '.join(sorted(known))}{there})"
 
     def _plan(self, name: str, settings: Settings) -> Plan:
         _check_streams(self.cache, self.corpora, settings)
@@ -197,7 +195,7 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
         try:
             plan = request.plan(request.experiment(name))
         except EmocacheError as error:
-            refused[name] = re.sub(r"^\S+\.toml: ", "", " ".join(str(error).split()))  # the names follow
+            refused[name] = one_line(error)  # the names follow
             continue
         try:
             for line in carry_out(plan, jobs, dry_run):
@@ -217,6 +215,11 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
         raise EmocacheError(f"{len(failed)} experiments failed, the first is {next(iter(failed.values()))}")
     if not done:
         raise EmocacheError(f"no experiment can be carried out on {' + '.join(request.corpora)}; the reasons are above")
+
+
+def one_line(error: EmocacheError) -> str:
+    """Return an error in one line, without the experiment's file."""
+    return re.sub(r"^\S+\.toml: ", "", " ".join(str(error).split()))
 
 
 def _check_streams(cache: Cache, corpora: Sequence[str], settings: Settings) -> None:
