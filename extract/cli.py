@@ -214,7 +214,10 @@ def corpora(
         return
     from .corpora import census
 
-    print("\n".join(census.lines(census.take_census(corpus, data, _mapping(map_), MediaHasher()))))
+    hasher = MediaHasher()
+    print("\n".join(census.lines(census.take_census(corpus, data, _mapping(map_), hasher))))
+    for note in dict.fromkeys(hasher.notes):
+        print(note, file=sys.stderr)
 
 
 def _weights(entry: "EncoderEntry") -> str:

@@ -60,8 +60,8 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     """
     found = {
         "labels": {path.stem: path for path in sorted((root / "labels").glob("*.csv"))},
-        "audio": one_per_stem(media_files(root / "audio")),
-        "video": one_per_stem(media_files(root / "video")),
+        "audio": one_per_stem(media_files(root / "audio", notes=hasher.notes)),
+        "video": one_per_stem(media_files(root / "video", notes=hasher.notes)),
     }
     names = sorted({name for files in found.values() for name in files if _NAME.fullmatch(name)})
     if not names:

@@ -42,8 +42,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...cache import EmocacheError, Manifest, Track, Utterance
-from .files import MediaHasher, Probe, find_files, media
+from .files import MediaHasher, Probe, media
 from .sewa import clean_track, means, number_in, read_rows
+from .walking import find_files, find_folders
 
 _Column = str | Annotated[int, Field(ge=0)]
 
@@ -115,7 +116,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
             that finds several files, or archives that are not unpacked.
     """
     plan = _plan(mapping)
-    folders = [path.parent for path in find_files(root, lambda name: name == "metadata.ini")]
+    folders = [path.parent for path in find_files(root, lambda name: name == "metadata.ini", hasher.notes)]
     if not folders:
         raise EmocacheError(
             f"corpus sewa-basic: no metadata.ini below {root}; give the folder that holds SEWA's folders"
@@ -207,7 +208,7 @@ def _only_match(root: Path, pattern: str, names: Mapping[str, str]) -> Path | No
     try:
         if ".." in PurePosixPath(filled).parts:  # from a value in metadata.ini
             raise ValueError("it leaves the corpus folder")
-        found = sorted(path for path in root.glob(filled) if path.is_file() and not path.name.startswith("."))
+        found = sorted(path for path in _matches(root, filled) if path.is_file() and not path.name.startswith("."))
     except (ValueError, NotImplementedError) as error:
         raise EmocacheError(f"pattern {pattern!r} becomes {filled!r}, which is no relative glob: {error}") from error
     if len(found) > 1:
@@ -216,6 +217,17 @@ def _only_match(root: Path, pattern: str, names: Mapping[str, str]) -> Path | No
             " or list what tells them apart in `episodes`"
         )
     return found[0] if found else None
+
+
+def _matches(root: Path, pattern: str) -> set[Path]:
+    """All that a glob finds; that of pathlib does not follow links where it says `**`."""
+    parts = PurePosixPath(pattern).parts
+    if "**" not in parts:
+        return set(root.glob(pattern))
+    stars = parts.index("**")
+    before, behind = "/".join(parts[:stars]), "/".join(parts[stars + 1 :] or ("*",))
+    starts = _matches(root, before) if before else [root]
+    return {path for start in starts for folder in find_folders(start) for path in _matches(folder, behind)}
 
 
 def _track(root: Path, track: _TrackFile, names: Mapping[str, str]) -> Track | None:
