@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def extract(
+    context: typer.Context,
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus of `emocache corpora`.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
     data: Annotated[
@@ -98,12 +99,19 @@ def extract(
     if not encoder and (layers != "last" or text_from or words_from or pca is not None):
         raise typer.BadParameter("a stream's name says that; leave it out", param_hint="--layers, --pca, --text-from")
     try:
-        from . import goal_run
+        from . import goal_run, missing_folder
+        from .corpora import FolderMissing, check
         from .goals import passes
         from .pipeline import stage
 
+        folder = data or data_folder(corpus)
+        try:
+            check(corpus, folder)
+        except FolderMissing:
+            missing_folder.tell_missing_folder(corpus, folder, context, sys.stderr)
+            raise
         options = stage.Options(
-            corpus=corpus, data=data or data_folder(corpus), cache=cache, encoders=tuple(encoder or ()), alias=alias,
+            corpus=corpus, data=folder, cache=cache, encoders=tuple(encoder or ()), alias=alias,
             layers=layers, checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from,
             words_from=words_from, fps=fps, detector=detector or "dlib", backend=backend, dtype=dtype,
             precision=precision or "float32", device=device, workers=workers, shard=_shard(shard), limit=limit,
