@@ -26,8 +26,8 @@ EMOCACHE = $(VENV)/bin/emocache
 DEMO = --cache demo/store
 TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(JOBS) --device $(DEVICE)
 
-# The variables among these that were given by hand, as they would be typed again.
-given = $(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))"))
+# The variables among these that were given by hand, as they would be typed again; for a shell's single quotes.
+given = $(subst ','\'',$(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))")))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo extract corpora-there train evaluate test lint bench bench-gpu
@@ -53,7 +53,7 @@ extract: corpora-there $(EXTRACT_READY) $(if $(filter demo,$(DATASET)),$(VENV)/.
 	    { status=$$?; [ $$status -lt 128 ] || exit $$status; undone="$$undone $$corpus"; }; \
 	done; \
 	$(tell_missing); \
-	[ -z "$$undone$$missing" ] || { echo "not everything is made:$$undone$$missing" >&2; exit 1; }
+	[ -z "$$undone$$missing" ] || { echo "not complete:$$undone$$missing" >&2; exit 1; }
 
 # Before anything is installed: that every corpus is known, and that the folder of one of them is there.
 corpora-there:

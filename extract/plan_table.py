@@ -7,7 +7,8 @@ from .encoders.needs import Need, remedies
 from .goal_plan import StreamPlan, comes_by_itself
 from .goals.times import Time, about, roughly, times
 
-_NAME, _WIDTH = 40, 100  # columns of the terminal
+_WIDTH = 80  # columns; addresses may be longer
+_STREAM, _CHECKPOINT = 40, 24  # columns of names; a longer one has a line of its own
 
 
 def plan_lines(
@@ -23,14 +24,15 @@ def plan_lines(
         gpu: whether models run on one.
 
     Yields:
-        Lines, that a terminal of 100 columns need not wrap.
+        Lines of up to 80 columns, but for addresses that are longer.
     """
     to_make = [plan for plan in plans if plan.can_be_made(fetches) and not plan.complete]
     took = dict(zip((plan.name for plan in to_make), times([plan.works for plan in to_make], rates, gpu), strict=True))
     there = sum(plan.complete for plan in plans)
     counts = [f"{there} there", f"{len(to_make)} to make", f"{len(plans) - there - len(to_make)} cannot be made here"]
     utterances = max((plan.utterances for plan in plans), default=0)
-    yield f"{len(plans)} streams of {corpus}, {utterances} utterances each: {', '.join(counts)}"
+    streams = f"{len(plans)} stream{'s' * (len(plans) != 1)}"
+    yield f"{streams} of {corpus}, {utterances} utterances: {', '.join(counts)}"
     if to_make:
         yield f"to make: {_total(to_make, list(took.values()))}"
     yield from _table(plans, took)
@@ -55,14 +57,14 @@ def _total(to_make: Sequence[StreamPlan], took: Sequence[Time]) -> str:
 
 
 def _table(plans: Sequence[StreamPlan], took: Mapping[str, Time]) -> Iterator[str]:
-    """The streams, a row each; a name that is too long has a line of its own."""
+    """The streams, a row each."""
     failed = any(plan.failed for plan in plans)
     rows = [("stream", "there", "failed", "to write", "time")]
     for plan in plans:
         size = "" if plan.complete else "?" if plan.gigabytes is None else _size(plan.gigabytes)
         there = f"{plan.there} of {plan.utterances}"
         rows.append((plan.name, there, str(plan.failed or ""), size, _state(plan, took.get(plan.name))))
-    width = max(len(row[0]) for row in rows if len(row[0]) <= _NAME)
+    width = max(len(row[0]) for row in rows if len(row[0]) <= _STREAM)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *cells, state in rows:
         if len(name) > width:
@@ -89,7 +91,7 @@ def _weights(plans: Sequence[StreamPlan], fetches: bool) -> Iterator[str]:
     if not needs:
         return
     yield "weights:"
-    width = max([len(name) for name in needs if len(name) <= _NAME], default=0)
+    width = max([len(name) for name in needs if len(name) <= _CHECKPOINT], default=0)
     for name, need in needs.items():
         told = _whence(need, fetches)
         row = f"  {name:<{width}}  {told}"

@@ -24,20 +24,31 @@ _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} stored [{elapsed}{postfix}
 
 
 class Pace:
-    """Measures how fast media go through the encoders.
+    """Measures how fast media go through the encoders, and remembers it for later plans when it is left.
 
     Args:
         media: seconds to encode.
+        hardware: that the encoders run on.
+        how: of the pass.
         clock: seconds.
     """
 
-    def __init__(self, media: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, media: float, hardware: str, how: Making, clock: Callable[[], float] = time.monotonic) -> None:
+        self._hardware, self._how = hardware, how
         self._left = media
         self._clock = clock
         self._started = clock()
         self._done = 0.0
         self._batches = 0
         self._spent: Counter[str] = Counter()
+
+    def __enter__(self) -> "Pace":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        record_rates(self._hardware, {setting(name, self._how): rate for name, rate in self.rates().items()})
 
     def __call__(self, utterances: Sequence[Utterance], spent: Mapping[str, float]) -> None:
         """A batch went through the encoders, which took so many seconds each."""
@@ -62,15 +73,6 @@ class Pace:
         if passed < _RECORDED or not self._done or not spent:
             return {}
         return {name: self._done * spent / (passed * own) for name, own in self._spent.items() if own > 0}
-
-    def record(self, hardware: str, how: Making) -> None:
-        """Remember it for later plans.
-
-        Args:
-            hardware: that the encoders ran on.
-            how: of the pass.
-        """
-        record_rates(hardware, {setting(name, how): rate for name, rate in self.rates().items()})
 
 
 class Progress:

@@ -258,16 +258,13 @@ def _run(
     missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)
     decoder = replace(decoder, inputs=missing)
     passes = 2 if machine.on_gpu(device) else 1
-    pace = Pace(sum(map(seconds, left.values())))
-    try:
-        with Progress(sum(len(task.ids) for task in tasks), pace=pace) as progress:
-            return encoding_loop.run(
-                tasks, targets, left, decoder, budget=machine.first_budget(device), workers=options.workers,
-                passes=passes, retry_failed=options.retry_failed, tell=progress, measure=pace,
-            )  # fmt: skip
-    finally:
-        how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
-        pace.record(machine.hardware(device), how)
+    total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
+    how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
+    with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:
+        return encoding_loop.run(
+            tasks, targets, left, decoder, budget=machine.first_budget(device), workers=options.workers,
+            passes=passes, retry_failed=options.retry_failed, tell=progress, measure=pace,
+        )  # fmt: skip
 
 
 def unresolved_lines(report: Report) -> list[str]:

@@ -112,7 +112,7 @@ def test_make_extract_makes_what_is_there_and_ends_with_what_is_not(tmp_path: Pa
     ]
     assert "  licence: the EULA of the SEWA database, for academic use" in told
     assert any(line.startswith("    make extract DATASET=sewa DATA=/path/to/sewa ") for line in told)
-    assert told[-2] == "not everything is made: emodb sewa"
+    assert told[-2] == "not complete: emodb sewa"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

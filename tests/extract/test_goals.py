@@ -117,7 +117,7 @@ def test_the_plan_before_the_work(tmp_path: Path, voice: Callable[..., Any]) -> 
     assert done.exit_code == 1 and not (tmp_path / "store").exists()
     told = done.stdout.splitlines()
     assert told == [
-        "3 streams of table, 2 utterances each: 0 there, 2 to make, 1 cannot be made here",
+        "3 streams of table, 2 utterances: 0 there, 2 to make, 1 cannot be made here",
         "to make: about 1 MB, under a minute (a guess; no run recorded here)",
         "  stream                there  to write  time",
         "  mfcc                 0 of 2      1 MB  under a minute ?",
@@ -129,10 +129,10 @@ def test_the_plan_before_the_work(tmp_path: Path, voice: Callable[..., Any]) -> 
         "  emocache checkpoints hubert-large --fetch",
     ]
     done = CliRunner().invoke(app, [*command, *goals])
-    assert done.exit_code == 1 and "3 streams of table, 2 utterances each: 0 there, 2 to make" in done.stderr
+    assert done.exit_code == 1 and "3 streams of table, 2 utterances: 0 there, 2 to make" in done.stderr
     done = CliRunner().invoke(app, [*command, *goals[:4], "--dry-run"])
     assert done.exit_code == 0 and done.stdout.splitlines() == [
-        "2 streams of table, 2 utterances each: 2 there, 0 to make, 0 cannot be made here",
+        "2 streams of table, 2 utterances: 2 there, 0 to make, 0 cannot be made here",
         "  stream        there  to write  time",
         "  mfcc         2 of 2            done",
         "  logmel.pca4  2 of 2            done",

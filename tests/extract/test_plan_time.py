@@ -97,7 +97,7 @@ def test_guesses_are_of_the_right_order() -> None:
 def test_the_plan_tells_recorded_times_and_marks_guesses(tmp_path: Path) -> None:
     known = {rates.setting("mfcc", PLAIN): 2.0, rates.setting("hubert-large", PLAIN): 0.5}
     told = lines(tmp_path, ["mfcc.pca2", "hubert-large", "hubert-large.L3"], known)
-    assert told[0] == "3 streams of toys, 100 utterances each: 0 there, 3 to make, 0 cannot be made here"
+    assert told[0] == "3 streams of toys, 100 utterances: 0 there, 3 to make, 0 cannot be made here"
     assert told[1] == "to make: about 739 MB, about 2 h 30 min (as earlier runs here went)"
     assert [line.split("  ")[-1] for line in told[3:6]] == ["30 min", "2 h", "shared"]
     told = lines(tmp_path, ["mfcc.pca2", "wavlm-large"], known)
@@ -131,7 +131,7 @@ def test_times_are_said_no_finer_than_they_are_known(seconds: float, exact: str,
 
 def test_a_pace_shares_the_time_out_among_encoders() -> None:
     now = [0.0]
-    pace = Pace(360.0, lambda: now[0])
+    pace = Pace(360.0, "CPU", PLAIN, lambda: now[0])
     assert not pace.settled and pace.rates() == {}
     for _ in range(2):
         now[0] += 20.0
@@ -140,7 +140,8 @@ def test_a_pace_shares_the_time_out_among_encoders() -> None:
     found = pace.rates()
     assert found["fast"] == pytest.approx(5 * found["slow"])
     assert sum(144 / rate for rate in found.values()) == pytest.approx(40.0)
-    pace.record("CPU", PLAIN)
+    with pace:
+        pass
     assert rates.recorded_rates("CPU") == {rates.setting(name, PLAIN): rate for name, rate in found.items()}
 
 
@@ -150,7 +151,7 @@ def test_the_first_batches_correct_what_was_told(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     now = [0.0]
-    pace = Pace(3600.0, lambda: now[0])
+    pace = Pace(3600.0, "CPU", PLAIN, lambda: now[0])
     with Progress(100, lambda: now[0], pace) as shown:
         for _ in range(4):
             now[0] += 130.0
@@ -167,6 +168,7 @@ def test_a_run_remembers_its_pace_and_the_next_plan_goes_by_it(
     (tmp_path / "list.csv").write_text("file,emotion\na.wav,sad\n")
     command = ["extract", "table", "--data", str(tmp_path), "--cache", str(tmp_path / "store"), "--map"]
     command += ["table=list.csv", "--stream", "mfcc", "--device", "cpu"]
+    monkeypatch.setattr(progress, "_RECORDED", float("inf"))
     assert CliRunner().invoke(app, command).exit_code == 0
     assert not (home / "rates.json").exists()  # too short a run says nothing
     monkeypatch.setattr(progress, "_RECORDED", 0.0)
