@@ -95,14 +95,13 @@ def checkpoints(
         raise typer.Exit(1)
 
 
-def _streams_for(patterns: Sequence[str], corpus: str) -> "list[Goal]":
+def _streams_for(patterns: Sequence[str] | None, corpus: str) -> "list[Goal]":
     """Find the streams that experiments read, as goals of the extraction; see `extract.cli.streams_for`."""
     from .extract.goals.passes import Goal, Making
     from .train.config.stream_lists import experiments_for, wanted_streams
 
-    if corpus and not patterns:
-        patterns = experiments_for(corpus)
-    return [Goal(one.name, Making(**one.how.model_dump()), one.source) for one in wanted_streams(patterns)]
+    wanted = wanted_streams(experiments_for(corpus) if patterns is None else patterns, corpus)
+    return [Goal(one.name, Making(**one.how.model_dump()), one.source) for one in wanted]
 
 
 extract_cli.streams_for = _streams_for

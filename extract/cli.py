@@ -100,7 +100,7 @@ def extract(
         raise typer.BadParameter("a stream's name says that; leave it out", param_hint="--layers, --pca, --text-from")
     try:
         from . import goal_run, missing_folder
-        from .corpora import FolderMissing, check
+        from .corpora import FolderMissing, check, packaged
         from .goals import passes
         from .pipeline import stage
 
@@ -110,6 +110,9 @@ def extract(
         except FolderMissing:
             missing_folder.tell_missing_folder(corpus, folder, context, sys.stderr)
             raise
+        asked, corpus = corpus, packaged(corpus, folder)
+        if corpus != asked:
+            print(f"{folder} holds {asked} in another packaging: it is corpus {corpus} in the cache", file=sys.stderr)
         options = stage.Options(
             corpus=corpus, data=folder, cache=cache, encoders=tuple(encoder or ()), alias=alias,
             layers=layers, checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from,
@@ -121,7 +124,7 @@ def extract(
             undone = [_tell(stage.extract(options), strict)]
         else:
             wanted = [passes.Goal(name) for name in stream or ()]
-            wanted += streams_for(for_ or (), "" if stream or for_ else corpus)
+            wanted += streams_for((for_ or ()) if stream or for_ else None, corpus)
             # What is given by hand comes before what the experiments say.
             by_hand = {"fps": fps, "detector": detector, "precision": precision, "fit_on": fit_on}
             wanted = passes.made_by_hand(wanted, {key: value for key, value in by_hand.items() if value is not None})
@@ -138,12 +141,12 @@ def extract(
         raise typer.Exit(1)
 
 
-def streams_for(patterns: Sequence[str], corpus: str) -> list["Goal"]:
+def streams_for(patterns: Sequence[str] | None, corpus: str) -> list["Goal"]:
     """Find the streams that experiments read. The root command puts its own in place of this: it knows experiments.
 
     Args:
-        patterns: of experiments.
-        corpus: whose experiments are meant where there are no patterns; "" for none.
+        patterns: of experiments; None: all that are for the corpus.
+        corpus: its name.
 
     Returns:
         The streams.
@@ -151,7 +154,7 @@ def streams_for(patterns: Sequence[str], corpus: str) -> list["Goal"]:
     Raises:
         EmocacheError: there is no such experiment, or none for the corpus.
     """
-    if patterns or corpus:
+    if patterns is None or patterns:
         raise EmocacheError("experiments are known to the command `emocache` only; give --encoder or --stream")
     return []
 
@@ -220,9 +223,9 @@ def corpora(
         for name, entry in REGISTRY.items():
             print(f"{name:<17} {entry.description}")
         return
-    from .corpora import census
+    from .corpora import census, packaged
 
-    hasher = MediaHasher()
+    corpus, hasher = packaged(corpus, data), MediaHasher()
     print("\n".join(census.lines(census.take_census(corpus, data, _mapping(map_), hasher))))
     for note in dict.fromkeys(hasher.notes):
         print(note, file=sys.stderr)

@@ -9,7 +9,8 @@ import typer
 
 def _list(wanted: bool) -> None:
     if wanted:
-        from .config.experiment_files import experiment_names, open_experiment
+        from .config.experiment_files import open_experiment
+        from .config.experiment_names import experiment_names
 
         names = experiment_names()
         width = max(map(len, names))
@@ -71,13 +72,15 @@ def train(
         raise typer.BadParameter(problem, param_hint="EXPERIMENT")
     from ..cache import Cache
     from .config.experiment_files import sweep_override
+    from .config.experiment_names import each_experiment
     from .run.experiment_plan import choose_device
     from .run.request import Request, carry_out, carry_out_all
 
     overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
     request = Request(Cache(cache), corpus, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete)
     # All are read and planned before the first is trained, so that a mistake in the last one is told at once.
-    chosen = [request.experiment(name) for name in dict.fromkeys(experiments or ())]
+    names = dict.fromkeys(name for given in experiments or () for name in each_experiment(given))
+    chosen = [request.experiment(name) for name in names]
     request.check(dry_run)
     if all_:
         carry_out_all(request, _tell, jobs, dry_run)

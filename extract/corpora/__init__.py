@@ -11,7 +11,7 @@ from ..media.readings import with_readings
 from ..plugins import is_outside, load_outside
 from .files import MediaHasher
 
-__all__ = ["REGISTRY", "CorpusEntry", "FolderMissing", "MediaHasher", "check", "load"]
+__all__ = ["REGISTRY", "CorpusEntry", "FolderMissing", "MediaHasher", "check", "load", "packaged"]
 
 
 class FolderMissing(EmocacheError):
@@ -27,11 +27,14 @@ class CorpusEntry:
         module: module of this package; it has `load(root, mapping, hasher) -> Manifest`, and `PUBLISHED` where counts
             are published. "module:function" names another loader of it.
         mapped: whether it takes `--map`.
+        packaging: another name of this registry, of the corpus as it is given out in another way; its module has
+            `holds(root) -> bool`.
     """
 
     description: str
     module: str
     mapped: bool = False
+    packaging: str | None = None
 
 
 REGISTRY: dict[str, CorpusEntry] = {
@@ -64,15 +67,32 @@ REGISTRY: dict[str, CorpusEntry] = {
         "RAVDESS speech, acted English, sound and video: 1440 clips, 24 speakers, 8 emotions", "ravdess"
     ),
     "sewa": CorpusEntry(
-        "SEWA as packaged for AVEC 2018/2019: 200 persons, 3 cultures, arousal, valence, liking at 10 Hz (--map)",
+        "SEWA as packaged for AVEC 2018/2019: 200 persons, 3 cultures, arousal, valence, liking at 10 Hz (--map);"
+        " of a folder with the database itself, sewa-basic",
         "sewa",
         mapped=True,
+        packaging="sewa-basic",
     ),
     "sewa-basic": CorpusEntry(
-        "the SEWA database itself, as a file describes it (--map file=PATH)", "sewa_basic", mapped=True
+        "the SEWA database itself, as its sewa.toml describes it (or --map file=PATH)", "sewa_basic", mapped=True
     ),
     "table": CorpusEntry("any folder of media with a CSV, TSV or Parquet table (--map)", "table", mapped=True),
 }
+
+
+def packaged(name: str, root: Path) -> str:
+    """Look into a corpus folder, and name the corpus as it is packaged there.
+
+    Args:
+        name: of a corpus.
+        root: its folder.
+
+    Returns:
+        The name; or that of its other packaging, where the folder holds that one.
+    """
+    other = REGISTRY[name].packaging if name in REGISTRY else None
+    holds = other is not None and import_module(f".{REGISTRY[other].module}", __name__).holds
+    return other if other is not None and holds and holds(root) else name
 
 
 def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifest:

@@ -58,16 +58,13 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     Raises:
         EmocacheError: no file with such a name, a label file that cannot be read, or an unknown mapping.
     """
-    found = {
-        "labels": {path.stem: path for path in sorted((root / "labels").glob("*.csv"))},
-        "audio": one_per_stem(media_files(root / "audio", notes=hasher.notes)),
-        "video": one_per_stem(media_files(root / "video", notes=hasher.notes)),
-    }
+    found = _files(root, hasher.notes)
     names = sorted({name for files in found.values() for name in files if _NAME.fullmatch(name)})
     if not names:
         raise EmocacheError(
             f"corpus sewa: no labels/Train_DE_01.csv, audio/Train_DE_01.wav or the like in {root};"
-            " give the folder that holds labels, audio and video of the AVEC 2019 package"
+            " give the folder that holds labels, audio and video of the AVEC 2019 package, or that of the database"
+            " itself, with its metadata.ini files"
         )
     cultures = _cultures(mapping, {name.split("_")[1] for name in names})
     probes = hasher.probe(found[role][name] for role in ("audio", "video") for name in names if name in found[role])
@@ -76,6 +73,20 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         files = {kind: paths[name] for kind, paths in found.items() if name in paths}
         utterances.append(_utterance(root, name, files, probes, cultures))
     return Manifest.from_utterances("sewa", utterances)
+
+
+def packaged_by_avec(root: Path) -> bool:
+    """Tell whether a folder has labels, audio or video of persons as the package names them."""
+    return any(_NAME.fullmatch(name) for files in _files(root).values() for name in files)
+
+
+def _files(root: Path, notes: list[str] | None = None) -> dict[str, dict[str, Path]]:
+    """{kind: {name: file}}."""
+    return {
+        "labels": {path.stem: path for path in sorted((root / "labels").glob("*.csv"))},
+        "audio": one_per_stem(media_files(root / "audio", notes=notes)),
+        "video": one_per_stem(media_files(root / "video", notes=notes)),
+    }
 
 
 def _cultures(mapping: Mapping[str, str], codes: Iterable[str]) -> dict[str, str]:

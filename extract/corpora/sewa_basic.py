@@ -1,7 +1,7 @@
 """Basic SEWA, the database itself (db.sewaproject.eu): folders with a metadata.ini, read as a mapping file says.
 
 How its folders, keys and annotation files are called is not published, so nothing of it stands here. The mapping file,
-`--map file=sewa.toml`, says it, in TOML (all names on the right are examples):
+`sewa.toml` in the corpus folder or `--map file=PATH`, says it, in TOML (all names on the right are examples):
 
     episodes = ["Advert1", "Chat"]  # where one folder holds several recordings: what stands for {episode}
 
@@ -43,8 +43,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...cache import EmocacheError, Manifest, Track, Utterance
 from .files import MediaHasher, Probe, media
-from .sewa import clean_track, means, number_in, read_rows
-from .walking import find_files, find_folders
+from .sewa import clean_track, means, number_in, packaged_by_avec, read_rows
+from .walking import find_files, match_files
 
 _Column = str | Annotated[int, Field(ge=0)]
 
@@ -95,6 +95,15 @@ class _Recording:
     tracks: Mapping[str, Track]
 
 
+MAPPING = "sewa.toml"
+"""The mapping file's name in the corpus folder."""
+
+
+def holds(root: Path) -> bool:
+    """Tell whether a folder holds the database, and not the AVEC package."""
+    return not packaged_by_avec(root) and bool(find_files(root, lambda name: name == "metadata.ini"))
+
+
 def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifest:
     """One utterance for each folder (and episode) with media; its id is the folder's path (and the episode).
 
@@ -105,7 +114,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
 
     Args:
         root: the corpus folder.
-        mapping: `file` is the path of the mapping file, see the module's text.
+        mapping: `file` is the path of the mapping file, see the module's text; that in the folder if not given.
         hasher: hashes the media.
 
     Returns:
@@ -115,7 +124,8 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         EmocacheError: no mapping file or one that cannot be read, no metadata.ini, a key that is not in it, a pattern
             that finds several files, or archives that are not unpacked.
     """
-    plan = _plan(mapping)
+    path = _mapping_file(root, mapping)
+    plan = _plan(path)
     folders = [path.parent for path in find_files(root, lambda name: name == "metadata.ini", hasher.notes)]
     if not folders:
         raise EmocacheError(
@@ -124,20 +134,25 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     recordings = [recording for folder in folders for recording in _recordings(root, folder, plan)]
     if not recordings:
         raise EmocacheError(
-            f"corpus sewa-basic: {len(folders)} folders below {root}, but [media] of {mapping['file']} finds no file in"
+            f"corpus sewa-basic: {len(folders)} folders below {root}, but [media] of {path} finds no file in"
             f" any; the first is {folders[0].relative_to(root).as_posix()}"
         )
     probes = hasher.probe(path for recording in recordings for path in recording.media.values())
     return Manifest.from_utterances("sewa-basic", [_utterance(root, one, plan, probes) for one in recordings])
 
 
-def _plan(mapping: Mapping[str, str]) -> _Plan:
+def _mapping_file(root: Path, mapping: Mapping[str, str]) -> Path:
+    if not mapping and (root / MAPPING).is_file():
+        return root / MAPPING
     if set(mapping) != {"file"}:
         raise EmocacheError(
-            "corpus sewa-basic: its names are not published, so say them in a TOML file and give it with"
-            f" --map file=PATH; found {', '.join(mapping) or 'no --map'}; docs/corpora.md shows such a file"
+            f"corpus sewa-basic: its names are not published, so say them in a TOML file, {root / MAPPING}, or give"
+            f" another with --map file=PATH; found {', '.join(mapping) or 'neither'}; docs/corpora.md shows such a file"
         )
-    path = Path(mapping["file"])
+    return Path(mapping["file"])
+
+
+def _plan(path: Path) -> _Plan:
     try:
         return _Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:  # a ValueError, too
@@ -208,7 +223,7 @@ def _only_match(root: Path, pattern: str, names: Mapping[str, str]) -> Path | No
     try:
         if ".." in PurePosixPath(filled).parts:  # from a value in metadata.ini
             raise ValueError("it leaves the corpus folder")
-        found = sorted(path for path in _matches(root, filled) if path.is_file() and not path.name.startswith("."))
+        found = match_files(root, filled)
     except (ValueError, NotImplementedError) as error:
         raise EmocacheError(f"pattern {pattern!r} becomes {filled!r}, which is no relative glob: {error}") from error
     if len(found) > 1:
@@ -217,17 +232,6 @@ def _only_match(root: Path, pattern: str, names: Mapping[str, str]) -> Path | No
             " or list what tells them apart in `episodes`"
         )
     return found[0] if found else None
-
-
-def _matches(root: Path, pattern: str) -> set[Path]:
-    """All that a glob finds; that of pathlib does not follow links where it says `**`."""
-    parts = PurePosixPath(pattern).parts
-    if "**" not in parts:
-        return set(root.glob(pattern))
-    stars = parts.index("**")
-    before, behind = "/".join(parts[:stars]), "/".join(parts[stars + 1 :] or ("*",))
-    starts = _matches(root, before) if before else [root]
-    return {path for start in starts for folder in find_folders(start) for path in _matches(folder, behind)}
 
 
 def _track(root: Path, track: _TrackFile, names: Mapping[str, str]) -> Track | None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ...cache import EmocacheError
 
@@ -95,3 +95,29 @@ def find_files(root: Path, wanted: Callable[[str], bool], notes: list[str] | Non
             " mend them if the corpus lacks something"
         )
     return sorted(found)
+
+
+def match_files(root: Path, pattern: str) -> list[Path]:
+    """Find the files that a glob matches; that of pathlib does not follow links where it says `**`.
+
+    Args:
+        root: a folder.
+        pattern: relative to it.
+
+    Returns:
+        Paths below `root`, sorted, without hidden ones.
+
+    Raises:
+        ValueError, NotImplementedError: it is no relative glob.
+    """
+    return sorted(path for path in _matches(root, pattern) if path.is_file() and not path.name.startswith("."))
+
+
+def _matches(root: Path, pattern: str) -> set[Path]:
+    parts = PurePosixPath(pattern).parts
+    if "**" not in parts:
+        return set(root.glob(pattern))
+    stars = parts.index("**")
+    before, behind = "/".join(parts[:stars]), "/".join(parts[stars + 1 :] or ("*",))
+    starts = _matches(root, before) if before else [root]
+    return {path for start in starts for folder in find_folders(start) for path in _matches(folder, behind)}

@@ -20,7 +20,8 @@ from emocache.cache import Cache, Item, Manifest, Track, Utterance
 from emocache.evaluate.scoring.stored_runs import read_run
 from emocache.extract.corpora import demo
 from emocache.extract.corpora.files import MediaHasher
-from emocache.train.config.experiment_files import experiment_names, open_experiment
+from emocache.train.config.experiment_files import open_experiment
+from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.fusion_settings import FusionSettings
 from emocache.train.config.loading import load_experiment
 from emocache.train.config.search import search_points

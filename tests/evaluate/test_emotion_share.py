@@ -14,7 +14,8 @@ from emocache.evaluate.papers.emotion_share import BASELINE, Pair, pairs, relati
 from emocache.evaluate.papers.share_tables import emotion_share_csv, emotion_share_tables
 from emocache.evaluate.report import evaluate_runs, write_report
 from emocache.evaluate.scoring.shipped import shipped_report
-from emocache.train.config.experiment_files import experiment_names, open_experiment
+from emocache.train.config.experiment_files import open_experiment
+from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.loading import load_settings
 from emocache.train.config.sections import KEPT_FOR, Reports
 

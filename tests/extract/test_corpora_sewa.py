@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError, Manifest
-from emocache.extract.corpora import MediaHasher, sewa, sewa_basic
+from emocache.extract.corpora import MediaHasher, packaged, sewa, sewa_basic
 
 HEADER = "name;timestamp;arousal;valence;liking\n"
 ROWS = """\
@@ -32,6 +32,7 @@ def write_wav(path: Path, seconds: float = 0.1) -> None:
 @pytest.fixture
 def avec(tmp_path: Path) -> Path:
     """One complete person of Devel, one of Train without media, one of Test without labels."""
+    tmp_path = tmp_path / "AVEC"
     write(tmp_path / "labels/Devel_DE_01.csv", HEADER + ROWS)
     write(tmp_path / "labels/Train_HU_07.csv", HEADER + ROWS.replace("Devel_DE_01", "Train_HU_07"))
     write(tmp_path / "labels/._Devel_DE_01.csv", "x")
@@ -280,6 +281,21 @@ def test_basic_mistakes_in_the_mapping_file(basic: Path, before: str, after: str
         write(basic / "C3/Chat/metadata.ini", METADATA.format(culture="C3", subject=1, sex="f").replace("012", "/012"))
     with pytest.raises(EmocacheError, match=problem):
         load_basic(basic, PLAN.replace(before, after))
+
+
+def test_one_name_for_both_packagings(basic: Path, avec: Path, tmp_path: Path) -> None:
+    assert packaged("sewa", basic) == "sewa-basic" and packaged("sewa-basic", basic) == "sewa-basic"
+    assert packaged("sewa", avec) == "sewa"
+    assert packaged("sewa", tmp_path / "nowhere") == "sewa" and packaged("ravdess", basic) == "ravdess"
+    # Notes beside the package make no database of it.
+    write(avec / "metadata.ini", "[Who]\n")
+    assert packaged("sewa", avec) == "sewa"
+
+
+def test_basic_finds_its_mapping_file_in_the_folder(basic: Path) -> None:
+    expected = load_basic(basic)
+    (basic.parent / "sewa.toml").rename(basic / "sewa.toml")
+    assert sewa_basic.load(basic, {}, MediaHasher()) == expected
 
 
 def test_basic_files_that_cannot_be_read(basic: Path) -> None:

@@ -13,7 +13,7 @@ from emocache.cache import Cache, EmocacheError
 from emocache.cli import app
 from emocache.extract.encoders.text import TokenText
 from emocache.extract.goals.passes import Goal, Making, Pass, PcaGoal, made_by_hand, plan_passes
-from emocache.train.config.experiment_files import experiment_names
+from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.stream_lists import experiments_for, matching_experiments, wanted_streams
 
 TEXT = "distilbert-base-cls.from-whisper-large-v3-15s-translation"
@@ -146,6 +146,7 @@ def test_the_plan_before_the_work(tmp_path: Path, voice: Callable[..., Any]) -> 
 
 def test_a_corpus_is_enough_where_experiments_are_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for corpus in [
+        "sewa",
         "sewa-basic",
         "emotionshare",
         "iemocap",
@@ -157,10 +158,17 @@ def test_a_corpus_is_enough_where_experiments_are_for_it(tmp_path: Path, monkeyp
         "ravdess",
     ]:
         names = experiments_for(corpus)
-        assert len(names) >= 1 and wanted_streams(names)
+        assert len(names) >= 1 and wanted_streams(names, corpus)
     assert {"paper1/vote-arousal", "paper1/audio-cats-arousal"} <= set(experiments_for("sewa-basic"))
-    with pytest.raises(EmocacheError, match=r"no experiment is for corpus 'sewa'.*, .* experiments for: .*sewa-basic"):
-        experiments_for("sewa")
+    avec = experiments_for("sewa")
+    assert {"paper1/avec-vote-arousal", "paper1/avec-transfer-audio-cats-arousal"} <= set(avec)
+    # Of a pattern, what is for the corpus; all of it where nothing is.
+    assert set(matching_experiments(["paper1/*"], "sewa")) == set(avec)
+    assert set(matching_experiments(["paper1/*"], "table")) == set(matching_experiments(["paper1/*"])) > set(avec)
+    with pytest.raises(
+        EmocacheError, match=r"no experiment is for corpus 'lhotse'.*, .* experiments for: .*sewa-basic"
+    ):
+        experiments_for("lhotse")
     monkeypatch.setenv("EMOCACHE_DATA", str(tmp_path))
     done = CliRunner().invoke(app, ["extract", "emodb", "--cache", str(tmp_path / "store"), "--dry-run"])
     assert done.exit_code == 1 and f"the folder {tmp_path / 'emodb'} does not exist" in done.stderr

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from emocache.cache import EmocacheError
 from emocache.train.cli import train
-from emocache.train.config import experiment_files
+from emocache.train.config import experiment_names
 
 from .conftest import EXPERIMENT
 
@@ -160,7 +160,7 @@ def test_all_trains_what_the_corpus_is_good_for_and_lists_the_rest(toy: "Toy", m
     toy.cache()
     shipped = toy.folder / "shipped"
     (shipped / "paper").mkdir(parents=True)
-    monkeypatch.setattr(experiment_files, "EXPERIMENTS", shipped)
+    monkeypatch.setattr(experiment_names, "EXPERIMENTS", shipped)
     described = 'description = "Good"\n' + EXPERIMENT
     (shipped / "paper/good.toml").write_text(described)
     (shipped / "paper/_part.toml").write_text("[training]\nepochs = 1\n")
@@ -188,7 +188,7 @@ def test_all_goes_on_after_a_failure_and_tells_it_last(toy: "Toy", monkeypatch: 
     toy.cache()
     shipped = toy.folder / "shipped"
     shipped.mkdir()
-    monkeypatch.setattr(experiment_files, "EXPERIMENTS", shipped)
+    monkeypatch.setattr(experiment_names, "EXPERIMENTS", shipped)
     (shipped / "a.toml").write_text('keep = "gate"\n' + EXPERIMENT)
     (shipped / "b.toml").write_text(EXPERIMENT)
     done = call(toy, "--all", experiments=[])
@@ -201,7 +201,7 @@ def test_all_where_nothing_fits_is_an_error(toy: "Toy", monkeypatch: pytest.Monk
     toy.cache()
     shipped = toy.folder / "shipped"
     shipped.mkdir()
-    monkeypatch.setattr(experiment_files, "EXPERIMENTS", shipped)
+    monkeypatch.setattr(experiment_names, "EXPERIMENTS", shipped)
     (shipped / "stream.toml").write_text(EXPERIMENT.replace('"toy"', '"absent"'))
     done = call(toy, "--all", experiments=[])
     assert isinstance(done.exception, EmocacheError) and "no experiment can be carried out on toys" in str(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from emocache.train.config.loss_kinds import LOSS_KINDS
+from emocache.train.config.registries import LOSS_KINDS
 from emocache.train.config.sections import LossSettings
 from emocache.train.config.settings import LOSSES
 from emocache.train.fit import losses

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emocache.train.config.protocol_kinds import PROTOCOLS
+from emocache.train.config.registries import PROTOCOLS
 from emocache.train.config.sections import Protocol
 from emocache.train.data.example import Example
 from emocache.train.protocols.folds import Fold, cut_of, make_folds, split_sha256

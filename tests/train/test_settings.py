@@ -1,15 +1,18 @@
 """Experiments as typed settings, and what a mistake in one is told."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.train.config.experiment_files import EXPERIMENTS, experiment_names, open_experiment, sweep_override
+from emocache.train.config.experiment_files import open_experiment, sweep_override
+from emocache.train.config.experiment_names import EXPERIMENTS, each_experiment, experiment_names
 from emocache.train.config.fusion_settings import FusionSettings
 from emocache.train.config.loading import load_experiment, load_settings
 from emocache.train.config.search import search_points
+from emocache.train.config.settings import Settings
 from emocache.train.run.request import Request
 
 from .conftest import EXPERIMENT
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 def test_shipped_experiments_are_valid(name: str) -> None:
     open_streams = not {"streams", "fusion"} & set(open_experiment(name).values)
     found, path, settings = load_experiment(name, ['streams=["any"]'] if open_streams else [])
-    assert found == name and path == EXPERIMENTS / f"{name}.toml" and settings.description
+    assert found == name and settings.description and "{" not in settings.description
+    assert path.is_file() and name.startswith(path.relative_to(EXPERIMENTS).with_suffix("").as_posix())
     if isinstance(settings, FusionSettings):
         assert set(settings.fusion.members) <= set(experiment_names())
 
@@ -51,6 +55,50 @@ def test_extends_merges_tables(toy: "Toy") -> None:
     path = toy.experiment('extends = "base"\nseeds = [5]\n[training]\nepochs = 2\n', "child")
     settings = load_settings(path)[1]
     assert settings.seeds == (5,) and settings.training.epochs == 2 and settings.training.batch_size == 8
+
+
+def test_each_is_an_experiment_for_each_value(toy: "Toy") -> None:
+    toy.experiment(
+        'extends = "probe-base"\ndescription = "of {targets}"\neach = { targets = ["joy", "fear"] }\n', "pair"
+    )
+    toy.experiment(name="probe-base")
+    folder = Path(toy.experiment('extends = "pair"\nseeds = [7]\n', "again")).parent
+    toy.experiment('extends = "pair-fear"\nseeds = [8]\n', "one")
+    names = ("pair-joy", "pair-fear", "again-fear", "one")
+    loaded = [load_experiment(str(folder / f"{name}.toml")) for name in names]
+    assert [one.name for one in loaded] == list(names)
+    told = [(s.targets, s.description, s.seeds) for one in loaded if isinstance(s := one.settings, Settings)]
+    assert [one[:2] for one in told] == [((t,), f"of {t}") for t in ("joy", "fear", "fear", "fear")]
+    assert [one[2] for one in told[2:]] == [(7,), (8,)]
+    assert each_experiment(str(folder / "again.toml")) == [str(folder / f"again-{t}.toml") for t in ("joy", "fear")]
+    with pytest.raises(
+        EmocacheError, match=r"stands for several experiments; name one of .*pair-joy.toml, .*pair-fear"
+    ):
+        load_experiment(str(folder / "pair.toml"))
+    with pytest.raises(EmocacheError, match=r"experiment file '.*pair-awe.toml' does not exist"):
+        load_experiment(str(folder / "pair-awe.toml"))
+
+
+@pytest.mark.parametrize(
+    "each", ["3", "{ targets = [] }", "{ targets = [1] }", "{ a = ['x'], b = ['y'] }", "{ t = ['../x'] }"]
+)
+def test_each_must_be_one_setting_with_values(toy: "Toy", each: str) -> None:
+    path = toy.experiment(f'extends = "probe"\neach = {each}\n', "wrong")
+    with pytest.raises(EmocacheError, match=r"wrong.toml: each is .*; give one setting with the values"):
+        load_experiment(path)
+
+
+def test_the_members_of_a_fusion_can_differ(toy: "Toy") -> None:
+    toy.experiment('extends = "probe"\nstreams = "s"\neach = { targets = ["joy", "fear"] }\n', "single")
+    text = 'each = { targets = ["joy"] }\n[fusion]\nmembers = ["single-{targets}", "probe"]\nrule = "vote"\n'
+    fusion = load_experiment(toy.experiment(text, "votes").replace("votes", "votes-joy")).settings
+    assert isinstance(fusion, FusionSettings) and fusion.fusion.members == ("single-joy", "probe")
+
+
+def test_the_name_of_a_file_of_several_is_all_of_them() -> None:
+    assert each_experiment("paper1/av-cats") == ["paper1/av-cats-valence", "paper1/av-cats-arousal"]
+    assert each_experiment("paper1/av-cats-valence") == ["paper1/av-cats-valence"]
+    assert each_experiment("probe") == ["probe"] and each_experiment("nonesuch") == ["nonesuch"]
 
 
 def test_extends_in_a_circle_is_told(toy: "Toy") -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import emocache
-from emocache.train.config.experiment_files import experiment_names
+from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.sections import Augmentation, FeatureSettings, LossSettings, Protocol, Selection, Training
 from emocache.train.config.settings import Settings
 from emocache.train.config.systems_page import markdown
@@ -44,7 +44,11 @@ def test_it_prints_the_page() -> None:
 
 
 def test_every_experiment_is_mentioned_and_exists(systems: Systems) -> None:
-    assert sorted(systems.mentioned) == experiment_names()
+    names = experiment_names()
+    assert systems.mentioned <= set(names) and {systems.varied(name) for name in names} <= systems.mentioned
+    variants = {name for name in names if name != systems.varied(name)}
+    assert not variants & systems.mentioned
+    assert all(any(name.startswith(one.prefix) for name in variants) for one in systems.variant)
     rows = {name for row in systems.row for name in row.experiments}
     assert not rows & set(systems.beyond) and len(set(systems.beyond)) == len(systems.beyond)
 

@@ -1,4 +1,4 @@
-"""Experiments as TOML files: where they are, what they extend, and which file set which value."""
+"""Experiments as TOML files: what they extend, and which file set which value."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import EmocacheError
-from ...cache.hints import nearest
 from ...cache.nesting import flatten
-from ..records.systems import SYSTEMS
-from .protocol_kinds import owners
-
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+from .experiment_names import Place, each_of, find_experiment, place_beside, read_tables
+from .registries import owners
 
 _WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
 
@@ -46,12 +43,6 @@ class ExperimentFile:
         return str(self.path)
 
 
-def experiment_names() -> list[str]:
-    """List the experiments under train/experiments, such as `probe` and `paper4/camulenet`."""
-    files = (path for path in EXPERIMENTS.rglob("*.toml") if not path.name.startswith("_") and path != SYSTEMS)
-    return sorted(_name(path) for path in files)
-
-
 def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> ExperimentFile:
     """Read an experiment's file and those it extends.
 
@@ -70,17 +61,19 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
         EmocacheError: no such experiment (the nearest one is named), a file that is no TOML, that extends itself, or
             whose name cannot be that of a folder of runs.
     """
-    path = _find(experiment)
+    place = find_experiment(experiment)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for origin, part in _parts(path, ()):
+    for origin, part in _parts(place, ()):
+        if isinstance(part.get("description"), str):  # which may go on from what it extends
+            part = _filled(part, "description", str(values.get("description", "")))
         # A label map that added to another's would mix two sets of classes; a search would grow unseen.
         values = merge({k: v for k, v in values.items() if not (k in _WHOLE and k in part)}, part)
         origins |= dict.fromkeys(flatten(part), str(origin))
     for key, value in (_override(text) for text in overrides):
         values = {**values, key: value} if key in _WHOLE else merge(values, nested(key, value))
         origins |= {key: "--set", **dict.fromkeys(flatten(nested(key, value)), "--set")}
-    return ExperimentFile(_name(path), path, values, origins)
+    return ExperimentFile(place.name, place.path, values, origins)
 
 
 def sweep_override(sweep: str) -> str:
@@ -89,30 +82,6 @@ def sweep_override(sweep: str) -> str:
     if not isinstance(value, list) or not value:
         raise EmocacheError(f"--sweep {sweep!r} is not KEY=[VALUE, ...], such as head.hidden=[64, 128]")
     return f"search.{sweep.strip()}"
-
-
-def beside(path: Path, name: str, setting: str) -> Path:
-    """Find the file that another one names: beside it, else a shipped one; with an underscore, a part of experiments.
-
-    Args:
-        path: the file that names it.
-        name: as it stands there.
-        setting: where it stands, for errors.
-
-    Returns:
-        A path that is a file.
-
-    Raises:
-        EmocacheError: there is none; the nearest experiment is named.
-    """
-    candidates = (path.parent / f"{name}.toml", EXPERIMENTS / f"{name}.toml", path.parent / name)
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is None:
-        near = _near_experiment(name)
-        hint = f"did you mean {near!r}? " if near else ""
-        raise EmocacheError(f"{setting} {name!r} is neither beside it nor under {EXPERIMENTS}; {hint}give the"
-                            " name of an experiment, or the path of its file")  # fmt: skip
-    return found
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,59 +131,37 @@ def _override(
         return key, text
 
 
-def _name(path: Path) -> str:
-    """Return the name of its folder below the runs folder, which is not the one that evaluation writes."""
-    if path.is_relative_to(EXPERIMENTS):
-        return path.relative_to(EXPERIMENTS).with_suffix("").as_posix()
-    if path.stem.startswith(".") or path.stem.lower() == "evaluation":
-        raise EmocacheError(f"{path}: runs cannot be stored under the name {path.stem!r}; rename the file")
-    return path.stem
-
-
-def _find(experiment: str) -> Path:
-    shipped = experiment_names()
-    if experiment in shipped:
-        return EXPERIMENTS / f"{experiment}.toml"
-    path = Path(experiment)
-    if experiment.endswith(".toml"):
-        if path.is_file():
-            return path
-        problem = "is a folder; give a file" if path.is_dir() else "does not exist"
-        raise EmocacheError(f"experiment file {experiment!r} {problem}")
-    near = _near_experiment(experiment)
-    hint = f"did you mean {near!r}? " if near else ""
-    there = " (a file without the ending .toml)" if path.is_file() else ""
-    if experiment and path.is_dir():
-        there = " (a folder)"
-    raise EmocacheError(f"no experiment {experiment!r}{there}; {hint}`emocache train --list` names the shipped ones; or"
-                        " give the path of a .toml file")  # fmt: skip
-
-
-def _near_experiment(name: str) -> str | None:
-    """Return the shipped experiment that a misspelt name probably meant, in whatever case it is written."""
-    known = {shipped.lower(): shipped for shipped in experiment_names()}
-    return known.get(nearest(name.lower(), list(known)) or "")
-
-
-def _parts(path: Path, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _parts(place: Place, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield (file, its own tables) of everything that a file extends, in the order of merging; itself last."""
+    path, value = place
     # Only what stands above in this chain is a circle: two files may well extend the same third one.
     if path.resolve() in (other.resolve() for other in below):
         raise EmocacheError(f"{path}: extends itself: {' -> '.join(str(one) for one in (*below, path))}; take out one"
                             " of these extends")  # fmt: skip
-    try:
-        own = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EmocacheError(f"{path}: not a TOML file: {error}") from error
-    except OSError as error:
-        raise EmocacheError(f"{path}: cannot be read: {error.strerror}") from error
-    bases = own.pop("extends", [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise EmocacheError(f"{path}: extends is {bases!r}; give the name of an experiment, or a list of names")
-    for base in bases:
-        yield from _parts(beside(path, base, f"{path}: extends"), (*below, path))
-    yield path, own
+    own, bases = read_tables(path)
+    own.pop("each", None)
+    each = each_of(path) if value is not None else None
+    if each is not None and each.setting == "extends":
+        bases = [str(value), *bases]
+    parts = [part for base in bases
+             for part in _parts(place_beside(path, base, f"{path}: extends"), (*below, path))]  # fmt: skip
+    parts.append((path, own))
+    if each is None or each.setting == "extends":
+        yield from parts
+        return
+    # What the file extends may leave the value open as well.
+    yield from ((file, _filled(tables, each.setting, str(value))) for file, tables in parts)
+    if not any("fusion" in tables for _, tables in parts):  # which has no settings of its own
+        yield path, {each.setting: value}
+
+
+def _filled(value: Any, setting: str, with_: str) -> Any:
+    """Put the value in the place of `{setting}` in every text."""
+    if isinstance(value, str):
+        return value.replace(f"{{{setting}}}", with_)
+    if isinstance(value, list):
+        return [_filled(one, setting, with_) for one in value]
+    return {key: _filled(one, setting, with_) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def _known_to(protocol: object, old: Mapping[str, Any]) -> dict[str, Any]:

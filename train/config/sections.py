@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ..records.metrics import CHOOSING_METRICS, metrics_of
-from .loss_kinds import LOSS_KINDS, LossKind
-from .protocol_kinds import PROTOCOLS, ProtocolKind, owners
+from .registries import LOSS_KINDS, PROTOCOLS, LossKind, ProtocolKind, owners
 
 
 def _registered(registry: Collection[str]) -> BeforeValidator:

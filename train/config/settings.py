@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ..heads.head import HeadSettings
-from .loss_kinds import LOSS_KINDS, NUMBERS
+from .registries import LOSS_KINDS, NUMBERS
 from .sections import (
     KEPT_FOR,
     AllFeatures,

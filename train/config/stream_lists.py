@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ...cache import EmocacheError
 from ...cache.hints import nearest
-from .experiment_files import beside, experiment_names, open_experiment
+from .experiment_files import open_experiment
+from .experiment_names import beside, each_experiment, experiment_names
 from .fusion_settings import FusionSettings
 from .loading import load_experiment
 from .search import search_points
@@ -16,11 +17,12 @@ from .sections import ExtractSettings
 from .settings import Settings
 
 
-def matching_experiments(patterns: Sequence[str]) -> list[str]:
+def matching_experiments(patterns: Sequence[str], corpus: str | None = None) -> list[str]:
     """List the experiments that any of the patterns names.
 
     Args:
         patterns: names, paths of files, patterns such as `paper1/*`, or `all`.
+        corpus: of what a pattern finds, only those for this corpus are taken, where some are.
 
     Returns:
         Each once. Of those that a pattern names, the ones that leave the choice of streams to the user are left out.
@@ -31,16 +33,16 @@ def matching_experiments(patterns: Sequence[str]) -> list[str]:
     known = experiment_names()
     found: dict[str, None] = {}
     for pattern in patterns:
-        if pattern in known or pattern.endswith(".toml"):
-            found[pattern] = None
+        several = each_experiment(pattern)
+        if pattern in known or pattern.endswith(".toml") or several != [pattern]:
+            found |= dict.fromkeys(several)
             continue
-        those = [name for name in known if pattern == "all" or fnmatch.fnmatch(name, pattern)]
-        those = [name for name in those if {"streams", "fusion"} & open_experiment(name).values.keys()]
+        those = [name for name in _corpora_of_all() if pattern == "all" or fnmatch.fnmatch(name, pattern)]
         if not those:
             near = nearest(pattern, known)
             hint = f"did you mean {near!r}? " if near else ""
             raise EmocacheError(f"--for {pattern}: no experiment is called so; {hint}`emocache train --list` has all")
-        found |= dict.fromkeys(those)
+        found |= dict.fromkeys([name for name in those if corpus in _corpora_of_all()[name]] or those)
     return list(found)
 
 
@@ -69,8 +71,9 @@ def experiments_for(corpus: str) -> list[str]:
 
 @cache
 def _corpora_of_all() -> dict[str, frozenset[str]]:
-    """Read every shipped experiment once: they do not change while we run."""
-    return {name: frozenset(_corpora(name)) for name in matching_experiments(["all"])}
+    """{experiment that names streams: its corpora}, read once: shipped files do not change while we run."""
+    named = (n for n in experiment_names() if {"streams", "fusion"} & open_experiment(n).values.keys())
+    return {name: frozenset(_corpora(name)) for name in named}
 
 
 def _corpora(name: str | Path) -> tuple[str, ...]:
@@ -97,11 +100,12 @@ class WantedStream:
     experiments: tuple[str, ...]
 
 
-def wanted_streams(patterns: Sequence[str]) -> list[WantedStream]:
+def wanted_streams(patterns: Sequence[str], corpus: str | None = None) -> list[WantedStream]:
     """Collect the streams that experiments read.
 
     Args:
         patterns: see `matching_experiments`.
+        corpus: see there; None where streams of several corpora are collected, each made in the way of its own.
 
     Returns:
         Each once, in the order in which they come up.
@@ -110,13 +114,13 @@ def wanted_streams(patterns: Sequence[str]) -> list[WantedStream]:
         EmocacheError: an unknown or a wrong experiment; or two that would have one stream made in two ways.
     """
     found: dict[str, WantedStream] = {}
-    for name in matching_experiments(patterns):
+    made: dict[tuple[str, str], WantedStream] = {}  # for one corpus; "" for all
+    for name in matching_experiments(patterns, corpus):
         for stream, settings in _streams(name):
-            before = found.get(stream)
-            if before is None:
-                found[stream] = WantedStream(stream, settings.extract, settings.encoders, (name,))
-                continue
-            _check_alike(before, name, settings)
+            own = WantedStream(stream, settings.extract, settings.encoders, (name,))
+            for place in (corpus is None and settings.corpora) or ("",):
+                _check_alike(made.setdefault((stream, place), own), name, settings)
+            before = found.setdefault(stream, own)
             found[stream] = replace(
                 before,
                 source={**before.source, **settings.encoders},

@@ -28,6 +28,8 @@ def markdown(systems: Systems) -> str:
     for paper, own in groupby(rows, key=lambda row: row.paper):
         heads = ("No.", "Table", "System", "Status", "Experiments", "Test", "Published", "Note")
         parts.append(f"## Paper {paper}: {PAPERS[paper]}\n\n" + _table(heads, [_cells(row) for row in own]))
+    names = [(_code(one.prefix + "*"), _code(one.of + "*"), one.note) for one in systems.variant]
+    parts.append("## Variants\n\n" + _table(("Experiments", "Of", "What differs"), names))
     told = [(_code(name), str(open_experiment(name).values.get("description", ""))) for name in systems.beyond]
     parts.append("## Beyond the papers\n\n" + _table(("Experiment", "What it is"), told))
     return "\n".join(parts)

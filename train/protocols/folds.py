@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ...cache import EmocacheError
 from ...cache.recipe import canonical_json
-from ..config.protocol_kinds import ProtocolKind
+from ..config.registries import ProtocolKind
 from ..config.sections import Protocol
 from ..data.example import Example
 from .grouping import group_of, plural

@@ -34,13 +34,31 @@ class Row(BaseModel):
     deviations: tuple[str, ...] = ()  # in what the experiments differ from the paper, a sentence each
 
 
+class Variant(BaseModel):
+    """Experiments of rows once more, under another protocol: their names have a prefix, and go on as the row's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prefix: str
+    of: str  # the prefix of the rows' own experiments
+    note: str
+
+
 class Systems(BaseModel):
     """systems.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     row: tuple[Row, ...]
+    variant: tuple[Variant, ...] = ()  # of prefixes that go on one another, the longer one first
     beyond: tuple[str, ...] = ()  # experiments that stand for no row of a paper
+
+    def varied(self, experiment: str) -> str:
+        """Return the experiment that this one is a variant of; its own name where it is none."""
+        for variant in self.variant:
+            if experiment.startswith(variant.prefix):
+                return variant.of + experiment.removeprefix(variant.prefix)
+        return experiment
 
     @property
     def mentioned(self) -> set[str]:

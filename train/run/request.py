@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...cache import Cache, EmocacheError
-from ..config.experiment_files import beside, experiment_names, key_of
+from ..config.experiment_files import key_of
+from ..config.experiment_names import beside, experiment_names
 from ..config.fusion_settings import FusionSettings
 from ..config.loading import Experiment, load_experiment
 from ..config.search import search_points
