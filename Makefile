@@ -26,8 +26,8 @@ EMOCACHE = $(VENV)/bin/emocache
 DEMO = --cache demo/store
 TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(JOBS) --device $(DEVICE)
 
-# The variables among these that were given by hand, as they would be typed again.
-given = $(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))"))
+# The variables among these that were given by hand, as they would be typed again; for a shell's single quotes.
+given = $(subst ','\'',$(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))")))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo extract corpora-there train evaluate test lint bench bench-gpu
@@ -44,22 +44,39 @@ demo: $(VENV)/.demo ## the whole road on the built-in corpus: extract, train thr
 	$(EMOCACHE) evaluate demo/runs
 
 extract: corpora-there $(EXTRACT_READY) $(if $(filter demo,$(DATASET)),$(VENV)/.demo) ## DATASET="a b" DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=: encode corpora into the cache
-	@set -e; for corpus in $(DATASET); do \
+	@undone=; missing=; for corpus in $(DATASET); do \
+	  if ! $(is_there); then missing="$$missing $$corpus"; continue; fi; \
 	  echo "emocache extract $$corpus" >&2; \
 	  $(EMOCACHE) extract $$corpus $(if $(DATA),--data "$(DATA)") --cache "$(CACHE)" --device $(DEVICE) \
 	    $(foreach e,$(ENCODER),--encoder $(e)) $(if $(LAYERS),--layers $(LAYERS)) \
-	    $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS); \
-	done
+	    $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS) || \
+	    { status=$$?; [ $$status -lt 128 ] || exit $$status; undone="$$undone $$corpus"; }; \
+	done; \
+	$(tell_missing); \
+	[ -z "$$undone$$missing" ] || { echo "not complete:$$undone$$missing" >&2; exit 1; }
 
-# Before anything is installed for it.
+# Before anything is installed: that every corpus is known, and that the folder of one of them is there.
 corpora-there:
-	@for corpus in $(filter-out demo,$(DATASET)); do \
-	  if [ -z "$(DATA)" ] && [ ! -d "$${EMOCACHE_DATA:-data}/$$corpus" ]; then \
-	    echo "there is no folder $${EMOCACHE_DATA:-data}/$$corpus: where is the corpus? Type, with its folder:"; \
-	    echo '    make extract DATASET='$$corpus' DATA=/path/to/'$$corpus' $(strip $(call given,ENCODER LAYERS CHECKPOINTS CACHE DEVICE ARGS))'; \
-	    exit 2; \
-	  fi; \
-	done
+	@known=$$(sed -n 's/^    "\([^"]*\)": CorpusEntry(.*/\1/p' extract/corpora/__init__.py); \
+	there=; missing=; for corpus in $(DATASET); do \
+	  case "$$corpus" in *:*) ;; *) echo "$$known" | grep -qxF -e "$$corpus" || \
+	    { echo "unknown corpus $$corpus; there are:" $$known >&2; exit 2; } ;; esac; \
+	  if $(is_there); then there=yes; else missing="$$missing $$corpus"; fi; \
+	done; \
+	[ -n "$$there" ] || { $(tell_missing); exit 2; }
+
+# For the shell: the folder of $$corpus, whether it is there, and what is to be known of those in $$missing.
+folder = "$(if $(DATA),$(DATA),$${EMOCACHE_DATA:-data}/$$corpus)"
+is_there = { [ "$$corpus" = demo ] || [ -d $(folder) ]; }
+define tell_missing
+for corpus in $$missing; do { \
+	  echo "there is no folder "$(folder)", which corpus $$corpus is looked for in"; \
+	  $(PYTHON) -B -c 'import sys; sys.path.append("extract/corpora"); import origins; print(origins.tell_origin(*sys.argv[1:]) or "docs/corpora.md tells of it")' \
+	    "$$corpus" $(folder) 2>/dev/null || echo 'docs/corpora.md tells of it'; \
+	  echo 'put it there, or type, with its folder:'; \
+	  echo '    make extract DATASET='"$$corpus"' DATA=/path/to/'"$$corpus"' $(strip $(call given,ENCODER LAYERS CHECKPOINTS CACHE DEVICE VENV ARGS))'; \
+	} >&2; done
+endef
 
 train: $(VENV)/.base ## EXPERIMENT="a b"|all DATASET= CACHE= RUNS= JOBS=: train heads from the cache
 	$(EMOCACHE) train $(if $(filter all,$(EXPERIMENT)),--all,$(EXPERIMENT)) $(foreach d,$(DATASET),--corpus $(d)) \

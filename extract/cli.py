@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def extract(
+    context: typer.Context,
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus of `emocache corpora`.")],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
     data: Annotated[
@@ -98,12 +99,17 @@ def extract(
     if not encoder and (layers != "last" or text_from or words_from or pca is not None):
         raise typer.BadParameter("a stream's name says that; leave it out", param_hint="--layers, --pca, --text-from")
     try:
-        from . import goal_run
-        from .corpora import packaged
+        from . import goal_run, missing_folder
+        from .corpora import FolderMissing, check, packaged
         from .goals import passes
         from .pipeline import stage
 
         folder = data or data_folder(corpus)
+        try:
+            check(corpus, folder)
+        except FolderMissing:
+            missing_folder.tell_missing_folder(corpus, folder, context, sys.stderr)
+            raise
         asked, corpus = corpus, packaged(corpus, folder)
         if corpus != asked:
             print(f"{folder} holds {asked} in another packaging: it is corpus {corpus} in the cache", file=sys.stderr)
@@ -219,8 +225,10 @@ def corpora(
         return
     from .corpora import census, packaged
 
-    corpus = packaged(corpus, data)
-    print("\n".join(census.lines(census.take_census(corpus, data, _mapping(map_), MediaHasher()))))
+    corpus, hasher = packaged(corpus, data), MediaHasher()
+    print("\n".join(census.lines(census.take_census(corpus, data, _mapping(map_), hasher))))
+    for note in dict.fromkeys(hasher.notes):
+        print(note, file=sys.stderr)
 
 
 def _weights(entry: "EncoderEntry") -> str:

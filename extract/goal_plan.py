@@ -1,7 +1,8 @@
 """The plan of what is to be made: each stream, its weights, what is there, what is missing, and what it takes."""
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..cache import Cache, EmocacheError, Manifest
@@ -10,7 +11,8 @@ from .encoders.fetching import forbids_commerce
 from .encoders.lookup import repository_of
 from .encoders.needs import Need, need_of
 from .encoders.registry import REGISTRY
-from .goals.passes import Goal
+from .goals.passes import Goal, Making
+from .goals.times import Work
 
 _BYTES = {"float16": 2, "float32": 4}
 
@@ -25,6 +27,7 @@ class StreamPlan:
         there: utterances in the cache. failed: of the others, those that could not be encoded.
         utterances: of the corpus.
         gigabytes: 10^9 bytes that are still to be written; None where nobody knows.
+        works: the encoders that have to run for it, the one that others rest on first.
     """
 
     name: str
@@ -33,6 +36,7 @@ class StreamPlan:
     failed: int
     utterances: int
     gigabytes: float | None
+    works: tuple[Work, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -44,28 +48,9 @@ class StreamPlan:
         """The needs that keep it from being made here; none of a stream that is complete."""
         return [] if self.complete else [need for need in self.needs if need.missing]
 
-    def line(self, fetches: bool) -> str:
-        """Tell it in a line.
-
-        Args:
-            fetches: weights of the hub come by themselves.
-
-        Returns:
-            The stream, its weights, its utterances and its size.
-        """
-        left = self.utterances - self.there - self.failed
-        counts = f"{self.there} of {self.utterances} utterances there" + (f", {self.failed} failed" * bool(self.failed))
-        size = "" if self.gigabytes is None or not left else f", about {self.gigabytes:.2f} GB to write"
-        sources = ", ".join(need.source for need in self.needs)
-        told = f"{self.name}: {counts}{size}; {sources}"
-        missing = [need for need in self.lacking if not (fetches and _comes_by_itself(need))]
-        if not missing:
-            return told + ("; weights will be fetched" if self.lacking else "")
-        return f"{told}; cannot be made here, {missing[0].missing} missing: {missing[0].remedies[0]}"
-
     def can_be_made(self, fetches: bool) -> bool:
         """Tell whether it is there or can be made here."""
-        return all(fetches and _comes_by_itself(need) for need in self.lacking)
+        return all(fetches and comes_by_itself(need) for need in self.lacking)
 
 
 def plan_streams(
@@ -96,7 +81,25 @@ def plan_streams(
             share = 1 - (there + failed) / len(manifest)
             values = share * length * entry.rate * (parts.pca or entry.dim)
             size = values * _BYTES[dtype or entry.storage] / 1e9
-        yield StreamPlan(goal.name, needs, there, failed, len(manifest), size)
+        weights = {need.name: need.weights for need in needs}
+        works = []
+        for encoder, stream, text_from, how in _rests(goal):
+            done = sum(_counts(cache, corpus, stream, manifest)) if stream in known else 0
+            media = length * (1 - done / len(manifest)) if len(manifest) else 0.0
+            works.append(Work(encoder, weights.get(encoder, encoder), text_from, how, media))
+        yield StreamPlan(goal.name, needs, there, failed, len(manifest), size, tuple(works))
+
+
+def _rests(goal: Goal) -> Iterator[tuple[str, str, str, Making]]:
+    """The encoders that run for a stream: (encoder, the stream that it fills, where its texts are from, how)."""
+    parts, how = goal.parts, replace(goal.how, fit_on="all")
+    first = replace(how, words_from=None)
+    for before in (parts.transcript, goal.how.words_from):
+        if before is not None:
+            encoder = before.partition("@")[0]
+            yield encoder, encoder, "", first
+    text_from = "" if parts.transcript is None else parts.transcript + ":translation" * parts.translation
+    yield parts.encoder, re.sub(r"\.pca\d+$", "", goal.name.partition("@")[0]), text_from, how
 
 
 def _counts(cache: Cache, corpus: str, name: str, manifest: Manifest) -> tuple[int, int]:
@@ -112,6 +115,6 @@ def _counts(cache: Cache, corpus: str, name: str, manifest: Manifest) -> tuple[i
     return max(found)
 
 
-def _comes_by_itself(need: Need) -> bool:
+def comes_by_itself(need: Need) -> bool:
     """Tell whether an extraction fetches what is missing: from the hub, under a licence that allows it."""
     return not need.package and repository_of(need.weights) is not None and not forbids_commerce(need.licence)

@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
 from ..cache import Cache, EmocacheError
-from .encoders.needs import need_of, remedies
+from .encoders.needs import need_of
 from .goal_plan import plan_streams
 from .goals.passes import Goal, plan_passes
+from .goals.rates import recorded_rates
+from .goals.times import of_signals
+from .pipeline import machine
 from .pipeline.encoding_loop import Outcome
 from .pipeline.stage import Options, Report, extract, load_manifest
+from .plan_table import plan_lines
 from .weights.hub import is_offline
 
 
@@ -63,7 +68,7 @@ def refuse_unknown(goals: Sequence[Goal], checkpoints: Path | None) -> None:
 
 
 def tell_plan(options: Options, goals: Sequence[Goal], out: TextIO) -> bool:
-    """Print a line for each stream that is wanted, and what they take together.
+    """Print the plan of the streams that are wanted.
 
     Args:
         options: of the command line.
@@ -77,17 +82,11 @@ def tell_plan(options: Options, goals: Sequence[Goal], out: TextIO) -> bool:
         EmocacheError: the corpus cannot be loaded.
     """
     cache = Cache(options.cache)
-    manifest, _ = load_manifest(cache, options)
+    manifest, notes = load_manifest(cache, options)
     fetches = not (options.offline or is_offline())
     plans = list(plan_streams(cache, manifest, goals, options.checkpoints, options.dtype))
-    for plan in plans:
-        print(plan.line(fetches), file=out)
-    makeable = sum(plan.can_be_made(fetches) for plan in plans)
-    complete = sum(plan.complete for plan in plans)
-    size = sum(plan.gigabytes or 0.0 for plan in plans if plan.can_be_made(fetches))
-    told = f"{len(plans)} streams: {complete} complete, {makeable - complete} to be made here, about {size:.2f} GB"
-    lacking = {need.weights: need for plan in plans if not plan.can_be_made(fetches) for need in plan.lacking}
-    print(told + (f"; {len(plans) - makeable} cannot be made here" if lacking else ""), file=out)
-    for remedy in remedies(list(lacking.values())):
-        print(f"  {remedy}", file=out)
-    return makeable == len(plans)
+    device = options.device if find_spec("torch") else "cpu"
+    rates = {**of_signals(recorded_rates(machine.hardware("cpu"))), **recorded_rates(machine.hardware(device))}
+    for line in (*notes, *plan_lines(manifest.corpus, plans, fetches, rates, machine.on_gpu(device))):
+        print(line, file=out)
+    return all(plan.can_be_made(fetches) for plan in plans)

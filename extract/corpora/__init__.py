@@ -11,7 +11,11 @@ from ..media.readings import with_readings
 from ..plugins import is_outside, load_outside
 from .files import MediaHasher
 
-__all__ = ["REGISTRY", "CorpusEntry", "MediaHasher", "load", "packaged"]
+__all__ = ["REGISTRY", "CorpusEntry", "FolderMissing", "MediaHasher", "check", "load", "packaged"]
+
+
+class FolderMissing(EmocacheError):
+    """A corpus is known, and its folder is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +111,35 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
         EmocacheError: an unknown corpus, a folder that is missing or is not this corpus, a mapping where there is
             nothing to map, or anything wrong with the corpus.
     """
+    check(name, root)
+    if name in REGISTRY and mapping and not REGISTRY[name].mapped:
+        raise EmocacheError(f"corpus {name} takes no --map; its loader knows its columns")
+    manifest: Manifest = _loader(name)(root, mapping, hasher)
+    return with_readings(manifest, root, hasher.readings)
+
+
+def check(name: str, root: Path) -> None:
+    """Refuse a corpus that nobody knows, and a folder that is not there.
+
+    Args:
+        name: as for `load`.
+        root: the corpus folder.
+
+    Raises:
+        FolderMissing: the corpus is known, and its folder is not there.
+        EmocacheError: the corpus is unknown.
+    """
     if name not in REGISTRY and not is_outside(name):
         close = nearest(name, REGISTRY)
         hint = f"did you mean {close}? " if close else ""
         raise EmocacheError(f"unknown corpus {name!r}; {hint}there are: {', '.join(REGISTRY)}")
-    if name in REGISTRY and mapping and not REGISTRY[name].mapped:
-        raise EmocacheError(f"corpus {name} takes no --map; its loader knows its columns")
     if name != "demo" and not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         what = f" ({REGISTRY[name].description}; docs/corpora.md says where it is from)" if name in REGISTRY else ""
-        raise EmocacheError(
+        raise FolderMissing(
             f"corpus {name}{what}: the folder {root} {found}; give the corpus's folder with --data, or as {name} below"
             " $EMOCACHE_DATA"
         )
-    manifest: Manifest = _loader(name)(root, mapping, hasher)
-    return with_readings(manifest, root, hasher.readings)
 
 
 def _loader(name: str) -> Callable[[Path, Mapping[str, str], MediaHasher], Manifest]:

@@ -58,7 +58,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         EmocacheError: no clip or no table below `root`, an unknown field, a column that is not there, two different
             rows of one clip, a clip without a row, or an unknown emotion.
     """
-    files = media_files(root)
+    files = media_files(root, notes=hasher.notes)
     seen = one_per_stem(path for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
     heard = seen | one_per_stem(path for path in files if path.suffix.lower() not in VIDEO_SUFFIXES)
     clips = sorted(stem for stem in heard if _NAME.fullmatch(stem))

@@ -58,7 +58,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         EmocacheError: no recording below `root`.
     """
     del mapping
-    paths = media_files(root)
+    paths = media_files(root, notes=hasher.notes)
     large = [path for path in paths if path.suffix.lower() in (".aif", ".aiff")]
     copies = one_per_stem(large) | one_per_stem(set(paths).difference(large))
     files = {stem: path for stem, path in copies.items() if _NAME.fullmatch(stem)}

@@ -75,7 +75,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         EmocacheError: no clip below `root`, or a table that is not as the corpus has it.
     """
     del mapping
-    files = media_files(root)
+    files = media_files(root, notes=hasher.notes)
     seen = _clips(p for p in files if p.suffix.lower() in VIDEO_SUFFIXES)
     compressed = _clips(p for p in files if p.suffix.lower() == ".mp3")
     heard = seen | compressed | _clips(p for p in files if p.suffix.lower() not in {".mp3", *VIDEO_SUFFIXES})

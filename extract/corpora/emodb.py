@@ -68,7 +68,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         EmocacheError: no recording below `root`, or a label file that cannot be read.
     """
     del mapping
-    files = {s: p for s, p in one_per_stem(media_files(root)).items() if _NAME.fullmatch(s)}
+    files = {s: p for s, p in one_per_stem(media_files(root, notes=hasher.notes)).items() if _NAME.fullmatch(s)}
     if not files:
         raise EmocacheError(f"corpus emodb: no file named like wav/03a01Fa.wav below {root}")
     probes = hasher.probe(files.values())

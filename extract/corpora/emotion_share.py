@@ -57,7 +57,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     rows = [(part, *row) for part, source in sources.items() if source.is_file() for row in _rows(source)]
     if not rows:
         raise EmocacheError(f"corpus emotionshare: no lab/train.csv, lab/devel.csv or lab/test.csv in {root}")
-    files = one_per_stem(media_files(root))
+    files = one_per_stem(media_files(root, notes=hasher.notes))
     missing = [stem for _, stem, _ in rows if stem not in files]
     if missing:
         raise EmocacheError(

@@ -6,7 +6,7 @@ import os
 import stat
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from ...cache import EmocacheError, Media
 from ...cache.media_hashes import MediaHashes, Remembered
 from ..media.audio import MEDIA_SUFFIXES, media_duration
 from ..media.readings import Readings, readings_of
+from .walking import find_files
 
 _SAVE_SECONDS = 60.0
 _SETTLED = 2.0  # seconds; a file changed more recently may change again without a new time stamp
@@ -132,44 +133,9 @@ def _identity(path: Path) -> _Identity:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def find_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
-    """Find every file below `root` whose name is wanted. Links to folders are not followed, links to files are.
-
-    Hidden names, such as macOS's "._" twins, and the lost+found of a disk's root are left out.
-
-    Args:
-        root: a folder.
-        wanted: tells of a name whether it is wanted.
-
-    Returns:
-        Paths below `root`, sorted.
-
-    Raises:
-        EmocacheError: a folder cannot be read, so that what is in it would be missing unnoticed.
-    """
-    found: list[Path] = []
-    folders = [str(root)] if root.is_dir() else []
-    while folders:  # no recursion: folders may lie deeper than Python's stack is high
-        folder = folders.pop()
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith(".") or entry.name == "lost+found":
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif wanted(entry.name) and not entry.is_dir():
-                        found.append(Path(entry.path))
-        except OSError as error:
-            raise EmocacheError(
-                f"folder {folder} cannot be read: {error.strerror or error}; allow it, or move it out of {root}"
-            ) from error
-    return sorted(found)
-
-
-def media_files(root: Path, suffixes: frozenset[str] = MEDIA_SUFFIXES) -> list[Path]:
+def media_files(root: Path, suffixes: frozenset[str] = MEDIA_SUFFIXES, notes: list[str] | None = None) -> list[Path]:
     """`find_files` with one of the suffixes, in upper or lower case."""
-    return find_files(root, lambda name: os.path.splitext(name)[1].lower() in suffixes)  # noqa: PTH122
+    return find_files(root, lambda name: os.path.splitext(name)[1].lower() in suffixes, notes)  # noqa: PTH122
 
 
 def one_per_stem(paths: Iterable[Path]) -> dict[str, Path]:

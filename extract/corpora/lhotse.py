@@ -149,8 +149,9 @@ def _file(where: str, root: Path, cut: dict[str, Any]) -> str:
                 f"{where}: Lhotse would apply {_shown(name)} to the recording; save the audio with its save_audios"
             )
     path = PurePath(_field(where, sources[0], "source", str))
-    below = path.is_absolute() and path.is_relative_to(root.absolute())
-    return path.relative_to(root.absolute()).as_posix() if below else str(path)
+    tops = (root.absolute(), root.resolve())  # a manifest may have been written before the folder was linked to
+    top = next((top for top in tops if path.is_absolute() and path.is_relative_to(top)), None)
+    return str(path) if top is None else path.relative_to(top).as_posix()
 
 
 def _words(where: str, supervision: dict[str, Any], start: float, end: float) -> tuple[Word, ...]:

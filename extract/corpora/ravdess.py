@@ -42,7 +42,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
         EmocacheError: no recording below `root`.
     """
     del mapping
-    files = {s: p for s, p in one_per_stem(media_files(root)).items() if _NAME.fullmatch(s)}
+    files = {s: p for s, p in one_per_stem(media_files(root, notes=hasher.notes)).items() if _NAME.fullmatch(s)}
     if not files:
         raise EmocacheError(f"corpus ravdess: no file named like Actor_12/03-01-06-01-02-01-12.wav below {root}")
     probes = hasher.probe(files.values())

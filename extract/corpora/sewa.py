@@ -58,7 +58,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     Raises:
         EmocacheError: no file with such a name, a label file that cannot be read, or an unknown mapping.
     """
-    found = _files(root)
+    found = _files(root, hasher.notes)
     names = sorted({name for files in found.values() for name in files if _NAME.fullmatch(name)})
     if not names:
         raise EmocacheError(
@@ -80,12 +80,12 @@ def packaged_by_avec(root: Path) -> bool:
     return any(_NAME.fullmatch(name) for files in _files(root).values() for name in files)
 
 
-def _files(root: Path) -> dict[str, dict[str, Path]]:
+def _files(root: Path, notes: list[str] | None = None) -> dict[str, dict[str, Path]]:
     """{kind: {name: file}}."""
     return {
         "labels": {path.stem: path for path in sorted((root / "labels").glob("*.csv"))},
-        "audio": one_per_stem(media_files(root / "audio")),
-        "video": one_per_stem(media_files(root / "video")),
+        "audio": one_per_stem(media_files(root / "audio", notes=notes)),
+        "video": one_per_stem(media_files(root / "video", notes=notes)),
     }
 
 

@@ -42,8 +42,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...cache import EmocacheError, Manifest, Track, Utterance
-from .files import MediaHasher, Probe, find_files, media
+from .files import MediaHasher, Probe, media
 from .sewa import clean_track, means, number_in, packaged_by_avec, read_rows
+from .walking import find_files, match_files
 
 _Column = str | Annotated[int, Field(ge=0)]
 
@@ -125,7 +126,7 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     """
     path = _mapping_file(root, mapping)
     plan = _plan(path)
-    folders = [path.parent for path in find_files(root, lambda name: name == "metadata.ini")]
+    folders = [path.parent for path in find_files(root, lambda name: name == "metadata.ini", hasher.notes)]
     if not folders:
         raise EmocacheError(
             f"corpus sewa-basic: no metadata.ini below {root}; give the folder that holds SEWA's folders"
@@ -222,7 +223,7 @@ def _only_match(root: Path, pattern: str, names: Mapping[str, str]) -> Path | No
     try:
         if ".." in PurePosixPath(filled).parts:  # from a value in metadata.ini
             raise ValueError("it leaves the corpus folder")
-        found = sorted(path for path in root.glob(filled) if path.is_file() and not path.name.startswith("."))
+        found = match_files(root, filled)
     except (ValueError, NotImplementedError) as error:
         raise EmocacheError(f"pattern {pattern!r} becomes {filled!r}, which is no relative glob: {error}") from error
     if len(found) > 1:

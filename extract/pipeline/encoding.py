@@ -1,5 +1,6 @@
 """One batch of clips through every encoder that lacks some of it."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,12 +30,14 @@ class Encoded:
         items, failures: {stream: {id: what it stores, or why there is nothing to store}}.
         encoded: utterances that went through an encoder, once per encoder.
         unresolved: {id: cause} outside the input.
+        spent: {encoder: seconds that it took}.
     """
 
     items: dict[str, dict[str, Result]] = field(default_factory=dict)
     failures: dict[str, dict[str, InputFailure]] = field(default_factory=dict)
     encoded: int = 0
     unresolved: dict[str, str] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 def encode_batch(
@@ -72,7 +75,9 @@ def encode_batch(
         todo = [clip for clip in lacking if clip.id not in faults]
         todo_layers = [streams[name].layer for name in names]
         # One pass of the model serves all its layers that are asked for.
+        begun = time.monotonic()
         results = _encode(encoder, todo, todo_layers, costs, budget, encoded)
+        encoded.spent[encoder.name] = time.monotonic() - begun
         found = {**faults, **{clip.id: result for clip, result in zip(todo, results, strict=True)}}
         for name in names:
             for utterance in wanted[name] & found.keys():

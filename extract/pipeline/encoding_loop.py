@@ -9,7 +9,7 @@ from ...cache import EmocacheError, InputFailure, Task, Utterance
 from ..encoders.encoder import Clip
 from .batching import Budget
 from .encoding import Encoded, Target, encode_batch, one_line
-from .under_way import Batch, Outcome, Tell, UnderWay, Unit
+from .under_way import Batch, Measure, Outcome, Tell, UnderWay, Unit
 
 __all__ = ["Decode", "Outcome", "Target", "run"]
 
@@ -30,6 +30,7 @@ def run(
     passes: int = 1,
     retry_failed: bool = False,
     tell: Tell = lambda encoded, stored: None,
+    measure: Measure = lambda utterances, spent: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Encode and commit tasks.
@@ -49,6 +50,7 @@ def run(
         passes: batches in the encoder at the same time. With 2, a GPU works on one while the host prepares the next.
         retry_failed: encode utterances again whose failure is committed.
         tell: called when that many more utterances are encoded, and when that many more are stored.
+        measure: told of each batch that went through the encoders, before `tell` is.
         clock: seconds.
 
     Returns:
@@ -61,7 +63,7 @@ def run(
     streams = {target.writer.name: target for target in targets}
     decoders, encoders = ThreadPoolExecutor(workers, "decode"), ThreadPoolExecutor(passes, "encode")
     with ThreadPoolExecutor(1, "write") as writer:
-        under_way = UnderWay(streams, writer, tell, clock)
+        under_way = UnderWay(streams, writer, tell, clock, measure)
         try:
             batches = _batches(tasks, streams, utterances, budget, retry_failed, tell)
             for batch in _decoded(batches, decoders, decode):

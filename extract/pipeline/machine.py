@@ -1,5 +1,6 @@
 """The machine a run is on: its device, the device's memory, and the library versions recorded beside a recipe."""
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -37,6 +38,11 @@ def _device_name(device: str) -> str:
     import torch
 
     return torch.cuda.get_device_name(None if device == "auto" else device)
+
+
+def hardware(device: str) -> str:
+    """Name what a run's pace depends on: the GPU, else the CPU's cores."""
+    return _device_name(device) if on_gpu(device) else f"CPU, {os.cpu_count()} cores"
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
 from .. import corpora, encoders
-from ..encoders.encoder import Encoder, storage_dtype
-from ..goals.passes import Pass, PcaGoal, pass_of_flags
+from ..encoders.encoder import Encoder, seconds, storage_dtype
+from ..goals.passes import Making, Pass, PcaGoal, pass_of_flags
 from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
 from .clips import Decoder
-from .progress import Progress
+from .progress import Pace, Progress
 from .projecting import check_projections, pair_projections, project
 from .sources import Sources
 from .stream_targets import complete_streams, make_targets, parse_layers
@@ -258,10 +258,12 @@ def _run(
     missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)
     decoder = replace(decoder, inputs=missing)
     passes = 2 if machine.on_gpu(device) else 1
-    with Progress(sum(len(task.ids) for task in tasks)) as progress:
+    total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
+    how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
+    with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:
         return encoding_loop.run(
             tasks, targets, left, decoder, budget=machine.first_budget(device), workers=options.workers,
-            passes=passes, retry_failed=options.retry_failed, tell=progress,
+            passes=passes, retry_failed=options.retry_failed, tell=progress, measure=pace,
         )  # fmt: skip
 
 

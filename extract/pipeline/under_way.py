@@ -1,7 +1,7 @@
 """The tasks that have begun and are not committed yet, and when they are."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,6 +12,8 @@ from .encoding import Encoded, Result, Target
 _BEHIND = 2  # commits waiting for the writer
 _SAVE_SECONDS = 60.0  # of encoding that a kill may cost
 
+Measure = Callable[[Sequence[Utterance], Mapping[str, float]], None]
+"""Told of each batch that went through the encoders: its utterances, and the seconds that each encoder took."""
 Tell = Callable[[int, int], None]
 """Told how many more utterances of the tasks are encoded, and how many more every stream of their task has stored."""
 
@@ -79,6 +81,7 @@ class UnderWay:
         writer: commits beside the encoder.
         tell: called when that many more utterances are encoded, and when that many more are stored.
         clock: seconds.
+        measure: told of each batch, before `tell` is.
 
     Attributes:
         encoding: batches in the encoder, the oldest first, with what is to come of them.
@@ -91,6 +94,7 @@ class UnderWay:
         writer: ThreadPoolExecutor,
         tell: Tell,
         clock: Callable[[], float],
+        measure: Measure = lambda utterances, spent: None,
     ) -> None:
         self.encoding: deque[tuple[Batch, Future[Encoded]]] = deque()
         self.outcome = Outcome()
@@ -99,6 +103,7 @@ class UnderWay:
         self._writing: deque[tuple[Unit, set[str], Future[Committed]]] = deque()
         self._tell = tell
         self._clock = clock
+        self._measure = measure
         self._open: Unit | None = None  # some of its batches are through, others are not
 
     def collect(self, most: int) -> None:
@@ -109,6 +114,7 @@ class UnderWay:
             self._open = unit = batch.unit
             _file(encoded, batch, self.outcome)
             self.encoding.popleft()
+            self._measure(batch.utterances, encoded.spent)
             self._tell(len(batch.utterances), 0)
             if batch.last or (unit.since is not None and self._clock() - unit.since > _SAVE_SECONDS):
                 self._commit(unit)

@@ -101,7 +101,7 @@ def test_stems_are_composed(tmp_path: Path) -> None:
     ]
 
 
-def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_a_loop_ends(tmp_path: Path) -> None:
     write_settled(tmp_path / "objects" / "1f", b"x")
     (tmp_path / "corpus" / "round").mkdir(parents=True)
     (tmp_path / "corpus" / "a.wav").symlink_to(tmp_path / "objects" / "1f")  # as git-annex and DVC keep media

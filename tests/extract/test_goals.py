@@ -116,16 +116,27 @@ def test_the_plan_before_the_work(tmp_path: Path, voice: Callable[..., Any]) -> 
     done = CliRunner().invoke(app, [*command, *goals, "--dry-run"])
     assert done.exit_code == 1 and not (tmp_path / "store").exists()
     told = done.stdout.splitlines()
-    assert told[0] == "mfcc: 0 of 2 utterances there, about 0.00 GB to write; no weights"
-    assert told[2].startswith("hubert-large.pca128: 0 of 2 utterances there") and told[2].endswith(
-        "cannot be made here, weights missing: emocache checkpoints hubert-large --fetch"
-    )
-    assert told[3] == "3 streams: 0 complete, 2 to be made here, about 0.00 GB; 1 cannot be made here"
-    assert told[4] == "  emocache checkpoints hubert-large --fetch"
+    assert told == [
+        "3 streams of table, 2 utterances: 0 there, 2 to make, 1 cannot be made here",
+        "to make: about 1 MB, under a minute (a guess; no run recorded here)",
+        "  stream                there  to write  time",
+        "  mfcc                 0 of 2      1 MB  under a minute ?",
+        "  logmel.pca4          0 of 2      1 MB  under a minute ?",
+        "  hubert-large.pca128  0 of 2      1 MB  weights missing",
+        "weights:",
+        "  hubert-large  missing: facebook/hubert-large-ll60k@ff022d095678",
+        "for those that cannot be made here:",
+        "  emocache checkpoints hubert-large --fetch",
+    ]
     done = CliRunner().invoke(app, [*command, *goals])
-    assert done.exit_code == 1 and "3 streams: 0 complete, 2 to be made here" in done.stderr
+    assert done.exit_code == 1 and "3 streams of table, 2 utterances: 0 there, 2 to make" in done.stderr
     done = CliRunner().invoke(app, [*command, *goals[:4], "--dry-run"])
-    assert done.exit_code == 0 and done.stdout.splitlines()[-1].startswith("2 streams: 2 complete, 0 to be made here")
+    assert done.exit_code == 0 and done.stdout.splitlines() == [
+        "2 streams of table, 2 utterances: 2 there, 0 to make, 0 cannot be made here",
+        "  stream        there  to write  time",
+        "  mfcc         2 of 2            done",
+        "  logmel.pca4  2 of 2            done",
+    ]
     done = CliRunner().invoke(app, [*command, "--stream", "mfcc.pca2", "--fit-on", "emotion=glad"])
     assert done.exit_code == 1 and "glad" in done.stderr
     assert CliRunner().invoke(app, [*command, "--stream", "mfcc.pca2", "--fit-on", "emotion=sad"]).exit_code == 0
