@@ -202,10 +202,25 @@ def corpora(
     corpus: Annotated[str | None, typer.Argument(metavar="CORPUS", help="Look into this one.")] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the corpus.")] = None,
     map_: Annotated[list[str] | None, typer.Option("--map", metavar="K=VALUE,...", help="As in extract.")] = None,
+    fetch: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Get the corpus into DIR, or tell who gives it out.")
+    ] = None,
+    video: Annotated[bool, typer.Option("--video", help="With --fetch: the pictures too.")] = False,
 ) -> None:
-    """List the corpora, or count what a folder holds of one. Published counts stand beside; nothing is extracted."""
+    """List the corpora, or count what a folder holds of one. Published counts stand beside; nothing is extracted.
+
+    --fetch gets an open corpus from its owner, after telling its licence; of the others it tells whom to ask.
+    """
     from .corpora import REGISTRY, MediaHasher
 
+    if fetch is not None and (corpus is None or data is not None or map_):
+        raise typer.BadParameter("goes with CORPUS alone", param_hint="--fetch")
+    if video and fetch is None:
+        raise typer.BadParameter("goes with --fetch", param_hint="--video")
+    if corpus is not None and fetch is not None:
+        from .corpus_fetch import fetch_corpus
+
+        raise typer.Exit(0 if fetch_corpus(corpus, fetch, video) else 1)
     if (corpus is None) != (data is None):
         raise typer.BadParameter("CORPUS and --data belong together", param_hint="--data")
     if corpus is None or data is None:
