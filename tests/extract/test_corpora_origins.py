@@ -1,7 +1,10 @@
 """The table of who gives out which corpus: complete, and told in a few lines."""
 
+from pathlib import Path
+
 import pytest
 
+import emocache
 from emocache.extract.corpora import REGISTRY
 from emocache.extract.corpora.origins import ORIGINS, led, origin_of, tell_origin
 
@@ -21,6 +24,12 @@ def test_what_is_told(corpus: str) -> None:
     assert ("--fetch somewhere" in told) == bool(origin.archives)
     assert bool(origin.steps) != bool(origin.archives)  # it is fetched, or got by hand
     assert "{" not in told
+
+
+def test_the_page_on_corpora_has_the_same_terms() -> None:
+    page = (Path(emocache.__file__).parent / "docs" / "corpora.md").read_text(encoding="utf-8")
+    for name, origin in ORIGINS.items():
+        assert f"| {origin.who} | {origin.page} | {origin.licence} |" in page, name
 
 
 def test_addresses_lead_to_zenodo_or_to_a_mirror_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
