@@ -7,9 +7,9 @@ ENCODER ?=
 LAYERS ?=
 CHECKPOINTS ?=
 CACHE ?= store
-EXPERIMENT ?= ravdess-probe
+EXPERIMENT ?=
 RUNS ?= runs
-JOBS ?= 1
+JOBS ?=
 DEVICE ?= auto
 ARGS ?=
 comma := ,
@@ -24,7 +24,7 @@ export OMP_WAIT_POLICY = PASSIVE
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt
 EMOCACHE = $(VENV)/bin/emocache
 DEMO = --cache demo/store
-TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(JOBS) --device $(DEVICE)
+TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(or $(JOBS),1) --device $(DEVICE)
 
 # The variables among these that were given by hand, as they would be typed again; for a shell's single quotes.
 given = $(subst ','\'',$(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))")))
@@ -78,9 +78,11 @@ for corpus in $$missing; do { \
 	} >&2; done
 endef
 
-train: $(VENV)/.base ## EXPERIMENT="a b"|all DATASET= CACHE= RUNS= JOBS=: train heads from the cache
-	$(EMOCACHE) train $(if $(filter all,$(EXPERIMENT)),--all,$(EXPERIMENT)) $(foreach d,$(DATASET),--corpus $(d)) \
-	  --cache "$(CACHE)" --runs "$(RUNS)" --jobs $(JOBS) --device $(DEVICE) $(ARGS)
+# DATASET counts where it was given by hand: without it, all corpora of the cache are trained on.
+train: $(VENV)/.base ## EXPERIMENT="a b"|all DATASET="a b" CACHE= RUNS= JOBS=: train heads from the cache; without EXPERIMENT all that are for its corpora
+	$(EMOCACHE) train $(if $(filter all,$(EXPERIMENT)),--all,$(EXPERIMENT)) \
+	  $(if $(call given,DATASET),$(foreach d,$(DATASET),--corpus $(d))) \
+	  --cache "$(CACHE)" --runs "$(RUNS)" $(if $(JOBS),--jobs $(JOBS)) --device $(DEVICE) $(ARGS)
 
 evaluate: $(VENV)/.base ## RUNS=: tables and figures of the runs
 	$(EMOCACHE) evaluate "$(RUNS)" $(ARGS)

@@ -16,7 +16,8 @@ from .cache.cli import app as cache_app
 from .cache.errors import EmocacheError
 from .evaluate.cli import composition, evaluate
 from .extract import cli as extract_cli
-from .extract.cli import corpora, encoders, extract
+from .extract.cli import extract
+from .extract.listing import corpora, encoders
 from .stopping import exit_status, stoppable
 from .train.cli import train
 

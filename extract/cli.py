@@ -1,4 +1,4 @@
-"""`emocache extract`, `emocache encoders` and `emocache corpora`."""
+"""`emocache extract`."""
 
 import os
 import re
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..cache.errors import EmocacheError
+from .listing import parse_mapping
 
 if TYPE_CHECKING:
-    from .encoders.registry import EncoderEntry
     from .goals.passes import Goal
     from .pipeline.stage import Report
 
@@ -115,8 +115,8 @@ def extract(
             print(f"{folder} holds {asked} in another packaging: it is corpus {corpus} in the cache", file=sys.stderr)
         options = stage.Options(
             corpus=corpus, data=folder, cache=cache, encoders=tuple(encoder or ()), alias=alias,
-            layers=layers, checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=_mapping(map_), text_from=text_from,
-            words_from=words_from, fps=fps, detector=detector or "dlib", backend=backend, dtype=dtype,
+            layers=layers, checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=parse_mapping(map_),
+            text_from=text_from, words_from=words_from, fps=fps, detector=detector or "dlib", backend=backend, dtype=dtype,
             precision=precision or "float32", device=device, workers=workers, shard=_shard(shard), limit=limit,
             retry_failed=retry_failed, rehash=rehash, offline=offline,
         )  # fmt: skip
@@ -184,62 +184,6 @@ def _tell(report: "Report", strict: bool) -> bool:
     return bool(outcome.unresolved or unmade or (strict and wrong))
 
 
-def encoders() -> None:
-    """List the encoders: dimensions, layers, frame rates, float16 gigabytes per hour."""
-    from .encoders.families import VARIANTS
-    from .encoders.registry import REGISTRY
-
-    variants = {variant.family for variant in VARIANTS}
-    entries = {name: entry for name, entry in REGISTRY.items() if entry.family not in variants}
-    width = max(map(len, entries))
-    print(f"{'name':<{width}} {'dim':>5} {'layers':>6} {'Hz':>6} {'GB/h':>6}  what it is; where its weights are from")
-    for name, entry in entries.items():
-        gigabytes = entry.gigabytes_per_hour()
-        numbers = (
-            entry.dim or "-", entry.layers or "-", f"{entry.rate:g}" if entry.rate else "-",
-            "-" if gigabytes is None else f"{gigabytes:.2f}",
-        )  # fmt: skip
-        dim, layers, rate, size = map(str, numbers)
-        print(f"{name:<{width}} {dim:>5} {layers:>6} {rate:>6} {size:>6}  {entry.description}{_weights(entry)}")
-    for variant in VARIANTS:
-        print(f"{f'{variant.prefix}NAME{variant.suffix}':<{width}} of a {variant.of} checkpoint NAME: {variant.title}")
-    print(
-        "any model of the hub is one as well, as org/name[@revision], and a checkpoint folder: by its path, or its name"
-    )
-    print("below --checkpoints; `emocache checkpoints` tells where weights are from, and what is missing")
-
-
-def corpora(
-    corpus: Annotated[str | None, typer.Argument(metavar="CORPUS", help="Look into this one.")] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the corpus.")] = None,
-    map_: Annotated[list[str] | None, typer.Option("--map", metavar="K=VALUE,...", help="As in extract.")] = None,
-) -> None:
-    """List the corpora, or count what a folder holds of one. Published counts stand beside; nothing is extracted."""
-    from .corpora import REGISTRY, MediaHasher
-
-    if (corpus is None) != (data is None):
-        raise typer.BadParameter("CORPUS and --data belong together", param_hint="--data")
-    if corpus is None or data is None:
-        for name, entry in REGISTRY.items():
-            print(f"{name:<17} {entry.description}")
-        return
-    from .corpora import census, packaged
-
-    corpus, hasher = packaged(corpus, data), MediaHasher()
-    print("\n".join(census.lines(census.take_census(corpus, data, _mapping(map_), hasher))))
-    for note in dict.fromkeys(hasher.notes):
-        print(note, file=sys.stderr)
-
-
-def _weights(entry: "EncoderEntry") -> str:
-    if entry.file:
-        return f"; {entry.file}, by `emocache checkpoints`"
-    if entry.hub is None:
-        return ""
-    revision = f"@{entry.revision[:7]}" if entry.revision else ""
-    return f"; {entry.hub}{revision}"
-
-
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise typer.BadParameter(f"{value!r} is not one of {', '.join(allowed)}", param_hint=option)
@@ -250,18 +194,3 @@ def _shard(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise typer.BadParameter(f"{text!r} is not I/N with 1 <= I <= N", param_hint="--shard")
     return int(number), int(of)
-
-
-def _mapping(texts: Sequence[str] | None) -> dict[str, str]:
-    """Put together what every `--map` says; a key given twice, in one or in two of them, is an error."""
-    mapping: dict[str, str] = {}
-    for part in (part for text in texts or () for part in text.split(",") if part):
-        key, equals, column = part.partition("=")
-        if not (key and equals and column):
-            raise typer.BadParameter(f"{part!r} is not K=VALUE", param_hint="--map")
-        if key.strip() in mapping:
-            raise typer.BadParameter(
-                f"{key.strip()!r} is given twice; labels are label.NAME=COLUMN", param_hint="--map"
-            )
-        mapping[key.strip()] = column.strip()
-    return mapping

@@ -5,11 +5,12 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 from ...cache import EmocacheError
 from ...cache.hashing import file_sha256
-from .home import check_room, one_at_a_time, recall, remember
+from .home import ELSEWHERE, check_room, one_at_a_time, recall, remember
 
 _SECONDS = 10.0  # without a byte, until an address is given up
 _BLOCK = 1 << 20
@@ -20,13 +21,16 @@ class _UnexpectedError(EmocacheError):
     """A file is not what it should be."""
 
 
-def fetch_file(addresses: Sequence[str], target: Path, check: Callable[[Path], object]) -> str:
+def fetch_file(
+    addresses: Sequence[str], target: Path, check: Callable[[Path], object], elsewhere: str = ELSEWHERE
+) -> str:
     """Fetch a file from the first address that gives it.
 
     Args:
         addresses: of copies, tried in turn.
         target: to be written; beside it `<target>.<n>.part` holds what has come from the n-th.
         check: raises an EmocacheError where the file is not what it should be.
+        elsewhere: see `check_room`.
 
     Returns:
         The address it came from, or "" where it was there already.
@@ -37,18 +41,18 @@ def fetch_file(addresses: Sequence[str], target: Path, check: Callable[[Path], o
     if target.is_file():
         return ""
     with one_at_a_time(target):
-        return "" if target.is_file() else _fetch(addresses, target, check)
+        return "" if target.is_file() else _fetch(addresses, target, check, elsewhere)
 
 
-def _fetch(addresses: Sequence[str], target: Path, check: Callable[[Path], object]) -> str:
+def _fetch(addresses: Sequence[str], target: Path, check: Callable[[Path], object], elsewhere: str) -> str:
     told = []
     for number, address in enumerate(addresses):
         part = target.with_name(f"{target.name}.{number}.part")  # of each address its own: they may hold other files
         try:
-            _receive(address, part)
+            _receive(address, part, elsewhere)
             keep_file(part, target, check, address)
-        except (OSError, ValueError) as error:  # urllib's are OSErrors; a wrong address is a ValueError
-            told.append(f"{address} ({_reason(error)})")
+        except (OSError, ValueError, HTTPException) as error:  # urllib's are OSErrors; a wrong address is a ValueError
+            told.append(f"{address} ({reason(error)})")
         except _UnexpectedError as error:
             told.append(str(error))
         else:
@@ -73,7 +77,7 @@ def keep_file(source: Path, target: Path, check: Callable[[Path], object], origi
     source.replace(held)
     try:
         check(held)
-        remember(_record_of(target), {"origin": origin, "sha256": file_sha256(held), "bytes": held.stat().st_size})
+        remember(record_of(target), {"origin": origin, "sha256": file_sha256(held), "bytes": held.stat().st_size})
         held.replace(target)
     except EmocacheError as error:
         raise _UnexpectedError(f"{origin} gives something else ({error})") from error
@@ -110,24 +114,25 @@ def check_recorded(file: Path) -> None:
     Raises:
         EmocacheError: it has changed.
     """
-    record = recall(_record_of(file))
+    record = recall(record_of(file))
     if record is not None and record.get("sha256") != file_sha256(file):
         raise EmocacheError(
             f"{file}: is not the file that came from {record.get('origin')} (its sha256 was"
-            f" {str(record.get('sha256'))[:12]}); delete both it and {_record_of(file).name}, and fetch it again"
+            f" {str(record.get('sha256'))[:12]}); delete both it and {record_of(file).name}, and fetch it again"
         )
 
 
 def origin_of(file: Path) -> str:
     """Return the address that a file came from; "" where nobody recorded it."""
-    return str((recall(_record_of(file)) or {}).get("origin", ""))
+    return str((recall(record_of(file)) or {}).get("origin", ""))
 
 
-def _record_of(file: Path) -> Path:
+def record_of(file: Path) -> Path:
+    """Return where the origin of a file is recorded: beside it."""
     return file.with_name(f"{file.name}.origin.json")
 
 
-def _receive(address: str, part: Path) -> None:
+def _receive(address: str, part: Path, elsewhere: str) -> None:
     """Append to `part` what is left of a file."""
     there = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={there}-"} if there else {})
@@ -140,7 +145,7 @@ def _receive(address: str, part: Path) -> None:
     with response:
         whole = response.status == 200  # the server does not resume, or there was nothing to resume
         length = int(response.headers.get("Content-Length") or 0)
-        check_room(part.parent, max(length, _LEAST_ROOM), address)
+        check_room(part.parent, max(length, _LEAST_ROOM), address, elsewhere)
         with part.open("wb" if whole else "ab") as out:
             while block := response.read(_BLOCK):
                 out.write(block)
@@ -149,8 +154,9 @@ def _receive(address: str, part: Path) -> None:
         raise OSError(f"broke off after {part.stat().st_size} of {expected} bytes; the same command goes on")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Tell in a few words why an address gave nothing."""
     if isinstance(error, urllib.error.HTTPError):
         return f"status {error.code}"
-    reason = getattr(error, "reason", None)
-    return str(getattr(reason, "strerror", None) or reason or error.args[-1] if error.args else error)
+    cause = getattr(error, "reason", None)
+    return str(getattr(cause, "strerror", None) or cause or error.args[-1] if error.args else error)

@@ -11,6 +11,7 @@ from typing import Any
 from ...cache import EmocacheError
 
 VARIABLE = "EMOCACHE_CHECKPOINTS"
+ELSEWHERE = f"set {VARIABLE} (HF_HOME for the hub's own files) to a folder on another disk"
 
 
 def home() -> Path:
@@ -41,13 +42,14 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def check_room(folder: Path, needed: int, what: str) -> None:
+def check_room(folder: Path, needed: int, what: str, elsewhere: str = ELSEWHERE) -> None:
     """Refuse what cannot fit a disk.
 
     Args:
         folder: to be written to; it need not be there yet.
         needed: bytes.
         what: is to be written, for the message.
+        elsewhere: says how another disk is chosen, for the message.
 
     Raises:
         EmocacheError: there is less room.
@@ -56,8 +58,7 @@ def check_room(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(there).free
     if needed > free:
         raise EmocacheError(
-            f"{what} takes {needed / 1e9:.2f} GB, and {there} has {free / 1e9:.2f} GB free; free some, or set"
-            f" {VARIABLE} (HF_HOME for the hub's own files) to a folder on another disk"
+            f"{what} takes {needed / 1e9:.2f} GB, and {there} has {free / 1e9:.2f} GB free; free some, or {elsewhere}"
         )
 
 

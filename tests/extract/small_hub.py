@@ -13,19 +13,23 @@ from typing import Any
 
 _MODEL = re.compile(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?")
 _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
-_PLAIN = re.compile(r"/files/(.+)")
+_PLAIN = re.compile(r"/(files/.+|records/\d+/files/[^/]+)")
+_RECORD = re.compile(r"/api/records/(\d+)")
 _LARGE = 1 << 10  # bytes from which a file is "LFS", so that the hub tells its sha256
 
 
 class SmallHub:
-    """Serves `root/<org>/<name>/` as repositories, and `root/files/` as plain files.
+    """Serves `root/<org>/<name>/` as repositories, `root/files/` as plain files, and records as Zenodo does.
+
+    The files of a record are in `root/records/<number>/files/`.
 
     Attributes:
         commits: {repository: the commit of its main branch}. pinned: {repository: other commits that are known}.
-        licences, gated, wrong: what the hub says of a repository; whose sha256 it tells wrong.
+        licences, gated, wrong: what the hub says of a repository; whose sha256, or md5, it tells wrong.
         break_at, hang_at: {path: bytes after which its first answer breaks off, or hangs}. hanging: one hangs.
         never: is never set, to wait on.
         asked: how often each path was. ranges: "path start" of each answer from the middle on.
+        sent: {path: bytes of content that were sent}.
     """
 
     def __init__(self, root: Path) -> None:
@@ -40,6 +44,7 @@ class SmallHub:
         self.hanging, self.never = threading.Event(), threading.Event()
         self.asked: Counter[str] = Counter()
         self.ranges: list[str] = []
+        self.sent: Counter[str] = Counter()
         self.address = ""
 
     def commit_of(self, repository: str, revision: str) -> str | None:
@@ -75,8 +80,10 @@ def serving(hub: SmallHub) -> Iterator[SmallHub]:
                 self._model(found[1], found[2] or "main")
             elif found := _FILE.fullmatch(self.path):
                 self._file_of(found[1], found[2], found[3], body)
-            elif (found := _PLAIN.fullmatch(self.path)) and (hub.root / "files" / found[1]).is_file():
-                self._bytes((hub.root / "files" / found[1]).read_bytes(), {}, body)
+            elif found := _RECORD.fullmatch(self.path):
+                self._record(found[1])
+            elif (found := _PLAIN.fullmatch(self.path)) and (hub.root / found[1]).is_file():
+                self._bytes((hub.root / found[1]).read_bytes(), {}, body)
             else:
                 self._send(404, {}, b"")
 
@@ -97,6 +104,13 @@ def serving(hub: SmallHub) -> Iterator[SmallHub]:
             card = {"license": hub.licences.get(repository, "apache-2.0")}
             document = {"id": repository, "sha": commit, "siblings": siblings, "cardData": card}
             self._send(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
+
+        def _record(self, number: str) -> None:
+            files = []
+            for file in sorted((hub.root / "records" / number / "files").iterdir()):
+                digest = hashlib.md5(file.read_bytes() + (b"!" if number in hub.wrong else b"")).hexdigest()
+                files.append({"key": file.name, "size": file.stat().st_size, "checksum": f"md5:{digest}"})
+            self._send(200, {"Content-Type": "application/json"}, json.dumps({"files": files}).encode())
 
         def _file_of(self, repository: str, revision: str, name: str, body: bool) -> None:
             commit, file = hub.commit_of(repository, revision), hub.root / repository / name
@@ -133,6 +147,7 @@ def serving(hub: SmallHub) -> Iterator[SmallHub]:
             self.end_headers()
             if body and self.command != "HEAD":
                 self.wfile.write(data if limit is None else data[:limit])
+                hub.sent[self.path] += len(data if limit is None else data[:limit])
             if limit is not None and hub.hang_at.pop(self.path, None) is not None:
                 self.wfile.flush()
                 hub.hanging.set()

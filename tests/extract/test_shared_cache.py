@@ -24,8 +24,8 @@ from emocache.cache import Cache, EmocacheError
 from emocache.cache.local import LocalObjects
 from emocache.cache.media_hashes import FILE, MediaHashes
 from emocache.cli import app
-from emocache.extract.cli import _mapping
 from emocache.extract.corpora import MediaHasher
+from emocache.extract.listing import parse_mapping
 
 GROUP, ANNA, BEN = 64242, 64001, 64002
 RATE = 16_000
@@ -177,8 +177,12 @@ def test_a_projection_alone_is_told(shared: Path) -> None:
 
 
 def test_maps_add_up(shared: Path) -> None:
-    assert _mapping(["id=name,label=emotion", "speaker=spk"]) == {"id": "name", "label": "emotion", "speaker": "spk"}
-    assert _mapping(None) == _mapping([]) == _mapping([""]) == {}
+    assert parse_mapping(["id=name,label=emotion", "speaker=spk"]) == {
+        "id": "name",
+        "label": "emotion",
+        "speaker": "spk",
+    }
+    assert parse_mapping(None) == parse_mapping([]) == parse_mapping([""]) == {}
     assert CliRunner().invoke(app, arguments(shared)).exit_code == 0  # with two --map
     assert Cache(shared / "store").manifest("table").column("speaker") == ["a", "b", "c"]
     data = ["--data", str(shared / "data")]
