@@ -66,7 +66,7 @@ ORIGINS: dict[str, Origin] = {
         title="BhavVani",
         who="Goel, Hira and Gupta, IIIT Delhi, on request",
         page="https://github.com/NLP-SBILAB/CAMuLeNet",
-        licence="none published; what the owners' answer says",
+        licence="not known here; what the owners' answer says",
         citation="Goel et al. 2024, Exploring Multilingual Unseen Speaker Emotion Recognition, Interspeech,"
         " doi 10.21437/Interspeech.2024-1820",
         layout=("final_annotation.csv", "Data/train_....wav", "Data_/train_....mp4 (video, where wanted)"),
@@ -116,7 +116,7 @@ ORIGINS: dict[str, Origin] = {
         title="Emotion Share (Hume-Prosody, ComParE 2023)",
         who="the organisers of ComParE 2023, with Hume AI, on request",
         page="https://github.com/EIHW/ComParE2023 (branch HP-C)",
-        licence="none published; the terms of the challenge",
+        licence="not known here; the terms of the challenge",
         citation="Schuller et al. 2023, The ACM Multimedia 2023 Computational Paralinguistics Challenge",
         layout=("lab/train.csv, lab/devel.csv, lab/test.csv", "wav/*.wav"),
         steps=(
