@@ -116,9 +116,9 @@ def extract(
         options = stage.Options(
             corpus=corpus, data=folder, cache=cache, encoders=tuple(encoder or ()), alias=alias,
             layers=layers, checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=parse_mapping(map_),
-            text_from=text_from, words_from=words_from, fps=fps, detector=detector or "dlib", backend=backend, dtype=dtype,
-            precision=precision or "float32", device=device, workers=workers, shard=_shard(shard), limit=limit,
-            retry_failed=retry_failed, rehash=rehash, offline=offline,
+            text_from=text_from, words_from=words_from, fps=fps, detector=detector or "dlib", backend=backend,
+            dtype=dtype, precision=precision or "float32", device=device, workers=workers, shard=_shard(shard),
+            limit=limit, retry_failed=retry_failed, rehash=rehash, offline=offline,
         )  # fmt: skip
         if encoder:
             undone = [_tell(stage.extract(options), strict)]

@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -223,12 +224,19 @@ def everything(toy: "Toy", *more: str) -> Result:
     )
 
 
-def test_everything_for_the_corpora_of_the_cache(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
-    toy.cache()
-    shipped = toy.folder / "shipped"
-    (shipped / "paper").mkdir(parents=True)
-    monkeypatch.setattr(experiment_names, "EXPERIMENTS", shipped)
+@pytest.fixture
+def shipped(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder in the place of the shipped experiments."""
+    folder = toy.folder / "shipped"
+    (folder / "paper").mkdir(parents=True)
+    monkeypatch.setattr(experiment_names, "EXPERIMENTS", folder)
     corpora_of_all.cache_clear()
+    yield folder
+    corpora_of_all.cache_clear()
+
+
+def test_everything_for_the_corpora_of_the_cache(toy: "Toy", shipped: Path) -> None:
+    toy.cache()
     ours = 'corpora = "toys"\ndescription = "d"\n' + EXPERIMENT
     (shipped / "paper/slow.toml").write_text(ours.replace("epochs = 15", "epochs = 3"))
     (shipped / "paper/quick.toml").write_text(ours.replace("epochs = 15", "epochs = 2"))
@@ -244,7 +252,7 @@ def test_everything_for_the_corpora_of_the_cache(toy: "Toy", monkeypatch: pytest
     assert lines[2] == "  1 lack streams: absent (1)"
     assert lines[3] == f"  to make them: emocache extract toys --data DIR --cache {toy.root} --stream absent"
     assert lines[4].startswith(
-        "3 experiments: 9 runs to train, 0 stored; about 1 s with --jobs 1 (a guess), the cheapest"
+        "3 experiments: 9 runs to train, 0 stored; about 2 s with --jobs 1 (a guess), the cheapest"
     )
     done = everything(toy)
     assert done.exit_code == 0, done.output
@@ -253,7 +261,6 @@ def test_everything_for_the_corpora_of_the_cache(toy: "Toy", monkeypatch: pytest
     assert len([*(toy.folder / "runs").glob("paper/*/*/*/fold*")]) == 9 and "emocache evaluate" in done.output
     again = everything(toy, "--corpus", "toys")
     assert "3 experiments: 0 runs to train, 9 stored\n" in again.output and again.exit_code == 0
-    corpora_of_all.cache_clear()
 
 
 def test_everything_where_nothing_is_for_the_corpus(toy: "Toy") -> None:

@@ -15,9 +15,9 @@ from .fusion_plan import FusionPlan
 from .request import Request, carry_out, one_line
 from .run_folders import read_record
 
-# Seconds that one number of the frames takes in one epoch on a processor, where no run tells better: what a recurrent
-# head of 128 units takes here, within a factor of ten.
-_GUESS = 1e-7
+# Seconds of a run, and of one number of its frames in one epoch on a processor, where no run tells better: those of a
+# recurrent head of 128 units, within a factor of ten.
+_A_RUN, _A_NUMBER = 0.3, 1e-7
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _guess(plan: Plan, sizes: _Sizes) -> float:
     """Guess the seconds of one run by the numbers that it reads."""
     points = [point for _, point in search_points(plan.settings)]
     numbers = sum(sizes.of(name) * point.training.epochs for point in points for name in point.stream_names)
-    return _GUESS * numbers * (len(plan.settings.targets) if plan.settings.targets_apart else 1)
+    return _A_RUN + _A_NUMBER * numbers * (len(plan.settings.targets) if plan.settings.targets_apart else 1)
 
 
 def _carry_out(works: Sequence[Work], tell: Callable[[str], None], jobs: int) -> None:
@@ -186,18 +186,23 @@ def _carry_out(works: Sequence[Work], tell: Callable[[str], None], jobs: int) ->
     expected = spent = 0.0
     for number, work in enumerate(works, 1):
         started = time.monotonic()
-        corpus = " + ".join(work.request.corpora)
+        name = f"{work.experiment} on {' + '.join(work.request.corpora)}"
+        tell(f"[{number}/{len(works)}] {name}: {work.left} of {work.runs} runs to train")
+        if not work.left:
+            continue
         try:
-            for line in carry_out(work.request.plan(work.request.experiment(work.experiment)), jobs, dry_run=False):
-                tell(line)
+            plan = work.request.plan(work.request.experiment(work.experiment))
+            for line in carry_out(plan, jobs, dry_run=False, brief=True):
+                tell(f"  {line}")
         except EmocacheError as error:
-            failed[f"{work.experiment} on {corpus}"] = " ".join(str(error).split())
-            tell(f"failed: {work.experiment} on {corpus}: {' '.join(str(error).split())}")
+            failed[name] = " ".join(str(error).split())
+            tell(f"  failed: {failed[name]}")
         spent += time.monotonic() - started
         expected += work.seconds
         # What was guessed is corrected by what it took.
-        rest = sum(later.seconds for later in works[number:]) * (spent / expected if expected else 1.0)
-        tell(f"[{number}/{len(works)}] {work.experiment} on {corpus}: done; about {duration(rest)} left")
+        rest = sum(later.seconds for later in works[number:]) * spent / expected
+        if rest:
+            tell(f"  about {duration(rest)} left")
     if failed:
         raise EmocacheError(f"{len(failed)} experiments failed, the first is {next(iter(failed))}:"
                             f" {next(iter(failed.values()))}")  # fmt: skip

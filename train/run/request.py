@@ -109,19 +109,22 @@ class Request:
         return self._plan(name, settings)
 
 
-def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool) -> Iterator[str]:
+def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool, brief: bool = False) -> Iterator[str]:
     """Train and store what is not stored yet, or tell what that would be; yields lines for people.
 
     Args:
         plan: of an experiment.
         jobs: processes that train at the same time.
         dry_run: only tell.
+        brief: a line for each run, and nothing of what is read and of warnings, which evaluation tells as well.
 
     Raises:
         EmocacheError: of a run, with the experiment's name; finished runs stay.
     """
     try:
-        yield from _fuse(plan, jobs, dry_run) if isinstance(plan, FusionPlan) else _train(plan, jobs, dry_run)
+        yield from (
+            _fuse(plan, jobs, dry_run, brief) if isinstance(plan, FusionPlan) else _train(plan, jobs, dry_run, brief)
+        )
     except EmocacheError as error:
         raise EmocacheError(f"{plan.experiment}: {error}") from error
     except (MemoryError, RuntimeError) as error:
@@ -138,7 +141,10 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error) for text in told)
 
 
-def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
+def _train(plan: Plan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
+    if brief:
+        yield from train_runs(plan, plan.to_train(), jobs)
+        return
     yield from summary(plan)
     if trials := len(list(search_points(plan.settings))) - 1:
         searched = ", ".join(plan.settings.search)
@@ -156,10 +162,13 @@ def _train(plan: Plan, jobs: int, dry_run: bool) -> Iterator[str]:
     yield _done("trained", plan, len(todo))
 
 
-def _fuse(plan: FusionPlan, jobs: int, dry_run: bool) -> Iterator[str]:
+def _fuse(plan: FusionPlan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
     for number, member in enumerate(plan.members):
-        yield from carry_out(member, jobs, dry_run)
+        yield from carry_out(member, jobs, dry_run, brief)
         plan.release(number)
+    if brief:
+        yield from (plan.train(*run) for run in plan.to_train())
+        return
     fusion = plan.settings.fusion
     over = ", each the mean over its seeds" if fusion.over_seeds else ""
     yield f"{plan.experiment} on {' + '.join(plan.corpora)}: {fusion.rule} of {', '.join(fusion.members)}{over}"
