@@ -70,7 +70,7 @@ def test_every_row_says_in_what_it_differs_from_the_paper(systems: Systems) -> N
 
 
 def test_what_a_deviation_names_exists(systems: Systems) -> None:
-    """Single experiments, or those of the row that a pattern is about; rows that are evaluated share their sentences."""
+    """Single experiments, or those of the row that a pattern is about; evaluated rows share the sentences of others."""
     for row in systems.row:
         for name in re.findall(r"`([^`]+)`", " ".join(row.deviations)):
             pattern = name if "/" in name else f"paper{row.paper}/{name}"
