@@ -39,6 +39,7 @@ IMPLEMENTATIONS = {
     "spectrogram-code": "acoustic:SpectrogramCode",
     "mfcc-code": "acoustic:MfccCode",
     "mfcc39": "acoustic:Mfcc39",
+    "mfcc-words": "word_mfcc:WordMfcc",
     "alexnet": "alexnet:SpectrogramAlexNet",
     "egemaps": "egemaps:Egemaps",
     "egemaps-functionals": "egemaps:EgemapsFunctionals",

@@ -176,6 +176,7 @@ def _marlin(size: str, dim: int, layers: int) -> EncoderEntry:
 REGISTRY: dict[str, EncoderEntry] = {
     "logmel": _own("logmel", 40, 100.0, "log-mel spectrogram, 40 bands, 25 ms Hamming window"),
     "mfcc": _own("mfcc", 40, 100.0, "40 cepstral coefficients of the log-mel spectrogram"),
+    "mfcc-words": _own("mfcc-words", 40, None, "40 MFCC of the sound of each word by itself"),
     "mfcc39": _own("mfcc39", 39, 100.0, "12 MFCC and log energy with deltas and accelerations (HTK, MDRE)"),
     "mfcc-code": _own("mfcc-code", 40, 100.0, "40 MFCC as CAMuLeNet's released code takes them (librosa)"),
     "spectrogram": _own(

@@ -18,6 +18,7 @@ GOLDEN = {
     "logmel": "a91ef474366fd62b",
     "mfcc": "6380c04a6421a3f6",
     "mfcc39": "5ea466944824d11d",
+    "mfcc-words": "81e1f25d5e141ac7",
     "mfcc-code": "7b11f1b5fd4e070c",
     "spectrogram": "9d901fab057febec",
     "spectrogram-code": "a4baf884923fdc71",

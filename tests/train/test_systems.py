@@ -4,9 +4,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import emocache
 from emocache.train.config.experiment_names import experiment_names
@@ -60,6 +62,39 @@ def test_every_test_exists(systems: Systems) -> None:
 def test_every_row_is_trained_and_tested_or_made_of_predictions(systems: Systems) -> None:
     assert not [row.row for row in systems.row if not row.test]
     assert not [row.row for row in systems.row if row.status != "evaluate" and not row.experiments]
+
+
+def test_every_row_says_in_what_it_differs_from_the_paper(systems: Systems) -> None:
+    """`deviations = []` is a statement too, "as published"; saying nothing is none."""
+    assert not [row.row for row in systems.row if "deviations" not in row.model_fields_set]
+    sentences = [sentence for row in systems.row for sentence in row.deviations]
+    assert all(sentence[0].isupper() or sentence[0] == "`" for sentence in sentences)
+    assert all(sentence.endswith(".") for sentence in sentences)
+    assert all(len(set(row.deviations)) == len(row.deviations) for row in systems.row)
+
+
+def test_what_a_deviation_names_exists(systems: Systems) -> None:
+    """Single experiments, or those of the row that a pattern is about; evaluated rows share the sentences of others."""
+    for row in systems.row:
+        for name in re.findall(r"`([^`]+)`", " ".join(row.deviations)):
+            pattern = name if "/" in name else f"paper{row.paper}/{name}"
+            among = row.experiments if "*" in name and row.status != "evaluate" else experiment_names()
+            assert any(fnmatch(experiment, pattern) for experiment in among), (row.row, name)
+
+
+def test_deviations_are_named_once_and_all_are_used() -> None:
+    row = {"number": 1, "paper": 1, "row": "x", "table": "Table 1", "test": "x", "deviations": ["frozen"]}
+    read = Systems.model_validate({"row": [row], "deviations": {"frozen": "It is frozen."}})
+    assert read.row[0].deviations == ("It is frozen.",)
+    for wrong in ({}, {"frozen": "It is frozen.", "other": "Unused."}):
+        with pytest.raises(ValidationError, match=r"frozen|other"):
+            Systems.model_validate({"row": [row], "deviations": wrong})
+
+
+def test_the_page_tells_every_deviation(systems: Systems) -> None:
+    page = markdown(systems)
+    for row in systems.row:
+        assert all(f". {sentence}\n" in page for sentence in row.deviations)
 
 
 def test_every_numbered_row_of_the_specification_is_there(systems: Systems, shared: Callable[[str], Path]) -> None:

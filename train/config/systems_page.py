@@ -17,7 +17,9 @@ Each row is a system, an ablation or a figure of one of five papers, with the ex
 proves its head against equations written out, and what the paper published. Published numbers are there for
 comparison; docs/results.md has those measured here. "Trains" means that the experiments run on the demo corpus in the
 tests (`tests/end_to_end/test_every_experiment.py`); the corpora of papers 1, 2, 3 and 5 are not public, so nothing was
-measured on them here.
+measured on them here. "Differs in" numbers the sentences below each table: in what the experiments of the row are not
+those of the paper, or "nothing" where they are as published. Where a sentence names experiments by a pattern, such as
+`faithful-*`, it tells which of the row it is about.
 """
 
 
@@ -25,20 +27,24 @@ def markdown(systems: Systems) -> str:
     """Write the page docs/systems.md."""
     parts = [_HEAD]
     rows = sorted(systems.row, key=lambda row: (row.paper, row.number))
-    for paper, own in groupby(rows, key=lambda row: row.paper):
-        heads = ("No.", "Table", "System", "Status", "Experiments", "Test", "Published", "Note")
-        parts.append(f"## Paper {paper}: {PAPERS[paper]}\n\n" + _table(heads, [_cells(row) for row in own]))
+    for paper, grouped in groupby(rows, key=lambda row: row.paper):
+        own = list(grouped)
+        told = list(dict.fromkeys(sentence for row in own for sentence in row.deviations))
+        heads = ("No.", "Table", "System", "Status", "Experiments", "Test", "Published", "Differs in", "Note")
+        parts.append(f"## Paper {paper}: {PAPERS[paper]}\n\n" + _table(heads, [_cells(row, told) for row in own]))
+        parts.append("".join(f"{number}. {sentence}\n" for number, sentence in enumerate(told, 1)))
     names = [(_code(one.prefix + "*"), _code(one.of + "*"), one.note) for one in systems.variant]
     parts.append("## Variants\n\n" + _table(("Experiments", "Of", "What differs"), names))
-    told = [(_code(name), str(open_experiment(name).values.get("description", ""))) for name in systems.beyond]
-    parts.append("## Beyond the papers\n\n" + _table(("Experiment", "What it is"), told))
+    others = [(_code(name), str(open_experiment(name).values.get("description", ""))) for name in systems.beyond]
+    parts.append("## Beyond the papers\n\n" + _table(("Experiment", "What it is"), others))
     return "\n".join(parts)
 
 
-def _cells(row: Row) -> Sequence[str]:
+def _cells(row: Row, told: Sequence[str]) -> Sequence[str]:
     names = ", ".join(map(_code, row.experiments))
     status = "evaluated from stored predictions" if row.status else "trains"
-    return str(row.number), row.table, row.row, status, names, _code(row.test), row.published, row.note
+    differs = ", ".join(str(told.index(sentence) + 1) for sentence in row.deviations) or "nothing"
+    return str(row.number), row.table, row.row, status, names, _code(row.test), row.published, differs, row.note
 
 
 def _code(text: str) -> str:

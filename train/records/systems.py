@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SYSTEMS = Path(__file__).parents[1] / "experiments" / "systems.toml"
 
@@ -52,6 +52,23 @@ class Systems(BaseModel):
     row: tuple[Row, ...]
     variant: tuple[Variant, ...] = ()  # of prefixes that go on one another, the longer one first
     beyond: tuple[str, ...] = ()  # experiments that stand for no row of a paper
+    deviations: dict[str, str] = {}  # sentences by the names that rows of the file list, so that each is written once
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        known = raw.get("deviations", {})
+        named = {name for row in raw["row"] for name in row.get("deviations", ())}
+        if named != set(known):
+            raise ValueError(
+                f"rows list the deviations {sorted(named - set(known))} that [deviations] lacks,"
+                f" and none lists {sorted(set(known) - named)}; add the former and remove the latter"
+            )
+        told = [
+            {**row, "deviations": [known[name] for name in row["deviations"]]} if "deviations" in row else row
+            for row in raw["row"]
+        ]
+        return {**raw, "row": told}
 
     def varied(self, experiment: str) -> str:
         """Return the experiment that this one is a variant of; its own name where it is none."""
