@@ -123,5 +123,6 @@ def test_every_stream_of_the_papers_without_a_step_by_hand(tmp_path: Path, share
         for name in made
         if (stream := Cache(str(tmp_path / "store")).stream("table", name)).failures
     }
-    # What a random Whisper hears is no text; everything else has frames.
-    assert all("from-whisper" in name or name.startswith("transcript-") for name in failures), json.dumps(failures)
+    # What a random Whisper hears is no text, and the table gives no word times; everything else has frames.
+    excused = {name for name in failures if "from-whisper" in name or name.startswith("transcript-")} | {"mfcc-words"}
+    assert failures.keys() <= excused, json.dumps(failures)
