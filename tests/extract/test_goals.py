@@ -161,7 +161,7 @@ def test_a_corpus_is_enough_where_experiments_are_for_it(tmp_path: Path, monkeyp
         assert len(names) >= 1 and wanted_streams(names, corpus)
     assert {"paper1/vote-arousal", "paper1/audio-cats-arousal"} <= set(experiments_for("sewa-basic"))
     avec = experiments_for("sewa")
-    assert {"paper1/avec-vote-arousal", "paper1/avec-transfer-audio-cats-arousal"} <= set(avec)
+    assert {"paper1/avec-vote-arousal", "paper1/avec-de-hu-audio-cats-arousal"} <= set(avec)
     # Of a pattern, what is for the corpus; all of it where nothing is.
     assert set(matching_experiments(["paper1/*"], "sewa")) == set(avec)
     assert set(matching_experiments(["paper1/*"], "table")) == set(matching_experiments(["paper1/*"])) > set(avec)

@@ -294,8 +294,8 @@ def test_an_experiment_for_another_corpus_says_what_there_is_for_this_one(toy: "
     done = everything(toy, "paper1/video-rnn-valence", "--corpus", "sewa")
     assert isinstance(done.exception, EmocacheError)
     assert str(done.exception).endswith(
-        "(paper1/video-rnn-valence is for sewa-basic; on sewa it is paper1/avec-transfer-video-rnn-valence,"
-        " paper1/avec-video-rnn-valence)"
+        "(paper1/video-rnn-valence is for sewa-basic; on sewa it is paper1/avec-de-hu-video-rnn-valence,"
+        " paper1/avec-hu-de-video-rnn-valence, paper1/avec-video-rnn-valence)"
     )
 
 

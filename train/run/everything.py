@@ -106,7 +106,7 @@ def carry_out_everything(
     told = "" if not left else "; " + _time_left(works, jobs) + ", the cheapest first"
     tell(f"{len(works)} experiments: {left} runs to train, {sum(work.runs for work in works) - left} stored{told}")
     if not dry_run:
-        _carry_out(works, tell, jobs)
+        _carry_out([work for work in works if work.left], tell, jobs)
 
 
 def _works_on(corpus: str, request: Request, tell: Callable[[str], None]) -> list[Work]:
@@ -188,8 +188,6 @@ def _carry_out(works: Sequence[Work], tell: Callable[[str], None], jobs: int) ->
         started = time.monotonic()
         name = f"{work.experiment} on {' + '.join(work.request.corpora)}"
         tell(f"[{number}/{len(works)}] {name}: {work.left} of {work.runs} runs to train")
-        if not work.left:
-            continue
         try:
             plan = work.request.plan(work.request.experiment(work.experiment))
             for line in carry_out(plan, jobs, dry_run=False, brief=True):
