@@ -17,6 +17,7 @@ class Cell:
         value: a mean over folds. std: over them. ci95: of the pooled score.
         text: as the paper printed it; "" of a number of ours.
         experiment: that it is of. command: that gives the number, where it is lacking.
+        signed, digits: how it is shown.
     """
 
     value: float = math.nan
@@ -26,13 +27,14 @@ class Cell:
     experiment: str = ""
     command: str = ""
     signed: bool = False
+    digits: int = 3
 
     def shown(self) -> str:
         """Return the text of the cell; "" where there is no experiment, or it is not run."""
         if self.text or not self.experiment or self.command:
             return self.text
         spread = f" ± {number(self.std)}" if self.std is not None and not math.isnan(self.std) else ""
-        return f"{number(self.value, self.signed)}{spread} {interval(self.ci95, self.signed)}".rstrip()
+        return f"{number(self.value, self.signed, self.digits)}{spread} {interval(self.ci95, self.signed)}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...train.records.published import Column, Paper, PublishedRow, PublishedTable, Variant, read_papers
+from ...train.records.published import Column, Paper, PublishedTable, Variant, read_papers
 from ...train.records.run_record import StreamRecord
 from ...train.records.systems import Row, read_systems
 from ..scoring.result_groups import Result
@@ -75,12 +75,11 @@ class Layout:
         """The corpus to train on for a column."""
         return self.corpus or column.corpus or _corpora(self.paper, self.variant)[0]
 
-    def systems(self, row: PublishedRow) -> list[Row]:
-        """The rows of systems.toml that a row of the table shows."""
-        names = {row.system, *(column.system for column in self.table.column)} - {""}
+    def systems(self) -> dict[str, Row]:
+        """The paper's rows of systems.toml by name; of those in several tables, this one's."""
         number = f"Table {self.table.name.removeprefix('table')}"
-        own = [one for one in read_systems().row if (one.paper, one.table) == (self.paper.paper, number)]
-        return [one for one in own if one.row in names]
+        own = sorted(read_systems().row, key=lambda row: row.table == number)
+        return {row.row: row for row in own if row.paper == self.paper.paper}
 
     @property
     def mark(self) -> str:

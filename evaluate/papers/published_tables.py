@@ -162,7 +162,10 @@ def _averages(layout: Layout, row: PublishedRow) -> list[Line]:
         for name, average in zip(("Architecture 1", "Architecture 2", BEST_OF), pair.averages.values(), strict=True):
             numbers = {"average": average, "baseline": pair.baseline, "change": relative_change(average, pair.baseline)}
             if not math.isnan(average):
-                cells = [Cell(numbers[column.metric], experiment=pair.name) for column in layout.columns]
+                cells = [
+                    Cell(numbers[c.metric], experiment=pair.name, digits=1 if c.metric == "change" else 3)
+                    for c in layout.columns
+                ]
                 lines.append(Line(row.label, "", f"{OURS}, {name}", cells))
     return lines or _of_results(layout, row, row.ours, "", OURS)
 
@@ -196,9 +199,11 @@ def _told_of_row(layout: Layout, row: PublishedRow, ours: Sequence[Evaluation]) 
 
 def _deviations(layout: Layout) -> list[str]:
     """Tell in what the experiments differ from the paper, each thing once, with the rows it belongs to."""
+    systems = layout.systems()
     rows: dict[str, list[str]] = {}
     for row in layout.table.row:
-        for system in layout.systems(row):
-            for sentence in system.deviations:
-                rows.setdefault(sentence, []).append(system.row if system.row != row.system else row.label)
+        shown = {row.system: row.label} if row.system else {c.system: c.system for c in layout.columns}
+        for name, label in shown.items():
+            for sentence in systems[name].deviations if name in systems else ():
+                rows.setdefault(sentence, []).append(label)
     return [f"{', '.join(dict.fromkeys(names))}: {sentence}" for sentence, names in rows.items()]

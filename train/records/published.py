@@ -142,3 +142,31 @@ def mean_and_std(value: str) -> tuple[float, float | None]:
     """
     mean, _, std = value.partition("±")
     return float(mean), float(std) if std else None
+
+
+def published_text(paper: int, table: str, system: str) -> str:
+    """Tell what a paper published of a system in one of its tables.
+
+    Args:
+        paper: its number.
+        table: "Table 2".
+        system: row of systems.toml.
+
+    Returns:
+        The columns and, after a colon, the values as printed, part by part; "" where there are no numbers.
+    """
+    of_paper = [one for one in read_papers() if one.paper == paper]
+    found = [one for whole in of_paper for one in whole.table if f"Table {one.name.removeprefix('table')}" == table]
+    for one in found:
+        shown = [i for i, column in enumerate(one.column) if column.system in ("", system)]
+        rows = [row for row in one.row if row.system == system or (not row.system and shown)]
+        headings = ", ".join(f"{one.column[i].under} {one.column[i].label}".strip() for i in shown)
+        lines = []
+        for row in rows:
+            for part in row.parts:
+                values = row.values(part)
+                label = f"{row.label if len(rows) > 1 else ''} {part}".strip()
+                lines.append(f"{label} {' '.join(values[i] or EMPTY for i in shown)}".strip())
+        if lines:
+            return f"{headings}: {'; '.join(lines)}"
+    return ""
