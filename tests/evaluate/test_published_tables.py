@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import emocache
 from emocache.cache import EmocacheError
+from emocache.cli import app
 from emocache.evaluate.output.paper_formats import FORMATS, escape_latex
 from emocache.evaluate.output.paper_table import Line, PaperTable
 from emocache.evaluate.papers import published_tables
@@ -41,7 +43,7 @@ def train(write_run: Any, utterance: Any) -> Train:
         corpus: str,
         stream: str,
         targets: tuple[str, ...] = (),
-        cultures: str = "C2 C3 C5 C6",
+        cultures: str = "",
         **fields: Any,
     ) -> None:
         streams = [{"corpus": corpus, "name": stream, "fingerprint": "ab" * 32}]
@@ -59,14 +61,14 @@ def train(write_run: Any, utterance: Any) -> Train:
             return
         seed = np.random.default_rng(0)
         rows = []
-        for culture in cultures.split() if corpus.startswith("sewa") else [""]:
+        for culture in (cultures.split() or CODES) if corpus.startswith("sewa") else [""]:
             for i in range(4):
-                values = {}
+                values: dict[str, float] = {}
                 for target in targets:
                     y = float(seed.normal())
                     values |= {f"reference.{target}": y, f"prediction.{target}": y / 2 + 0.1 * float(seed.normal())}
                 who = f"{culture}{i // 2}"
-                named = (CODES.get(culture) or [None])[0]
+                named = CODES[culture][0] if culture else None
                 rows.append({"id": f"{culture}{i}", "speaker": who, "group": who, "culture": named, **values})
         regression = {
             "task": "regression",
@@ -280,6 +282,18 @@ def test_latex_escapes() -> None:
     assert escape_latex("50 % of a_b & c^2 {x} ± 1 # $ ~ \\") == (
         r"50 \% of a\_b \& c\textasciicircum{}2 \{x\} $\pm$ 1 \# \$ \textasciitilde{} \textbackslash{}"
     )
+
+
+def test_the_command_prints_one_table_and_writes_nothing(tmp_path: Path, train: Train) -> None:
+    train("paper3/text", "iemocap", "roberta-large")
+    runs = [str(tmp_path / "runs"), "--table", "paper3/table2"]
+    printed = CliRunner().invoke(app, ["evaluate", *runs])
+    assert printed.exit_code == 0 and printed.output.startswith("## Paper 3, Table 2: ")
+    printed = CliRunner().invoke(app, ["evaluate", *runs, "--format", "json"])
+    assert json.loads(printed.output)["tables"][0]["name"] == "paper3/table2"
+    assert not (tmp_path / "runs" / "evaluation").exists()
+    for wrong in ([runs[0], "--format", "csv"], [*runs, "--json"], [*runs, "--out", str(tmp_path)]):
+        assert CliRunner().invoke(app, ["evaluate", *wrong]).exit_code == 2
 
 
 def test_an_unknown_table_is_refused(tmp_path: Path, train: Train) -> None:

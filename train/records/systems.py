@@ -28,7 +28,7 @@ class Row(BaseModel):
     table: str  # "Table 2", "Figure 3"
     experiments: tuple[str, ...] = ()
     test: Annotated[str, Field(min_length=1)]  # path of the test below the repository
-    published: str = ""
+    published: str = ""  # of what has no numbers in published/, such as a figure
     status: Literal["", "evaluate"] = ""  # evaluate: made from stored predictions, no training of its own
     note: str = ""
     deviations: tuple[str, ...] = ()  # in what the experiments differ from the paper, a sentence each
