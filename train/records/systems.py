@@ -1,6 +1,7 @@
 """The rows of the papers' tables: the experiments that train each, and in what these differ from the paper."""
 
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,6 +49,7 @@ class Systems(BaseModel):
         return {name for row in self.row for name in row.experiments} | set(self.beyond)
 
 
+@cache
 def read_systems() -> Systems:
     """Read systems.toml; pydantic's ValidationError where a row is malformed."""
     return Systems.model_validate(tomllib.loads(SYSTEMS.read_text(encoding="utf-8")))
