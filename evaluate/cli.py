@@ -1,9 +1,11 @@
 """`emocache evaluate` and `emocache composition`: the commands, which load the stage only when they run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+Format = Literal["markdown", "csv", "latex", "json"]
 
 
 def evaluate(
@@ -25,22 +27,38 @@ def evaluate(
             " experiments chose their epochs by. May be given again.",
         ),
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            "--table",
+            metavar="TABLE",
+            help="Print a paper's table with ours beside it, such as paper1/table2; writes nothing.",
+        ),
+    ] = None,
+    form: Annotated[Format | None, typer.Option("--format", help="Of --table; markdown if not given.")] = None,
 ) -> None:
     """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
+    if table is None and form is not None:
+        raise typer.BadParameter("is of one table; name it with --table", param_hint="--format")
+    if table is not None and (as_json or compare is not None or out is not None):
+        raise typer.BadParameter("prints that table alone; leave out --json, --compare and --out", param_hint="--table")
     if metrics and compare is None:
         raise typer.BadParameter("says what to compare; name two experiments with --compare A B", param_hint="--metric")
     from .output.documents import document, to_json
-    from .report import compare_runs, evaluate_runs, tables_as_text, write_report
+    from .report import compare_runs, evaluate_runs, paper_table, tables_as_text, write_report
 
     folder = out if out is not None else runs[0] / "evaluation"
     evaluations = evaluate_runs(runs)
+    if table is not None:
+        typer.echo(paper_table(evaluations, table, form or "markdown"), nl=False)
+        return
     comparisons = compare_runs(evaluations, compare, metrics or ())
     write_report(folder, evaluations, comparisons)
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
     else:
         typer.echo(tables_as_text(evaluations, comparisons))
-        typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json and the figures")
+        typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json, the papers' tables and the figures")
 
 
 def composition(

@@ -6,10 +6,12 @@ from pathlib import Path
 from ..cache import EmocacheError
 from .output.documents import document, to_json
 from .output.figures import figure_writers
+from .output.paper_formats import FORMATS, to_markdown
 from .output.printed_tables import comparison_tables, result_tables
 from .output.spreadsheet import to_csv
 from .output.text_table import Table
 from .papers import paper_reports
+from .papers.published_tables import tables_with_runs, wanted_tables
 from .scoring.comparison import Comparison, compare
 from .scoring.result_groups import group
 from .scoring.scored import Evaluation, evaluate_result
@@ -40,11 +42,17 @@ def compare_runs(
 
 def tables_as_text(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
     """Return every table as a terminal shows it."""
-    return "\n\n".join(table.text() for table in _tables(evaluations, comparisons))
+    published = [table.as_text_table() for table in tables_with_runs(evaluations)]
+    return "\n\n".join(table.text() for table in [*_tables(evaluations, comparisons), *published])
+
+
+def paper_table(evaluations: Sequence[Evaluation], name: str, kind: str) -> str:
+    """Return a table of a paper beside ours, see `wanted_tables`, in one of `FORMATS`."""
+    return FORMATS[kind](wanted_tables(evaluations, name))
 
 
 def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[Path]:
-    """Write table.md, table.csv, results.json and every figure that there are numbers for.
+    """Write table.md, table.csv, results.json, the papers' tables that have runs, and every figure that has numbers.
 
     Args:
         out: the folder, made if there is none.
@@ -64,6 +72,8 @@ def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequ
         "table.csv": to_csv(evaluations),
         "results.json": to_json(document(evaluations, comparisons)),
     }
+    for table in tables_with_runs(evaluations):
+        texts[f"tables/{table.file_name}.md"] = to_markdown([table])
     for paper, own in papers:
         texts |= paper.texts(own)
     written = []
@@ -72,6 +82,7 @@ def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequ
         out.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             written.append(out / name)
+            written[-1].parent.mkdir(exist_ok=True)
             written[-1].write_text(text, encoding="utf-8", newline="\n")
         for write in figure_writers():
             written += write(out, evaluations)

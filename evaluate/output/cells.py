@@ -10,9 +10,9 @@ from ..scoring.statistics import Interval, Summary
 UNDEFINED = "–"
 
 
-def number(value: float, sign: bool = False) -> str:
-    """Format a score with three digits; an undefined one as a dash."""
-    return UNDEFINED if math.isnan(value) else f"{value:{'+' if sign else ''}z.3f}"
+def number(value: float, sign: bool = False, digits: int = 3) -> str:
+    """Format a score with three digits, or so many; an undefined one as a dash."""
+    return UNDEFINED if math.isnan(value) else f"{value:{'+' if sign else ''}z.{digits}f}"
 
 
 def interval(ends: Interval, sign: bool = False) -> str:

@@ -12,21 +12,20 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...train.records.metrics import Score, metric_name
+from ...train.records.published import read_papers
 from ..scoring.result_groups import Result, flat_texts
 from ..scoring.scored import Evaluation
 from ..scoring.statistics import with_dead_as_zero
 
-BASELINE = {
-    "anger": 0.428,
-    "boredom": 0.545,
-    "calmness": 0.559,
-    "concentration": 0.524,
-    "determination": 0.531,
-    "excitement": 0.453,
-    "interest": 0.431,
-    "sadness": 0.476,
-    "tiredness": 0.550,
-}
+
+def _published_baseline() -> dict[str, float]:
+    paper = next(paper for paper in read_papers() if paper.paper == 2)
+    table = paper.table[0]
+    row = next(row for row in table.row if row.label == "Baseline")
+    return {column.target: float(value) for column, value in zip(table.column, row.values(""), strict=True)}
+
+
+BASELINE = _published_baseline()
 """The challenge's own baseline on devel as the paper's Table 1 quotes it (Schuller et al. 2023); it is not run here."""
 BEST_OF = "best_of (test-selected)"
 

@@ -10,6 +10,7 @@ from typing import Any
 from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
 from .. import corpora, encoders
 from ..encoders.encoder import Encoder, seconds, storage_dtype
+from ..encoders.provenance import origin
 from ..goals.passes import Making, Pass, PcaGoal, pass_of_flags
 from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
@@ -119,16 +120,17 @@ def extract(options: Options) -> Report:
     decoder = Decoder(options.data, inputs, detector, options.fps, sources)
     wanted = sources.fill(u for n, u in enumerate(manifest) if options.limit is None or n < options.limit)
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
-    environment = machine.environment(device)
+    weights = {encoder: origin(name, options.checkpoints, work.origins) for name, encoder in loaded.items()}
+    environments = {encoder: {**machine.environment(device), "weights": of} for encoder, of in weights.items()}
     targets = make_targets(
         cache, manifest.corpus, chosen, decoder,
-        dtype=options.dtype, backend=options.backend, environment=environment,
+        dtype=options.dtype, backend=options.backend, environments=environments,
     )  # fmt: skip
     if targets:
         report.outcome = _run(options, cache, wanted, chosen, targets, decoder, device)
     _count(cache, targets, {utterance.id for utterance in wanted}, report)
     for target, one in pair_projections(work.projections, loaded, targets):
-        _project(cache, target, one, options, environment, report)
+        _project(cache, target, one, options, environments[target.encoder], report)
     return report
 
 

@@ -19,7 +19,7 @@ def make_targets(
     *,
     dtype: str | None,
     backend: str,
-    environment: Mapping[str, Any],
+    environments: Mapping[Encoder, Mapping[str, Any]],
 ) -> list[Target]:
     """Create the streams of these encoders and layers where they are not there.
 
@@ -30,7 +30,7 @@ def make_targets(
         decoder: whose part of the recipe is added.
         dtype: of the frames; None: as each encoder needs.
         backend: "zarr" or "hdf5".
-        environment: what the recipe leaves out, stored beside it.
+        environments: what each encoder's recipe leaves out, stored beside it.
 
     Returns:
         A target for each encoder and layer.
@@ -49,7 +49,7 @@ def make_targets(
     return [
         Target(encoder, layer, cache.create_stream(
             corpus, name, full_recipe(encoder, layer, decoder, dtype or storage_dtype(encoder)),
-            backend=backend, environment=environment
+            backend=backend, environment=environments[encoder]
         ))
         for (encoder, layer), name in names.items()
     ]  # fmt: skip

@@ -67,6 +67,10 @@ def test_folder_to_table_row(emocache_: Run, corpus: Path, tmp_path: Path) -> No
     assert first.status == 0, first.err
     assert f"{SPEAKERS} trained, 0 reused" in first.out
     assert f"0 trained, {SPEAKERS} reused" in emocache_(*train(store, runs)).out
+    # Signal transforms have no weights, which streams and runs say: a run on an older stream does not know.
+    assert {stream["weights"] for f in runs.rglob("run.json") for stream in json.loads(f.read_text())["streams"]} == {
+        ""
+    }
     table = emocache_("evaluate", runs)
     assert table.status == 0 and "probe" in table.out
     document = json.loads(emocache_("evaluate", runs, "--json").out)

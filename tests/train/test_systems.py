@@ -16,6 +16,7 @@ from emocache.train.config.sections import Augmentation, FeatureSettings, LossSe
 from emocache.train.config.settings import Settings
 from emocache.train.config.systems_page import markdown
 from emocache.train.heads import HEADS
+from emocache.train.records.published import published_text
 from emocache.train.records.systems import PAPERS, Systems, read_systems
 
 ROOT = Path(emocache.__file__).parent
@@ -119,3 +120,14 @@ def test_the_page_of_heads_names_every_head_and_setting() -> None:
     named = set(re.findall(r"\w+", " ".join(inline)))
     for model in (Settings, Protocol, FeatureSettings, LossSettings, Training, Augmentation, Selection):
         assert not set(model.model_fields) - named - {"description"}
+
+
+def test_numbers_of_tables_are_told_once(systems: Systems) -> None:
+    """As data, see train/records/published; a text is for what has none."""
+    told = {row: published_text(row.paper, row.table, row.row) for row in systems.row}
+    assert not [row.row for row in systems.row if row.published and told[row]]
+    assert published_text(5, "Table 4", "CAN, - L_align") == "WA, UA: 0.573±0.015 0.484±0.017"
+    video = published_text(1, "Table 5", "CATS-Transformer, video")
+    assert video.startswith("video RMSE, video CCC: C2 0.1526 0.0009; C3 0.0825 0.0001; ")
+    tables = [row for row in systems.row if re.fullmatch(r"Table \d", row.table) and not told[row]]
+    assert {row.published.partition(";")[0] for row in tables} == {"not given"}

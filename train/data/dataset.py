@@ -47,6 +47,7 @@ class Source:
     name: str
     fingerprint: str
     projection: dict[str, Any] | None  # of its recipe: what a stored PCA was fitted on
+    weights: str | None = None  # where those of its encoder are from; None where nobody recorded it
 
 
 @dataclass(frozen=True, eq=False)

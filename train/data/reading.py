@@ -62,7 +62,7 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         examples.classes,
         _Lazy(streams, keep, there, wheres),
         present,
-        [Source(s.corpus, s.name, s.fingerprint, s.recipe.get("projection")) for g in streams.values() for s in g],
+        [_source(s) for group in streams.values() for s in group],
         {m.corpus: m.sha256 for m in manifests},
         sha256(canonical_json(digests)).hexdigest(),
         incomplete,
@@ -70,6 +70,11 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         examples.unlabelled,
         examples.auxiliary,
     )
+
+
+def _source(stream: Stream) -> Source:
+    projection, weights = stream.recipe.get("projection"), stream.environment.get("weights")
+    return Source(stream.corpus, stream.name, stream.fingerprint, projection, weights)
 
 
 _Keep = Mapping[str, Sequence[str]]  # corpus -> ids

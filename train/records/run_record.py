@@ -28,6 +28,7 @@ class StreamRecord(_Record):
     corpus: str
     name: str
     fingerprint: str  # 64 hex digits
+    weights: str | None = None  # where its encoder's are from, "" of one without weights; None: not recorded
 
 
 class ProtocolRecord(_Record):

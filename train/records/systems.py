@@ -1,6 +1,7 @@
 """The rows of the papers' tables: the experiments that train each, and in what these differ from the paper."""
 
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +29,7 @@ class Row(BaseModel):
     table: str  # "Table 2", "Figure 3"
     experiments: tuple[str, ...] = ()
     test: Annotated[str, Field(min_length=1)]  # path of the test below the repository
-    published: str = ""
+    published: str = ""  # of what has no numbers in published/, such as a figure
     status: Literal["", "evaluate"] = ""  # evaluate: made from stored predictions, no training of its own
     note: str = ""
     deviations: tuple[str, ...] = ()  # in what the experiments differ from the paper, a sentence each
@@ -83,6 +84,7 @@ class Systems(BaseModel):
         return {name for row in self.row for name in row.experiments} | set(self.beyond)
 
 
+@cache
 def read_systems() -> Systems:
     """Read systems.toml; pydantic's ValidationError where a row is malformed."""
     return Systems.model_validate(tomllib.loads(SYSTEMS.read_text(encoding="utf-8")))

@@ -113,8 +113,8 @@ class Plan:
             "warnings": (*self.cautions(fold), *trained.warnings),
             "experiment": self.experiment,
             "corpora": self.corpora,
-            "streams": [StreamRecord(corpus=source.corpus, name=source.name, fingerprint=source.fingerprint)
-                        for source in self.dataset.sources],
+            "streams": [StreamRecord(corpus=source.corpus, name=source.name, fingerprint=source.fingerprint,
+                                     weights=source.weights) for source in self.dataset.sources],
             "task": s.task,
             "targets": s.targets,
             "classes": self.dataset.classes or (("low", "high") if s.threshold else None),
