@@ -19,6 +19,7 @@ from .extract import cli as extract_cli
 from .extract.cli import extract
 from .extract.listing import corpora, encoders
 from .stopping import exit_status, stoppable
+from .train import cli as train_cli
 from .train.cli import train
 
 if TYPE_CHECKING:
@@ -105,7 +106,18 @@ def _streams_for(patterns: Sequence[str] | None, corpus: str) -> "list[Goal]":
     return [Goal(one.name, Making(**one.how.model_dump()), one.source) for one in wanted]
 
 
+def _tell_tables(runs: Path) -> None:
+    """Print the papers' tables that have runs; see `train.cli.tell_tables`."""
+    from .evaluate.report import evaluate_runs, papers_as_text
+
+    typer.echo("")
+    if text := papers_as_text(evaluate_runs([runs])):
+        typer.echo(f"{text}\n")
+    typer.echo(f"`emocache evaluate {runs}` prints all results, and writes them with their figures")
+
+
 extract_cli.streams_for = _streams_for
+train_cli.tell_tables = _tell_tables
 for command in (extract, encoders, checkpoints, corpora, train, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")

@@ -42,8 +42,13 @@ def compare_runs(
 
 def tables_as_text(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
     """Return every table as a terminal shows it."""
-    published = [table.as_text_table() for table in tables_with_runs(evaluations)]
-    return "\n\n".join(table.text() for table in [*_tables(evaluations, comparisons), *published])
+    texts = [table.text() for table in _tables(evaluations, comparisons)]
+    return "\n\n".join(filter(None, [*texts, papers_as_text(evaluations)]))
+
+
+def papers_as_text(evaluations: Sequence[Evaluation]) -> str:
+    """Return the papers' tables that have runs as a terminal shows them; "" where there is none."""
+    return "\n\n".join(table.as_text_table().text() for table in tables_with_runs(evaluations))
 
 
 def paper_table(evaluations: Sequence[Evaluation], name: str, kind: str) -> str:
