@@ -19,6 +19,7 @@ from .extract import cli as extract_cli
 from .extract.cli import corpora, encoders, extract
 from .stopping import exit_status, stoppable
 from .train.cli import train
+from .train.runs_command import app as runs_app
 
 if TYPE_CHECKING:
     from .extract.goals.passes import Goal
@@ -109,6 +110,7 @@ extract_cli.streams_for = _streams_for
 for command in (extract, encoders, checkpoints, corpora, train, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
+app.add_typer(runs_app, name="runs")
 
 
 def main() -> None:

@@ -25,6 +25,9 @@ def evaluate(
             " experiments chose their epochs by. May be given again.",
         ),
     ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also runs that newer ones supersede; see `emocache runs ls`.")
+    ] = False,
 ) -> None:
     """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
     if metrics and compare is None:
@@ -33,7 +36,7 @@ def evaluate(
     from .report import compare_runs, evaluate_runs, tables_as_text, write_report
 
     folder = out if out is not None else runs[0] / "evaluation"
-    evaluations = evaluate_runs(runs)
+    evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True))
     comparisons = compare_runs(evaluations, compare, metrics or ())
     write_report(folder, evaluations, comparisons)
     if as_json:
