@@ -27,7 +27,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 def list_(
     root: Root, cache: CacheRoot = None, as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
 ) -> None:
-    """List what is current, what is superseded by runs of newer data, and what killed processes left."""
+    """List runs: what is current, what newer data supersedes, what kills have left."""
     stored = _read(root, cache)
     if as_json:
         print(json.dumps(_document(stored), indent=2, ensure_ascii=False))
@@ -44,7 +44,7 @@ def list_(
 @app.command()
 def rm(
     root: Root,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="As `runs ls` prints them.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="As `runs ls` prints them.")],
     yes: Yes = False,
 ) -> None:
     """Remove the runs with these ids, or single ones: ID/foldK-seedS."""
@@ -65,7 +65,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Remove superseded runs and what killed processes left. Tells what and how large first, and asks."""
+    """Remove superseded runs and what kills have left. Tells what and how large first, and asks."""
     from .run.leftovers import OF_RUN, foreign
     from .run.stored_results import SUPERSEDED, remove_run
 
@@ -83,8 +83,9 @@ def prune(
     if not doomed and not free:
         print("nothing to remove")
         return
-    size = _bytes(doomed) + sum(left.size for left in free)
-    told = f"{_count(len(doomed), 'superseded run')} and {_count(len(free), 'leftover')}, {_readable(size)}"
+    counts = {"superseded run": len(doomed), "leftover": len(free)}
+    size = _readable(_bytes(doomed) + sum(left.size for left in free))
+    told = f"{' and '.join(_count(number, noun) for noun, number in counts.items() if number)}, {size}"
     if dry_run:
         print(f"would be removed: {told}")
         return
@@ -139,8 +140,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _cells(one: "StoredResult") -> tuple[str, ...]:
-    runs = f"{len(one.folders)} of {one.generation.wanted}" if one.generation else "1"
-    return (one.state, runs, _readable(one.size), _local(one.made), one.id, *one.notes)
+    return (one.state, f"{len(one.folders)} of {one.wanted}", _readable(one.size), _local(one.made), one.id, *one.notes)
 
 
 def _told(left: "Leftover", root: Path) -> str:
@@ -188,7 +188,7 @@ def _document(stored: "Stored") -> dict[str, Any]:
             "corpora": list(first.corpora) if first else None,
             "setting": first and first.setting,
             "runs": [folder.name for folder in one.folders],
-            "of": one.generation and one.generation.wanted,
+            "of": one.wanted,
             "bytes": one.size,
             "made": _local(one.made) or None,
         })  # fmt: skip

@@ -94,6 +94,8 @@ def test_after_a_corrected_label_the_new_runs_count(life: Life) -> None:
     assert before.stderr == ""
     life.label("happy")
     assert life.ls() == {old: ("current", 3)} and life.ls("--cache", life.toy.root) == {old: ("superseded", 3)}
+    alone = "no complete runs of today's data take its place yet"
+    assert alone in life("runs", "prune", life.runs, "--cache", life.toy.root, "--dry-run").stdout
     new = life.train()
     assert life.ls() == {old: ("superseded", 3), new: ("current", 3)} == life.ls("--cache", life.toy.root)
 
@@ -102,7 +104,8 @@ def test_after_a_corrected_label_the_new_runs_count(life: Life) -> None:
     document = json.loads((life.toy.folder / "out" / "results.json").read_text())
     assert [one["setting"] for one in document["results"]] == [new]
     assert len(json.loads(life.results("all", "--all"))["results"]) == 2
-    table = life("runs", "ls", life.runs).stdout
+    table = life("runs", "ls", life.runs, "--cache", life.toy.root).stdout
+    assert alone not in table
     assert f"small/toys/{old}" in table and "3 of 3" in table and "runs prune" in table
 
 
@@ -179,7 +182,7 @@ def test_a_fusion_tells_that_its_members_are_superseded_or_gone(life: Life) -> N
         return next(one["notes"] for one in found if one["setting"] == fused)
 
     assert notes() == ["its member small is superseded"]
-    assert notes("--cache", life.toy.root) == [f"its member {name} is superseded" for name in ("small", "other")]
+    assert notes("--cache", life.toy.root)[1:] == [f"its member {name} is superseded" for name in ("small", "other")]
     ran = life("evaluate", life.runs, "--out", life.toy.folder / "out")
     assert "fused on toys: fuses runs of older data of small; train it again" in ran.stderr
     life("runs", "prune", life.runs, "--yes")
@@ -187,6 +190,15 @@ def test_a_fusion_tells_that_its_members_are_superseded_or_gone(life: Life) -> N
     again = life.train("fused")
     assert life.ls()[fused] == ("superseded", 3) and life.ls()[again] == ("current", 3)
     assert life.ls("--cache", life.toy.root)[again] == ("current", 3)
+
+
+def test_a_fusion_over_seeds_is_compared_with_its_own_seeds(life: Life) -> None:
+    for name in ("small", "other"):
+        file = life.toy.folder / f"{name}.toml"
+        file.write_text(f"seeds = [3, 4]\n{file.read_text()}")
+    life.toy.experiment(f"{FUSION}fusion.over_seeds = true\n", "fused")
+    fused = life.train("fused")
+    assert life.ls("--cache", life.toy.root)[fused] == ("current", 3) == life.ls()[fused]
 
 
 def test_a_cache_that_cannot_tell_has_nothing_removed(life: Life, toy: "Toy") -> None:
@@ -266,7 +278,7 @@ def test_leftovers_go_once_nobody_can_be_at_work_on_them(life: Life) -> None:
     told = life("runs", "prune", life.runs, "--yes").stdout
     there = [path.exists() for path in (*features, *halves)]
     assert there == [False, True, True, False, True]
-    assert f"stays: {features[1].name}" in told and "0 superseded runs and 2 leftovers" in told
+    assert f"stays: {features[1].name}" in told and "removed 2 leftovers, " in told
     assert life.ls() == {setting: ("current", 3)} and life.results("after") == before
 
 

@@ -83,7 +83,7 @@ def lineages(runs: Mapping[Path, RunRecord]) -> list[Lineage]:
     """
     found: dict[str, dict[str, dict[Path, RunRecord]]] = defaultdict(lambda: defaultdict(dict))
     for folder, run in runs.items():
-        found[_kind(run)][run.setting][folder] = run
+        found[kind(run)][run.setting][folder] = run
     return [_lineage([Generation(those) for those in settings.values()]) for settings in found.values()]
 
 
@@ -95,6 +95,19 @@ def _lineage(generations: list[Generation]) -> Lineage:
         [one for one in others if one.latest <= taken.latest],
         [one for one in others if one.latest > taken.latest],
     )
+
+
+def kind(run: RunRecord) -> str:
+    """Return all that a run is but for its data, fold and seed: equal for the runs of one lineage."""
+    config = {name: value for name, value in run.config.items() if name not in NOT_HASHED}
+    if isinstance(members := config.get("members"), dict):
+        # The seeds of the members are those of the fusion, unless it is over them.
+        hidden = NOT_HASHED[1:] if (config.get("fusion") or {}).get("over_seeds") else NOT_HASHED
+        config["members"] = {
+            name: {key: value for key, value in settings.items() if key not in hidden}
+            for name, settings in members.items()
+        }
+    return json.dumps([run.experiment, run.corpora, run.task, run.targets, config], sort_keys=True)
 
 
 def stale_members(run: RunRecord, superseded: Iterable[Generation]) -> list[str]:
@@ -124,16 +137,3 @@ def _asked_at(folder: Path) -> datetime:
         if asked.tzinfo is not None:
             return asked
     return datetime.fromtimestamp(0, UTC)
-
-
-def _kind(run: RunRecord) -> str:
-    """All that a run is but for its data, fold and seed."""
-    config = {name: value for name, value in run.config.items() if name not in NOT_HASHED}
-    if isinstance(members := config.get("members"), dict):
-        # The seeds of the members are those of the fusion, unless it is over them.
-        hidden = NOT_HASHED[1:] if config["fusion"].get("over_seeds") else NOT_HASHED
-        config["members"] = {
-            name: {key: value for key, value in settings.items() if key not in hidden}
-            for name, settings in members.items()
-        }
-    return json.dumps([run.experiment, run.corpora, run.task, run.targets, config], sort_keys=True)

@@ -8,13 +8,14 @@ from datetime import datetime
 from pathlib import Path
 
 from ...cache import EmocacheError
-from ...cache.hints import did_you_mean
+from ...cache.hints import nearest
 from ...cache.opening import open_objects
 from ..records.generations import Generation, lineages
 from ..records.run_record import ASKED, RUN, RUN_FOLDER, RunRecord, parse_record
 from .leftovers import OF_RUN, Leftover, as_leftover, foreign, size_of
 
 CURRENT, SUPERSEDED, NEWER, UNKNOWN, DAMAGED = "current", "superseded", "newer", "unknown", "damaged"
+_LIKENESS = 0.3  # of a mistyped id: much of one is hexadecimal digits
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class StoredResult:
     def records(self) -> list[RunRecord]:
         """Of its runs; none of a damaged run."""
         return list(self.generation.runs.values()) if self.generation else []
+
+    @property
+    def wanted(self) -> int:
+        """The number of runs that there would be if all were stored."""
+        return self.generation.wanted if self.generation else 1
 
 
 @dataclass(frozen=True)
@@ -153,8 +159,9 @@ def named(stored: Stored, ids: Sequence[str]) -> list[Path]:
         known[one.id] = one.folders
     for name in ids:
         if name.rstrip("/") not in known:
-            raise EmocacheError(f"no run {name!r} below {stored.root}; {did_you_mean(name, known)}`emocache runs ls"
-                                f" {stored.root}` lists them")  # fmt: skip
+            near = nearest(name, known, _LIKENESS)
+            raise EmocacheError(f"no run {name!r} below {stored.root}; {f'did you mean {near!r}? ' if near else ''}"
+                                f"`emocache runs ls {stored.root}` lists them")  # fmt: skip
     return list(dict.fromkeys(folder for name in ids for folder in known[name.rstrip("/")]))
 
 
@@ -173,9 +180,9 @@ def remove_run(root: Path, folder: Path) -> None:
     if strange := foreign(folder, OF_RUN):
         raise EmocacheError(f"{folder} {strange}, and so is not removed; move that elsewhere first")
     open_objects(root).delete(folder.relative_to(root).as_posix())
-    if [path.name for path in folder.parent.iterdir()] == [ASKED]:
-        (folder.parent / ASKED).unlink()
-    with suppress(OSError):  # not empty
+    with suppress(OSError):  # one that is not empty, or is removed by somebody else just now
+        if [path.name for path in folder.parent.iterdir()] == [ASKED]:
+            (folder.parent / ASKED).unlink()
         for above in folder.parents:
             if above == root:
                 break

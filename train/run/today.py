@@ -9,7 +9,7 @@ from ...cache import Cache, EmocacheError
 from ..config.fusion_settings import FusionSettings
 from ..config.parsing import parse_settings
 from ..config.setting_errors import validated
-from ..records.generations import Generation
+from ..records.generations import kind
 from ..records.run_record import RunRecord
 from .experiment_plan import Plan, make_plan
 from .fusion_plan import make_fusion
@@ -34,17 +34,27 @@ def compared(stored: Stored, cache: Cache) -> Stored:
     if not cache.corpora():
         raise EmocacheError(f"cache {cache.objects.url} has no corpus; give the folder that `emocache extract --cache`"
                             " wrote to")  # fmt: skip
-    results = [_compared(one, one.generation, cache) if one.generation else one for one in stored.results]
+    first = {kind(one.records[0]): one.records[0] for one in stored.results if one.records}
+    today = {of: _setting_or_reason(run, cache) for of, run in first.items()}
+    results = [_standing(one, *today[kind(one.records[0])]) if one.records else one for one in stored.results]
+    replaced = {kind(one.records[0]) for one in results if one.state == CURRENT and len(one.folders) == one.wanted}
+    for number, one in enumerate(results):
+        if one.state == SUPERSEDED and kind(one.records[0]) not in replaced:
+            results[number] = replace(one, notes=("no complete runs of today's data take its place yet",))
     return replace(stored, results=with_members(results))
 
 
-def _compared(result: StoredResult, generation: Generation, cache: Cache) -> StoredResult:
+def _standing(one: StoredResult, setting: str | None, reason: str) -> StoredResult:
+    if setting is None:
+        return replace(one, state=UNKNOWN, notes=(reason,))
+    return replace(one, state=CURRENT if setting == one.records[0].setting else SUPERSEDED, notes=())
+
+
+def _setting_or_reason(run: RunRecord, cache: Cache) -> tuple[str | None, str]:
     try:
-        setting = setting_today(generation.first, cache)
+        return setting_today(run, cache), ""
     except EmocacheError as error:
-        return replace(result, state=UNKNOWN, notes=(" ".join(str(error).split()),))
-    state = CURRENT if setting == generation.first.setting else SUPERSEDED
-    return replace(result, state=state, notes=())
+        return None, " ".join(str(error).split())
 
 
 def setting_today(run: RunRecord, cache: Cache) -> str:
