@@ -48,11 +48,14 @@ def rm(
     yes: Yes = False,
 ) -> None:
     """Remove the runs with these ids, or single ones: ID/foldK-seedS."""
-    from .run.stored_results import named, read_stored, remove_run
+    from .run.stored_results import check_removable, named, read_stored, remove_run
 
     folders = named(read_stored(root), ids)
+    for folder in folders:
+        check_removable(folder)
     told = f"{_count(len(folders), 'run')}, {_readable(_bytes(folders))}"
-    _ask(f"remove {told}, from {root}?", yes)
+    if not yes:
+        _ask(f"remove {told}, from {root}?")
     for folder in folders:
         remove_run(root, folder)
     print(f"removed {told}")
@@ -73,23 +76,27 @@ def prune(
     superseded = [one for one in stored.results if one.state == SUPERSEDED]
     for row in _table([_cells(one) for one in superseded]):
         print(row)
-    strange = {path: why for one in superseded for path in one.folders if (why := foreign(path, OF_RUN))}
-    for path, why in strange.items():
-        print(f"stays: {path.relative_to(root).as_posix()} {why}")
     for left in stored.leftovers:
-        print(f"{'stays' if left.held else 'leftover'}: {_told(left, root)}")
-    doomed = [path for one in superseded for path in one.folders if path not in strange]
+        print(f"leftover: {_told(left, root)}")
+    doomed = []
+    for folder in _folders(superseded):
+        if why := foreign(folder, OF_RUN):
+            print(f"stays: {folder.relative_to(root).as_posix()} {why}")
+        else:
+            doomed.append(folder)
     free = [left for left in stored.leftovers if not left.held]
     if not doomed and not free:
         print("nothing to remove")
         return
-    counts = {"superseded run": len(doomed), "leftover": len(free)}
-    size = _readable(_bytes(doomed) + sum(left.size for left in free))
-    told = f"{' and '.join(_count(number, noun) for noun, number in counts.items() if number)}, {size}"
     if dry_run:
-        print(f"would be removed: {told}")
+        print(f"would be removed: {_sum(doomed, free)}")
         return
-    _ask(f"remove {told}, from {root}?", yes)
+    if not yes:
+        _ask(f"remove {_sum(doomed, free)}, from {root}?")
+        # While the question stood, training may have found that runs are of today's data again.
+        still = _folders([one for one in _read(root, cache).results if one.state == SUPERSEDED])
+        doomed = [folder for folder in doomed if folder in still]
+    told = _sum(doomed, free)
     for folder in doomed:
         remove_run(root, folder)
     for left in free:
@@ -109,11 +116,9 @@ def _read(root: Path, cache: str | None) -> "Stored":
     return compared(stored, Cache(cache))
 
 
-def _ask(question: str, yes: bool) -> None:
+def _ask(question: str) -> None:
     from ..cache import EmocacheError
 
-    if yes:
-        return
     if not sys.stdin.isatty():
         raise EmocacheError("there is no terminal to ask on; give --yes to remove without being asked")
     typer.confirm(question, abort=True)
@@ -123,7 +128,7 @@ def _advise(stored: "Stored", cache: str | None) -> None:
     """Tell of what can go, and how."""
     from .run.stored_results import SUPERSEDED
 
-    if superseded := [path for one in stored.results if one.state == SUPERSEDED for path in one.folders]:
+    if superseded := _folders([one for one in stored.results if one.state == SUPERSEDED]):
         count, size = _count(len(superseded), "superseded run"), _readable(_bytes(superseded))
         given = f" --cache {cache}" if cache else ""
         print(f"{count}, {size}: `emocache runs prune {stored.root}{given}` removes what is superseded")
@@ -168,6 +173,17 @@ def _readable(size: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _sum(runs: Sequence[Path], leftovers: Sequence["Leftover"]) -> str:
+    """Tell how many there are, and how large: `3 superseded runs and 1 leftover, 2.1 MB`."""
+    counts = {"superseded run": len(runs), "leftover": len(leftovers)}
+    size = _readable(_bytes(runs) + sum(left.size for left in leftovers))
+    return f"{' and '.join(_count(number, noun) for noun, number in counts.items() if number) or 'nothing'}, {size}"
+
+
+def _folders(results: Sequence["StoredResult"]) -> list[Path]:
+    return [folder for one in results for folder in one.folders]
 
 
 def _bytes(folders: Sequence[Path]) -> int:

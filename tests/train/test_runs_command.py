@@ -230,7 +230,7 @@ def test_rm_takes_ids_and_refuses_others(life: Life) -> None:
 def test_what_is_no_run_is_left_alone(life: Life) -> None:
     old = life.train()
     life.label("happy")
-    life.train()
+    new = life.train()
     outside = life.toy.folder / "outside"
     shutil.copytree(life.runs / "small", outside / "small")
     (life.runs / "linked").symlink_to(outside)
@@ -245,6 +245,9 @@ def test_what_is_no_run_is_left_alone(life: Life) -> None:
     left = sorted(path.name for path in (life.runs / "small/toys" / old).iterdir())
     assert left == ["fold1-seed0", "fold7-seed7", "paper.pdf"] and notes.read_text() == "mine"
     assert sorted(path for path in outside.rglob("*")) == kept
+    (life.runs / "small/toys" / new / "fold2-seed0" / "notes").mkdir()
+    refused = life("runs", "rm", life.runs, "--yes", f"small/toys/{new}", status=1)
+    assert "fold2-seed0 holds notes, which is no part of a run" in refused.stderr and life.ls()[new] == ("current", 3)
     refused = life("runs", "rm", life.runs, "--yes", f"small/toys/{old}/fold1-seed0", status=1)
     assert "move that elsewhere first" in refused.stderr and notes.exists()
 
@@ -253,12 +256,33 @@ def test_a_damaged_run_is_listed_and_can_be_removed(life: Life) -> None:
     setting = life.train()
     folder = life.runs / "small/toys" / setting / "fold2-seed0"
     (folder / "run.json").write_text("{")
+    (folder.with_name("fold1-seed0") / "predictions.parquet").unlink()
     found = {one.id: one.state for one in read_stored(life.runs).results}
-    assert found == {f"small/toys/{setting}": "current", f"small/toys/{setting}/fold2-seed0": "damaged"}
+    assert found == {
+        f"small/toys/{setting}": "current",
+        f"small/toys/{setting}/fold1-seed0": "damaged",
+        f"small/toys/{setting}/fold2-seed0": "damaged",
+    }
     life("runs", "prune", life.runs, "--yes")
     assert folder.is_dir()
     life("runs", "rm", life.runs, "--yes", f"small/toys/{setting}/fold2-seed0")
-    assert not folder.exists() and life.ls() == {setting: ("current", 2)}
+    assert not folder.exists() and folder.with_name("fold1-seed0").is_dir()
+
+
+def test_runs_that_count_again_while_prune_asks_are_spared(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = str(life.corpus.rows[0].labels["emotion"])
+    old = life.train()
+    life.label("happy")
+    new = life.train()
+
+    def answer(*_: object, **__: object) -> bool:
+        life.label(first)
+        life.train()
+        return True
+
+    monkeypatch.setattr("emocache.train.runs_command._ask", answer)
+    assert "removed nothing, 0 B" in life("runs", "prune", life.runs).stdout
+    assert life.ls() == {old: ("current", 3), new: ("superseded", 3)}
 
 
 def test_leftovers_go_once_nobody_can_be_at_work_on_them(life: Life) -> None:
@@ -278,7 +302,11 @@ def test_leftovers_go_once_nobody_can_be_at_work_on_them(life: Life) -> None:
     told = life("runs", "prune", life.runs, "--yes").stdout
     there = [path.exists() for path in (*features, *halves)]
     assert there == [False, True, True, False, True]
-    assert f"stays: {features[1].name}" in told and "removed 2 leftovers, " in told
+    assert (
+        f"leftover: {features[1].name}" in told
+        and f"stays: process {os.getpid()} is at work" in told
+        and "removed 2 leftovers, " in told
+    )
     assert life.ls() == {setting: ("current", 3)} and life.results("after") == before
 
 

@@ -11,7 +11,7 @@ from ...cache import EmocacheError
 from ...cache.hints import nearest
 from ...cache.opening import open_objects
 from ..records.generations import Generation, lineages
-from ..records.run_record import ASKED, RUN, RUN_FOLDER, RunRecord, parse_record
+from ..records.run_record import ASKED, PREDICTIONS, RUN, RUN_FOLDER, RunRecord, parse_record
 from .leftovers import OF_RUN, Leftover, as_leftover, foreign, size_of
 
 CURRENT, SUPERSEDED, NEWER, UNKNOWN, DAMAGED = "current", "superseded", "newer", "unknown", "damaged"
@@ -79,9 +79,13 @@ def read_stored(root: Path) -> Stored:
             leftovers.append(left)
         elif RUN_FOLDER.fullmatch(path.name):
             try:
-                runs[path] = parse_record((path / RUN).read_bytes())
-            except (OSError, ValueError) as error:
-                damaged[path] = f"{RUN}: {error.strerror if isinstance(error, OSError) else error}"
+                record = parse_record((path / RUN).read_bytes())
+                (path / PREDICTIONS).stat()
+                runs[path] = record
+            except OSError as error:
+                damaged[path] = f"{Path(error.filename).name}: {error.strerror}"
+            except ValueError as error:
+                damaged[path] = f"{RUN}: {error}"
     if RUN_FOLDER.fullmatch(root.resolve().name) or any(path.parent == root for path in (*runs, *damaged)):
         raise EmocacheError(f"{root} lies inside runs; give the folder that `emocache train --runs` wrote to")
     results = [*_standing(root, runs), *(_damaged(root, path, why) for path, why in damaged.items())]
@@ -165,6 +169,12 @@ def named(stored: Stored, ids: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(folder for name in ids for folder in known[name.rstrip("/")]))
 
 
+def check_removable(folder: Path) -> None:
+    """Raise EmocacheError if a run folder holds something else than a run."""
+    if strange := foreign(folder, OF_RUN):
+        raise EmocacheError(f"{folder} {strange}, and so is not removed; move that elsewhere first")
+
+
 def remove_run(root: Path, folder: Path) -> None:
     """Remove a run, and the folders above it that are then empty.
 
@@ -177,8 +187,7 @@ def remove_run(root: Path, folder: Path) -> None:
     Raises:
         EmocacheError: the folder holds something else too; nothing is removed then.
     """
-    if strange := foreign(folder, OF_RUN):
-        raise EmocacheError(f"{folder} {strange}, and so is not removed; move that elsewhere first")
+    check_removable(folder)
     open_objects(root).delete(folder.relative_to(root).as_posix())
     with suppress(OSError):  # one that is not empty, or is removed by somebody else just now
         if [path.name for path in folder.parent.iterdir()] == [ASKED]:
