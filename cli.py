@@ -21,6 +21,7 @@ from .extract.listing import corpora, encoders
 from .stopping import exit_status, stoppable
 from .train import cli as train_cli
 from .train.cli import train
+from .train.runs_command import app as runs_app
 
 if TYPE_CHECKING:
     from .extract.goals.passes import Goal
@@ -121,6 +122,7 @@ train_cli.tell_tables = _tell_tables
 for command in (extract, encoders, checkpoints, corpora, train, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
+app.add_typer(runs_app, name="runs")
 
 
 def main() -> None:

@@ -36,6 +36,9 @@ def evaluate(
         ),
     ] = None,
     form: Annotated[Format | None, typer.Option("--format", help="Of --table; markdown if not given.")] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also runs that newer ones supersede; see `emocache runs ls`.")
+    ] = False,
 ) -> None:
     """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
     if table is None and form is not None:
@@ -48,7 +51,7 @@ def evaluate(
     from .report import compare_runs, evaluate_runs, paper_table, tables_as_text, write_report
 
     folder = out if out is not None else runs[0] / "evaluation"
-    evaluations = evaluate_runs(runs)
+    evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True))
     if table is not None:
         typer.echo(paper_table(evaluations, table, form or "markdown"), nl=False)
         return

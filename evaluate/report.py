@@ -1,6 +1,6 @@
 """The whole stage: runs in, files out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..cache import EmocacheError
@@ -13,16 +13,21 @@ from .output.text_table import Table
 from .papers import paper_reports
 from .papers.published_tables import tables_with_runs, wanted_tables
 from .scoring.comparison import Comparison, compare
+from .scoring.current_runs import current_runs
 from .scoring.result_groups import group
 from .scoring.scored import Evaluation, evaluate_result
 from .scoring.stored_runs import discover
 
 
-def evaluate_runs(paths: Sequence[Path]) -> list[Evaluation]:
+def evaluate_runs(
+    paths: Sequence[Path], every: bool = False, tell: Callable[[str], object] = lambda _: None
+) -> list[Evaluation]:
     """Score every result that the runs below the paths make up.
 
     Args:
         paths: folders that training wrote runs to.
+        every: also those of older data, see `current_runs`.
+        tell: takes lines about the runs that are left out.
 
     Returns:
         The results with their numbers, by corpus, experiment and what sets them apart.
@@ -30,7 +35,12 @@ def evaluate_runs(paths: Sequence[Path]) -> list[Evaluation]:
     Raises:
         EmocacheError: no runs, or runs that cannot be read or contradict each other.
     """
-    return [evaluate_result(result) for result in group(discover(paths))]
+    runs = discover(paths)
+    if not every:
+        runs, lines = current_runs(runs)
+        for line in lines:
+            tell(line)
+    return [evaluate_result(result) for result in group(runs)]
 
 
 def compare_runs(

@@ -1,7 +1,7 @@
 """The papers' tables with our numbers: ours, the faithful variant's, the published ones, and what sets them apart."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...cache import EmocacheError
 from ...train.records.metrics import metric_name
@@ -57,15 +57,20 @@ def lay_out(layout: Layout) -> PaperTable:
     notes = [_STATISTIC, *([f"{table.note}."] if table.note else [])]
     if layout.mark:
         notes.insert(0, f"Not comparable with the paper: {layout.mark}.")
+    told: dict[str, dict[str, None]] = {}  # {sentence: the rows that it is true of}
+    missing: list[str] = []
     for row in table.row:
         ours = list({id(e): e for column in columns for e in layout.of(row.ours, column)}.values())
         reasons = layout.reasons(ours)
-        if reasons:
-            notes.append(f"{row.label} is not compared with the paper: {'; '.join(reasons)}.")
         for part in _parts(layout, row):
             lines += _lines(layout, row, part, compare=not (layout.mark or reasons))
-        notes += _told_of_row(layout, row, ours)
-    notes += _deviations(layout)
+        for sentence in _told_of_row(layout, row, ours, reasons):
+            told.setdefault(sentence, {})[row.label] = None
+        missing += _not_run(layout, row)
+    for sentence, rows in (told | _deviations(layout)).items():
+        everywhere = len(rows) == len({row.label for row in table.row})
+        notes.append(sentence if everywhere else f"{', '.join(rows)}: {sentence}")
+    notes += missing
     number = table.name.removeprefix("table")
     title = f"Paper {layout.paper.paper}, Table {number}: {table.title}" + (f" ({layout.mark})" if layout.mark else "")
     headings = [_heading(layout, column) for column in columns]
@@ -183,27 +188,34 @@ def _difference(ours: Cell, published: Cell) -> Cell:
     return Cell(ours.value - published.value, experiment=ours.experiment, signed=True)
 
 
-def _told_of_row(layout: Layout, row: PublishedRow, ours: Sequence[Evaluation]) -> list[str]:
-    notes = [f"{row.label}: {row.note}."] if row.note and layout.same_corpus else []
+def _told_of_row(
+    layout: Layout, row: PublishedRow, ours: Sequence[Evaluation], reasons: Sequence[str]
+) -> Iterator[str]:
     faithful = [e for column in layout.columns for e in layout.of(row.faithful, column)]
-    for e in (*ours, *faithful):
-        if e.result.marks:
-            notes.append(f"{e.result.first.experiment}: {', '.join(e.result.marks)}.")
-    if why := layout.reasons(faithful):
-        notes.append(f"{row.label}, {FAITHFUL}: {'; '.join(why)}.")
+    if reasons:
+        yield f"not compared with the paper: {'; '.join(reasons)}."
+    if (why := layout.reasons(faithful)) and why != reasons:
+        yield f"{FAITHFUL}, not compared with the paper: {'; '.join(why)}."
+    if row.note and layout.same_corpus:
+        yield f"{row.note}."
+    for whose, results in (("", ours), (f"{FAITHFUL}: ", faithful)):
+        if marks := dict.fromkeys(mark for e in results for mark in e.result.marks):
+            yield f"{whose}marked {', '.join(marks)}."
+
+
+def _not_run(layout: Layout, row: PublishedRow) -> Iterator[str]:
     for whose, pattern in ((OURS, row.ours), (FAITHFUL, row.faithful)):
         if commands := layout.commands(pattern):
-            notes.append(f"not run, {row.label} ({whose}): {'; '.join(f'`{one}`' for one in commands.values())}")
-    return notes
+            yield f"not run, {row.label} ({whose}): {'; '.join(f'`{one}`' for one in commands.values())}"
 
 
-def _deviations(layout: Layout) -> list[str]:
-    """Tell in what the experiments differ from the paper, each thing once, with the rows it belongs to."""
+def _deviations(layout: Layout) -> dict[str, dict[str, None]]:
+    """In what the experiments differ from the paper: {sentence: the rows it belongs to}."""
     systems = layout.systems()
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, dict[str, None]] = {}
     for row in layout.table.row:
-        shown = {row.system: row.label} if row.system else {c.system: c.system for c in layout.columns}
+        shown = {row.system: row.label} if row.system else {c.system: row.label for c in layout.columns}
         for name, label in shown.items():
             for sentence in systems[name].deviations if name in systems else ():
-                rows.setdefault(sentence, []).append(label)
-    return [f"{', '.join(dict.fromkeys(names))}: {sentence}" for sentence, names in rows.items()]
+                rows.setdefault(sentence, {})[label] = None
+    return rows

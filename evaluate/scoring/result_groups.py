@@ -11,6 +11,7 @@ from typing import Any
 
 from ...cache import EmocacheError
 from ...cache.nesting import flatten
+from ...train.records.generations import missing_cells
 from ...train.records.run_record import CoverageRecord, RunRecord
 from .shipped import shipped_report
 from .stored_runs import Run
@@ -64,10 +65,7 @@ class Result:
     @property
     def missing_runs(self) -> list[Cell]:
         """The cells of the grid without a run: every fold of the protocol, with every seed asked for or seen."""
-        configured = [run.record.config.get("seeds") for run in self.runs.values()]
-        asked = {seed for seeds in configured if isinstance(seeds, list) for seed in seeds}
-        grid = ((fold, seed) for fold in range(self.first.folds) for seed in sorted(asked | set(self.seeds)))
-        return [cell for cell in grid if cell not in self.runs]
+        return missing_cells({cell: run.record for cell, run in self.runs.items()})
 
     @property
     def incomplete(self) -> bool:

@@ -1,15 +1,12 @@
 """Finding the runs that training left, and checking what each says of itself."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...cache import EmocacheError
-from ...train.records.run_record import PREDICTIONS, RUN, RunRecord, parse_record
-
-_RUN_FOLDER = re.compile(r"fold\d+-seed\d+")  # a run still being written has another name
+from ...train.records.run_record import PREDICTIONS, RUN, RUN_FOLDER, RunRecord, parse_record
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def read_run(folder: Path) -> Run:
 
 def _run_folders(path: Path) -> Iterator[Path]:
     for folder, below, files in os.walk(path):
-        if _RUN_FOLDER.fullmatch(Path(folder).resolve().name):
+        if RUN_FOLDER.fullmatch(Path(folder).resolve().name):
             below.clear()
             if RUN not in files:
                 raise EmocacheError(f"{folder}: a run folder without run.json; delete it and train this run again")

@@ -21,7 +21,8 @@ from .conftest import Run
 ROOT = Path(emocache.__file__).parent
 GOLDEN = Path(__file__).parent.parent / "data" / "help.txt"
 COMMANDS = ["", "extract", "encoders", "corpora", "train", "evaluate", "composition", "cache",
-            *(f"cache {name}" for name in ("ls", "info", "verify", "copy", "rm", "gc"))]  # fmt: skip
+            *(f"cache {name}" for name in ("ls", "info", "verify", "copy", "rm", "gc")), "runs",
+            *(f"runs {name}" for name in ("ls", "rm", "prune"))]  # fmt: skip
 
 
 def test_help_texts(emocache_: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ EMOTIONS = tuple(BASELINE)
                                   "paper5/table2"])  # fmt: skip
 def test_golden(name: str, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     # The sentences on deviations are written and tested elsewhere.
-    monkeypatch.setattr(published_tables, "_deviations", lambda layout: [])
+    monkeypatch.setattr(published_tables, "_deviations", lambda layout: {})
     miniature(train)
     text = FORMATS["markdown"]([table_of(tmp_path, name)])
     file = GOLDEN / f"{name.replace('/', '-')}.md"
@@ -183,7 +183,7 @@ def test_other_weights_are_marked_and_nothing_is_compared(
 ) -> None:
     train("paper3/text", "iemocap", "roberta-large", weights=weights)
     table = table_of(tmp_path, "paper3/table2")
-    assert any(note.startswith(f"Text is not compared with the paper: {told}") for note in table.notes)
+    assert any(note.startswith(f"Text: not compared with the paper: {told}") for note in table.notes)
     whose = [one.whose for one in table.lines if one.row == "Text"]
     assert whose == ["ours", "published (not comparable)"]
 
@@ -206,7 +206,7 @@ def test_missing_runs_are_not_compared(tmp_path: Path, train: Train) -> None:
     train("paper3/text", "iemocap", "roberta-large", config={"seeds": [0, 1]})
     table = table_of(tmp_path, "paper3/table2")
     assert not any(one.whose == DIFFERENCE for one in table.lines)
-    assert "Text is not compared with the paper: paper3/text lacks runs." in table.notes
+    assert "Text: not compared with the paper: paper3/text lacks runs." in table.notes
 
 
 def test_a_variant_has_a_table_of_its_own(tmp_path: Path, train: Train) -> None:

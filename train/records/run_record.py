@@ -1,12 +1,13 @@
 """The run folder: its name, its files, and what its run.json says. Written by training, read by evaluation."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FORMAT: Final = 1
 RUN = "run.json"
@@ -16,6 +17,12 @@ KEPT = "kept.parquet"
 WEIGHTS = "weights.safetensors"
 TRANSFORMS = "transforms.safetensors"
 HISTORY = "history.jsonl"
+FILES = (RUN, PREDICTIONS, KEPT, WEIGHTS, TRANSFORMS, HISTORY)
+"""All that a run folder may hold."""
+ASKED = "asked.json"
+"""Beside the run folders of one setting: when training was last asked for them and found them stored."""
+RUN_FOLDER = re.compile(r"fold\d+-seed\d+")
+"""The name of a run folder; one that is still being written, or being removed, has another name."""
 
 
 class _Record(BaseModel):
@@ -127,6 +134,7 @@ class RunRecord(FoldRecord):
     device: str | None = None  # "cpu" or "cuda"
     threads: int | None = None
     versions: dict[str, str] = {}  # of what it was trained with
+    made: AwareDatetime | None = None  # when it was stored
     predictions_sha256: str | None = None
 
     @model_validator(mode="after")

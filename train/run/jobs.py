@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -14,7 +13,6 @@ from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from shutil import rmtree
 from threading import Thread, current_thread, main_thread
 from typing import Any
 
@@ -27,6 +25,7 @@ from ..data.dataset import Features
 from ..inputs.joining import JoinedStreams
 from ..inputs.prepared import Joined
 from .experiment_plan import Plan
+from .leftovers import features_prefix, remove_stale_features
 from .run_folders import storing
 
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -48,7 +47,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     Raises:
         EmocacheError: of a run; finished runs stay. Or a process was killed.
     """
-    _remove_stale(plan.runs)
+    remove_stale_features(plan.runs)
     jobs = min(jobs, len(runs))
     if jobs <= 1:
         streams = JoinedStreams(plan.dataset)
@@ -58,7 +57,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     plan.runs.mkdir(parents=True, exist_ok=True)
     threads = max(1, torch.get_num_threads() // jobs)
     with tempfile.TemporaryDirectory(
-        prefix=f"{_prefix()}{os.getpid()}-", dir=plan.runs, ignore_cleanup_errors=True
+        prefix=f"{features_prefix()}{os.getpid()}-", dir=plan.runs, ignore_cleanup_errors=True
     ) as folder:
         try:
             light, joined = _spill(plan, Path(folder))
@@ -112,31 +111,6 @@ def _no_signals() -> Iterator[None]:
             signal.signal(number, handler)
         for number in came:
             handlers[number](number, None)
-
-
-def _prefix() -> str:
-    """Return the prefix of folders with features that this machine's processes write; the process's id comes next."""
-    return f".features-{socket.gethostname()}-"
-
-
-def _remove_stale(runs: Path) -> None:
-    """Remove the features of processes that are gone without having done so."""
-    for folder in runs.glob(f"{_prefix()}*"):
-        process = folder.name.removeprefix(_prefix()).partition("-")[0]
-        if process.isdigit() and not _lives(int(process)):
-            rmtree(folder, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    if os.name == "nt":  # there is no such signal, and kill would end the process
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        return True
-    return True
 
 
 def _end_if_broken(lifeline: Connection, future: "Future[str]") -> None:

@@ -19,7 +19,7 @@ from .dry_run import cost, fold_lines, summary
 from .experiment_plan import Plan, make_plan
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
-from .run_folders import check_writable, read_record
+from .run_folders import check_writable, mark_asked, read_record
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def _train(plan: Plan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
         return
     todo = plan.to_train()
     yield from train_runs(plan, todo, jobs)
+    _mark_reused(plan, todo)
     found = {run: read_record(plan.folder(*run)).warnings for run in plan.all_runs()}
     yield from warned({run: [c for c in those if c not in before[run[0]]] for run, those in found.items()}, "run")
     yield _done("trained", plan, len(todo))
@@ -178,7 +179,15 @@ def _fuse(plan: FusionPlan, jobs: int, dry_run: bool, brief: bool) -> Iterator[s
         return
     for run in todo:
         yield plan.train(*run)
+    _mark_reused(plan, todo)
     yield _done("fused", plan, len(todo))
+
+
+def _mark_reused(plan: Plan | FusionPlan, trained: Sequence[tuple[int, int]]) -> None:
+    """Let stored runs count as of today: a change of the data that was taken back has them current again."""
+    folder = plan.folder(0, 0).parent
+    if len(trained) < len(plan.all_runs()) and any(other != folder for other in folder.parent.iterdir()):
+        mark_asked(folder)
 
 
 def _done(verb: str, plan: Plan | FusionPlan, count: int) -> str:

@@ -5,6 +5,7 @@ import platform
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -24,15 +25,26 @@ from ...cache.recipe import canonical_json
 from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..fit.fold_result import FoldResult
-from ..records.run_record import FORMAT, HISTORY, KEPT, PREDICTIONS, RUN, TRANSFORMS, WEIGHTS, RunRecord, parse_record
+from ..records.generations import NOT_HASHED
+from ..records.run_record import (
+    ASKED,
+    FORMAT,
+    HISTORY,
+    KEPT,
+    PREDICTIONS,
+    RUN,
+    TRANSFORMS,
+    WEIGHTS,
+    RunRecord,
+    parse_record,
+)
 
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
 
-_NOT_HASHED = {"seeds", "description", "report"}  # settings that change no number of a run
-# Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting at
-# that value is not hashed, so that those runs still count.
-_FORMER: dict[str, Any] = {"targets_scale": None}
+FORMER: dict[str, Any] = {"targets_scale": None}
+"""Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting
+at that value is not hashed, so that those runs still count."""
 # Settings of no run: they say where the streams come from, which the streams' fingerprints cover.
 _OF_NO_RUN = {"corpora", "encoders", "extract"}
 
@@ -44,7 +56,7 @@ def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws:
     when a stream is completed or repaired, its runs are trained again. `joined_draws`: see `copies.joined_draws`;
     covered where there are any.
     """
-    config = {name: value for name, value in recorded(settings).items() if name not in _NOT_HASHED}
+    config = {name: value for name, value in recorded(settings).items() if name not in NOT_HASHED}
     streams = [[s.corpus, s.name, s.fingerprint] for s in dataset.sources]
     covered: list[Any] = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
     covered += [list(joined_draws)] if joined_draws else []
@@ -55,7 +67,7 @@ def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws:
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings for run.json, without those at their former value: runs from before and after them are alike."""
     config = settings.model_dump(mode="json", exclude=_OF_NO_RUN)
-    return {name: value for name, value in config.items() if name not in _FORMER or value != _FORMER[name]}
+    return {name: value for name, value in config.items() if name not in FORMER or value != FORMER[name]}
 
 
 def _sha256_of(file: str) -> str:
@@ -147,7 +159,7 @@ def write_run(folder: Path, record: RunRecord, result: FoldResult) -> None:
 
     Args:
         folder: see `run_folder`.
-        record: what run.json says, but for the versions and the hash of the predictions.
+        record: what run.json says, but for the versions, the moment and the hash of the predictions.
         result: weights, transforms, history and predictions.
 
     Raises:
@@ -155,7 +167,7 @@ def write_run(folder: Path, record: RunRecord, result: FoldResult) -> None:
     """
     predictions = _parquet(result.predictions)
     stored = {"predictions_sha256": sha256(predictions).hexdigest(), "versions": versions()}
-    document = record.model_copy(update=stored).model_dump(mode="json")
+    document = record.model_copy(update={**stored, "made": datetime.now(UTC)}).model_dump(mode="json")
     trained = {
         WEIGHTS: save_tensors(result.weights),
         TRANSFORMS: save_arrays(result.transforms),
@@ -176,6 +188,22 @@ def write_run(folder: Path, record: RunRecord, result: FoldResult) -> None:
         if not is_stored(folder):
             remedy = "; delete this folder, which holds no finished run" if folder.is_dir() else ""
             raise EmocacheError(f"run {folder} cannot be written: {error.strerror or error}{remedy}") from error
+
+
+def mark_asked(folder: Path) -> None:
+    """Note that the runs in a folder are what training would make today; by it they count, see `generations`.
+
+    Args:
+        folder: of one setting.
+
+    Raises:
+        EmocacheError: it cannot be written.
+    """
+    try:
+        text = json.dumps({"asked": datetime.now(UTC).isoformat()})
+        open_objects(folder).replace(ASKED, f"{text}\n".encode())
+    except OSError as error:
+        raise EmocacheError(f"{folder / ASKED} cannot be written: {error.strerror or error}") from error
 
 
 def _damaged(folder: Path, path: Path, error: Exception) -> EmocacheError:
