@@ -139,16 +139,21 @@ ORIGINS: dict[str, Origin] = {
         video=tuple(f"{_RAVDESS}Video_Speech_Actor_{actor:02}.zip" for actor in range(1, 25)),
     ),
     "sewa": Origin(
-        title="SEWA as packaged for AVEC 2018 and 2019",
+        title="SEWA as packaged for AVEC 2018 and 2019, or the database itself",
         who="the SEWA project and the organisers of AVEC, on request",
         page="https://github.com/AudioVisualEmotionChallenge/AVEC2019",
         licence="the EULA of the SEWA database, for academic use",
         citation="Kossaifi et al. 2019, SEWA DB: A Rich Database for Audio-Visual Emotion and Sentiment Research in the"
         " Wild, arXiv 1901.02839",
-        layout=("labels/Train_DE_01.csv", "audio/Train_DE_01.wav", "video/Train_DE_01.avi (video, where wanted)"),
+        layout=(
+            "labels/Train_DE_01.csv",
+            "audio/Train_DE_01.wav",
+            "video/Train_DE_01.avi (video, where wanted)",
+            "or the database: folders with a metadata.ini each, and sewa.toml, which says what its names mean",
+        ),
         steps=(
-            f"sign the EULA of {_SEWA}, and ask there or the organisers for this packaging",
-            "unpack labels, audio and video beside each other",
+            f"sign the EULA of {_SEWA}, and ask there or the organisers for the packaging of AVEC",
+            "unpack labels, audio and video beside each other; for the database, docs/corpora.md has a sewa.toml",
         ),
     ),
     "sewa-basic": Origin(
@@ -161,7 +166,7 @@ ORIGINS: dict[str, Origin] = {
         layout=("folders with a metadata.ini each, and their *.wav and *.avi",),
         steps=(
             f"sign the EULA of {_SEWA}",
-            "say which names the database uses, in a file: --map file=sewa.toml (docs/corpora.md has one)",
+            "say which names the database uses, in sewa.toml beside its folders (docs/corpora.md has one)",
         ),
     ),
 }
