@@ -107,7 +107,7 @@ def test_the_package_in_three_commands_with_a_stop_in_each(
 ) -> None:
     clips = write_avec(tmp_path / "data/sewa", Media(shared))
     place = Place(tmp_path, shelf)
-    place.stopped("extract", "DATASET=sewa", at='"encoded": ')
+    place.stopped("extract", "DATASET=sewa", at=" utterances to encode")
     told = place.make("extract", "DATASET=sewa")
     there = int(re.search(r"vgg-face +(\d+) of", told)[1])  # type: ignore[index]
     committed, already = map(int, re.search(r"vgg-face.*: (\d+) items committed .*, (\d+) were there", told).groups())  # type: ignore[union-attr]
