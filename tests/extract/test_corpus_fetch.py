@@ -279,7 +279,10 @@ def start(hub: SmallHub, tmp_path: Path) -> Start:
 
     def command(*arguments: str) -> "subprocess.Popen[str]":
         # A machine that is busy may need longer to send the signal than an address is given.
-        code = "from emocache.cli import main; from emocache.extract.weights import download; download._SECONDS = 60; main()"
+        code = (
+            "from emocache.cli import main; from emocache.extract.weights import download; download._SECONDS = 60;"
+            " main()"
+        )
         return subprocess.Popen(
             [sys.executable, "-P", "-c", code, *arguments], cwd=tmp_path,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy(),
