@@ -12,6 +12,9 @@ from ..scoring.scored import Evaluation
 _ARCHITECTURES = ("arch1", "arch2")  # what fills the names of a table of averages
 
 
+_ENOUGH = 0.9  # of the paper's utterances: labels and failures differ by a few
+
+
 @dataclass(frozen=True)
 class Layout:
     """One table to be laid out.
@@ -93,9 +96,15 @@ class Layout:
         return not self.corpus and set(_corpora(self.paper, self.variant)) <= set(self.paper.corpora)
 
     def reasons(self, evaluations: Sequence[Evaluation]) -> list[str]:
-        """Tell why results are not to be held against the paper's numbers: weights, and runs that are missing."""
+        """Tell why results are not to be held against the paper's numbers: weights, and what was not run or tested."""
         found = [why for e in evaluations for stream in _streams(e.result) if (why := self._weights(stream))]
-        found += [f"{e.result.first.experiment} lacks runs" for e in evaluations if e.result.missing_runs]
+        for result in (e.result for e in evaluations):
+            if result.missing_runs:
+                found.append(f"{result.first.experiment} lacks runs")
+                continue
+            expected, tested = self.paper.utterances.get(result.corpus, 0), _tested(result)
+            if tested < _ENOUGH * expected:
+                found.append(f"{tested} of {expected} utterances of {result.corpus} are tested")
         return list(dict.fromkeys(found))
 
     def _weights(self, stream: StreamRecord) -> str:
@@ -136,6 +145,11 @@ def layouts(evaluations: Sequence[Evaluation]) -> Iterator[Layout]:
 
 def _corpora(paper: Paper, variant: Variant | None) -> tuple[str, ...]:
     return variant.corpora if variant and variant.corpora else paper.corpora
+
+
+def _tested(result: Result) -> int:
+    """Count the test utterances of all folds, with one seed."""
+    return sum({fold: run.record.coverage.test for (fold, _), run in result.runs.items()}.values())
 
 
 def _streams(result: Result) -> list[StreamRecord]:

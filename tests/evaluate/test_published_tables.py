@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -21,7 +22,7 @@ from emocache.cache import EmocacheError
 from emocache.cli import app
 from emocache.evaluate.output.paper_formats import FORMATS, escape_latex
 from emocache.evaluate.output.paper_table import Line, PaperTable
-from emocache.evaluate.papers import published_tables
+from emocache.evaluate.papers import paper_results, published_tables
 from emocache.evaluate.papers.emotion_share import BASELINE
 from emocache.evaluate.papers.published_tables import DIFFERENCE, OURS, tables_with_runs, wanted_tables
 from emocache.evaluate.report import evaluate_runs, write_report
@@ -120,6 +121,7 @@ EMOTIONS = tuple(BASELINE)
 def test_golden(name: str, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     # The sentences on deviations are written and tested elsewhere.
     monkeypatch.setattr(published_tables, "_deviations", lambda layout: {})
+    monkeypatch.setattr(paper_results, "_ENOUGH", 0.0)  # a miniature is no corpus
     miniature(train)
     text = FORMATS["markdown"]([table_of(tmp_path, name)])
     file = GOLDEN / f"{name.replace('/', '-')}.md"
@@ -207,6 +209,22 @@ def test_missing_runs_are_not_compared(tmp_path: Path, train: Train) -> None:
     table = table_of(tmp_path, "paper3/table2")
     assert not any(one.whose == DIFFERENCE for one in table.lines)
     assert "Text: not compared with the paper: paper3/text lacks runs." in table.notes
+
+
+def test_a_part_of_the_corpus_is_not_compared(tmp_path: Path, train: Train) -> None:
+    train("paper4/whisper-base", "ravdess", "whisper-base")
+    (evaluation,) = evaluate_runs([tmp_path / "runs"])
+    tested = len({str(id_) for run in evaluation.result.runs.values() for id_ in tested_ids(run.folder)})
+    table = table_of(tmp_path, "paper4/table1")
+    assert not any(one.whose == DIFFERENCE for one in table.lines)
+    told = f"Whisper-Base: not compared with the paper: {tested} of 1440 utterances of ravdess are tested."
+    assert told in table.notes
+
+
+def tested_ids(folder: Path) -> list[object]:
+    predictions = pq.read_table(folder / "predictions.parquet")
+    rows = zip(predictions["part"].to_pylist(), predictions["id"].to_pylist(), strict=True)
+    return [id_ for part, id_ in rows if part == "test"]
 
 
 def test_a_variant_has_a_table_of_its_own(tmp_path: Path, train: Train) -> None:

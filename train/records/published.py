@@ -118,11 +118,13 @@ class Paper(_Model):
         paper: its number.
         corpora: that its numbers are of, by their names here; the first is the one to train on.
         weights: {encoder: the weights it must have}, as streams tell their origin; "" of encoders without weights.
+        utterances: {corpus: how many are tested, over all folds}, where the paper tells it.
     """
 
     paper: int
     corpora: tuple[str, ...]
     weights: dict[str, str]
+    utterances: dict[str, int] = {}
     variant: tuple[Variant, ...] = ()
     table: tuple[PublishedTable, ...]
 
