@@ -214,14 +214,14 @@ def test_missing_runs_are_not_compared(tmp_path: Path, train: Train) -> None:
 def test_a_part_of_the_corpus_is_not_compared(tmp_path: Path, train: Train) -> None:
     train("paper4/whisper-base", "ravdess", "whisper-base")
     (evaluation,) = evaluate_runs([tmp_path / "runs"])
-    tested = len({str(id_) for run in evaluation.result.runs.values() for id_ in tested_ids(run.folder)})
+    tested = len({str(id_) for run in evaluation.result.runs.values() for id_ in ids_in_test(run.folder)})
     table = table_of(tmp_path, "paper4/table1")
     assert not any(one.whose == DIFFERENCE for one in table.lines)
     told = f"Whisper-Base: not compared with the paper: {tested} of 1440 utterances of ravdess are tested."
     assert told in table.notes
 
 
-def tested_ids(folder: Path) -> list[object]:
+def ids_in_test(folder: Path) -> list[object]:
     predictions = pq.read_table(folder / "predictions.parquet")
     rows = zip(predictions["part"].to_pylist(), predictions["id"].to_pylist(), strict=True)
     return [id_ for part, id_ in rows if part == "test"]
