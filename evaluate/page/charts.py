@@ -1,8 +1,8 @@
 """The page's own charts, drawn by matplotlib in the colours of the page."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ...train.records.metrics import row_normalised
 from ..output.figures.composition import shorten
 from ..output.figures.scatter import Panel, limits
-from ..scoring.clip_losses import Track
+from ..scoring.breakdowns.clip_losses import Track
+from ..scoring.breakdowns.histories import Curve
 from ..scoring.contests import MOST, Contest
-from ..scoring.histories import Curve
-from .svg import FAINT, HEAT, INK, SERIES, style
+from .svg import FAINT, HEAT, INK, SERIES, in_style
 
 WIDTH = 4.8  # inches, of which a phone shows most
 MOST_POINTS = 1500
@@ -31,7 +31,7 @@ def _figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
 def ranking(contest: Contest, names: Sequence[str]) -> Figure:
     """Draw scores with their intervals, best first; a bar at the right joins systems that are not told apart."""
     shown = min(len(contest.entries), MOST)
-    with mpl.rc_context(style()):
+    with in_style():
         figure, axes = _figure(0.34 * shown + 0.9)
         for place, entry in enumerate(contest.entries[:shown]):
             summary = entry.metrics[contest.metric]
@@ -39,9 +39,8 @@ def ranking(contest: Contest, names: Sequence[str]) -> Figure:
             axes.plot([summary.pooled], [place], "o", color=SERIES[0], markersize=6)
         for k, (first, last) in enumerate(contest.alike):
             x = 1.03 + 0.03 * k
-            axes.plot(
-                [x, x], [first - 0.2, last + 0.2], color=INK, linewidth=3, transform=axes.get_yaxis_transform(), clip_on=False
-            )  # fmt: skip
+            right: Any = {"transform": axes.get_yaxis_transform(), "clip_on": False}
+            axes.plot([x, x], [first - 0.2, last + 0.2], color=INK, linewidth=3, **right)
         axes.set_yticks(range(shown), [shorten(name) for name in names[:shown]])
         axes.set_ylim(shown - 0.5, -0.5)
         axes.set_xlabel(contest.metric)
@@ -51,7 +50,7 @@ def ranking(contest: Contest, names: Sequence[str]) -> Figure:
 
 def bars(names: Sequence[str], values: Sequence[float], label: str, whole: float) -> Figure:
     """Draw a value for each name, with a line at the value of all together."""
-    with mpl.rc_context(style()):
+    with in_style():
         figure, axes = _figure(0.22 * len(names) + 0.8)
         axes.barh(range(len(names)), np.nan_to_num(np.asarray(values)), color=SERIES[0], height=0.7)
         axes.axvline(whole, color=INK, linewidth=1, linestyle="--")
@@ -64,13 +63,15 @@ def bars(names: Sequence[str], values: Sequence[float], label: str, whole: float
 def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Draw a confusion matrix: rows are the true class; the darker, the larger the share of the row."""
     shares, size = row_normalised(counts), len(classes)
-    with mpl.rc_context(style()):
+    with in_style():
         side = min(7.0, max(3.0, 0.48 * size + 1.0))
         figure, axes = _figure(side, side)
         for (row, column), share in np.ndenumerate(shares):
             if not np.isfinite(share):
                 continue
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=HEAT, alpha=0.6 * float(share), linewidth=0))
+            axes.add_patch(
+                Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=HEAT, alpha=0.6 * float(share), linewidth=0)
+            )
             axes.text(column, row, f"{share:.2f}".lstrip("0"), ha="center", va="center", fontsize=8)
         ticks = range(size)
         axes.set_xticks(ticks, [shorten(name) for name in classes], rotation=45, ha="right")
@@ -83,7 +84,7 @@ def learning_curves(curves: Sequence[Curve]) -> Figure:
     """Draw training and validation loss, a line for each run, with the validation score below where there is one."""
     losses = [curve for curve in curves if curve.name.endswith("_loss")]
     scores = [curve for curve in curves if not curve.name.endswith("_loss")]
-    with mpl.rc_context(style()):
+    with in_style():
         figure = Figure(figsize=(WIDTH, 2.3 * (1 + bool(scores))), layout="constrained")
         grid = figure.subplots(1 + bool(scores), 1, squeeze=False)[:, 0]
         for axes, own in zip(grid, (losses, scores), strict=False):
@@ -92,7 +93,15 @@ def learning_curves(curves: Sequence[Curve]) -> Figure:
                 k = names.index(curve.name)
                 dashes = "-" if k == 0 else "--"
                 mark = "." if len(curve.epochs) == 1 else ""
-                axes.plot(curve.epochs, curve.values, dashes, marker=mark, color=SERIES[k % len(SERIES)], linewidth=1, alpha=0.8)
+                axes.plot(
+                    curve.epochs,
+                    curve.values,
+                    dashes,
+                    marker=mark,
+                    color=SERIES[k % len(SERIES)],
+                    linewidth=1,
+                    alpha=0.8,
+                )
             for k, name in enumerate(names):
                 axes.plot([], [], "-" if k == 0 else "--", color=SERIES[k % len(SERIES)], label=name)
             axes.legend(fontsize=8, framealpha=0)
@@ -104,7 +113,7 @@ def learning_curves(curves: Sequence[Curve]) -> Figure:
 
 def over_time(tracks: Sequence[Track]) -> Figure:
     """Draw true and predicted values over time, a panel for each target; stretches without a label are grey."""
-    with mpl.rc_context(style()):
+    with in_style():
         figure = Figure(figsize=(WIDTH, 1.7 * len(tracks) + 0.4), layout="constrained")
         grid = figure.subplots(len(tracks), 1, sharex=True, squeeze=False)[:, 0]
         for axes, track in zip(grid, tracks, strict=True):
@@ -129,7 +138,7 @@ def scatter(panels: Sequence[Panel]) -> Figure:
     """Draw predicted against true values, a panel for each target; the line is where they are equal."""
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    with mpl.rc_context(style()):
+    with in_style():
         figure = Figure(figsize=(WIDTH, rows * WIDTH / columns), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         ends = limits(panels)

@@ -2,6 +2,8 @@
 
 import io
 import re
+from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -18,7 +20,7 @@ _VARIABLES = {
     HEAT: "var(--heat)",
     **{name: f"var(--series-{k})" for k, name in enumerate(SERIES)},
 }
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp, and found by a search in the page
     "svg.hashsalt": "emocache",
     "font.family": "sans-serif",
@@ -33,9 +35,9 @@ _STYLE = {
 }
 
 
-def style() -> dict[str, object]:
-    """Return the settings under which the page's own figures are made, for `matplotlib.rc_context`."""
-    return dict(_STYLE)
+def in_style() -> AbstractContextManager[None]:
+    """Return the context in which the page's own figures are made."""
+    return mpl.rc_context(_STYLE)
 
 
 def inline(figure: Figure, prefix: str) -> str:

@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ...cache import EmocacheError
-from ...train.records.run_record import HISTORY
-from .result_groups import Result
-from .stored_runs import Run
+from ....cache import EmocacheError
+from ....train.records.run_record import HISTORY
+from ..result_groups import Result
+from ..stored_runs import Run
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def curves(result: Result) -> list[Curve]:
     return [Curve(*place, *map(list, zip(*points, strict=True))) for place, points in found.items()]
 
 
-def _lines(run: Run) -> list[dict[str, object]]:
+def _lines(run: Run) -> list[dict[str, Any]]:
     path = run.folder / HISTORY
     if not path.exists():
         return []

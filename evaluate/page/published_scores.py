@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ...train.records.metrics import metric_name
 from ...train.records.published import mean_and_std
+from ..papers.paper_results import layouts
 from ..scoring.scored import Evaluation, Scored
-from .paper_results import layouts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def published_scores(evaluations: Sequence[Evaluation]) -> dict[int, list[Publis
     for layout in layouts(evaluations):
         if not layout.evaluations or layout.table.averages:
             continue
-        for row, part in ((row, part) for row in layout.table.row for part in row.parts):
+        for row, part in ((one, part) for one in layout.table.row for part in one.parts):
             for column, text in zip(layout.table.column, row.values(part), strict=True):
                 metric = metric_name(column.metric, column.target or row.target)
                 for evaluation in layout.of(row.ours, column) if text else ():

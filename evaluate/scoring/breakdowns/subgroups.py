@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .result_groups import Result
-from .scored import Evaluation, pool_folds, scores_of
-from .stored_predictions import Predictions, read_predictions
+from ..result_groups import Result
+from ..scored import Evaluation, pool_folds, scores_of
+from ..stored_predictions import Predictions, read_predictions
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...train.records import columns
-from .result_groups import Result
-from .stored_predictions import UNKNOWN, cultures, read_test_part
-from .stored_runs import Run
+from ....train.records import columns
+from ..result_groups import Result
+from ..stored_predictions import UNKNOWN, cultures, read_test_part
+from ..stored_runs import Run
 
 _LEAST = 1e-12  # of a probability, so that a loss is finite
 
