@@ -30,17 +30,17 @@ def _number(value: float, text: str | None = None) -> list[Any]:
     return [None if math.isnan(value) else value, number(value) if text is None else text]
 
 
-def results_table(evaluations: Sequence[Evaluation], names: Sequence[str], main: Mapping[int, set[str]]) -> Table:
-    """Every metric of every result; `main` has, by a result's place, the metrics that contests are about."""
+def results_table(evaluations: Sequence[Evaluation], names: Sequence[str], main: Sequence[set[str]]) -> Table:
+    """Every metric of every result; `main` has of each the metrics that contests are about."""
     rows = []
-    for place, (evaluation, name) in enumerate(zip(evaluations, names, strict=True)):
+    for evaluation, name, of_contests in zip(evaluations, names, main, strict=True):
         result = evaluation.result
         coverage = result.coverage
         for metric, summary in evaluation.metrics.items():
             guess, value = chance(evaluation, metric)
             rows.append([
                 name, result.corpus, "+".join(result.streams), metric,
-                "main" if metric in main.get(place, ()) else "other",
+                "main" if metric in of_contests else "other",
                 _number(summary.pooled, pooled_interval(summary)), _number(summary.mean, mean_std(summary)),
                 _number(value, f"{number(value)} {guess}".strip()),
                 _number(coverage.predicted / max(1, coverage.test), f"{coverage.predicted}/{coverage.test}"),
@@ -54,12 +54,12 @@ def results_table(evaluations: Sequence[Evaluation], names: Sequence[str], main:
     return _table("Results", columns, rows, kind="main")
 
 
-def pairs_table(contests: Sequence[Contest], titles: Sequence[str], names: Mapping[int, str]) -> Table:
-    """All pairs of every contest; `names` are of evaluations, by their identity."""
+def pairs_table(contests: Sequence[Contest], titles: Sequence[str], names: Sequence[Sequence[str]]) -> Table:
+    """All pairs of every contest; `names` are of the entries of each."""
     rows = []
-    for contest, title in zip(contests, titles, strict=True):
+    for contest, title, own in zip(contests, titles, names, strict=True):
         for pair in contest.pairs:
-            a, b = (names[id(contest.entries[place])] for place in (pair.a, pair.b))
+            a, b = own[pair.a], own[pair.b]
             found = pair.difference
             if found is None:
                 rows.append([title, a, b, [None, "–"], pair.why, [None, "–"]])

@@ -4,6 +4,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from markupsafe import Markup
 
 from ...train.records.metrics import base_name
 from ..output.cells import interval, number
-from ..scoring.breakdowns.clip_losses import LOSSES, clips
-from ..scoring.breakdowns.subgroups import class_scores, pooled_predictions, subgroups
+from ..scoring.breakdowns.clip_losses import LOSSES, Clip, clips
+from ..scoring.breakdowns.subgroups import Subgroup, class_scores, pooled_predictions, subgroups
 from ..scoring.contests import MOST, Contest, contests
 from ..scoring.scored import Evaluation
+from ..scoring.stored_predictions import Predictions
 from . import charts, data_tables
 from .details import Details, details, provenance
-from .headline import commands, headline
+from .headline import Headline, commands, headline
 from .media_links import Source
 from .pictures import Album, Picture
 from .published_scores import published_scores
@@ -29,6 +31,29 @@ MOST_HEADLINES = 4
 MOST_DRAWN = 24
 """Results with pictures of their own: the best of each contest, then the second, and so on."""
 MOST_RANKINGS = 8
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """All numbers of the page; lists are in the order of the evaluations."""
+
+    evaluations: Sequence[Evaluation]
+    names: list[str]
+    held: list[Contest]
+    main: list[set[str]]  # the metrics that contests are about
+    seeds: list[list[Predictions]]
+    speakers: list[list[Subgroup]]
+    cultures: list[list[Subgroup]]
+    losses: list[list[Clip]]
+    commands: list[list[str]]
+
+    def place(self, evaluation: Evaluation) -> int:
+        """The place of a result among all."""
+        return next(place for place, own in enumerate(self.evaluations) if own is evaluation)
+
+    def names_of(self, contest: Contest) -> list[str]:
+        """The names of a contest's entries."""
+        return [self.names[self.place(entry)] for entry in contest.entries]
 
 
 def render(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Source, cache: str = "store") -> str:
@@ -46,69 +71,79 @@ def render(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Sourc
     Raises:
         EmocacheError: predictions or histories that cannot be read.
     """
-    names = _unique([data_tables.label(evaluation.result) for evaluation in evaluations],
-                    [evaluation.result.corpus for evaluation in evaluations])  # fmt: skip
-    place_of = {id(evaluation): place for place, evaluation in enumerate(evaluations)}
-    name_of = {id(evaluation): name for evaluation, name in zip(evaluations, names, strict=True)}
-    held = contests(evaluations)
-    seeds = [pooled_predictions(evaluation.result) for evaluation in evaluations]
-    speakers = [subgroups(own, "speaker") for own in seeds]
-    cultures = [subgroups(own, "culture") for own in seeds]
-    main: dict[int, set[str]] = {}
-    for contest in held:
-        for entry in contest.entries:
-            main.setdefault(place_of[id(entry)], set()).add(contest.metric)
-    published = published_scores(evaluations)
-    again = [commands(evaluation, runs, cache) for evaluation in evaluations]
-    losses = [clips(evaluation.result) for evaluation in evaluations]
-
-    def entry_names(contest: Contest) -> list[str]:
-        return [name_of[id(entry)] for entry in contest.entries]
-
-    def first_lines(contest: Contest) -> Any:
-        place = place_of[id(contest.best)]
-        groups = {"speaker": speakers[place], "culture": cultures[place]}
-        return headline(contest, entry_names(contest), published.get(place, ()), groups, again[place])
-
-    headlines = [first_lines(contest) for contest in held]
-    album = Album()
-    drawn = list(dict.fromkeys(place_of[id(entry)] for entry in _best_first(held)))[:MOST_DRAWN]
-    sections: list[Details] = [
-        details(place, names[place], evaluations[place], seeds[place], losses[place], speakers[place],
-                min(main[place]), album)
-        for place in drawn
-    ]  # fmt: skip
-    by_name = dict(zip(names, evaluations, strict=True))
-    tables = {
-        "results": data_tables.results_table(evaluations, names, main),
-        "pairs": data_tables.pairs_table(held, [one.title for one in headlines], name_of),
-        "groups": data_tables.groups_table(
-            {name: [*speakers[k], *cultures[k]] for k, name in enumerate(names)},
-            {name: main[k] for k, name in enumerate(names)},
-            entry_names(held[0])[0],
-        ),
-        "classes": data_tables.classes_table(
-            {name: class_scores(own) for name, own in by_name.items()}, entry_names(held[0])[0]
-        ),
-        "clips": data_tables.clips_table(dict(zip(names, losses, strict=True)), source, entry_names(held[0])[0]),
-        "missing": data_tables.failures_table(evaluations, names, source),
-    }
+    found, album = _gather(evaluations, runs, cache), Album()
+    headlines = _headlines(found)
+    titles = [one.title for one in headlines]
+    drawn = list(dict.fromkeys(map(found.place, _best_first(found.held))))[:MOST_DRAWN]
+    tables = _tables(found, titles, source)
     return _fill(
         headlines=headlines[:MOST_HEADLINES],
-        further=len(headlines) - len(headlines[:MOST_HEADLINES]),
-        rankings=[
-            _ranking(contest, one.title, entry_names(contest), album)
-            for contest, one in zip(held, headlines, strict=True)
-            if len(contest.entries) > 1
-        ][:MOST_RANKINGS],
-        sections=sections,
+        further=max(0, len(headlines) - MOST_HEADLINES),
+        rankings=_rankings(found, titles, album),
+        sections=[_details(found, place, album) for place in drawn],
         undrawn=len(evaluations) - len(drawn),
-        warnings=_warnings(evaluations, names),
-        provenance=[provenance(n, e.result, c) for n, e, c in zip(names, evaluations, again, strict=True)],
-        losses={task: LOSSES[task] for task in dict.fromkeys(e.result.first.task for e in evaluations)},
+        warnings=_warnings(found),
+        provenance=[
+            provenance(name, own.result, lines)
+            for name, own, lines in zip(found.names, evaluations, found.commands, strict=True)
+        ],
+        losses={task: LOSSES[task] for task in dict.fromkeys(own.result.first.task for own in evaluations)},
         tables={name: table for name, table in tables.items() if table["rows"]},
-        counts=(len(evaluations), sum(len(evaluation.result.runs) for evaluation in evaluations)),
+        counts=(len(evaluations), sum(len(own.result.runs) for own in evaluations)),
     )
+
+
+def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], cache: str) -> _Gathered:
+    held = contests(evaluations)
+    seeds = [pooled_predictions(own.result) for own in evaluations]
+    return _Gathered(
+        evaluations,
+        _unique([data_tables.label(own.result) for own in evaluations], [own.result.corpus for own in evaluations]),
+        held,
+        [{c.metric for c in held if any(entry is own for entry in c.entries)} for own in evaluations],
+        seeds,
+        [subgroups(own, "speaker") for own in seeds],
+        [subgroups(own, "culture") for own in seeds],
+        [clips(own.result) for own in evaluations],
+        [commands(own, runs, cache) for own in evaluations],
+    )
+
+
+def _headlines(found: _Gathered) -> list[Headline]:
+    published = published_scores(found.evaluations)
+    made = []
+    for contest in found.held:
+        place = found.place(contest.best)
+        groups = {"speaker": found.speakers[place], "culture": found.cultures[place]}
+        own = published.get(place, ())
+        made.append(headline(contest, found.names_of(contest), own, groups, found.commands[place]))
+    return made
+
+
+def _details(found: _Gathered, place: int, album: Album) -> Details:
+    name, own, metric = found.names[place], found.evaluations[place], min(found.main[place])
+    return details(place, name, own, found.seeds[place], found.losses[place], found.speakers[place], metric, album)
+
+
+def _tables(found: _Gathered, titles: Sequence[str], source: Source) -> dict[str, data_tables.Table]:
+    names, first = found.names, found.names_of(found.held[0])[0]
+    groups = [[*own, *others] for own, others in zip(found.speakers, found.cultures, strict=True)]
+    classes = [class_scores(own) for own in found.evaluations]
+    main = dict(zip(names, found.main, strict=True))
+    entries = [found.names_of(contest) for contest in found.held]
+    return {
+        "results": data_tables.results_table(found.evaluations, names, found.main),
+        "pairs": data_tables.pairs_table(found.held, titles, entries),
+        "groups": data_tables.groups_table(dict(zip(names, groups, strict=True)), main, first),
+        "classes": data_tables.classes_table(dict(zip(names, classes, strict=True)), first),
+        "clips": data_tables.clips_table(dict(zip(names, found.losses, strict=True)), source, first),
+        "missing": data_tables.failures_table(found.evaluations, names, source),
+    }
+
+
+def _rankings(found: _Gathered, titles: Sequence[str], album: Album) -> list[Picture]:
+    ranked = [pair for pair in zip(found.held, titles, strict=True) if len(pair[0].entries) > 1]
+    return [_ranking(contest, title, found.names_of(contest), album) for contest, title in ranked[:MOST_RANKINGS]]
 
 
 def _unique(names: Sequence[str], corpora: Sequence[str]) -> list[str]:
@@ -138,10 +173,10 @@ def _ranking(contest: Contest, title: str, names: Sequence[str], album: Album) -
     return album.picture(charts.ranking(contest, names), f"Systems ranked by {title}", caption, headings, rows)
 
 
-def _warnings(evaluations: Sequence[Evaluation], names: Sequence[str]) -> list[tuple[str, str, list[str]]]:
+def _warnings(gathered: _Gathered) -> list[tuple[str, str, list[str]]]:
     """(kind, text, the systems with the runs that were warned)."""
     found: dict[tuple[str, str], list[str]] = {}
-    for evaluation, name in zip(evaluations, names, strict=True):
+    for evaluation, name in zip(gathered.evaluations, gathered.names, strict=True):
         whole = len(evaluation.result.runs)
         for warning, count in evaluation.result.warnings.items():
             found.setdefault(warning, []).append(name if count == whole else f"{name} ({count} of {whole} runs)")
