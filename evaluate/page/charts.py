@@ -18,7 +18,7 @@ from ..scoring.breakdowns.histories import Curve
 from ..scoring.contests import MOST, Contest
 from .svg import FAINT, HEAT, INK, SERIES, in_style
 
-WIDTH = 4.8  # inches, of which a phone shows most
+WIDTH = 4.2  # inches, of which a phone shows most
 MOST_POINTS = 1500
 """Of a scatter; more of them are thinned out evenly."""
 

@@ -19,9 +19,10 @@ from ..scoring.result_groups import Result, flat_texts
 from ..scoring.scored import Evaluation
 from ..scoring.stored_predictions import Predictions
 from . import charts
+from .headline import worst_first
 from .pictures import Album, Picture
 
-MOST_BARS = 40
+MOST_BARS = 24
 """Speakers in a picture; the table has all."""
 
 
@@ -154,15 +155,15 @@ def _curves(name: str, found: Sequence[Curve], album: Album) -> list[Picture]:
 def _speakers(
     name: str, evaluation: Evaluation, speakers: Sequence[Subgroup], metric: str, album: Album
 ) -> list[Picture]:
-    known = [group for group in speakers if metric in group.scores]
+    known = worst_first(speakers, metric)
     if not known:
         return []
-    ordered = sorted(known, key=lambda group: np.nan_to_num(group.scores[metric]))[:MOST_BARS]
+    ordered = known[:MOST_BARS]
     names, values = [group.value for group in ordered], [group.scores[metric] for group in ordered]
     figure = charts.bars(names, values, metric, evaluation.metrics[metric].pooled)
-    left = f" The lowest {MOST_BARS} of {len(known)}." if len(known) > MOST_BARS else ""
+    left = f" The worst {MOST_BARS} of {len(known)}." if len(known) > MOST_BARS else ""
     rows = [[group.value, str(group.utterances), number(group.scores[metric])] for group in ordered]
-    label = f"{metric} of {name} for each speaker, the lowest first"
+    label = f"{metric} of {name} for each speaker, the worst first"
     return [album.picture(figure, label, f"{metric} by speaker.{left}", ["speaker", "utterances", metric], rows)]
 
 

@@ -146,10 +146,15 @@ def _published(contest: Contest, cells: Sequence[PublishedScore]) -> Fact:
 
 def worst(groups: Sequence[Subgroup], metric: str) -> Subgroup | None:
     """Return the group with the worst score, of those with enough utterances if any have so many."""
-    known = [group for group in groups if not math.isnan(group.scores.get(metric, math.nan))]
-    large = [group for group in known if group.utterances >= FEWEST] or known
+    known = [group for group in worst_first(groups, metric) if not math.isnan(group.scores[metric])]
+    return next((group for group in known if group.utterances >= FEWEST), next(iter(known), None))
+
+
+def worst_first(groups: Sequence[Subgroup], metric: str) -> list[Subgroup]:
+    """Return the groups that have a metric in the order of their scores; those whose score is undefined come last."""
     sign = -1 if METRICS[base_name(metric)].smaller_is_better else 1
-    return min(large, key=lambda group: sign * group.scores[metric], default=None)
+    known = [group for group in groups if metric in group.scores]
+    return sorted(known, key=lambda group: (math.isnan(group.scores[metric]), sign * group.scores[metric]))
 
 
 def _worst(contest: Contest, groups: Mapping[str, Sequence[Subgroup]]) -> list[Fact]:

@@ -98,7 +98,7 @@ def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], cache: str) 
     seeds = [pooled_predictions(own.result) for own in evaluations]
     return _Gathered(
         evaluations,
-        _unique([data_tables.label(own.result) for own in evaluations], [own.result.corpus for own in evaluations]),
+        _unique([data_tables.name_of(own.result) for own in evaluations], [own.result.corpus for own in evaluations]),
         held,
         [{c.metric for c in held if any(entry is own for entry in c.entries)} for own in evaluations],
         seeds,

@@ -24,7 +24,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp, and found by a search in the page
     "svg.hashsalt": "emocache",
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 10,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor", "legend.facecolor"), "none"),
     "grid.color": FAINT,

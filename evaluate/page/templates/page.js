@@ -77,7 +77,11 @@
     const back = element("button", { type: "button" }, "Previous");
     const on = element("button", { type: "button" }, "Next");
     const status = element("span", { role: "status" });
-    const turn = (by) => { page += by; draw(); };
+    const turn = (by) => {
+      if (page + by < 0 || (page + by) * PAGE >= shown.length) return;
+      page += by;
+      draw();
+    };
     back.addEventListener("click", () => turn(-1));
     on.addEventListener("click", () => turn(1));
 
@@ -101,8 +105,9 @@
       body.replaceChildren(...shown.slice(start, end).map((i) =>
         element("tr", {}, ...rows[i].map((cell, k) => cellOf(cell, columns[k].kind, k === 0)))));
       status.textContent = shown.length ? `${start + 1} to ${end} of ${shown.length} rows` + (shown.length < rows.length ? ` (${rows.length} in all)` : "") : "no row fits";
-      back.disabled = page === 0;
-      on.disabled = end >= shown.length;
+      // Not `disabled`: a button that is takes the focus away from who has just pressed it.
+      back.setAttribute("aria-disabled", String(page === 0));
+      on.setAttribute("aria-disabled", String(end >= shown.length));
       back.hidden = on.hidden = shown.length <= PAGE;
     }
 
