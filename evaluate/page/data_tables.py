@@ -28,11 +28,8 @@ _ALIKE = ("system", "corpus", "culture")
 def _table(caption: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], **preset: str) -> Table:
     """`columns` are {heading: kind}, a kind being "text", "facet" (a text to choose by), "number" or "media"."""
     told = [{"label": label, "kind": kind, "preset": preset.get(label, "")} for label, kind in columns.items()]
-    kept = [
-        k
-        for k, one in enumerate(told)
-        if k == 0 or one["label"] not in _ALIKE or len({str(row[k]) for row in rows}) > 1
-    ]
+    alike = {k for k, one in enumerate(told) if one["label"] in _ALIKE and len({str(row[k]) for row in rows}) < 2}
+    kept = [k for k in range(len(told)) if k == 0 or k not in alike]
     return {"caption": caption, "columns": [told[k] for k in kept], "rows": [[row[k] for k in kept] for row in rows]}
 
 

@@ -1,4 +1,4 @@
-"""The report in headless Chromium: sorted, filtered, played and read by keyboard alone, without a request or a message."""
+"""The report in headless Chromium: sorted, filtered and played, by keyboard too, without a request or a message."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def page(browser: Any, grid: Any, tmp_path: Path) -> Callable[[], Path]:
         grid(3, experiment="worse", seeds=[0])
         sound = io.BytesIO()
         with wave.open(sound, "wb") as file:
-            file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000)
+            file.setparams((1, 2, 8000, 0, "NONE", "none"))
             file.writeframes(bytes(1600))
         (tmp_path / "media").mkdir()
         (tmp_path / "media/u.wav").write_bytes(sound.getvalue())
@@ -66,7 +66,8 @@ def page(browser: Any, grid: Any, tmp_path: Path) -> Callable[[], Path]:
         path = tmp_path / "report.html"
         runs = [tmp_path / "runs"]
         write_page(path, evaluate_runs(runs), runs, str(tmp_path / "store"), [tmp_path / "media"])
-        browser.get_log("browser"), browser.get_log("performance")
+        for kind in ("browser", "performance"):
+            browser.get_log(kind)
         browser.get(path.as_uri())
         return path
 
@@ -171,7 +172,7 @@ def test_a_clip_is_played_from_where_it_lies(browser: Any, page: Any) -> None:
 def test_nothing_is_wider_than_a_phone(browser: Any, page: Any) -> None:
     page()
     for width in (390, 1280):
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         assert browser.execute_script("return document.documentElement.scrollWidth") == width
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
