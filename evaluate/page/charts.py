@@ -105,6 +105,7 @@ def learning_curves(curves: Sequence[Curve]) -> Figure:
             for k, name in enumerate(names):
                 axes.plot([], [], "-" if k == 0 else "--", color=SERIES[k % len(SERIES)], label=name)
             axes.legend(fontsize=8, framealpha=0)
+            axes.set_xlim(0.5, max((max(curve.epochs) for curve in own), default=1) + 0.5)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(linewidth=0.4)
         grid[-1].set_xlabel("epoch")

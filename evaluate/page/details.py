@@ -11,7 +11,7 @@ from ..output.figures.scatter import MOST_TARGETS, Panel
 from ..papers.attention_figure import draw
 from ..papers.attention_weights import read_attention
 from ..papers.gate_figures import frequency_figure, similarity_figure
-from ..papers.gates import read_gates
+from ..papers.gates import heaviest, read_gates, similarity
 from ..scoring.breakdowns.clip_losses import Clip, Track, tracks
 from ..scoring.breakdowns.histories import Curve, curves
 from ..scoring.breakdowns.subgroups import Subgroup
@@ -171,16 +171,25 @@ def _kept(name: str, result: Result, album: Album) -> list[Picture]:
     """The figures of the papers' reports, as they are drawn for paper."""
     made = []
     if (gates := read_gates(result)) is not None:
-        cultures = ", ".join(gates.cultures)
-        frequent = f"Channels of {name} that are among the heaviest of a culture ({cultures})"
+        frequent = f"Channels of {name} that are among the heaviest of a culture"
         alike = f"Similarity of the cultures' mean gate weights in {name}"
-        made += [
-            album.picture(frequency_figure([gates]), frequent, f"{frequent}.", paper=True),
-            album.picture(similarity_figure([gates]), alike, f"{alike}: {cultures}.", paper=True),
+        top = [
+            [c, " ".join(map(str, np.flatnonzero(own)))]
+            for c, own in zip(gates.cultures, heaviest(gates.mean), strict=True)
         ]
-    if (attention := read_attention(result)) is not None:
-        label = f"Attention weights of {name} over the words or frames of {len(attention.utterances)} test utterances"
-        made.append(album.picture(draw(attention), label, f"{label}; at most 24 are drawn.", paper=True))
+        alike_rows = [[c, *map(number, own)] for c, own in zip(gates.cultures, similarity(gates.mean), strict=True)]
+        made += [
+            album.picture(frequency_figure([gates]), frequent, f"{frequent}.", ["culture", "ten heaviest"], top, True),
+            album.picture(similarity_figure([gates]), alike, f"{alike}.", ["", *gates.cultures], alike_rows, True),
+        ]
+    if (found := read_attention(result)) is not None:
+        label = f"Attention weights of {name} over words or frames of test utterances"
+        rows = [
+            [clip, " → ".join(classes), str(int(own.max(axis=1).argmax()) + 1), number(float(own.max()))]
+            for clip, classes, own in zip(found.utterances, found.classes, found.weights, strict=True)
+        ]
+        headings = ["utterance", "true → predicted", "heaviest position", "its weight"]
+        made.append(album.picture(draw(found), label, f"{label}.", headings, rows[:MOST_LINES], True))
     return made
 
 

@@ -38,7 +38,7 @@ class Headline:
 def headline(
     contest: Contest,
     names: Sequence[str],
-    published: Sequence[PublishedScore],
+    published: Sequence[Sequence[PublishedScore]],
     groups: Mapping[str, Sequence[Subgroup]],
     again: Sequence[str],
 ) -> Headline:
@@ -47,7 +47,7 @@ def headline(
     Args:
         contest: the results, compared.
         names: of its entries.
-        published: the cells of papers that the best fills.
+        published: of each entry the cells of papers that it fills.
         groups: {column: the best system's scores by its values}.
         again: the commands that make the numbers anew.
 
@@ -60,7 +60,7 @@ def headline(
         _lead(contest, names),
         _certainty(contest),
         _chance(contest),
-        _published(contest, published),
+        _published(contest, names, published),
         *_worst(contest, groups),
     ]
     return Headline(f"{contest.best.result.corpus}, {', '.join(record.targets)}: {contest.metric}", facts, again)
@@ -128,20 +128,25 @@ def _chance(contest: Contest) -> Fact:
     return Fact("Against chance", number(above, True), f"over {name} ({told}){sure}.")
 
 
-def _published(contest: Contest, cells: Sequence[PublishedScore]) -> Fact:
+def _published(contest: Contest, names: Sequence[str], cells: Sequence[Sequence[PublishedScore]]) -> Fact:
+    """Of the best system that a paper's number can be held against; else why it cannot be."""
     question = "Against the paper"
-    own = [cell for cell in cells if cell.metric == contest.metric]
-    if not own:
-        return Fact(question, "none", "No published number: no paper's table here has this system with this score.")
-    fair = [cell for cell in own if not cell.why_not]
-    if not fair:
-        printed = "; ".join(f"{cell.table}, {cell.row} {cell.part}".strip() + f": {cell.text}" for cell in own[:4])
-        return Fact(question, "not comparable", f"Published {printed}. Not compared: {own[0].why_not}.")
-    told = "; ".join(
-        f"{number(cell.ours)} here, {cell.text} in {cell.table} ({cell.row} {cell.part})".replace(" )", ")")
-        for cell in fair
-    )
-    return Fact(question, number(fair[0].ours - fair[0].value, True), f"mean over folds: {told}.")
+    of_metric = [[cell for cell in own if cell.metric == contest.metric] for own in cells]
+    for name, own in zip(names, of_metric, strict=True):
+        if fair := [cell for cell in own if not cell.why_not]:
+            told = "; ".join(f"{number(cell.ours)} here, {cell.text} in {_cell(cell)}" for cell in fair)
+            whose = "" if name == names[0] else f"{name}, as the best has no published number: "
+            return Fact(question, number(fair[0].ours - fair[0].value, True), f"{whose}mean over folds {told}.")
+    named = [(name, own) for name, own in zip(names, of_metric, strict=True) if own]
+    if not named:
+        return Fact(question, "none", "No published number: no paper's table here has these systems with this score.")
+    name, own = named[0]
+    printed = "; ".join(f"{cell.text} in {_cell(cell)}" for cell in own[:4])
+    return Fact(question, "not comparable", f"{name}: published {printed}. Not compared: {own[0].why_not}.")
+
+
+def _cell(cell: PublishedScore) -> str:
+    return f"{cell.table} ({', '.join(filter(None, (cell.row, cell.part)))})"
 
 
 def worst(groups: Sequence[Subgroup], metric: str) -> Subgroup | None:

@@ -100,7 +100,7 @@ def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], cache: str) 
         evaluations,
         _unique([data_tables.name_of(own.result) for own in evaluations], [own.result.corpus for own in evaluations]),
         held,
-        [{c.metric for c in held if any(entry is own for entry in c.entries)} for own in evaluations],
+        [_main(own, held) for own in evaluations],
         seeds,
         [subgroups(own, "speaker") for own in seeds],
         [subgroups(own, "culture") for own in seeds],
@@ -109,14 +109,20 @@ def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], cache: str) 
     )
 
 
+def _main(evaluation: Evaluation, held: Sequence[Contest]) -> set[str]:
+    """The metrics of the contests that a result is in; of one that is in none, those of any."""
+    own = {contest.metric for contest in held if any(entry is evaluation for entry in contest.entries)}
+    return own or {contest.metric for contest in held} & set(evaluation.metrics)
+
+
 def _headlines(found: _Gathered) -> list[Headline]:
     published = published_scores(found.evaluations)
     made = []
     for contest in found.held:
         place = found.place(contest.best)
         groups = {"speaker": found.speakers[place], "culture": found.cultures[place]}
-        own = published.get(place, ())
-        made.append(headline(contest, found.names_of(contest), own, groups, found.commands[place]))
+        cells = [published.get(found.place(entry), ()) for entry in contest.entries]
+        made.append(headline(contest, found.names_of(contest), cells, groups, found.commands[place]))
     return made
 
 
@@ -131,8 +137,13 @@ def _tables(found: _Gathered, titles: Sequence[str], source: Source) -> dict[str
     classes = [class_scores(own) for own in found.evaluations]
     main = dict(zip(names, found.main, strict=True))
     entries = [found.names_of(contest) for contest in found.held]
+    # Best first, contest by contest; results of no contest last.
+    places = [found.place(entry) for contest in found.held for entry in contest.entries]
+    order = dict.fromkeys([*places, *range(len(names))])
     return {
-        "results": data_tables.results_table(found.evaluations, names, found.main),
+        "results": data_tables.results_table(
+            *([own[k] for k in order] for own in (found.evaluations, names, found.main))
+        ),
         "pairs": data_tables.pairs_table(found.held, titles, entries),
         "groups": data_tables.groups_table(dict(zip(names, groups, strict=True)), main, first),
         "classes": data_tables.classes_table(dict(zip(names, classes, strict=True)), first),

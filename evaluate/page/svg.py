@@ -63,7 +63,8 @@ def inline(figure: Figure, prefix: str) -> str:
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
     text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true" focusable="false"', text, count=1)
-    text = re.sub(r"(\.\d\d)\d+", r"\1", text)  # a hundredth of a point is less than a screen shows
+    # In coordinates, not in texts: a hundredth of a point is less than a screen shows.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     return re.sub(r">\s+<", "><", text)

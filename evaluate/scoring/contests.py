@@ -24,6 +24,10 @@ MOST = 12
 """Systems of a contest that are compared pair by pair: the best ones."""
 
 
+NO_PREDICTION = "not a prediction"
+"""In the mark of a head that was given true labels of the test part: it takes part in no contest."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two systems of a contest, by their places in it; the first has the better score."""
@@ -81,21 +85,25 @@ def contests(evaluations: Sequence[Evaluation]) -> list[Contest]:
         evaluations: the results with their numbers.
 
     Returns:
-        A contest for each corpus, task, set of targets, and target; those with most systems first.
+        A contest for each corpus, task, set of targets, and target; those with most systems first. Results that are no
+        predictions are in none, unless there is nothing else.
     """
     alike: defaultdict[tuple[object, ...], list[Evaluation]] = defaultdict(list)
     for evaluation in evaluations:
         result = evaluation.result
         alike[result.corpus, result.first.task, result.first.targets, frozenset(result.classes)].append(evaluation)
-    found = [
-        _held(metric_name(_primary(own), target), own) for own in alike.values() for target in own[0].result.targets
-    ]
+    entering = [[one for one in own if _predicts(one)] or own for own in alike.values()]
+    found = [_held(metric_name(_primary(own), target), own) for own in entering for target in own[0].result.targets]
     return sorted(found, key=lambda contest: -len(contest.entries))
 
 
 def excludes_zero(ci95: Interval) -> bool:
     """Tell whether an interval lies on one side of 0; an undefined one does not."""
     return ci95[0] > 0 or ci95[1] < 0
+
+
+def _predicts(evaluation: Evaluation) -> bool:
+    return not any(NO_PREDICTION in mark for mark in evaluation.result.marks)
 
 
 def _primary(own: Sequence[Evaluation]) -> str:

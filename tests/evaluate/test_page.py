@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -11,14 +12,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from emocache.cache import Cache, EmocacheError, Manifest, Media, Utterance
 from emocache.evaluate.page.charts import gaps
+from emocache.evaluate.page.headline import _published
+from emocache.evaluate.page.published_scores import PublishedScore
 from emocache.evaluate.page.rendering import script_json
+from emocache.evaluate.page.svg import SERIES, inline
 from emocache.evaluate.report import evaluate_runs, write_page
 from emocache.evaluate.scoring.breakdowns.clip_losses import Track, clips, tracks
-from emocache.evaluate.scoring.contests import contests
+from emocache.evaluate.scoring.contests import Contest, contests
 
 EMOTIONS = ("angry", "happy", "sad")
 VOID = {"meta", "link", "input", "br", "img", "path", "use", "rect", "image", "hr", "line", "circle"}
@@ -343,6 +348,40 @@ def test_a_contest_is_ordered_and_tells_who_is_alike(grid: Any, tmp_path: Path) 
     for first, last in contest.alike:
         inside = [pair for pair in contest.pairs if first <= pair.a and pair.b <= last]
         assert inside and not any(pair.apart for pair in inside)
+
+
+def test_what_saw_true_labels_is_never_the_best(grid: Any, tmp_path: Path) -> None:
+    mark = "teacher-forced decoding, not a prediction"
+    grid(6, experiment="forced", marks=[mark], seeds=[0])
+    grid(4, experiment="honest", seeds=[0])
+    page, _ = page_of(tmp_path / "runs")
+    assert page.facts()["Best system"] == "honest"
+    assert page.column("results", "system") == ["honest"] * 4 + ["forced"] * 4
+    assert mark in page.column("results", "marks")[-1]
+
+
+def test_a_published_number_is_held_against_the_mean_over_folds() -> None:
+    fair = PublishedScore("paper1/table2", "RNN", "C1", "valence", "ccc.valence", "0.40", 0.4, 0.5, "")
+    other = replace(fair, why_not="weights not recorded for vgg-face")
+    contest = Contest("ccc.valence", [])
+    assert _published(contest, ["a", "b"], [[other], []]).strong == "not comparable"
+    assert "weights not recorded" in _published(contest, ["a", "b"], [[other], []]).told
+    told = _published(contest, ["a", "b"], [[other], [fair]])
+    assert told.strong == "+0.100" and "b, as the best has no" in told.told and "paper1/table2 (RNN, C1)" in told.told
+    assert _published(contest, ["a"], [[replace(fair, metric="rmse.valence")]]).strong == "none"
+
+
+def test_a_drawing_has_its_own_ids_and_colours_and_whole_numbers() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=SERIES[0], clip_on=True)
+    axes.set_xticks([0.975, 0.12345], ["0.975", "0.12345"])
+    text = inline(figure, "one")
+    assert ">0.975<" in text and ">0.12345<" in text and "var(--series-0)" in text
+    assert "xmlns" not in text and "http" not in text and "<metadata" not in text
+    ids = set(re.findall(r'id="([^"]+)"', text))
+    assert ids and all(name.startswith("one-") for name in ids)
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', text)) <= ids
 
 
 def test_less_is_better_of_an_error(write_run: Any, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@
   function cellOf(cell, kind, first) {
     const made = element(first ? "th" : "td", first ? { scope: "row" } : {});
     if (kind === "number") made.className = "number";
+    if (kind === "text" && textOf(cell).length > 40) made.className = "long";
     if (kind !== "media") made.textContent = textOf(cell);
     else if (cell) {
       const player = element(cell[0] === "video" ? "video" : "audio", { controls: "", preload: "none" });
