@@ -41,7 +41,7 @@ demo: $(VENV)/.demo ## the whole road on the built-in corpus: extract, train thr
 	$(TRAIN_DEMO) demo-probe
 	$(TRAIN_DEMO) demo-bigru
 	$(TRAIN_DEMO) demo-bigru-va
-	$(EMOCACHE) evaluate demo/runs
+	$(EMOCACHE) evaluate demo/runs $(DEMO) --media demo/corpus
 
 extract: corpora-there $(EXTRACT_READY) $(if $(filter demo,$(DATASET)),$(VENV)/.demo) ## DATASET="a b" DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=: encode corpora into the cache
 	@undone=; missing=; for corpus in $(DATASET); do \
@@ -84,8 +84,8 @@ train: $(VENV)/.base ## EXPERIMENT="a b"|all DATASET="a b" CACHE= RUNS= JOBS=: t
 	  $(if $(call given,DATASET),$(foreach d,$(DATASET),--corpus $(d))) \
 	  --cache "$(CACHE)" --runs "$(RUNS)" $(if $(JOBS),--jobs $(JOBS)) --device $(DEVICE) $(ARGS)
 
-evaluate: $(VENV)/.base ## RUNS=: tables and figures of the runs
-	$(EMOCACHE) evaluate "$(RUNS)" $(ARGS)
+evaluate: $(VENV)/.base ## RUNS= CACHE=: a page, tables and figures of the runs
+	$(EMOCACHE) evaluate "$(RUNS)" $(if $(wildcard $(CACHE)),--cache "$(CACHE)") $(ARGS)
 
 test: $(VENV)/.dev ## all tests; ARGS="-m 'not slow'" for the quick ones
 	$(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal $(ARGS)

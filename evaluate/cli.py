@@ -36,19 +36,46 @@ def evaluate(
         ),
     ] = None,
     form: Annotated[Format | None, typer.Option("--format", help="Of --table; markdown if not given.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Where to write the page; DIR/report.html if not given."),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            metavar="DIR|URL",
+            help="The cache, for the page's texts, links to media, and failures of streams.",
+        ),
+    ] = None,
+    media: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--media",
+            metavar="DIR",
+            help="A corpus folder that the page plays clips from, beside $EMOCACHE_DATA and data/; needs --cache."
+            " May be given again.",
+        ),
+    ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="Also runs that newer ones supersede; see `emocache runs ls`.")
     ] = False,
 ) -> None:
-    """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
+    """Score stored predictions. Writes a page to read, tables, figures, and their numbers as CSV and JSON."""
     if table is None and form is not None:
         raise typer.BadParameter("is of one table; name it with --table", param_hint="--format")
-    if table is not None and (as_json or compare is not None or out is not None):
-        raise typer.BadParameter("prints that table alone; leave out --json, --compare and --out", param_hint="--table")
+    if table is not None and (as_json or compare is not None or out is not None or report is not None):
+        raise typer.BadParameter(
+            "prints that table alone; leave out --json, --compare, --out and --report", param_hint="--table"
+        )
     if metrics and compare is None:
         raise typer.BadParameter("says what to compare; name two experiments with --compare A B", param_hint="--metric")
+    if media and cache is None:
+        raise typer.BadParameter(
+            "needs the cache that says what lies where; name it with --cache", param_hint="--media"
+        )
     from .output.documents import document, to_json
-    from .report import compare_runs, evaluate_runs, paper_table, tables_as_text, write_report
+    from .report import compare_runs, evaluate_runs, paper_table, tables_as_text, write_page, write_report
 
     folder = out if out is not None else runs[0] / "evaluation"
     evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True))
@@ -57,11 +84,13 @@ def evaluate(
         return
     comparisons = compare_runs(evaluations, compare, metrics or ())
     write_report(folder, evaluations, comparisons)
+    page = write_page(report or folder / "report.html", evaluations, runs, cache, media or ())
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
     else:
         typer.echo(tables_as_text(evaluations, comparisons))
         typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json, the papers' tables and the figures")
+        typer.echo(f"to be read in a browser: {page}")
 
 
 def composition(

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..cache import EmocacheError
+from ..cache import Cache, EmocacheError
 from .output.documents import document, to_json
 from .output.figures import figure_writers
 from .output.paper_formats import FORMATS, to_markdown
 from .output.printed_tables import comparison_tables, result_tables
 from .output.spreadsheet import to_csv
 from .output.text_table import Table
+from .page.media_links import Source
+from .page.rendering import render
 from .papers import paper_reports
 from .papers.published_tables import tables_with_runs, wanted_tables
 from .scoring.comparison import Comparison, compare
@@ -107,6 +109,38 @@ def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequ
     except OSError as error:
         raise EmocacheError(f"{out} cannot be written to: {error.strerror}; name another folder with --out") from error
     return written
+
+
+def write_page(
+    path: Path,
+    evaluations: Sequence[Evaluation],
+    runs: Sequence[Path],
+    cache: str | None = None,
+    media: Sequence[Path] = (),
+) -> Path:
+    """Write the report as one HTML file that needs no other, but for the media that a reader plays.
+
+    Args:
+        path: the file.
+        evaluations: the results.
+        runs: the folders that they are from.
+        cache: with the corpora's manifests, for texts, links to media, and failures of streams; None: without them.
+        media: corpus folders that clips are looked for in.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        EmocacheError: a file that cannot be written.
+    """
+    source = Source(path, None if cache is None else Cache(cache), media)
+    text = render(evaluations, [str(folder) for folder in runs], source, cache or "store")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise EmocacheError(f"{path} cannot be written to: {error.strerror}; name another with --report") from error
+    return path
 
 
 def _tables(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[Table]:

@@ -13,6 +13,10 @@ from .differences import Difference, corrected, differences
 from .result_groups import Result
 from .scored import Evaluation, names_of, pool_folds
 from .stored_predictions import Predictions, read_predictions
+from .stored_runs import Run
+
+Reader = Callable[[Run, Sequence[str]], Predictions]
+"""(run, classes) -> its predictions."""
 
 ALL = "all"
 """Asks for every metric."""
@@ -58,7 +62,7 @@ def compare(evaluations: Sequence[Evaluation], a: str, b: str, metrics: Sequence
     """
     results = [evaluation.result for evaluation in evaluations]
     pairs = _pairs(a, select(results, a), b, select(results, b))
-    made = [_paired(first, second, metrics) for first, second in pairs]
+    made = [paired(first, second, metrics) for first, second in pairs]
     numbers = corrected([comparison.metrics for comparison in made])
     return [replace(comparison, metrics=own) for comparison, own in zip(made, numbers, strict=True)]
 
@@ -101,11 +105,24 @@ def _only(name: str, results: Sequence[Result]) -> Result:
     return results[0]
 
 
-def _paired(a: Result, b: Result, asked: Sequence[str]) -> Comparison:
+def paired(a: Result, b: Result, asked: Sequence[str], read: Reader = read_predictions) -> Comparison:
+    """Pair two results on the utterances that both tested; Holm's correction is left to the caller.
+
+    Args:
+        a: a result. b: another one of the same corpora.
+        asked: the metrics, see `compare`.
+        read: reads a run's predictions; one that remembers them saves time where a result is paired often.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        EmocacheError: see `compare`.
+    """
     if (a.first.task, a.first.targets) != (b.first.task, b.first.targets):
         raise EmocacheError(f"{a.first.experiment} and {b.first.experiment} differ in task or targets")
     classes = list(dict.fromkeys([*a.classes, *b.classes]))
-    grids = [{cell: read_predictions(run, classes) for cell, run in sorted(r.runs.items())} for r in (a, b)]
+    grids = [{cell: read(run, classes) for cell, run in sorted(r.runs.items())} for r in (a, b)]
     seeds = [pool_folds(grid) for grid in grids]
     parts = [part for by_seed in seeds for part in by_seed.values()]
     common = functools.reduce(np.intersect1d, [part.utterances for part in parts])

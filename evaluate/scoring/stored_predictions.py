@@ -27,7 +27,9 @@ class Predictions:
     unit: str  # what a group is: "speaker", "session", another column, "utterance", or "group" where they are mixed
     samples: dict[str, Samples]  # target -> samples; "" is the one of a classification, or all shares together
     auxiliary: Samples | None = None  # of a second target
-    columns: dict[str, NDArray[Any]] = field(default_factory=dict)  # (n,) each: "corpus", "culture", "missing" (bool)
+    columns: dict[str, NDArray[Any]] = field(
+        default_factory=dict
+    )  # (n,): "corpus", "culture", "speaker", "missing" (bool)
 
     def scored(self) -> list[tuple[str, Samples]]:
         """All samples with their target, which is "" for a second target."""
@@ -101,7 +103,7 @@ def read_predictions(run: Run, classes: Sequence[str]) -> Predictions:
     if record.auxiliary:
         second = [columns.auxiliary_reference(record.auxiliary), columns.auxiliary_prediction(record.auxiliary)]
     own = ["corpus", "id", "speaker", "session", columns.GROUP, columns.MISSING]
-    table = _read_test_part(run, [*own, *(name for pair in pairs.values() for name in pair), *second], ["culture"])
+    table = read_test_part(run, [*own, *(name for pair in pairs.values() for name in pair), *second], ["culture"])
     try:
         samples = {t: _samples_of(record.task, table[r], table[p], classes) for t, (r, p) in pairs.items()}
         if record.task == "distribution":
@@ -113,6 +115,7 @@ def read_predictions(run: Run, classes: Sequence[str]) -> Predictions:
     told = {
         "corpus": np.array(corpus, np.str_),
         "culture": cultures(table, record.protocol.codes),
+        "speaker": np.array([name or UNKNOWN for name in table["speaker"].cast(pa.string()).to_pylist()], np.str_),
         "missing": np.array(table[columns.MISSING].to_pylist(), np.bool_),
     }
     unit = record.protocol.resample or _unit(table, group, name)
@@ -127,7 +130,7 @@ def cultures(table: pa.Table, codes: dict[str, tuple[str, ...]]) -> NDArray[np.s
     return np.array([short.get(name, name) if name else UNKNOWN for name in table["culture"].to_pylist()], np.str_)
 
 
-def _read_test_part(run: Run, wanted: list[str], newer: list[str]) -> pa.Table:
+def read_test_part(run: Run, wanted: list[str], newer: list[str]) -> pa.Table:
     """Read these columns, and those of the `newer` ones that the file has: older runs lack them."""
     path = run.predictions
     remedy = "delete the run's folder and train it again"

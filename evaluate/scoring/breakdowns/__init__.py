@@ -1,0 +1,1 @@
+"""Results looked at closely: clips, epochs, speakers and classes one by one."""
