@@ -131,9 +131,11 @@ def write_page(
         The file's path.
 
     Raises:
-        EmocacheError: a file that cannot be written.
+        EmocacheError: a file that cannot be written, or a cache without corpora.
     """
     source = Source(path, None if cache is None else Cache(cache), media)
+    if source.cache is not None and not source.cache.corpora():
+        raise EmocacheError(f"{cache} holds no corpus; name the cache that the runs were trained from with --cache")
     text = render(evaluations, [str(folder) for folder in runs], source, cache or "store")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

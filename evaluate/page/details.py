@@ -174,8 +174,8 @@ def _kept(name: str, result: Result, album: Album) -> list[Picture]:
         frequent = f"Channels of {name} that are among the heaviest of a culture"
         alike = f"Similarity of the cultures' mean gate weights in {name}"
         top = [
-            [c, " ".join(map(str, np.flatnonzero(own)))]
-            for c, own in zip(gates.cultures, heaviest(gates.mean), strict=True)
+            [culture, ", ".join(map(str, own))]
+            for culture, own in zip(gates.cultures, heaviest(gates.mean).tolist(), strict=True)
         ]
         alike_rows = [[c, *map(number, own)] for c, own in zip(gates.cultures, similarity(gates.mean), strict=True)]
         made += [

@@ -61,10 +61,8 @@ class Source:
             return None
 
     def _read(self, corpus: str) -> Manifest | None:
-        try:
-            return self.cache.manifest(corpus) if self.cache is not None else None
-        except EmocacheError:
-            return None
+        there = self.cache is not None and corpus in self.cache.corpora()
+        return self.cache.manifest(corpus) if self.cache is not None and there else None
 
 
 def _span(medium: Media, utterance: Utterance) -> str:

@@ -140,10 +140,9 @@ def _tables(found: _Gathered, titles: Sequence[str], source: Source) -> dict[str
     # Best first, contest by contest; results of no contest last.
     places = [found.place(entry) for contest in found.held for entry in contest.entries]
     order = dict.fromkeys([*places, *range(len(names))])
+    ordered = ([own[k] for k in order] for own in (found.evaluations, names, found.main))
     return {
-        "results": data_tables.results_table(
-            *([own[k] for k in order] for own in (found.evaluations, names, found.main))
-        ),
+        "results": data_tables.results_table(*ordered),
         "pairs": data_tables.pairs_table(found.held, titles, entries),
         "groups": data_tables.groups_table(dict(zip(names, groups, strict=True)), main, first),
         "classes": data_tables.classes_table(dict(zip(names, classes, strict=True)), first),

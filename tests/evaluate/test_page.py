@@ -401,3 +401,8 @@ def test_a_page_that_cannot_be_written_is_told(two_systems: Path, tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(EmocacheError, match=r"cannot be written to: .*name another with --report"):
         write_page(tmp_path / "file" / "page.html", evaluate_runs([two_systems]), [two_systems])
+
+
+def test_a_cache_without_corpora_is_told(two_systems: Path, tmp_path: Path) -> None:
+    with pytest.raises(EmocacheError, match="holds no corpus; name the cache"):
+        write_page(tmp_path / "page.html", evaluate_runs([two_systems]), [two_systems], str(tmp_path / "nowhere"))

@@ -337,7 +337,7 @@ def test_json_prints_one_document_and_nothing_else(tmp_path: Path, grid: Any, ap
     assert (out / "results.json").read_text(encoding="utf-8") == done.stdout
     setting = json.loads(done.stdout)["results"][0]["setting"]
     assert {path.name for path in out.iterdir()} == {
-        "table.md", "table.csv", "results.json", f"confusion-probe-{setting}.png",
+        "table.md", "table.csv", "results.json", "report.html", f"confusion-probe-{setting}.png",
     }  # fmt: skip
 
 
