@@ -57,7 +57,7 @@ class Place:
         """Start a command, and interrupt it when it has printed a line with these words."""
         command = subprocess.Popen(
             self.words(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self._environment,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=listens,
         )  # fmt: skip
         assert command.stdout is not None
         for line in command.stdout:
@@ -71,6 +71,11 @@ class Place:
         """{experiment: its result} of the evaluation."""
         document = json.loads((self.folder / "runs/evaluation/results.json").read_text())
         return {result["experiment"]: result for result in document["results"]}
+
+
+def listens() -> None:
+    """Before a command starts: tests that run in the background ignore Ctrl-C, and so would it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import signal as signals
 import socket
 import subprocess
 import sys
@@ -286,6 +287,8 @@ def start(hub: SmallHub, tmp_path: Path) -> Start:
         return subprocess.Popen(
             [sys.executable, "-P", "-c", code, *arguments], cwd=tmp_path,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy(),
+            # Tests that run in the background ignore Ctrl-C, and so would the command.
+            preexec_fn=lambda: signals.signal(signals.SIGINT, signals.default_int_handler),
         )  # fmt: skip
 
     return command
@@ -296,8 +299,6 @@ def start(hub: SmallHub, tmp_path: Path) -> Start:
 def test_a_command_that_was_stopped_goes_on_from_there(
     hub: SmallHub, tmp_path: Path, start: Start, signal: str
 ) -> None:
-    import signal as signals
-
     size = zipped(hub.root / PATH[1:], of_ravdess(seconds=8)).stat().st_size
     arrived = 2 << 20
     assert size > arrived
