@@ -109,10 +109,11 @@ def _streams_for(patterns: Sequence[str] | None, corpus: str) -> "list[Goal]":
 
 def _tell_tables(runs: Path) -> None:
     """Print the papers' tables that have runs; see `train.cli.tell_tables`."""
-    from .evaluate.report import evaluate_runs, papers_as_text
+    from .evaluate.output.screen import screen
+    from .evaluate.report import evaluate_runs, papers_text
 
     typer.echo("")
-    if text := papers_as_text(evaluate_runs([runs])):
+    if text := papers_text(evaluate_runs([runs]), screen()):
         typer.echo(f"{text}\n")
     typer.echo(f"`emocache evaluate {runs}` prints all results, and writes them with their figures")
 

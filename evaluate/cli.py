@@ -36,6 +36,12 @@ def evaluate(
         ),
     ] = None,
     form: Annotated[Format | None, typer.Option("--format", help="Of --table; markdown if not given.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every table: all metrics, by corpus and culture, and of papers.")
+    ] = False,
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="COLUMN", help="Sort the table by a column, such as macro_f1.")
+    ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="Also runs that newer ones supersede; see `emocache runs ls`.")
     ] = False,
@@ -48,7 +54,16 @@ def evaluate(
     if metrics and compare is None:
         raise typer.BadParameter("says what to compare; name two experiments with --compare A B", param_hint="--metric")
     from .output.documents import document, to_json
-    from .report import compare_runs, evaluate_runs, paper_table, tables_as_text, write_report
+    from .output.screen import screen
+    from .report import (
+        compare_runs,
+        evaluate_runs,
+        paper_table,
+        papers_named,
+        summary_text,
+        tables_text,
+        write_report,
+    )
 
     folder = out if out is not None else runs[0] / "evaluation"
     evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True))
@@ -60,8 +75,10 @@ def evaluate(
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
     else:
-        typer.echo(tables_as_text(evaluations, comparisons))
-        typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json, the papers' tables and the figures")
+        place = screen()
+        tables = tables_text(evaluations, comparisons, place, sort, full)
+        named = "" if full else papers_named(evaluations, runs, place)
+        typer.echo("\n\n".join(filter(None, [summary_text(evaluations, place, folder), tables, named])))
 
 
 def composition(
