@@ -40,6 +40,18 @@ def tell(line: str, err: bool = False) -> None:
         print(line, file=out, flush=True)
 
 
+def tell_result(line: str) -> None:
+    """Print a line that was asked for, above a bar that is shown."""
+    with tqdm.external_write_mode(file=sys.stdout):
+        print(line, flush=True)
+
+
+def warn(line: str) -> None:
+    """Print a line on standard error that must be known, above a bar that is shown."""
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(line, file=sys.stderr, flush=True)
+
+
 def write_log(text: str) -> None:
     """Write lines to the log, each with the time; a disk that is full stops no work."""
     if manner.log is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..cache import EmocacheError
+from ..cache.telling import Progress
 from .output.documents import document, to_json
 from .output.figures import figure_writers
 from .output.headlines import headlines
@@ -15,7 +16,7 @@ from .output.screen import Screen
 from .output.spreadsheet import to_csv
 from .output.text_table import Table
 from .papers import paper_reports
-from .papers.published_beside import find_published
+from .papers.paper_results import find_published
 from .papers.published_tables import tables_with_runs, wanted_tables
 from .scoring.comparison import Comparison, compare
 from .scoring.current_runs import current_runs
@@ -45,7 +46,13 @@ def evaluate_runs(
         runs, lines = current_runs(runs)
         for line in lines:
             tell(line)
-    return [evaluate_result(result) for result in group(runs)]
+    results = group(runs)
+    evaluations = []
+    with Progress("results scored", len(results)) as progress:
+        for result in results:
+            evaluations.append(evaluate_result(result))
+            progress.step()
+    return evaluations
 
 
 def compare_runs(

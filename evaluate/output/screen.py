@@ -36,9 +36,8 @@ class Screen:
     def table(self, table: Table) -> str:
         """Return a table with its title and notes, in columns that are fitted to the screen."""
         title: list[RenderableType] = [Text(table.title, "bold")] if table.title else []
-        return self._rendered(
-            [*title, _columns(table, self.width), *map(Text, ["", *table.notes] if table.notes else [])]
-        )
+        notes = ["", *table.notes] if table.notes else []
+        return self._rendered([*title, _columns(table, self.width), *map(Text, notes)])
 
     def lines(self, lines: Sequence[str], style: str = "") -> str:
         """Return lines of text, those that are too long on several; each keeps its indent."""
