@@ -5,10 +5,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from tqdm import tqdm
+
+from .errors import EmocacheError
 
 _SECONDS_BETWEEN_LINES = 10.0
 _DELAY = 2.0  # seconds; work that takes less shows no bar
@@ -87,6 +90,34 @@ class Logged:
         """Write several."""
         for line in lines:
             self.write(line)
+
+
+@contextmanager
+def told_as(quiet: bool, verbose: bool, log_file: Path | None) -> Iterator[None]:
+    """Set the manner of telling until the end of the block.
+
+    Args:
+        quiet: see `Manner`. verbose: see `Manner`.
+        log_file: what is printed is added to it, each line with the time; None: to none.
+
+    Raises:
+        EmocacheError: the file cannot be written to.
+    """
+    streams = sys.stdout, sys.stderr
+    try:
+        log = log_file.open("a", encoding="utf-8", errors="backslashreplace") if log_file else None
+    except OSError as error:
+        raise EmocacheError(f"--log-file {log_file}: {error.strerror}; name a file that can be written to") from error
+    manner.quiet, manner.verbose, manner.log = quiet, verbose, log
+    if log is not None:
+        sys.stdout, sys.stderr = map(cast(Any, Logged), streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        manner.quiet, manner.verbose, manner.log = False, False, None
+        if log is not None:
+            log.close()
 
 
 class Progress:

@@ -71,12 +71,12 @@ def evaluate(
         typer.echo(paper_table(evaluations, table, form or "markdown"), nl=False)
         return
     comparisons = compare_runs(evaluations, compare, metrics or ())
+    place = screen()
+    tables = tables_text(evaluations, comparisons, place, sort, full)  # a mistyped column is told before files are made
     write_report(folder, evaluations, comparisons)
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
     else:
-        place = screen()
-        tables = tables_text(evaluations, comparisons, place, sort, full)
         named = "" if full else papers_named(evaluations, runs, place)
         typer.echo("\n\n".join(filter(None, [summary_text(evaluations, place, folder), tables, named])))
 

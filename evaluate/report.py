@@ -75,6 +75,13 @@ def summary_text(evaluations: Sequence[Evaluation], screen: Screen, folder: Path
     return screen.lines(lines)
 
 
+def scores_text(evaluations: Sequence[Evaluation], screen: Screen) -> str:
+    """Return the primary scores of results, each with its interval, beside chance."""
+    return screen.lines(
+        [line for e in evaluations for one in headlines([e], find_published([e])) for line in one.lines()]
+    )
+
+
 def tables_text(
     evaluations: Sequence[Evaluation],
     comparisons: Sequence[Comparison],

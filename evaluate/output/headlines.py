@@ -43,11 +43,10 @@ class Headline:
         which = f"best of {self.among} systems is " if self.among > 1 else ""
         interval = "" if math.isnan(low) else f", 95 % interval {number(low)} to {number(high)}"
         score = f"  {METRICS[self.metric].title} {number(self.summary.pooled)}{interval}"
-        score += f" over {counted(best.groups, best.unit)}{' (few)' if best.approximate else ''}"
-        marks = f" [{', '.join(best.result.first.marks)}]" if best.result.first.marks else ""
+        score += f" over {counted(best.groups, best.unit)}"
         by_chance = f"by chance {number(self.chance)} ({self.guess}){self._verdict()}; " if self.guess else ""
         return [
-            f"{place}: {which}{result_name(best.result)}{marks}",
+            f"{place}: {which}{result_name(best.result, marks=True)}",
             f"{score}; {by_chance}published: {self.published or 'no comparable number'}",
         ]
 

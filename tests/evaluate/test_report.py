@@ -349,7 +349,10 @@ def test_the_command_prints_tables_and_where_they_are(tmp_path: Path, grid: Any,
     out = tmp_path / "elsewhere"
     done = CliRunner().invoke(app, [str(tmp_path / "runs"), "--out", str(out), "--compare", "bigru", "probe"])
     assert done.exit_code == 0
-    assert "best of 2 systems is bigru" in done.stdout and "bigru (logmel) minus probe (logmel)" in done.stdout
+    assert (
+        "demo, emotion: best of 2 systems is bigru" in done.stdout
+        and "bigru (logmel) minus probe (logmel)" in done.stdout
+    )
     assert f"written to {out}" in done.stdout and not (tmp_path / "runs" / "evaluation").exists()
 
 
