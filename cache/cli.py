@@ -69,7 +69,7 @@ def verify(
     found, cache = False, _open(root)
     if what and what not in cache.objects.names(""):
         raise EmocacheError(f"cache {root} has no corpus {what!r}; it has: {', '.join(cache.corpora())}")
-    with Progress("records checked", records(cache, what or None)) as progress:
+    with Progress("records", records(cache, what or None)) as progress:
         for problem in run(cache, what or None, full=full, step=progress.step):
             found = True
             tell_result(str(problem))
@@ -92,7 +92,7 @@ def copy(
 
     from_, to = _open(source), Cache(target)
     chosen = _chosen(from_, what)
-    with Progress("records copied", sum(map(partial(count_records, from_), chosen))) as progress:
+    with Progress("records", sum(map(partial(count_records, from_), chosen))) as progress:
         done = run(from_, to, chosen, tell, progress.step)
     print(f"{done.streams} streams, {done.items} utterances, {done.bytes / 1e6:.1f} MB copied to {target}")
 

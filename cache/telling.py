@@ -1,4 +1,4 @@
-"""What commands tell while they work: how much, where, and the progress of work that takes a while."""
+"""The telling of commands while they work: how much, where, and the progress of what takes a while."""
 
 import contextlib
 import sys
@@ -15,7 +15,7 @@ from .errors import EmocacheError
 
 _SECONDS_BETWEEN_LINES = 10.0
 _DELAY = 2.0  # seconds; work that takes less shows no bar
-_BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+_BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
 
 
 class Manner:
@@ -124,7 +124,7 @@ class Progress:
     """Counts what is done of all: a bar on a terminal, elsewhere a line at most every ten seconds; on standard error.
 
     Args:
-        what: is counted, such as "runs trained".
+        what: is counted, such as "runs".
         total: how many there are.
         clock: seconds.
     """
@@ -136,9 +136,15 @@ class Progress:
         self._bar = None
         if sys.stderr.isatty() and not manner.quiet:
             self._bar = tqdm(
-                total=total, desc=what, file=sys.stderr, dynamic_ncols=True, miniters=0, bar_format=_BAR, delay=_DELAY,
+                total=total,
+                desc=f"0 of {total} {what}",
+                file=sys.stderr,
+                dynamic_ncols=True,
+                miniters=0,
+                bar_format=_BAR,
+                delay=_DELAY,
                 leave=False,
-            )  # fmt: skip
+            )
 
     def __enter__(self) -> "Progress":
         return self
@@ -154,27 +160,28 @@ class Progress:
         """Count what is done, and tell. A terminal that is gone stops no work."""
         self._done += done
         self._under_way = 0.0
-        self._tell("", done)
+        self._tell("")
 
     def under_way(self, share: float, told: str) -> None:
         """Tell what is being done, and its share that is done already."""
         self._under_way = share
-        self._tell(told, 0)
+        self._tell(told)
 
-    def _tell(self, told: str, done: float) -> None:
+    def _tell(self, told: str) -> None:
         reached = self._done + self._under_way
         passed = self._clock() - self._started
         left = ""
         if 0 < reached < self._total and passed > 0:
-            left = f"about {tqdm.format_interval(round(passed * (self._total - reached) / reached))} left"
-        more = ", ".join(filter(None, (told, left)))
+            left = f"{tqdm.format_interval(round(passed * (self._total - reached) / reached))} left"
+        more = ", ".join(filter(None, (left, told)))
+        count = f"{self._done:.0f} of {self._total} {self._what}"
         with contextlib.suppress(OSError):
             if self._bar is not None:
+                self._bar.set_description_str(count, refresh=False)
                 self._bar.set_postfix_str(more, refresh=False)
-                self._bar.update(done)
+                self._bar.update(reached - self._bar.n)
             elif self._clock() - self._told >= _SECONDS_BETWEEN_LINES and not manner.quiet:
                 self._told = self._clock()
-                count = f"{self._done:.0f} of {self._total} {self._what}"
                 print(f"{count}{f'; {more}' if more else ''}", file=sys.stderr, flush=True)
 
 

@@ -48,7 +48,7 @@ def evaluate_runs(
             tell(line)
     results = group(runs)
     evaluations = []
-    with Progress("results scored", len(results)) as progress:
+    with Progress("results", len(results)) as progress:
         for result in results:
             evaluations.append(evaluate_result(result))
             progress.step()

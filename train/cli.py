@@ -10,6 +10,12 @@ from typing import Annotated
 import typer
 
 
+def _experiments() -> list[str]:
+    from .config.experiment_names import experiment_names
+
+    return experiment_names()
+
+
 def _list(context: typer.Context, parameter: typer.CallbackParam, value: bool) -> bool:
     """List the experiments, as soon as both --list and --json are known: either may come first."""
     asked = context.meta.setdefault("emocache.list", {})
@@ -50,7 +56,10 @@ def train(
     experiments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="EXPERIMENT", show_default=False, help="Names under train/experiments, or paths of TOML files."
+            metavar="EXPERIMENT",
+            show_default=False,
+            help="Names under train/experiments, or paths of TOML files.",
+            autocompletion=_experiments,
         ),
     ] = None,
     all_: Annotated[

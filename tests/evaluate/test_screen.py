@@ -82,7 +82,7 @@ def test_the_summary_says_what_results_json_says(several: Path, app: typer.Typer
     for target in "va":
         assert f"ccc {results['values']['metrics'][f'ccc.{target}']['pooled']:.3f}, 95 %" in text
     # No system stands for the best that has not all its utterances; its row says so.
-    assert f"{LONG} [1]" in Screen(200).table(results_table(evaluate_runs([several]), 200))
+    assert f"{LONG} [1]  " in Screen(200).table(results_table(evaluate_runs([several]), 200))
     assert "[1] incomplete" in text and f"written to {several}/evaluation" in text
 
 
@@ -125,6 +125,8 @@ def test_breakdowns_are_printed_on_request(several: Path, app: typer.Typer) -> N
     short, long = (CliRunner().invoke(app, [str(several), *more]).stdout for more in ((), ("--full",)))
     assert "by culture" not in short and "by culture" in long and short.count("majority") < long.count("majority")
     assert "--table paper1/table" not in short  # these runs belong to none
+    # As `make demo` ends: two classifications and one of valence and arousal are one screen.
+    assert len(short.splitlines()) <= 45 and max(map(cell_len, short.splitlines())) <= 100
 
 
 def test_a_wide_cell_is_folded_and_nothing_is_lost() -> None:

@@ -51,7 +51,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     """
     remove_stale_features(plan.runs)
     jobs = min(jobs, len(runs))
-    with Progress("runs trained", len(runs)) as progress:
+    with Progress("runs", len(runs)) as progress:
         for line in _trained(plan, runs, jobs) if jobs > 1 else _trained_here(plan, runs, progress):
             progress.step()
             yield line
@@ -77,8 +77,8 @@ class _Watch:
 
     def epoch(self, epoch: int, epochs: int, loss: float) -> None:
         self._begun += epoch == 1
-        part = f", training {self._begun} of {self._trainings}" if self._trainings > 1 else ""
-        told = f"{self._name}{part}, epoch {epoch} of {epochs}, loss {loss:.3f}"
+        part = f", training {self._begun}/{self._trainings}" if self._trainings > 1 else ""
+        told = f"{self._name}{part}, epoch {epoch}/{epochs}, loss {loss:.3f}"
         if manner.verbose:
             tell(told, err=True)
         self._progress.under_way(min(1.0, (self._begun - 1 + epoch / epochs) / self._trainings), told)
