@@ -17,7 +17,7 @@ from .headlines import blocks, is_sound, primary, rank
 from .text_table import Table
 
 SCORE, FOLDS = "score", "mean ± std over folds"
-_WORD, _GAP = 24, 3
+_WORD, _GAP = 24, 2
 """Columns that a cell of words is given before it is folded, but for an experiment's name; and a gap's."""
 _BESIDE = ("streams", "folds x seeds", "coverage", "drawn from")
 """What is told of rows only where there is room: their names tell them apart."""

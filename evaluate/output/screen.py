@@ -19,7 +19,7 @@ from .text_table import Table
 PLAIN_WIDTH = 100
 """Columns where there is no terminal, such as in a file or a pipe."""
 _NARROWEST = 20  # below, nothing can be read anyway
-_WORDS, _GAP = 10, 3  # columns for a cell of words at least, and between two columns
+_WORDS, _GAP = 10, 2  # columns for a cell of words at least, and between two columns
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def screen() -> Screen:
 
 
 def _columns(table: Table, width: int) -> RichTable:
-    grid = RichTable(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+    grid = RichTable(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     # A heading may break where its words do; numbers may not, as long as that leaves room for the words before them.
     headings = [h.replace("_", " ") if i >= table.numbers else h for i, h in enumerate(table.headings)]
     needed: list[int | None] = [None] * table.numbers

@@ -266,7 +266,7 @@ def test_what_holds_of_several_lines_is_told_once(tmp_path: Path, write_run: Any
 def test_columns_line_up_in_a_terminal() -> None:
     table = Table("t", ["name", "n"], [["快乐", "1"], ["é", "100"]], 1, [])
     lines = Screen().table(table).splitlines()
-    assert lines == ["t", "name     n", "──────────", "快乐     1", "é      100"]
+    assert lines == ["t", "name    n", "─────────", "快乐    1", "é     100"]
 
 
 def test_a_comparison_is_a_table(tmp_path: Path, grid: Any) -> None:
