@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +16,7 @@ from typer.core import TyperGroup
 from . import __version__
 from .cache.cli import app as cache_app
 from .cache.errors import EmocacheError
+from .cache.telling import manner, told_as
 from .evaluate.cli import composition, evaluate
 from .extract import cli as extract_cli
 from .extract.cli import extract
@@ -33,12 +36,28 @@ _STOPPED = "stopped; what was finished is stored, and the same command goes on f
 class Root(TyperGroup):
     """Turns every foreseen error into one line on standard error and an exit status."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the options of every command from wherever they stand, before a bare `--`."""
+        end = args.index("--") if "--" in args else len(args)
+        ours, others, given = [], [], iter(args[:end])
+        for word in given:
+            name, equals, _ = word.partition("=")
+            if word in ("--quiet", "--verbose"):
+                ours.append(word)
+            elif name == "--log-file":
+                ours += [word] if equals else [word, *([value] if (value := next(given, None)) is not None else [])]
+            else:
+                others.append(word)
+        return super().parse_args(ctx, [*ours, *others, *args[end:]])
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command chosen."""
         status, line = 1, ""
         try:
             return super().invoke(ctx)
         except EmocacheError as error:
+            if manner.verbose:
+                traceback.print_exc()
             line = f"error: {' '.join(str(error).split())}"
         except KeyboardInterrupt as stop:
             status = exit_status(stop)  # `main` tells
@@ -54,7 +73,6 @@ class Root(TyperGroup):
 app = typer.Typer(
     cls=Root,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -62,8 +80,23 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Tell results, warnings and errors only; of every command.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also tell every epoch, and where errors are from; of every command.")
+    ] = False,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", metavar="FILE", help="Also add all to FILE; of every command.")
+    ] = None,
+) -> None:
     """Frozen embeddings extracted once, emotion heads trained many times."""
+    if quiet and verbose:
+        raise typer.BadParameter("goes without --verbose", param_hint="--quiet")
+    ctx.with_resource(told_as(quiet, verbose, log_file))
     if version:
         print(__version__)
         raise typer.Exit
@@ -83,6 +116,7 @@ def checkpoints(
         Path | None, typer.Option("--checkpoints", metavar="DIR", help="Local weights, as in extract.")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Show where the weights of encoders are from, where they lie, and what is missing; --fetch gets it."""
     from .extract.checkpoints_command import all_names
@@ -94,7 +128,7 @@ def checkpoints(
     for stream in wanted_streams(for_ or ()):
         wanted += parse_stream(stream.name).encoders
         origins |= stream.source
-    if show(wanted or all_names(), folder, fetch, given, offline, origins) and (wanted or fetch):
+    if show(wanted or all_names(), folder, fetch, given, offline, origins, as_json) and (wanted or fetch):
         raise typer.Exit(1)
 
 
@@ -109,16 +143,27 @@ def _streams_for(patterns: Sequence[str] | None, corpus: str) -> "list[Goal]":
 
 def _tell_tables(runs: Path) -> None:
     """Print the papers' tables that have runs; see `train.cli.tell_tables`."""
-    from .evaluate.report import evaluate_runs, papers_as_text
+    from .evaluate.output.screen import screen
+    from .evaluate.report import evaluate_runs, papers_text
 
     typer.echo("")
-    if text := papers_as_text(evaluate_runs([runs])):
+    if text := papers_text(evaluate_runs([runs]), screen()):
         typer.echo(f"{text}\n")
-    typer.echo(f"`emocache evaluate {runs}` prints all results, and writes them with their figures")
+    typer.echo(f"`emocache evaluate {shlex.quote(str(runs))}` prints all results, and writes them with their figures")
+
+
+def _tell_scores(runs: Path, folders: Sequence[Path]) -> None:
+    """Print the test scores of experiments; see `train.cli.tell_scores`."""
+    from .evaluate.output.screen import screen
+    from .evaluate.report import evaluate_runs, scores_text
+
+    typer.echo(f"test score:\n{scores_text(evaluate_runs(folders, every=True), screen())}")
+    typer.echo(f"`emocache evaluate {shlex.quote(str(runs))}` prints all results, and writes them with their figures")
 
 
 extract_cli.streams_for = _streams_for
 train_cli.tell_tables = _tell_tables
+train_cli.tell_scores = _tell_scores
 for command in (extract, encoders, checkpoints, corpora, train, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +18,16 @@ What = Annotated[str, typer.Argument(metavar="CORPUS[/STREAM]", help="A corpus, 
 
 
 @app.command("ls")
-def list_(root: Root, what: What = "") -> None:
+def list_(
+    root: Root, what: What = "", as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+) -> None:
     """List corpora and their streams."""
     cache = _open(root)
-    for corpus in [what.split("/")[0]] if what else cache.corpora():
+    corpora = [what.split("/")[0]] if what else cache.corpora()
+    if as_json:
+        print(json.dumps({"corpora": [_listed(cache, corpus) for corpus in corpora]}, indent=2, ensure_ascii=False))
+        return
+    for corpus in corpora:
         print(f"{corpus}  {len(cache.manifest(corpus))} utterances")
         for info in cache.streams(corpus):
             print(f"  {info.name}@{info.fingerprint[:12]}  {info.backend}  {info.created}")
@@ -55,14 +62,17 @@ def verify(
 ) -> None:
     """Check the cache. Exits with 1 and lists "stream utterance object reason" if anything is wrong."""
     from .errors import EmocacheError
+    from .telling import Progress, tell_result
+    from .verify import records
     from .verify import verify as run
 
     found, cache = False, _open(root)
     if what and what not in cache.objects.names(""):
         raise EmocacheError(f"cache {root} has no corpus {what!r}; it has: {', '.join(cache.corpora())}")
-    for problem in run(cache, what or None, full=full):
-        found = True
-        print(problem)
+    with Progress("records", records(cache, what or None)) as progress:
+        for problem in run(cache, what or None, full=full, step=progress.step):
+            found = True
+            tell_result(str(problem))
     if found:
         raise typer.Exit(1)
     print("nothing wrong" + ("" if full else " (sizes only; --full recomputes every checksum)"))
@@ -76,10 +86,14 @@ def copy(
 ) -> None:
     """Copy or merge caches; resumable, every checksum checked on the way."""
     from .copy import copy as run
+    from .copy import count_records
     from .store import Cache
+    from .telling import Progress, tell
 
     from_, to = _open(source), Cache(target)
-    done = run(from_, to, _chosen(from_, what), print)
+    chosen = _chosen(from_, what)
+    with Progress("records", sum(map(partial(count_records, from_), chosen))) as progress:
+        done = run(from_, to, chosen, tell, progress.step)
     print(f"{done.streams} streams, {done.items} utterances, {done.bytes / 1e6:.1f} MB copied to {target}")
 
 
@@ -122,6 +136,14 @@ def gc(
     for path in paths:
         print(path)
     print(f"{len(paths)} objects, {size / 1e6:.1f} MB {'would be ' if dry_run else ''}removed")
+
+
+def _listed(cache: "Cache", corpus: str) -> dict[str, Any]:
+    streams = [
+        {"name": info.name, "fingerprint": info.fingerprint, "backend": info.backend, "created": info.created}
+        for info in cache.streams(corpus)
+    ]
+    return {"name": corpus, "utterances": len(cache.manifest(corpus)), "streams": streams}
 
 
 def describe(cache: "Cache", info: "StreamInfo") -> dict[str, Any]:

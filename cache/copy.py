@@ -29,7 +29,11 @@ class Copied:
 
 
 def copy(
-    source: Cache, target: Cache, streams: Iterable[StreamInfo], tell: Callable[[str], None] = lambda line: None
+    source: Cache,
+    target: Cache,
+    streams: Iterable[StreamInfo],
+    tell: Callable[[str], None] = lambda line: None,
+    step: Callable[[], object] = lambda: None,
 ) -> Copied:
     """Copy streams and the manifests of their corpora; what the target has already is left as it is.
 
@@ -40,6 +44,7 @@ def copy(
         target: where to.
         streams: those to copy, see `Cache.streams`.
         tell: called with one line per stream.
+        step: called after each record.
 
     Returns:
         the streams gone through, and the items and bytes that the target did not have.
@@ -58,7 +63,7 @@ def copy(
                 " stale. Extract from the same media first, or copy into an empty cache"
             )
     for info in chosen:
-        items, size = _copy_stream(source.objects.below(info.folder), target.objects.below(info.folder))
+        items, size = _copy_stream(source.objects.below(info.folder), target.objects.below(info.folder), step)
         done.streams, done.items, done.bytes = done.streams + 1, done.items + items, done.bytes + size
         tell(f"{info.folder}: {items} utterances, {size / 1e6:.1f} MB copied")
     # Manifests last: a corpus without one is not read, so nobody takes half of it for the whole.
@@ -71,7 +76,12 @@ def copy(
     return done
 
 
-def _copy_stream(source: Objects, target: Objects) -> tuple[int, int]:
+def count_records(cache: Cache, stream: StreamInfo) -> int:
+    """Count the records of a stream, with those that newer ones supersede, which copying leaves out."""
+    return len(list(filter(parse_name, cache.objects.names(f"{stream.folder}/commits"))))
+
+
+def _copy_stream(source: Objects, target: Objects, step: Callable[[], object]) -> tuple[int, int]:
     for name in source.names("fitted"):
         data = source.get(f"fitted/{name}")
         if hashlib.sha256(data).hexdigest() != name.split(".")[0]:
@@ -93,6 +103,7 @@ def _copy_stream(source: Objects, target: Objects) -> tuple[int, int]:
     names = covered(target)
     items, size = 0, 0
     for record in standing(_records(source, strict=True)):
+        step()
         fresh = tuple(entry for entry in record.items if entry.key not in present)
         if not fresh and set(record.failures) <= told:
             continue

@@ -5,7 +5,7 @@ that was sealed over wrong rows is found as well as a bit that has flipped.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,13 +31,23 @@ class Problem(NamedTuple):
         return " ".join(self)
 
 
-def verify(cache: Cache, corpus: str | None = None, *, full: bool = False) -> Iterator[Problem]:
+def records(cache: Cache, corpus: str | None = None) -> int:
+    """Count the records that `verify` goes through, with those that newer ones supersede."""
+    names = [corpus] if corpus else _corpora(cache)
+    folders = [f"{name}/{folder}" for name in names for folder in cache.objects.names(name) if "@" in folder]
+    return sum(len(list(filter(parse_name, cache.objects.names(f"{folder}/commits")))) for folder in folders)
+
+
+def verify(
+    cache: Cache, corpus: str | None = None, *, full: bool = False, step: Callable[[], object] = lambda: None
+) -> Iterator[Problem]:
     """Problems of one corpus, or of all.
 
     Args:
         cache: the cache.
         corpus: its name; None for all.
         full: recompute every checksum instead of comparing sizes, and look into every shard.
+        step: called after each record.
     """
     for name in [corpus] if corpus else _corpora(cache):
         objects = cache.objects.below(name)
@@ -49,7 +59,7 @@ def verify(cache: Cache, corpus: str | None = None, *, full: bool = False) -> It
         yield from _old_manifests(objects, name)
         for folder in objects.names(""):
             if "@" in folder:
-                yield from _stream(cache, f"{name}/{folder}", manifest, full)
+                yield from _stream(cache, f"{name}/{folder}", manifest, full, step)
     for name in [corpus] if corpus else cache.objects.names(""):
         if full and (wrong := media_hashes.fault(cache.objects.local(f"{name}/{media_hashes.FILE}"))):
             remedy = "; the next extraction hashes those media again"
@@ -82,7 +92,9 @@ class _Checked:
     known: Mapping[str, str]
 
 
-def _stream(cache: Cache, folder: str, manifest: Manifest | None, full: bool) -> Iterator[Problem]:
+def _stream(
+    cache: Cache, folder: str, manifest: Manifest | None, full: bool, step: Callable[[], object]
+) -> Iterator[Problem]:
     objects = cache.objects.below(folder)
     try:
         document = unseal(objects.get("recipe.json"), "recipe.json")
@@ -104,19 +116,20 @@ def _stream(cache: Cache, folder: str, manifest: Manifest | None, full: bool) ->
     keys = manifest.item_keys(fingerprint, recipe["inputs"]) if manifest and full else {}
     listed = {found.path: found.size for found in objects.list("shards")}
     checked = _Checked(objects, folder, recipe, listed, {key: utterance for utterance, key in keys.items()})
-    records = []
+    found = []
     for name in filter(parse_name, objects.names("commits")):
         try:
-            records.append(Record.from_bytes(objects.get(f"commits/{name}"), name))
+            found.append(Record.from_bytes(objects.get(f"commits/{name}"), name))
         except EmocacheError as error:
             yield Problem(folder, "-", f"commits/{name}", str(error))
             continue
-        if records[-1].name != name:
-            yield Problem(folder, "-", f"commits/{name}", f"is the record {records.pop().name}; give it its name back")
-    for record in standing(records):  # of one that is superseded gc may have taken the shard
+        if found[-1].name != name:
+            yield Problem(folder, "-", f"commits/{name}", f"is the record {found.pop().name}; give it its name back")
+    for record in standing(found):  # of one that is superseded gc may have taken the shard
         yield from _objects(checked, record)
         if full:
             yield from _contents(checked, record)
+        step()
     if full and manifest and (wrong := index.fault(objects, keys, manifest.sha256)):
         yield Problem(folder, "-", index.FILE, f"{wrong}; delete it, the next extraction makes it again")
 

@@ -57,6 +57,12 @@ def evaluate(
             " May be given again.",
         ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every table: all metrics, by corpus and culture, and of papers.")
+    ] = False,
+    sort: Annotated[
+        str | None, typer.Option("--sort", metavar="COLUMN", help="Sort the table by a column, such as macro_f1.")
+    ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="Also runs that newer ones supersede; see `emocache runs ls`.")
     ] = False,
@@ -75,7 +81,17 @@ def evaluate(
             "needs the cache that says what lies where; name it with --cache", param_hint="--media"
         )
     from .output.documents import document, to_json
-    from .report import compare_runs, evaluate_runs, paper_table, tables_as_text, write_page, write_report
+    from .output.screen import screen
+    from .report import (
+        compare_runs,
+        evaluate_runs,
+        paper_table,
+        papers_named,
+        summary_text,
+        tables_text,
+        write_page,
+        write_report,
+    )
 
     folder = out if out is not None else runs[0] / "evaluation"
     evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True))
@@ -83,14 +99,15 @@ def evaluate(
         typer.echo(paper_table(evaluations, table, form or "markdown"), nl=False)
         return
     comparisons = compare_runs(evaluations, compare, metrics or ())
+    place = screen()
+    tables = tables_text(evaluations, comparisons, place, sort, full)  # a mistyped column is told before files are made
     write_report(folder, evaluations, comparisons)
     page = write_page(report or folder / "report.html", evaluations, runs, cache, media or ())
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
     else:
-        typer.echo(tables_as_text(evaluations, comparisons))
-        typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json, the papers' tables and the figures")
-        typer.echo(f"to be read in a browser: {page}")
+        named = "" if full else papers_named(evaluations, runs, place)
+        typer.echo("\n\n".join(filter(None, [summary_text(evaluations, place, folder, page), tables, named])))
 
 
 def composition(

@@ -1,18 +1,24 @@
 """The whole stage: runs in, files out."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..cache import Cache, EmocacheError
+from ..cache.telling import Progress
 from .output.documents import document, to_json
 from .output.figures import figure_writers
+from .output.headlines import headlines
 from .output.paper_formats import FORMATS, to_markdown
 from .output.printed_tables import comparison_tables, result_tables
+from .output.results_table import results_table
+from .output.screen import Screen
 from .output.spreadsheet import to_csv
 from .output.text_table import Table
 from .page.media_links import Source
 from .page.rendering import render
 from .papers import paper_reports
+from .papers.paper_results import find_published
 from .papers.published_tables import tables_with_runs, wanted_tables
 from .scoring.comparison import Comparison, compare
 from .scoring.current_runs import current_runs
@@ -42,7 +48,13 @@ def evaluate_runs(
         runs, lines = current_runs(runs)
         for line in lines:
             tell(line)
-    return [evaluate_result(result) for result in group(runs)]
+    results = group(runs)
+    evaluations = []
+    with Progress("results", len(results)) as progress:
+        for result in results:
+            evaluations.append(evaluate_result(result))
+            progress.step()
+    return evaluations
 
 
 def compare_runs(
@@ -52,15 +64,64 @@ def compare_runs(
     return compare(evaluations, *names, metrics) if names else []
 
 
-def tables_as_text(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
-    """Return every table as a terminal shows it."""
-    texts = [table.text() for table in _tables(evaluations, comparisons)]
-    return "\n\n".join(filter(None, [*texts, papers_as_text(evaluations)]))
+def summary_text(evaluations: Sequence[Evaluation], screen: Screen, folder: Path, page: Path) -> str:
+    """Return what is told first: the best result of each corpus and target, and where everything lies.
+
+    Args:
+        evaluations: the results.
+        screen: to fit the lines to.
+        folder: that tables and figures were written to.
+        page: the report.
+    """
+    lines = [line for one in headlines(evaluations, find_published(evaluations)) for line in one.lines()]
+    lines.append(f"to be read in a browser: {page}")
+    lines.append(f"written to {folder}: table.md, table.csv, results.json, the papers' tables and the figures")
+    return screen.lines(lines)
 
 
-def papers_as_text(evaluations: Sequence[Evaluation]) -> str:
-    """Return the papers' tables that have runs as a terminal shows them; "" where there is none."""
-    return "\n\n".join(table.as_text_table().text() for table in tables_with_runs(evaluations))
+def scores_text(evaluations: Sequence[Evaluation], screen: Screen) -> str:
+    """Return the primary scores of results, each with its interval, beside chance."""
+    return screen.lines(
+        [line for e in evaluations for one in headlines([e], find_published([e])) for line in one.lines()]
+    )
+
+
+def tables_text(
+    evaluations: Sequence[Evaluation],
+    comparisons: Sequence[Comparison],
+    screen: Screen,
+    sort: str | None = None,
+    full: bool = False,
+) -> str:
+    """Return the tables for people.
+
+    Args:
+        evaluations: the results.
+        comparisons: those that were asked for.
+        screen: to fit the tables to.
+        sort: column of the table of results.
+        full: every table that is written, and those of papers; else one table of all results, and the comparisons.
+
+    Raises:
+        EmocacheError: there is no such column.
+    """
+    tables = [results_table(evaluations, screen.width, sort)]
+    tables += _tables(evaluations, comparisons) if full else comparison_tables(comparisons)
+    texts = [screen.table(table) for table in tables]
+    return "\n\n".join(filter(None, [*texts, papers_text(evaluations, screen) if full else ""]))
+
+
+def papers_text(evaluations: Sequence[Evaluation], screen: Screen) -> str:
+    """Return the papers' tables that have runs; "" where there is none."""
+    return "\n\n".join(screen.table(table.as_text_table()) for table in tables_with_runs(evaluations))
+
+
+def papers_named(evaluations: Sequence[Evaluation], runs: Sequence[Path], screen: Screen) -> str:
+    """Return the commands that print the papers' tables that have runs; "" where there is none."""
+    names = [table.name for table in tables_with_runs(evaluations)]
+    where = " ".join(shlex.quote(str(path)) for path in runs)
+    commands = [f"  emocache evaluate {where} --table {name}" for name in names]
+    return screen.lines(["Beside the numbers of papers (--full prints all):", *commands]) if names else ""
 
 
 def paper_table(evaluations: Sequence[Evaluation], name: str, kind: str) -> str:

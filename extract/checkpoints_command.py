@@ -1,5 +1,6 @@
 """`emocache checkpoints`: where weights are from, where they lie, what is missing, and getting it."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ def checkpoints(
     given: Path | None,
     offline: bool,
     origins: Mapping[str, str],
+    as_json: bool = False,
 ) -> int:
     """Print what encoders need, or get it.
 
@@ -36,6 +38,7 @@ def checkpoints(
         given: a copy of the weights file of the only name.
         offline: never ask the hub.
         origins: as `encoders.load` takes it.
+        as_json: print one JSON document.
 
     Returns:
         The number of encoders that lack something.
@@ -50,16 +53,30 @@ def checkpoints(
     needs = {need.weights: need for need in (need_of(name, folder, origins) for name in dict.fromkeys(names))}
     if fetching:
         needs = {weights: _fetched(need, folder, given) for weights, need in needs.items()}
+    lacking = [need for need in needs.values() if need.missing]
+    if as_json:
+        print(json.dumps({"checkpoints": [_document(need) for need in needs.values()]}, indent=2, ensure_ascii=False))
+        return len(lacking)
     asked = {} if offline or fetching else _ask(list(needs.values()))
     width = max(map(len, needs))
     for need in needs.values():
         print(f"{need.weights:<{width}}  {_state(need, asked)}")
-    lacking = [need for need in needs.values() if need.missing]
     if lacking:
         print(f"{len(lacking)} of {len(needs)} lack something:")
     for line in remedies(lacking):
         print(f"  {line}")
     return len(lacking)
+
+
+def _document(need: Need) -> dict[str, object]:
+    return {
+        "name": need.weights,
+        "source": need.source,
+        "missing": str(need.missing) if need.missing else None,
+        "where": None if need.where is None else str(need.where),
+        "bytes": need.size,
+        "licence": need.licence or None,
+    }
 
 
 def _fetched(need: Need, folder: Path | None, given: Path | None) -> Need:

@@ -17,16 +17,31 @@ if TYPE_CHECKING:
     from .pipeline.stage import Report
 
 
+def _corpora() -> list[str]:
+    from .corpora import REGISTRY
+
+    return list(REGISTRY)
+
+
+def _encoders() -> list[str]:
+    from .encoders.registry import REGISTRY
+
+    return list(REGISTRY)
+
+
 def extract(
     context: typer.Context,
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus of `emocache corpora`.")],
+    corpus: Annotated[
+        str, typer.Argument(metavar="CORPUS", help="A corpus of `emocache corpora`.", autocompletion=_corpora)
+    ],
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="Cache to fill; made if absent.")],
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the corpus as its owner ships it; else $EMOCACHE_DATA/CORPUS."),
     ] = None,
     encoder: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Of `emocache encoders`, or org/name; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Of `emocache encoders`, or org/name; repeatable.", autocompletion=_encoders),
     ] = None,
     stream: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A stream, with all it rests on; repeatable.")

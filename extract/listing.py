@@ -1,5 +1,6 @@
 """`emocache encoders` and `emocache corpora`: what there is to extract with, and from."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,20 @@ if TYPE_CHECKING:
     from .encoders.registry import EncoderEntry
 
 
-def encoders() -> None:
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+
+
+def encoders(as_json: AsJson = False) -> None:
     """List the encoders: dimensions, layers, frame rates, float16 gigabytes per hour."""
     from .encoders.families import VARIANTS
     from .encoders.registry import REGISTRY
 
     variants = {variant.family for variant in VARIANTS}
     entries = {name: entry for name, entry in REGISTRY.items() if entry.family not in variants}
+    if as_json:
+        rows = [{"name": name, **_numbers(entry)} for name, entry in entries.items()]
+        print(json.dumps({"encoders": rows}, indent=2, ensure_ascii=False))
+        return
     width = max(map(len, entries))
     print(f"{'name':<{width}} {'dim':>5} {'layers':>6} {'Hz':>6} {'GB/h':>6}  what it is; where its weights are from")
     for name, entry in entries.items():
@@ -44,6 +52,7 @@ def corpora(
         Path | None, typer.Option(metavar="DIR", help="Get the corpus into DIR, or tell who gives it out.")
     ] = None,
     video: Annotated[bool, typer.Option("--video", help="With --fetch: the pictures too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The list as JSON.")] = False,
 ) -> None:
     """List the corpora, or count what a folder holds of one. Published counts stand beside; nothing is extracted.
 
@@ -53,6 +62,8 @@ def corpora(
 
     if fetch is not None and (corpus is None or data is not None or map_):
         raise typer.BadParameter("goes with CORPUS alone", param_hint="--fetch")
+    if as_json and corpus is not None:
+        raise typer.BadParameter("goes without CORPUS", param_hint="--json")
     if video and fetch is None:
         raise typer.BadParameter("goes with --fetch", param_hint="--video")
     if corpus is not None and fetch is not None:
@@ -61,6 +72,10 @@ def corpora(
         raise typer.Exit(0 if fetch_corpus(corpus, fetch, video) else 1)
     if (corpus is None) != (data is None):
         raise typer.BadParameter("CORPUS and --data belong together", param_hint="--data")
+    if as_json:
+        rows = [{"name": name, "description": entry.description} for name, entry in REGISTRY.items()]
+        print(json.dumps({"corpora": rows}, indent=2, ensure_ascii=False))
+        return
     if corpus is None or data is None:
         for name, entry in REGISTRY.items():
             print(f"{name:<17} {entry.description}")
@@ -71,6 +86,18 @@ def corpora(
     print("\n".join(census.lines(census.take_census(corpus, data, parse_mapping(map_), hasher))))
     for note in dict.fromkeys(hasher.notes):
         print(note, file=sys.stderr)
+
+
+def _numbers(entry: "EncoderEntry") -> dict[str, object]:
+    return {
+        "dim": entry.dim,
+        "layers": entry.layers,
+        "rate": entry.rate,
+        "gigabytes_per_hour": entry.gigabytes_per_hour(),
+        "description": entry.description,
+        "weights": entry.file or entry.hub,
+        "revision": entry.revision,
+    }
 
 
 def _weights(entry: "EncoderEntry") -> str:

@@ -1,6 +1,8 @@
 """`emocache train`. Everything heavy is imported inside the command."""
 
 import errno
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,23 +10,37 @@ from typing import Annotated
 import typer
 
 
-def _list(wanted: bool) -> None:
-    if wanted:
+def _experiments() -> list[str]:
+    from .config.experiment_names import experiment_names
+
+    return experiment_names()
+
+
+def _list(context: typer.Context, parameter: typer.CallbackParam, value: bool) -> bool:
+    """List the experiments, as soon as both --list and --json are known: either may come first."""
+    asked = context.meta.setdefault("emocache.list", {})
+    asked[parameter.name] = value
+    if len(asked) == 2 and asked["list_"]:
         from .config.experiment_files import open_experiment
         from .config.experiment_names import experiment_names
 
-        names = experiment_names()
-        width = max(map(len, names))
-        for name in names:
-            typer.echo(f"{name:{width}}  {open_experiment(name).values.get('description', '')}")
+        told = {name: open_experiment(name).values.get("description", "") for name in experiment_names()}
+        width = max(map(len, told))
+        if asked["as_json"]:
+            rows = [{"name": name, "description": text} for name, text in told.items()]
+            typer.echo(json.dumps({"experiments": rows}, indent=2, ensure_ascii=False))
+        for name, text in told.items() if not asked["as_json"] else ():
+            typer.echo(f"{name:{width}}  {text}")
         raise typer.Exit
+    return value
 
 
 def _tell(line: str) -> None:
+    from ..cache.telling import tell, warn
     from .fit.cautions import Warned
 
     try:
-        typer.echo(line, err=isinstance(line, Warned))
+        (warn if isinstance(line, Warned) else tell)(line)
     except OSError as error:
         if error.errno != errno.EIO:  # the terminal is gone, which stops no work
             raise
@@ -40,7 +56,10 @@ def train(
     experiments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="EXPERIMENT", show_default=False, help="Names under train/experiments, or paths of TOML files."
+            metavar="EXPERIMENT",
+            show_default=False,
+            help="Names under train/experiments, or paths of TOML files.",
+            autocompletion=_experiments,
         ),
     ] = None,
     all_: Annotated[
@@ -67,11 +86,16 @@ def train(
     list_: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list, help="List the shipped experiments.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", is_eager=True, callback=_list, help="With --list: as JSON.")
+    ] = False,
 ) -> None:
     """Train heads on cached streams; runs that are stored already are kept.
 
     Without EXPERIMENT and --all: every experiment for the corpora of the cache, or for those of --corpus.
     """
+    if as_json:
+        raise typer.BadParameter("goes with --list", param_hint="--json")
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
     for option, folder in (("--cache", cache), ("--runs", runs)):
@@ -110,9 +134,19 @@ def train(
     if len(chosen) > 1:
         for experiment in chosen:
             request.plan(experiment)  # and made anew below, since a plan holds the frames that it has read
+    folders = []
     for experiment in chosen:
-        for line in carry_out(request.plan(experiment), jobs or 1, dry_run):
+        plan = request.plan(experiment)
+        for line in carry_out(plan, jobs or 1, dry_run):
             _tell(line)
+        folders.append(plan.folder(0, 0).parent)
+    if not dry_run:
+        tell_scores(Path(runs), folders)
+
+
+def tell_scores(runs: Path, folders: Sequence[Path]) -> None:
+    """Tell the test scores of experiments, each in its folder. The root command puts its own in place of this, too."""
+    typer.echo(f"`emocache evaluate {runs}` tells the test scores")
 
 
 def tell_tables(runs: Path) -> None:

@@ -19,6 +19,7 @@ from .cells import (
     setting_apart,
     told_of,
 )
+from .headlines import blocks
 from .text_table import Table
 
 
@@ -27,14 +28,8 @@ def result_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 
     Where the test part has several corpora or cultures, also the pooled scores of each.
     """
-    # Scores stand below one another only where they are of the same test utterances and the same targets.
-    blocks: dict[tuple[object, ...], list[Evaluation]] = {}
-    for evaluation in evaluations:
-        record = evaluation.result.first
-        key = (evaluation.result.corpus, record.split_sha256, record.task, record.targets)
-        blocks.setdefault(key, []).append(evaluation)
     tables = []
-    for block in blocks.values():
+    for block in blocks(evaluations):
         tables += [_over_folds(block), _pooled(block)]
         tables += [_broken_down(block, column) for column in BREAKDOWN if _parts(block, column)]
     return tables

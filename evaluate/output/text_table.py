@@ -1,25 +1,24 @@
-"""One table of text cells, as a terminal and as Markdown show it."""
+"""One table of text cells; a screen and Markdown show it."""
 
-import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text cells under headings; the columns from `numbers` on are aligned to the right."""
+    """Text cells under headings; the columns from `numbers` on are aligned to the right.
+
+    Attributes:
+        sections: numbers of the rows that begin something new. strong, faint: rows that a screen sets apart.
+    """
 
     title: str
     headings: list[str]
     rows: list[list[str]]
     numbers: int
     notes: list[str]
-
-    def text(self) -> str:
-        """Return the table for a terminal, in columns of even width."""
-        widths = [max(map(_width, column)) for column in zip(self.headings, *self.rows, strict=True)]
-        lines = [self._line(row, widths) for row in (self.headings, ["─" * width for width in widths], *self.rows)]
-        return "\n".join([self.title, "", *lines, *([""] if self.notes else []), *self.notes])
+    sections: tuple[int, ...] = ()
+    strong: tuple[int, ...] = ()
+    faint: tuple[int, ...] = ()
 
     def markdown(self) -> str:
         """Return the table as a Markdown section."""
@@ -27,15 +26,3 @@ class Table:
         body = [[cell.replace("|", "\\|") for cell in row] for row in (self.headings, *self.rows)]
         lines = ["| " + " | ".join(row) + " |" for row in (body[0], rule, *body[1:])]
         return "\n".join([f"## {self.title}", "", *lines, "", *(f"- {note}" for note in self.notes)])
-
-    def _line(self, row: Sequence[str], widths: Sequence[int]) -> str:
-        cells = []
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            space = " " * (width - _width(cell))
-            cells.append(cell + space if i < self.numbers else space + cell)
-        return "  ".join(cells).rstrip()
-
-
-def _width(text: str) -> int:
-    """Count the columns that a text takes in a terminal: East Asian wide characters take two."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text if not unicodedata.combining(c))

@@ -11,6 +11,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from ...cache import Utterance
+from ...cache.telling import manner
 from ..encoders.encoder import seconds
 from ..goals.passes import Making
 from ..goals.rates import record_rates, setting
@@ -98,7 +99,7 @@ class Progress:
         self._started = self._told = clock()
         self._shown = 0
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not manner.quiet:
             self._bar = tqdm(total=total, file=sys.stderr, dynamic_ncols=True, miniters=0, bar_format=_BAR)
 
     def __enter__(self) -> "Progress":
@@ -131,7 +132,7 @@ class Progress:
 
     def _correct(self) -> None:
         """Put what the first batches took in the place of what was told before, once."""
-        if self._measured or self._pace is None or not self._pace.settled:
+        if manner.quiet or self._measured or self._pace is None or not self._pace.settled:
             return
         self._measured = True
         if (left := self._pace.left()) >= _LONG:
@@ -143,6 +144,8 @@ class Progress:
 
     def _line(self, stored: int, left: int | None) -> None:
         now = self._clock()
+        if manner.quiet:
+            return
         if stored or (self.encoded > self._shown and now - self._told > _SECONDS_BETWEEN_LINES):
             self._told, self._shown = now, self.encoded
             line = {

@@ -78,6 +78,12 @@ def test_folder_to_table_row(emocache_: Run, corpus: Path, tmp_path: Path) -> No
     wanted = {"experiment", "corpus", "streams", "protocol", "seeds", "folds", "coverage", "metrics"}
     assert wanted <= set(result)
     assert result["folds"] == SPEAKERS
+    # A training ends with the score that evaluation gives; asked for more, it tells every epoch.
+    score = result["metrics"]["accuracy"]
+    assert f"accuracy (WA) {score['pooled']:.3f}, 95 % interval {score['ci95'][0]:.3f} to" in first.out
+    told = emocache_(*train(store, tmp_path / "told"), "--fold", "0", "--verbose")
+    assert "fold 0 seed 0" in told.err and ", epoch 1/" in told.err
+    assert ", epoch 1/" not in first.err + first.out
     for metric in result["metrics"].values():
         assert {"mean", "std", "pooled", "ci95"} <= set(metric)
     assert result["metrics"]["accuracy"]["pooled"] == pytest.approx(

@@ -161,7 +161,7 @@ def test_runs_are_paired_by_name_and_dead_outputs_count_as_zero(tmp_path: Path, 
     dead, marked = hubert.notes
     assert "dead_output" in dead and "arch1 boredom" in dead and marked == "arch2 is marked: incomplete"
     tables = emotion_share_tables([alone, hubert])
-    assert f"paper2/hubert (logmel): {marked}." in tables[-1].text()
+    assert f"paper2/hubert (logmel): {marked}." in tables[-1].notes
 
 
 def test_an_architecture_whose_outputs_are_all_dead_is_told(tmp_path: Path, write_run: Any) -> None:

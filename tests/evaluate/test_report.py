@@ -19,6 +19,7 @@ from emocache.evaluate.cli import evaluate
 from emocache.evaluate.output.documents import document, to_json
 from emocache.evaluate.output.figures.confusion_matrix import save_confusion_matrix
 from emocache.evaluate.output.printed_tables import comparison_tables, result_tables
+from emocache.evaluate.output.screen import Screen
 from emocache.evaluate.output.spreadsheet import to_csv
 from emocache.evaluate.output.text_table import Table
 from emocache.evaluate.report import evaluate_runs, write_report
@@ -110,7 +111,7 @@ def test_every_table_marks_what_is_not_as_it_should_be(tmp_path: Path, grid: Any
     evaluations = evaluate_runs([tmp_path / "runs"])
     marks = "probe [incomplete, transductive, 2 of 4 runs]"
     for table in result_tables(evaluations):
-        assert marks in table.markdown() and marks in table.text()
+        assert marks in table.markdown() and marks in Screen(1000).table(table)
     assert "probe (logmel): no run of fold 0 seed 1, fold 1 seed 1." in result_tables(evaluations)[0].notes
     assert "incomplete; transductive; 2 of 4 runs" in to_csv(evaluations)
     found = document(evaluations)["results"][0]
@@ -264,7 +265,8 @@ def test_what_holds_of_several_lines_is_told_once(tmp_path: Path, write_run: Any
 
 def test_columns_line_up_in_a_terminal() -> None:
     table = Table("t", ["name", "n"], [["快乐", "1"], ["é", "100"]], 1, [])
-    assert table.text().splitlines() == ["t", "", "name    n", "────  ───", "快乐    1", "é     100"]
+    lines = Screen().table(table).splitlines()
+    assert lines == ["t", "name    n", "─────────", "快乐    1", "é     100"]
 
 
 def test_a_comparison_is_a_table(tmp_path: Path, grid: Any) -> None:
@@ -348,7 +350,8 @@ def test_the_command_prints_tables_and_where_they_are(tmp_path: Path, grid: Any,
     done = CliRunner().invoke(app, [str(tmp_path / "runs"), "--out", str(out), "--compare", "bigru", "probe"])
     assert done.exit_code == 0
     assert (
-        "demo, group_folds (2 folds), emotion" in done.stdout and "bigru (logmel) minus probe (logmel)" in done.stdout
+        "demo, emotion: best of 2 systems is bigru" in done.stdout
+        and "bigru (logmel) minus probe (logmel)" in done.stdout
     )
     assert f"written to {out}" in done.stdout and not (tmp_path / "runs" / "evaluation").exists()
 

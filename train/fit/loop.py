@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ...cache import EmocacheError
+from ...cache.telling import epoch_trained
 from ..config.sections import Training
 from ..config.settings import Settings
 from ..heads import Head
@@ -101,6 +102,7 @@ def train_head(
             better = watched is None or now > watched  # type: ignore[operator]
             watched, stalled = (now, 0) if better else (watched, stalled + 1)
         history.append({**line, "seconds": time.perf_counter() - started})
+        epoch_trained(epoch, len(learning_rates) if learning_rates else training.epochs, train_loss)
         if validate is not None and stalled >= training.patience:
             break
     if best is None:

@@ -21,6 +21,8 @@ import numpy.typing as npt
 import torch
 
 from ...cache import EmocacheError
+from ...cache.telling import Progress, manner, tell, watching
+from ..config.search import search_points
 from ..data.dataset import Features
 from ..inputs.joining import JoinedStreams
 from ..inputs.prepared import Joined
@@ -49,11 +51,40 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
     """
     remove_stale_features(plan.runs)
     jobs = min(jobs, len(runs))
-    if jobs <= 1:
-        streams = JoinedStreams(plan.dataset)
-        for run in runs:
-            yield plan.train(*run, streams)
-        return
+    with Progress("runs", len(runs)) as progress:
+        for line in _trained(plan, runs, jobs) if jobs > 1 else _trained_here(plan, runs, progress):
+            progress.step()
+            yield line
+
+
+def _trained_here(plan: Plan, runs: Sequence[tuple[int, int]], progress: Progress) -> Iterator[str]:
+    streams = JoinedStreams(plan.dataset)
+    for fold, seed in runs:
+        with watching(_Watch(plan, f"fold {fold} seed {seed}", progress).epoch):
+            line = plan.train(fold, seed, streams)
+        yield line
+
+
+class _Watch:
+    """Tells the epochs of one run, which are those of one training or, with a search, of several."""
+
+    def __init__(self, plan: Plan, name: str, progress: Progress) -> None:
+        settings = plan.settings
+        heads = len(settings.targets) if settings.targets_apart else 1
+        self._trainings = heads * (len(list(search_points(settings))) + settings.selection.refit)
+        self._begun = 0
+        self._name, self._progress = name, progress
+
+    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
+        self._begun += epoch == 1
+        part = f", training {self._begun}/{self._trainings}" if self._trainings > 1 else ""
+        told = f"{self._name}{part}, epoch {epoch}/{epochs}, loss {loss:.3f}"
+        if manner.verbose:
+            tell(told, err=True)
+        self._progress.under_way(min(1.0, (self._begun - 1 + epoch / epochs) / self._trainings), told)
+
+
+def _trained(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterator[str]:
     plan.runs.mkdir(parents=True, exist_ok=True)
     threads = max(1, torch.get_num_threads() // jobs)
     with tempfile.TemporaryDirectory(
