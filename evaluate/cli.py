@@ -6,6 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 Format = Literal["markdown", "csv", "latex", "json"]
+Style = Literal["screen", "paper"]
+Figures = Annotated[
+    str,
+    typer.Option("--figures", metavar="LIST", help="Kinds of files for the figures: png, pdf, svg, such as png,pdf."),
+]
+Styled = Annotated[
+    Style, typer.Option("--style", help="paper: as wide as a column or a page, text of 8 pt, titles beside as .txt.")
+]
 
 
 def evaluate(
@@ -39,6 +47,8 @@ def evaluate(
     all_: Annotated[
         bool, typer.Option("--all", help="Also runs that newer ones supersede; see `emocache runs ls`.")
     ] = False,
+    figures: Figures = "png",
+    style: Styled = "screen",
 ) -> None:
     """Score stored predictions. Writes tables and figures, and their numbers as CSV and JSON."""
     if table is None and form is not None:
@@ -48,20 +58,24 @@ def evaluate(
     if metrics and compare is None:
         raise typer.BadParameter("says what to compare; name two experiments with --compare A B", param_hint="--metric")
     from .output.documents import document, to_json
+    from .output.figures.look import Look, parse_formats
     from .report import compare_runs, evaluate_runs, paper_table, tables_as_text, write_report
 
+    look = Look(style, parse_formats(figures))
     folder = out if out is not None else runs[0] / "evaluation"
     evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True))
     if table is not None:
         typer.echo(paper_table(evaluations, table, form or "markdown"), nl=False)
         return
     comparisons = compare_runs(evaluations, compare, metrics or ())
-    write_report(folder, evaluations, comparisons)
+    write_report(folder, evaluations, comparisons, look)
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
     else:
         typer.echo(tables_as_text(evaluations, comparisons))
-        typer.echo(f"\nwritten to {folder}: table.md, table.csv, results.json, the papers' tables and the figures")
+        typer.echo(
+            f"\nwritten to {folder}: table.md, table.tex, table.csv, results.json, the papers' tables and the figures"
+        )
 
 
 def composition(
@@ -76,10 +90,14 @@ def composition(
             help="A pie of this column or label; gender, speaker and emotion if not given. May be given again.",
         ),
     ] = None,
+    figures: Figures = "png",
+    style: Styled = "screen",
 ) -> None:
     """Draw what a corpus consists of as pies, and write the counts as CSV."""
     from ..cache import Cache
     from .output.figures.composition import COLUMNS, save_composition
+    from .output.figures.look import Look, parse_formats
 
-    for path in save_composition(out, Cache(root).manifest(corpus), columns or COLUMNS):
+    look = Look(style, parse_formats(figures))
+    for path in save_composition(out, Cache(root).manifest(corpus), columns or COLUMNS, look):
         typer.echo(f"written: {path}")
