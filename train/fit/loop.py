@@ -25,6 +25,16 @@ from .selection import Score
 _LBFGS_ITERATIONS = 20  # of each epoch
 
 
+Watch = Callable[[dict[str, Any]], object]
+"""Takes the line of each epoch for the history as it is over."""
+
+
+def adding(watch: Watch, **more: Any) -> Watch:
+    """Put more into every line that is watched; what is empty is left out."""
+    own = {name: value for name, value in more.items() if value}
+    return lambda line: watch({**own, **line})
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """The head at its best epoch.
@@ -51,6 +61,7 @@ def train_head(
     seed: int,
     validate: Callable[[Head], Score] | None,
     learning_rates: Sequence[float] | None = None,
+    watch: Watch = lambda _: None,
 ) -> Trained:
     """Train a head, in place.
 
@@ -63,6 +74,7 @@ def train_head(
         seed: decides the order of batches.
         validate: scores the head; training stops early on it. None: every epoch is trained and the last one counts.
         learning_rates: one an epoch, instead of the schedule; their number is the number of epochs.
+        watch: takes the line of each epoch for the history as it is over.
 
     Returns:
         The head with the weights of its best epoch, and the history of all epochs.
@@ -101,6 +113,7 @@ def train_head(
             better = watched is None or now > watched  # type: ignore[operator]
             watched, stalled = (now, 0) if better else (watched, stalled + 1)
         history.append({**line, "seconds": time.perf_counter() - started})
+        watch(history[-1])
         if validate is not None and stalled >= training.patience:
             break
     if best is None:

@@ -24,6 +24,7 @@ from ...cache import EmocacheError
 from ..data.dataset import Features
 from ..inputs.joining import JoinedStreams
 from ..inputs.prepared import Joined
+from ..watch.watching import remove_files
 from .experiment_plan import Plan
 from .leftovers import features_prefix, remove_stale_features
 from .run_folders import storing
@@ -129,6 +130,7 @@ def end_with(lifeline: Connection) -> None:
         with contextlib.suppress(EOFError, OSError):
             lifeline.recv_bytes()
         with storing:
+            remove_files()
             os._exit(1)
 
     Thread(target=watch, daemon=True).start()
