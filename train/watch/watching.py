@@ -136,9 +136,11 @@ _open: set[Path] = set()  # files of epochs that this process writes
 
 def remove_files() -> None:
     """Remove the files of epochs of this process: its runs are stored, or it ends."""
-    while _open:
+    for path in list(_open):
+        # Forgotten after it is gone: another thread may be about to end the process.
         with contextlib.suppress(OSError):
-            _open.pop().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        _open.discard(path)
 
 
 @contextmanager
