@@ -19,6 +19,7 @@ from .sealed import DamagedError, seal, unseal
 from .stream import Stream
 from .writer import BACKENDS, StreamWriter
 
+_LONGEST = 60  # signs of a setting in a message
 _POINTER = "manifest.json"
 
 
@@ -89,9 +90,9 @@ class Cache:
         try:
             pointer = unseal(objects.get(_POINTER), f"{objects.url}/{_POINTER}")
         except FileNotFoundError:
-            known = ", ".join(self.corpora()) or "none"
-            remedy = "; give the folder that `emocache extract --cache` wrote to" if known == "none" else ""
-            raise EmocacheError(f"cache {self.objects.url} has no corpus {corpus!r}; it has: {known}{remedy}") from None
+            known = ", ".join(self.corpora())
+            told = f"has no corpus {corpus!r}; it has: {known}" if known else self.why_empty(repr(corpus))
+            raise EmocacheError(f"cache {self.objects.url} {told}") from None
         if not re.fullmatch(r"[0-9a-f]{64}", str(pointer.get("manifest_sha256"))):
             raise DamagedError(f"{objects.url}/{_POINTER}: names no manifest; run the extraction again")
         path = f"manifests/{pointer['manifest_sha256'][:12]}.parquet"
@@ -105,6 +106,13 @@ class Cache:
         if manifest.sha256 != pointer["manifest_sha256"]:
             raise EmocacheError(f"{what}: damaged, its checksum does not match; run the extraction again")
         return manifest
+
+    def why_empty(self, corpus: str = "") -> str:
+        """Tell of a cache without corpora if it is there at all, and the remedy; follows the name of the cache."""
+        url = self.objects.url
+        gone = "://" not in url and not Path(url).exists()
+        remedy = "; give the folder that `emocache extract --cache` wrote to"
+        return f"does not exist{remedy}" if gone else f"has no corpus {corpus}".rstrip() + f"; it has: none{remedy}"
 
     def streams(self, corpus: str, name: str | None = None) -> list[StreamInfo]:
         """The streams of a corpus, or those of one name, by name and date."""
@@ -129,6 +137,9 @@ class Cache:
         bare, _, prefix = name.partition("@")
         manifest = self.manifest(corpus)
         found = [info for info in self.streams(corpus, bare) if info.fingerprint.startswith(prefix)]
+        alike = self.streams(corpus, bare) if prefix and not found else []
+        if alike:
+            raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; of {bare} it has: {_settings_of(alike)}")
         if not found:
             known = ", ".join(folder for folder in self.objects.names(corpus) if "@" in folder) or "none"
             raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; it has: {known}")
@@ -255,11 +266,23 @@ def _holds(objects: Objects, path: str, data: bytes) -> bool:
 
 
 def _ambiguous(corpus: str, name: str, found: list[StreamInfo]) -> str:
-    """Say what tells several streams of one name apart."""
+    return f"corpus {corpus!r} has {len(found)} streams {name!r}; say which: {_settings_of(found)}"
+
+
+def _settings_of(found: list[StreamInfo]) -> str:
+    """List streams of one name, with what tells several apart."""
     flat = [flatten(info.recipe) for info in found]
     differing = sorted({k for one in flat for k in one if len({json.dumps(other.get(k)) for other in flat}) > 1})
-    lines = [
-        f"{info.name}@{info.fingerprint[:12]} ({info.created}: {', '.join(f'{k}={one.get(k)!r}' for k in differing)})"
-        for info, one in zip(found, flat, strict=True)
-    ]
-    return f"corpus {corpus!r} has {len(found)} streams {name!r}; say which: {'; '.join(lines)}"
+    lines = []
+    for info, one in zip(found, flat, strict=True):
+        told = ", ".join(f"{key}={_short(one.get(key))}" for key in differing)
+        lines.append(f"{info.name}@{info.fingerprint[:12]} ({info.created}{f': {told}' if told else ''})")
+    return "; ".join(lines)
+
+
+def _short(value: Any) -> str:
+    """Write a setting so that it fits a message: of a long list, such as all speakers, the count and the first."""
+    text = repr(value)
+    if len(text) <= _LONGEST:
+        return text
+    return f"{len(value)} values, the first {_short(value[0])}" if isinstance(value, list) else f"{text[:_LONGEST]}..."
