@@ -1,7 +1,6 @@
 """The cache itself: corpora, their manifests and their streams."""
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .alternatives import settings_of
 from .errors import EmocacheError
 from .manifest import Manifest
-from .nesting import flatten
 from .objects import Objects, create_once
 from .opening import open_objects
 from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint, is_recipe
@@ -19,7 +18,6 @@ from .sealed import DamagedError, seal, unseal
 from .stream import Stream
 from .writer import BACKENDS, StreamWriter
 
-_LONGEST = 60  # signs of a setting in a message
 _POINTER = "manifest.json"
 
 
@@ -94,17 +92,17 @@ class Cache:
             told = f"has no corpus {corpus!r}; it has: {known}" if known else self.why_empty(repr(corpus))
             raise EmocacheError(f"cache {self.objects.url} {told}") from None
         if not re.fullmatch(r"[0-9a-f]{64}", str(pointer.get("manifest_sha256"))):
-            raise DamagedError(f"{objects.url}/{_POINTER}: names no manifest; run the extraction again")
+            raise DamagedError(f"{objects.url}/{_POINTER}: names no manifest; run `emocache extract {corpus}` again")
         path = f"manifests/{pointer['manifest_sha256'][:12]}.parquet"
         what = f"{objects.url}/{path}"
         try:
             manifest = Manifest.from_bytes(corpus, objects.get(path))
         except FileNotFoundError:
-            raise EmocacheError(f"{what} is gone; run the extraction again") from None
+            raise EmocacheError(f"{what} is gone; run `emocache extract {corpus}` again") from None
         except Exception as error:
-            raise EmocacheError(f"{what}: damaged ({error}); run the extraction again") from error
+            raise EmocacheError(f"{what}: damaged ({error}); run `emocache extract {corpus}` again") from error
         if manifest.sha256 != pointer["manifest_sha256"]:
-            raise EmocacheError(f"{what}: damaged, its checksum does not match; run the extraction again")
+            raise EmocacheError(f"{what}: damaged, its checksum does not match; run `emocache extract {corpus}` again")
         return manifest
 
     def why_empty(self, corpus: str = "") -> str:
@@ -139,7 +137,7 @@ class Cache:
         found = [info for info in self.streams(corpus, bare) if info.fingerprint.startswith(prefix)]
         alike = self.streams(corpus, bare) if prefix and not found else []
         if alike:
-            raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; of {bare} it has: {_settings_of(alike)}")
+            raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; of {bare} it has: {settings_of(alike)}")
         if not found:
             known = ", ".join(folder for folder in self.objects.names(corpus) if "@" in folder) or "none"
             raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; it has: {known}")
@@ -266,23 +264,4 @@ def _holds(objects: Objects, path: str, data: bytes) -> bool:
 
 
 def _ambiguous(corpus: str, name: str, found: list[StreamInfo]) -> str:
-    return f"corpus {corpus!r} has {len(found)} streams {name!r}; say which: {_settings_of(found)}"
-
-
-def _settings_of(found: list[StreamInfo]) -> str:
-    """List streams of one name, with what tells several apart."""
-    flat = [flatten(info.recipe) for info in found]
-    differing = sorted({k for one in flat for k in one if len({json.dumps(other.get(k)) for other in flat}) > 1})
-    lines = []
-    for info, one in zip(found, flat, strict=True):
-        told = ", ".join(f"{key}={_short(one.get(key))}" for key in differing)
-        lines.append(f"{info.name}@{info.fingerprint[:12]} ({info.created}{f': {told}' if told else ''})")
-    return "; ".join(lines)
-
-
-def _short(value: Any) -> str:
-    """Write a setting so that it fits a message: of a long list, such as all speakers, the count and the first."""
-    text = repr(value)
-    if len(text) <= _LONGEST:
-        return text
-    return f"{len(value)} values, the first {_short(value[0])}" if isinstance(value, list) else f"{text[:_LONGEST]}..."
+    return f"corpus {corpus!r} has {len(found)} streams {name!r}; say which: {settings_of(found)}"
