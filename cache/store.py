@@ -1,7 +1,6 @@
 """The cache itself: corpora, their manifests and their streams."""
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .alternatives import settings_of
 from .errors import EmocacheError
 from .manifest import Manifest
-from .nesting import flatten
 from .objects import Objects, create_once
 from .opening import open_objects
 from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint, is_recipe
@@ -89,22 +88,29 @@ class Cache:
         try:
             pointer = unseal(objects.get(_POINTER), f"{objects.url}/{_POINTER}")
         except FileNotFoundError:
-            known = ", ".join(self.corpora()) or "none"
-            remedy = "; give the folder that `emocache extract --cache` wrote to" if known == "none" else ""
-            raise EmocacheError(f"cache {self.objects.url} has no corpus {corpus!r}; it has: {known}{remedy}") from None
+            known = ", ".join(self.corpora())
+            told = f"has no corpus {corpus!r}; it has: {known}" if known else self.why_empty(repr(corpus))
+            raise EmocacheError(f"cache {self.objects.url} {told}") from None
         if not re.fullmatch(r"[0-9a-f]{64}", str(pointer.get("manifest_sha256"))):
-            raise DamagedError(f"{objects.url}/{_POINTER}: names no manifest; run the extraction again")
+            raise DamagedError(f"{objects.url}/{_POINTER}: names no manifest; run `emocache extract {corpus}` again")
         path = f"manifests/{pointer['manifest_sha256'][:12]}.parquet"
         what = f"{objects.url}/{path}"
         try:
             manifest = Manifest.from_bytes(corpus, objects.get(path))
         except FileNotFoundError:
-            raise EmocacheError(f"{what} is gone; run the extraction again") from None
+            raise EmocacheError(f"{what} is gone; run `emocache extract {corpus}` again") from None
         except Exception as error:
-            raise EmocacheError(f"{what}: damaged ({error}); run the extraction again") from error
+            raise EmocacheError(f"{what}: damaged ({error}); run `emocache extract {corpus}` again") from error
         if manifest.sha256 != pointer["manifest_sha256"]:
-            raise EmocacheError(f"{what}: damaged, its checksum does not match; run the extraction again")
+            raise EmocacheError(f"{what}: damaged, its checksum does not match; run `emocache extract {corpus}` again")
         return manifest
+
+    def why_empty(self, corpus: str = "") -> str:
+        """Tell of a cache without corpora if it is there at all, and the remedy; follows the name of the cache."""
+        url = self.objects.url
+        gone = "://" not in url and not Path(url).exists()
+        remedy = "; give the folder that `emocache extract --cache` wrote to"
+        return f"does not exist{remedy}" if gone else f"has no corpus {corpus}".rstrip() + f"; it has: none{remedy}"
 
     def streams(self, corpus: str, name: str | None = None) -> list[StreamInfo]:
         """The streams of a corpus, or those of one name, by name and date."""
@@ -129,6 +135,9 @@ class Cache:
         bare, _, prefix = name.partition("@")
         manifest = self.manifest(corpus)
         found = [info for info in self.streams(corpus, bare) if info.fingerprint.startswith(prefix)]
+        alike = self.streams(corpus, bare) if prefix and not found else []
+        if alike:
+            raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; of {bare} it has: {settings_of(alike)}")
         if not found:
             known = ", ".join(folder for folder in self.objects.names(corpus) if "@" in folder) or "none"
             raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; it has: {known}")
@@ -255,11 +264,4 @@ def _holds(objects: Objects, path: str, data: bytes) -> bool:
 
 
 def _ambiguous(corpus: str, name: str, found: list[StreamInfo]) -> str:
-    """Say what tells several streams of one name apart."""
-    flat = [flatten(info.recipe) for info in found]
-    differing = sorted({k for one in flat for k in one if len({json.dumps(other.get(k)) for other in flat}) > 1})
-    lines = [
-        f"{info.name}@{info.fingerprint[:12]} ({info.created}: {', '.join(f'{k}={one.get(k)!r}' for k in differing)})"
-        for info, one in zip(found, flat, strict=True)
-    ]
-    return f"corpus {corpus!r} has {len(found)} streams {name!r}; say which: {'; '.join(lines)}"
+    return f"corpus {corpus!r} has {len(found)} streams {name!r}; say which: {settings_of(found)}"

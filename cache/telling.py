@@ -183,24 +183,3 @@ class Progress:
             elif self._clock() - self._told >= _SECONDS_BETWEEN_LINES and not manner.quiet:
                 self._told = self._clock()
                 print(f"{count}{f'; {more}' if more else ''}", file=sys.stderr, flush=True)
-
-
-Epoch = Callable[[int, int, float], None]
-"""(epoch, the most epochs there are, training loss)"""
-_watchers: list[Epoch] = []
-
-
-@contextmanager
-def watching(watcher: Epoch) -> Iterator[None]:
-    """Call the watcher after every epoch that is trained in this process, until the end of the block."""
-    _watchers.append(watcher)
-    try:
-        yield
-    finally:
-        _watchers.remove(watcher)
-
-
-def epoch_trained(epoch: int, epochs: int, loss: float) -> None:
-    """Tell those who watch of an epoch."""
-    for watcher in _watchers:
-        watcher(epoch, epochs, loss)

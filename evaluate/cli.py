@@ -6,6 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 Format = Literal["markdown", "csv", "latex", "json"]
+Style = Literal["screen", "paper"]
+Figures = Annotated[
+    str,
+    typer.Option("--figures", metavar="LIST", help="Kinds of files for the figures: png, pdf, svg, such as png,pdf."),
+]
+Styled = Annotated[
+    Style, typer.Option("--style", help="paper: as wide as a column or a page, text of 8 pt, titles beside as .txt.")
+]
 
 
 def evaluate(
@@ -66,6 +74,8 @@ def evaluate(
     all_: Annotated[
         bool, typer.Option("--all", help="Also runs that newer ones supersede; see `emocache runs ls`.")
     ] = False,
+    figures: Figures = "png",
+    style: Styled = "screen",
 ) -> None:
     """Score stored predictions. Writes a page to read, tables, figures, and their numbers as CSV and JSON."""
     if table is None and form is not None:
@@ -81,6 +91,7 @@ def evaluate(
             "needs the cache that says what lies where; name it with --cache", param_hint="--media"
         )
     from .output.documents import document, to_json
+    from .output.figures.look import Look, parse_formats
     from .output.screen import screen
     from .report import (
         compare_runs,
@@ -93,6 +104,7 @@ def evaluate(
         write_report,
     )
 
+    look = Look(style, parse_formats(figures))
     folder = out if out is not None else runs[0] / "evaluation"
     evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True))
     if table is not None:
@@ -101,7 +113,7 @@ def evaluate(
     comparisons = compare_runs(evaluations, compare, metrics or ())
     place = screen()
     tables = tables_text(evaluations, comparisons, place, sort, full)  # a mistyped column is told before files are made
-    write_report(folder, evaluations, comparisons)
+    write_report(folder, evaluations, comparisons, look)
     page = write_page(report or folder / "report.html", evaluations, runs, cache, media or ())
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
@@ -122,10 +134,14 @@ def composition(
             help="A pie of this column or label; gender, speaker and emotion if not given. May be given again.",
         ),
     ] = None,
+    figures: Figures = "png",
+    style: Styled = "screen",
 ) -> None:
     """Draw what a corpus consists of as pies, and write the counts as CSV."""
     from ..cache import Cache
     from .output.figures.composition import COLUMNS, save_composition
+    from .output.figures.look import Look, parse_formats
 
-    for path in save_composition(out, Cache(root).manifest(corpus), columns or COLUMNS):
+    look = Look(style, parse_formats(figures))
+    for path in save_composition(out, Cache(root).manifest(corpus), columns or COLUMNS, look):
         typer.echo(f"written: {path}")

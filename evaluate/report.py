@@ -8,8 +8,9 @@ from ..cache import Cache, EmocacheError
 from ..cache.telling import Progress
 from .output.documents import document, to_json
 from .output.figures import figure_writers
+from .output.figures.look import SCREEN, Look
 from .output.headlines import headlines
-from .output.paper_formats import FORMATS, to_markdown
+from .output.paper_formats import FORMATS, latex_tables, to_latex, to_markdown
 from .output.printed_tables import comparison_tables, result_tables
 from .output.results_table import results_table
 from .output.screen import Screen
@@ -75,7 +76,9 @@ def summary_text(evaluations: Sequence[Evaluation], screen: Screen, folder: Path
     """
     lines = [line for one in headlines(evaluations, find_published(evaluations)) for line in one.lines()]
     lines.append(f"to be read in a browser: {page}")
-    lines.append(f"written to {folder}: table.md, table.csv, results.json, the papers' tables and the figures")
+    lines.append(
+        f"written to {folder}: the tables (table.md, .tex, .csv), results.json, the papers' tables, the figures"
+    )
     return screen.lines(lines)
 
 
@@ -129,13 +132,16 @@ def paper_table(evaluations: Sequence[Evaluation], name: str, kind: str) -> str:
     return FORMATS[kind](wanted_tables(evaluations, name))
 
 
-def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> list[Path]:
-    """Write table.md, table.csv, results.json, the papers' tables that have runs, and every figure that has numbers.
+def write_report(
+    out: Path, evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison], look: Look = SCREEN
+) -> list[Path]:
+    """Write the tables, results.json, the papers' tables that have runs, and every figure that has numbers.
 
     Args:
         out: the folder, made if there is none.
         evaluations: the results.
         comparisons: those that were asked for.
+        look: of the figures.
 
     Returns:
         The paths of what was written.
@@ -147,11 +153,13 @@ def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequ
     tables = _tables(evaluations, comparisons)
     texts = {
         "table.md": "# Results\n\n" + "\n\n".join(table.markdown() for table in tables) + "\n",
+        "table.tex": latex_tables(tables),
         "table.csv": to_csv(evaluations),
         "results.json": to_json(document(evaluations, comparisons)),
     }
     for table in tables_with_runs(evaluations):
         texts[f"tables/{table.file_name}.md"] = to_markdown([table])
+        texts[f"tables/{table.file_name}.tex"] = to_latex([table])
     for paper, own in papers:
         texts |= paper.texts(own)
     written = []
@@ -162,11 +170,12 @@ def write_report(out: Path, evaluations: Sequence[Evaluation], comparisons: Sequ
             written.append(out / name)
             written[-1].parent.mkdir(exist_ok=True)
             written[-1].write_text(text, encoding="utf-8", newline="\n")
-        for write in figure_writers():
-            written += write(out, evaluations)
-        for paper, own in papers:
-            for write in paper.figures:
-                written += write(out, own)
+        with look.drawing():
+            for write in figure_writers():
+                written += write(out, evaluations, look)
+            for paper, own in papers:
+                for write in paper.figures:
+                    written += write(out, own, look)
     except OSError as error:
         raise EmocacheError(f"{out} cannot be written to: {error.strerror}; name another folder with --out") from error
     return written

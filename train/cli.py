@@ -82,6 +82,17 @@ def train(
     allow_incomplete: Annotated[
         bool, typer.Option("--allow-incomplete", help="Train on streams that lack utterances; marks the runs.")
     ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log",
+            metavar="TRACKER",
+            help="Send epochs as they happen to tensorboard, or to module:attribute; repeatable.",
+        ),
+    ] = None,
+    log_dir: Annotated[
+        Path | None, typer.Option("--log-dir", metavar="DIR", help="For event files; RUNS/.tensorboard if not given.")
+    ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where heads are trained.")] = "auto",
     list_: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list, help="List the shipped experiments.")
@@ -109,7 +120,10 @@ def train(
     from .run.everything import carry_out_everything, cores, corpora_in
     from .run.experiment_plan import choose_device
     from .run.request import Request, carry_out, carry_out_all
+    from .watch.watching import Watching
 
+    watching = Watching(tuple(dict.fromkeys(log or ())), log_dir or Path(runs) / ".tensorboard")
+    watching.check()
     overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
     store = Cache(cache)
     everything = not experiments and not all_
@@ -117,7 +131,9 @@ def train(
     if not (everything or corpus) and len(corpora) > 1:
         told = f"the cache has {', '.join(corpora)}; say which to train on"
         raise typer.BadParameter(told, param_hint="--corpus")
-    request = Request(store, corpora, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete)
+    request = Request(
+        store, corpora, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete, watching
+    )
     # All are read and planned before the first is trained, so that a mistake in the last one is told at once.
     names = dict.fromkeys(name for given in experiments or () for name in each_experiment(given))
     chosen = [request.experiment(name) for name in names]

@@ -56,18 +56,21 @@ def _numbers(cell: Cell) -> dict[str, Any]:
 
 def to_latex(tables: Sequence[PaperTable]) -> str:
     """Write tables for LaTeX with the package booktabs; notes stand below each."""
+    return latex_tables([table.as_text_table() for table in tables])
+
+
+def latex_tables(tables: Sequence[Table]) -> str:
+    """Write any tables for LaTeX, see `to_latex`."""
     head = "% \\usepackage{booktabs}, and \\usepackage[utf8]{inputenc} for older LaTeX\n"
-    return head + "\n".join(_latex(table.as_text_table()) for table in tables)
+    return head + "\n".join(map(_latex, tables))
 
 
 def _latex(table: Table) -> str:
     layout = "l" * table.numbers + "r" * (len(table.headings) - table.numbers)
     lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in (table.headings, *table.rows)]
-    # A rule before each row of the paper: its lines belong together.
-    body = [
-        ("\\midrule\n" if i == 0 or table.rows[i][0] != table.rows[i - 1][0] else "") + line
-        for i, line in enumerate(lines[1:])
-    ]
+    # A rule before each row of the paper: its lines belong together. Where no row has several, none is between.
+    new = [i == 0 or table.rows[i][0] != table.rows[i - 1][0] for i in range(len(table.rows))]
+    body = [("\\midrule\n" if i == 0 or (new[i] and not all(new)) else "") + line for i, line in enumerate(lines[1:])]
     notes = [rf"\par\smallskip\footnotesize {escape_latex(note)}" for note in table.notes]
     return "\n".join(
         [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from ..output.figures.look import Look
 from ..output.text_table import Table
 from ..scoring.result_groups import Result
 from ..scoring.scored import Evaluation
@@ -27,7 +28,7 @@ class PaperReport:
 
     tables: Callable[[Sequence[Evaluation]], list[Table]] = lambda _: []
     texts: Callable[[Sequence[Evaluation]], dict[str, str]] = lambda _: {}  # {name of the file: its text}
-    figures: tuple[Callable[[Path, Sequence[Evaluation]], list[Path]], ...] = ()  # with the CSVs of their numbers
+    figures: tuple[Callable[[Path, Sequence[Evaluation], Look], list[Path]], ...] = ()  # with the CSVs of their numbers
 
 
 def reports_of(result: Result) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..output.figures.composition import shorten
-from ..output.figures.drawing import named, save_png, wrapped
+from ..output.figures.drawing import entitle, named, save
+from ..output.figures.look import SCREEN, Look
 from ..scoring.scored import Evaluation
 from . import PaperReport
 from .attention_weights import Attention, read_attention
@@ -17,7 +18,7 @@ MOST = 24  # utterances in the picture
 _ROW = 0.2  # inches
 
 
-def save_attention(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
+def save_attention(out: Path, evaluations: Sequence[Evaluation], look: Look = SCREEN) -> list[Path]:
     """Draw the weights of classifications that kept "attention", and write all of them; returns the files' paths."""
     written = []
     for evaluation in evaluations:
@@ -25,7 +26,7 @@ def save_attention(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
         if found is not None:
             stem = out / f"attention-{evaluation.result.file_name}"
             written += [_write(found, stem.with_name(f"{stem.name}.csv"))]
-            written += [save_png(draw(found), stem.with_name(f"{stem.name}.png"))]
+            written += save(draw(found, look), stem, look)
     return written
 
 
@@ -44,13 +45,14 @@ def _write(found: Attention, path: Path) -> Path:
     return path
 
 
-def draw(found: Attention) -> Figure:
+def draw(found: Attention, look: Look = SCREEN) -> Figure:
     """Draw a panel for each channel with a row for each of at most `MOST` utterances; darker is more weight."""
     # Evenly chosen: utterances stand in the order of their classes, so that every class with many has rows.
     chosen = np.unique(np.linspace(0, len(found.utterances) - 1, MOST).round().astype(int))
     longest = max(len(found.weights[i]) for i in chosen)
     largest = max(found.weights[i].max() for i in chosen)
-    figure = Figure(figsize=(4.0 + 2.6 * len(found.channels), 1.6 + _ROW * len(chosen)), layout="constrained")
+    size = look.size(4.0 + 2.6 * len(found.channels), 1.6 + _ROW * len(chosen))
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(found.channels), squeeze=False, sharey=True)[0]
     for channel, (axes, name) in enumerate(zip(panels, found.channels, strict=True)):
         # NaN has no colour: what lies behind an utterance's end differs from a word without weight.
@@ -58,18 +60,19 @@ def draw(found: Attention) -> Figure:
         for row, i in enumerate(chosen):
             picture[row, : len(found.weights[i])] = found.weights[i][:, channel]
         extent = (0.5, longest + 0.5, len(chosen) - 0.5, -0.5)
-        image = axes.imshow(picture, cmap="Blues", vmin=0, vmax=largest, aspect="auto", extent=extent)
-        axes.set_title(name, fontsize=9)
+        image = axes.imshow(picture, cmap="Blues", vmin=0, vmax=largest, aspect="auto", extent=extent,
+                            interpolation="nearest")  # fmt: skip
+        axes.set_title(name, fontsize=look.text)
         axes.set_xlabel("word" if longest < 100 else "frame")
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(image, ax=panels, label="weight")
     labels = [f"{shorten(found.utterances[i])}: {' → '.join(found.classes[i])}" for i in chosen]
-    panels[0].set_yticks(np.arange(len(chosen)), labels, fontsize=7, parse_math=False)
+    panels[0].set_yticks(np.arange(len(chosen)), labels, fontsize=look.small, parse_math=False)
     fold, seed = found.cell
     told = (
         f"attention, mean over heads; true → predicted class; {len(chosen)} test utterances of fold {fold}, seed {seed}"
     )
-    figure.suptitle(wrapped(f"{named(found.result)}\n{told}", figure.get_figwidth()), fontsize=9, parse_math=False)
+    entitle(figure, f"{named(found.result)}\n{told}", look)
     return figure
 
 

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..output.figures.drawing import named, save_png, wrapped
+from ..output.figures.drawing import COLOURS, cells, entitle, named, save, wrapped
+from ..output.figures.look import SCREEN, Look
 from ..scoring.scored import Evaluation
 from . import PaperReport
 from .gates import Gates, appearances, families, heaviest, read_gates, similarity
 
 MEASURE = "Pearson"
 _HEAVIEST = 10
-_CELL = 0.8  # inches
+_CELL = 0.55  # inches
 _WEIGHTS = [
     "experiment", "marks", "task", "culture", "part", "clips", "seeds", "channel", "weight", "weight_std_seeds",
     "among_heaviest",
@@ -24,16 +26,16 @@ _FREQUENCIES = ["channel", "appearances", "most_possible", "mean_over_seeds", "s
 _SIMILARITIES = ["experiment", "marks", "task", "culture", "other", "measure", "similarity", "std_over_seeds", "seeds"]
 
 
-def save_channel_gates(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
+def save_channel_gates(out: Path, evaluations: Sequence[Evaluation], look: Look = SCREEN) -> list[Path]:
     """Draw both figures, and write their numbers, of every model whose runs kept "gate"; returns the files' paths.
 
     Results that differ in their target only are tasks of one figure. `gated_channels` tells which channels count.
     """
     found = [gates for e in evaluations if (gates := read_gates(e.result)) is not None]
-    return [path for family in families(found) for path in _save(out, family)]
+    return [path for family in families(found) for path in _save(out, family, look)]
 
 
-def _save(out: Path, tasks: Sequence[Gates]) -> list[Path]:
+def _save(out: Path, tasks: Sequence[Gates], look: Look) -> list[Path]:
     name = tasks[0].result.file_name
     tables = {
         "gate-weights": (_WEIGHTS, _weight_lines(tasks)),
@@ -45,8 +47,8 @@ def _save(out: Path, tasks: Sequence[Gates]) -> list[Path]:
         written.append(out / f"{kind}-{name}.csv")
         with written[-1].open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([headings, *lines])
-    for kind, figure in (("gate-channels", frequency_figure(tasks)), ("gate-similarity", similarity_figure(tasks))):
-        written.append(save_png(figure, out / f"{kind}-{name}.png"))
+    for kind, draw in (("gate-channels", frequency_figure), ("gate-similarity", similarity_figure)):
+        written += save(draw(tasks, look), out / f"{kind}-{name}", look)
     return written
 
 
@@ -95,48 +97,66 @@ def _similarities(gates: Gates) -> tuple[NDArray[np.float64], NDArray[np.float64
     return similarity(gates.mean), np.std([similarity(seed) for seed in gates.weights], axis=0)
 
 
-def frequency_figure(tasks: Sequence[Gates]) -> Figure:
+def frequency_figure(tasks: Sequence[Gates], look: Look = SCREEN) -> Figure:
     """Draw how often each channel is among the heaviest of a culture and task; those that never are have no bar."""
     counts, by_seed = _frequencies(tasks)
     shown = np.flatnonzero(counts)
-    figure = Figure(figsize=(max(5.0, 0.24 * len(shown) + 1.5), 4.2), layout="constrained")
+    figure = Figure(figsize=look.size(max(5.0, 0.2 * len(shown) + 1.5), 3.6), layout="constrained")
     axes = figure.add_subplot()
     spread = by_seed[:, shown].std(axis=0) if len(by_seed) > 1 else None
-    axes.bar(np.arange(len(shown)), counts[shown], yerr=spread, color="tab:blue", ecolor="grey", capsize=2)
-    axes.set_xticks(np.arange(len(shown)), [str(channel) for channel in shown], rotation=90, fontsize=7)
-    axes.set_ylim(0, sum(len(gates.cultures) for gates in tasks))
-    axes.set_xlabel(wrapped(f"channel: {tasks[0].channels}", figure.get_figwidth()), parse_math=False)
-    axes.set_ylabel(f"times among the {_HEAVIEST} heaviest")
+    axes.bar(np.arange(len(shown)), counts[shown], yerr=spread, color=COLOURS[0], ecolor="0.3", capsize=2)
+    axes.set_xticks(np.arange(len(shown)), [str(channel) for channel in shown], rotation=90, fontsize=look.small)
+    most = sum(len(gates.cultures) for gates in tasks)
+    axes.set(xlim=(-0.8, len(shown) - 0.2), ylim=(0, 1.06 * most))  # a bar of the largest height is seen to end
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.axhline(most, color="0.4", linewidth=0.8, linestyle="--")
+    label = wrapped(f"channel: {tasks[0].channels}", figure.get_figwidth(), look.text)
+    axes.set_xlabel(label, fontsize=look.text, parse_math=False)
+    axes.set_ylabel(f"times among the {_HEAVIEST} heaviest", fontsize=look.text)
     bars = f"; bars: ± std over {len(by_seed)} seeds" if spread is not None else ""
     cultures = ", ".join(dict.fromkeys(culture for gates in tasks for culture in gates.cultures))
-    _entitle(figure, tasks, f"cultures {cultures}; mean gate weights over clips{bars}")
+    _entitle(
+        figure, tasks, f"cultures {cultures}; mean gate weights over clips; dashed: every culture and task{bars}", look
+    )
     return figure
 
 
-def similarity_figure(tasks: Sequence[Gates]) -> Figure:
-    """Draw the similarity of every two cultures: a matrix for each task."""
-    side = max(3.0, _CELL * max(len(gates.cultures) for gates in tasks) + 1)
-    figure = Figure(figsize=(max(5.0, side * len(tasks)), side + 1), layout="constrained")
-    for axes, gates in zip(np.ravel(figure.subplots(1, len(tasks))), tasks, strict=True):
-        alike, spread = _similarities(gates)
-        axes.imshow(alike, cmap="RdBu_r", vmin=-1, vmax=1)
+def similarity_figure(tasks: Sequence[Gates], look: Look = SCREEN) -> Figure:
+    """Draw the similarity of every two cultures: a matrix for each task, in colours that span what was found."""
+    side = _CELL * max(len(gates.cultures) for gates in tasks) + 0.9
+    figure = Figure(figsize=look.size(max(4.0, side * len(tasks) + 0.9), max(2.6, side + 0.7)), layout="constrained")
+    panels = list(np.ravel(figure.subplots(1, len(tasks))))
+    found = [_similarities(gates) for gates in tasks]
+    low, high = similarity_limits([alike for alike, _ in found])
+    for axes, gates, (alike, spread) in zip(panels, tasks, found, strict=True):
+        several = len(gates.weights) > 1
+        texts = [
+            "–" if np.isnan(value) else f"{value:.2f}" + (f"\n±{std:.3f}" if several else "")
+            for value, std in zip(alike.flat, spread.flat, strict=True)
+        ]
+        mesh = cells(axes, alike, "cividis", (low, high), texts, look.small)
         ticks = np.arange(len(gates.cultures))
-        axes.set_xticks(ticks, gates.cultures, parse_math=False)
-        axes.set_yticks(ticks, gates.cultures, parse_math=False)
-        axes.set_title(gates.task, fontsize=9, parse_math=False)
-        for (i, j), value in np.ndenumerate(alike):
-            seeds = f"\n±{spread[i, j]:.3f}" if len(gates.weights) > 1 else ""
-            text = f"{value:.2f}{seeds}" if np.isfinite(value) else "–"
-            axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if abs(value) > 0.6 else "black")
+        axes.set_xticks(ticks, gates.cultures, fontsize=look.text, parse_math=False)
+        axes.set_yticks(ticks, gates.cultures, fontsize=look.text, parse_math=False)
+        axes.set_title(gates.task, fontsize=look.text, parse_math=False)
+    bar = figure.colorbar(mesh, ax=panels, ticks=np.linspace(low, high, 5), format="%.3f", aspect=25)
+    bar.set_label(f"{MEASURE} correlation", fontsize=look.text)
+    bar.ax.tick_params(labelsize=look.small)
     spread_told = "; ± std over seeds" if any(len(gates.weights) > 1 for gates in tasks) else ""
     told = f"{MEASURE} correlation of mean gate weights over channels: {tasks[0].channels}{spread_told}"
-    _entitle(figure, tasks, told)
+    _entitle(figure, tasks, f"{told}; colours from {low:.3f} to {high:.3f}, the range of the data", look)
     return figure
 
 
-def _entitle(figure: Figure, tasks: Sequence[Gates], told: str) -> None:
-    results = [gates.result for gates in tasks]
-    figure.suptitle(wrapped(f"{named(*results)}\n{told}", figure.get_figwidth()), fontsize=9, parse_math=False)
+def similarity_limits(found: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the least and the largest similarity of all matrices: the ends of their common colours."""
+    values = np.concatenate([alike[np.isfinite(alike)] for alike in found])
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    return (low, high) if high - low > 1e-6 else (low - 0.5, high)  # one culture has no range
+
+
+def _entitle(figure: Figure, tasks: Sequence[Gates], told: str, look: Look) -> None:
+    entitle(figure, f"{named(*(gates.result for gates in tasks))}\n{told}", look)
 
 
 REPORT = PaperReport(figures=(save_channel_gates,))

@@ -36,7 +36,8 @@ def discover(paths: Sequence[Path]) -> list[Run]:
     """
     for path in paths:
         if not path.is_dir():
-            raise EmocacheError(f"{path} is not a folder; give the folder that `emocache train --runs` wrote to")
+            problem = "is not a folder" if path.exists() else "does not exist"
+            raise EmocacheError(f"{path} {problem}; give the folder that `emocache train --runs` wrote to")
     folders = sorted({folder.resolve() for path in paths for folder in _run_folders(path)})
     if not folders:
         where = ", ".join(str(path) for path in paths)
@@ -50,7 +51,10 @@ def read_run(folder: Path) -> Run:
     try:
         return Run(folder, parse_record(path.read_bytes()))
     except OSError as error:
-        raise EmocacheError(f"{path}: cannot be read: {error.strerror}") from error
+        raise EmocacheError(
+            f"{path}: cannot be read: {error.strerror}; make it readable, or delete its folder and run the"
+            " same command again"
+        ) from error
     except ValueError as error:
         raise EmocacheError(
             f"{path}: {error}; it is damaged or of another version: delete the folder and train this run again"

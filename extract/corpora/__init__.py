@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ...cache import EmocacheError, Manifest
 from ...cache.hints import nearest
+from ...cache.outside import is_outside, load_outside
 from ..media.readings import with_readings
-from ..plugins import is_outside, load_outside
 from .files import MediaHasher
 
 __all__ = ["REGISTRY", "CorpusEntry", "FolderMissing", "MediaHasher", "check", "load", "packaged"]

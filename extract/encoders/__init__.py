@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...cache import EmocacheError
+from ...cache.outside import is_outside, load_outside
 from ...cache.recipe import check_stream_name
-from ..plugins import is_outside, load_outside
 from .encoder import Clip, Encoder
 from .families import implementation
 from .registry import REGISTRY, EncoderEntry

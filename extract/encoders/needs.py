@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...cache import EmocacheError
-from ..plugins import is_outside
+from ...cache.outside import is_outside
 from ..weights import hub
 from ..weights.download import origin_of
 from ..weights.pickles import CONVERTED, SUFFIXES, converted

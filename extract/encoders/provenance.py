@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...cache import EmocacheError
-from ..plugins import is_outside
+from ...cache.outside import is_outside
 from ..weights import download, hub
 from .fetching import addresses_of
 from .lookup import Origins, checkpoint_folder, repository_of, split_variant, weights_file

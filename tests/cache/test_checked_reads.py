@@ -291,7 +291,7 @@ def test_a_pointer_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     filled(cache)
     pointer = {"manifest": "x", "manifest_sha256": "../../../../etc/passwd", "utterances": 1}
     cache.objects.replace(f"{CORPUS}/manifest.json", seal(pointer, pretty=True))
-    with pytest.raises(DamagedError, match=r"manifest\.json: names no manifest; run the extraction again"):
+    with pytest.raises(DamagedError, match=r"manifest\.json: names no manifest; run `emocache extract \w+` again"):
         cache.manifest(CORPUS)
 
 

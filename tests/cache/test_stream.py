@@ -73,7 +73,7 @@ def test_what_is_absent_is_explained(stream: Stream) -> None:
 
 
 def test_which_stream_is_meant(cache: Cache) -> None:
-    with pytest.raises(EmocacheError, match="has no corpus 'toy'; it has: none"):
+    with pytest.raises(EmocacheError, match=r"does not exist|has no corpus 'toy'; it has: none"):
         cache.stream(CORPUS, "toy")
     cache.put_manifest(manifest())
     with pytest.raises(EmocacheError, match="has no corpus 'toys'; it has: toy"):
@@ -96,7 +96,7 @@ def test_which_stream_is_meant(cache: Cache) -> None:
         assert cache.stream(CORPUS, f"toy@{writer.fingerprint[:5]}").fingerprint == writer.fingerprint
     assert "same" not in message and "encoder" not in message
     assert cache.stream(CORPUS, "toy.L2").fingerprint == other.fingerprint
-    with pytest.raises(EmocacheError, match=r"no stream 'toy@f00'; it has: .*toy.L2@"):
+    with pytest.raises(EmocacheError, match=r"no stream 'toy@f00'; of toy it has: toy@.*window.hop=.*; toy@"):
         cache.stream(CORPUS, "toy@f00")
 
 
@@ -229,3 +229,16 @@ def test_a_stream_needs_no_index_and_no_write_access(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert snapshot(Cache(tmp_path).stream(CORPUS, "toy")) == expected
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_streams_of_one_name_are_told_apart_in_a_line(cache: Cache) -> None:
+    """Also by what is long, such as the speakers that a PCA was fitted on."""
+    cache.put_manifest(manifest())
+    speakers = [f"speaker-{k:03}" for k in range(200)]
+    for few in (speakers, speakers[:100]):
+        cache.create_stream(CORPUS, "toy", recipe(fitted={"speakers": few}))
+    with pytest.raises(EmocacheError) as both:
+        cache.stream(CORPUS, "toy")
+    told = str(both.value)
+    assert "has 2 streams" in told and len(told) < 600 and told.count("speaker-") == 2
+    assert "200 values, the first 'speaker-000'" in told and "100 values, the first 'speaker-000'" in told

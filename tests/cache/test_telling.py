@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emocache.cache.errors import EmocacheError
-from emocache.cache.telling import Progress, epoch_trained, manner, tell, told_as, warn, watching
+from emocache.cache.telling import Progress, manner, tell, told_as, warn
 
 
 class Terminal(io.StringIO):
@@ -93,12 +93,3 @@ def test_the_log_has_the_last_state_of_a_line_that_redraws_itself(tmp_path: Path
         sys.stderr.write("\r20 %")
         sys.stderr.write("\r30 %\n")
     assert (tmp_path / "log").read_text()[20:] == "30 %\n"
-
-
-def test_epochs_are_told_to_who_watches() -> None:
-    seen: list[tuple[int, int, float]] = []
-    epoch_trained(1, 9, 0.5)
-    with watching(lambda *epoch: seen.append(epoch)):
-        epoch_trained(2, 9, 0.25)
-    epoch_trained(3, 9, 0.125)
-    assert seen == [(2, 9, 0.25)]

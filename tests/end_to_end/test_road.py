@@ -90,7 +90,7 @@ def test_folder_to_table_row(emocache_: Run, corpus: Path, tmp_path: Path) -> No
         np.mean([r["reference"] == r["prediction"] for r in predictions(runs) if r["part"] == "test"])
     )
     assert list((runs / "evaluation").glob("confusion-*.png"))
-    for name in ("table.md", "table.csv", "results.json"):
+    for name in ("table.md", "table.tex", "table.csv", "results.json"):
         assert (runs / "evaluation" / name).stat().st_size
 
 

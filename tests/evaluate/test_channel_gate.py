@@ -11,7 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from emocache.cache import EmocacheError
-from emocache.evaluate.papers.gate_figures import frequency_figure, save_channel_gates, similarity_figure
+from emocache.evaluate.papers.gate_figures import (
+    frequency_figure,
+    save_channel_gates,
+    similarity_figure,
+    similarity_limits,
+)
 from emocache.evaluate.papers.gated_channels import GatedChannels, gated_channels
 from emocache.evaluate.papers.gates import appearances, families, heaviest, read_gates, similarity
 from emocache.evaluate.report import evaluate_runs, write_report
@@ -143,7 +148,11 @@ def test_figures_say_which_channels_they_are_about(
     gates = read_gates(evaluation.result)
     assert gates is not None and gates.weights.shape == (1, 4, count)
     assert frequency_figure([gates]).axes[0].get_xlabel() == f"channel: {told}"
-    title = similarity_figure([gates]).get_suptitle()
+    figure = similarity_figure([gates])
+    title = figure.get_suptitle()
+    assert figure.axes[-1].get_ylabel() == "Pearson correlation" and "the range of the data" in " ".join(title.split())
+    ticks = frequency_figure([gates]).axes[0].get_yticks()
+    assert (ticks == ticks.round()).all()
     assert told in " ".join(title.split())
     assert {
         line["channel"] for line in lines(one(save_channel_gates(tmp_path, [evaluation]), "gate-weights", ".csv"))
@@ -229,3 +238,11 @@ def test_gates_of_uneven_size_are_named(tmp_path: Path, gated: Any) -> None:
     path.write_bytes(b"PAR1")
     with pytest.raises(EmocacheError, match=r"kept\.parquet: .*train it again"):
         read_gates(evaluation.result)
+
+
+def test_colours_span_what_was_found() -> None:
+    """.97 and 1.00 have colours far apart, and the ends are told."""
+    narrow = np.array([[1.0, 0.97], [0.97, 1.0]])
+    assert similarity_limits([narrow, np.full((2, 2), np.nan)]) == (0.97, 1.0)
+    assert similarity_limits([np.ones((1, 1))]) == (0.5, 1.0)
+    assert similarity_limits([np.full((1, 1), np.nan)]) == (0.0, 1.0)

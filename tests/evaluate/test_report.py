@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from emocache.cache import EmocacheError
 from emocache.evaluate.cli import evaluate
 from emocache.evaluate.output.documents import document, to_json
-from emocache.evaluate.output.figures.confusion_matrix import save_confusion_matrix
+from emocache.evaluate.output.figures.confusion_matrix import ConfusionFigure
+from emocache.evaluate.output.figures.drawing import save
+from emocache.evaluate.output.figures.look import FORMATS, Look, parse_formats
 from emocache.evaluate.output.printed_tables import comparison_tables, result_tables
 from emocache.evaluate.output.screen import Screen
 from emocache.evaluate.output.spreadsheet import to_csv
@@ -279,17 +281,60 @@ def test_a_comparison_is_a_table(tmp_path: Path, grid: Any) -> None:
     assert "no Wilcoxon's test: 2 folds; Wilcoxon's test is made from 8 on." in table.notes
 
 
-def test_the_figure_is_a_png(tmp_path: Path) -> None:
-    path = tmp_path / "matrix.png"
-    save_confusion_matrix(path, np.array([[3, 1], [0, 0]]), ["$odd_{", "b"], "a $ title")
-    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+COUNTS = np.array([[3, 1], [0, 0]])
+
+
+def test_a_figure_is_written_in_every_format_and_alike_each_time(tmp_path: Path) -> None:
+    look = Look(formats=FORMATS)
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        with look.drawing():
+            save(ConfusionFigure(["$odd_{", "b"], look).filled(COUNTS, "a $ title"), folder / "probe.x", look)
+    files = sorted((tmp_path / "a").iterdir())
+    assert [file.name for file in files] == ["probe.x.pdf", "probe.x.png", "probe.x.svg"]
+    assert [file.read_bytes()[:4] for file in files] == [b"%PDF", b"\x89PNG", b"<?xm"]
+    assert [file.read_bytes() for file in files] == [(tmp_path / "b" / file.name).read_bytes() for file in files]
+    assert "a $ title</text>" in files[2].read_text(encoding="utf-8")  # text is text
+    assert b"/Subtype /Type0" in files[0].read_bytes() or b"/CIDFontType2" in files[0].read_bytes()  # fonts of type 42
+
+
+@pytest.mark.parametrize("style", ["screen", "paper"])
+def test_a_figure_that_is_drawn_over_is_the_one_that_is_made_anew(tmp_path: Path, style: Any) -> None:
+    look, other = Look(style), np.array([[0, 4], [2, 2]])
+    with look.drawing():
+        one = ConfusionFigure(["low", "high"], look)
+        for counts, title in ((other, "first"), (COUNTS, "second " * 30), (COUNTS, "third")):
+            save(one.filled(counts, title), tmp_path / "over", look)
+        save(ConfusionFigure(["low", "high"], look).filled(COUNTS, "third"), tmp_path / "anew", look)
+    over, anew = (tmp_path / f"{name}.png" for name in ("over", "anew"))
+    assert over.read_bytes() == anew.read_bytes()
+
+
+@pytest.mark.parametrize(("classes", "inches"), [(2, 3.3), (4, 3.3), (12, 6.9)])
+def test_a_figure_for_a_paper_is_as_wide_as_a_column_or_a_page(tmp_path: Path, classes: int, inches: float) -> None:
+    look = Look("paper", ("png",))
+    with look.drawing():
+        figure = ConfusionFigure([f"c{k}" for k in range(classes)], look).filled(np.eye(classes, dtype=int), "told")
+        written = save(figure, tmp_path / "x", look)
+    assert figure.get_figwidth() == inches and figure.get_figheight() <= 9
+    assert [path.name for path in written] == ["x.png", "x.txt"]
+    assert figure.get_suptitle() == "" and (tmp_path / "x.txt").read_text(encoding="utf-8") == "told\n"
+    labels = [*figure.axes[0].get_xticklabels(), figure.axes[0].xaxis.label, figure.axes[0].yaxis.label]
+    assert {text.get_fontsize() for text in labels} == {8.0}
+
+
+def test_formats_are_read_from_a_list() -> None:
+    assert parse_formats("png, SVG,png") == ("png", "svg")
+    for text in ("", "png,", "jpg"):
+        with pytest.raises(EmocacheError, match="is not one of png, pdf, svg"):
+            parse_formats(text)
 
 
 def test_the_report_is_written_inside_its_folder(tmp_path: Path, grid: Any) -> None:
     grid(experiment="../probe", root=tmp_path / "runs" / "x")
     written = write_report(tmp_path / "out", evaluate_runs([tmp_path / "runs"]), [])
     assert sorted(tmp_path.joinpath("out").iterdir()) == sorted(written)
-    assert [path.suffix for path in written] == [".md", ".csv", ".json", ".png"]
+    assert [path.suffix for path in written] == [".md", ".tex", ".csv", ".json", ".png"]
     (tmp_path / "file").write_text("")
     with pytest.raises(EmocacheError, match="name another folder with --out"):
         write_report(tmp_path / "file", [], [])
@@ -301,7 +346,7 @@ def test_experiments_in_folders_do_not_share_files(tmp_path: Path, grid: Any, ut
     rows = [utterance(c, c, "sad", "sad", culture=c) for c in ("a/b", "a_b")]
     write_run(rows, experiment="cultures", folds=1)
     written = write_report(tmp_path / "out", evaluate_runs([tmp_path / "runs"]), [])
-    assert len(written) == len(set(written)) == 3 + 2 + 3
+    assert len(written) == len(set(written)) == 4 + 2 + 3
     assert all(path.is_file() and path.parent == tmp_path / "out" for path in written)
     assert any("confusion-paper1.cats-" in path.name for path in written)
     assert {path.name.partition("-culture-")[2] for path in written} == {
@@ -324,7 +369,7 @@ def test_both_architectures_of_a_feature_get_their_tables(tmp_path: Path, write_
     evaluations = evaluate_runs([tmp_path / "runs"])
     written = write_report(tmp_path / "out", evaluations, [])
     assert [path.name for path in written if not path.name.startswith("scatter-")] == [
-        "table.md", "table.csv", "results.json", "emotion-share.csv", "emotion-share.png",
+        "table.md", "table.tex", "table.csv", "results.json", "emotion-share.csv", "emotion-share.png",
     ]  # fmt: skip
     assert "mean_best_of (test-selected)" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
@@ -339,7 +384,7 @@ def test_json_prints_one_document_and_nothing_else(tmp_path: Path, grid: Any, ap
     assert (out / "results.json").read_text(encoding="utf-8") == done.stdout
     setting = json.loads(done.stdout)["results"][0]["setting"]
     assert {path.name for path in out.iterdir()} == {
-        "table.md", "table.csv", "results.json", "report.html", f"confusion-probe-{setting}.png",
+        "table.md", "table.tex", "table.csv", "results.json", "report.html", f"confusion-probe-{setting}.png",
     }  # fmt: skip
 
 

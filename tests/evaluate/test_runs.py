@@ -33,7 +33,9 @@ def test_a_run_still_being_written_is_no_run(tmp_path: Path, grid: Any) -> None:
 def test_no_runs_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EmocacheError, match=r"no runs below .*emocache train EXPERIMENT --runs DIR"):
         discover([tmp_path])
-    with pytest.raises(EmocacheError, match="absent is not a folder"):
+    with pytest.raises(
+        EmocacheError, match="absent does not exist; give the folder that `emocache train --runs` wrote to"
+    ):
         discover([tmp_path / "absent"])
 
 

@@ -82,7 +82,7 @@ def test_a_cache_or_corpus_that_is_not_there_is_told_as_such(toy: "Toy") -> None
     assert str(corpus.exception) == f"cache {toy.root} has no corpus 'toyz'; it has: toys"
     absent = call(toy, "--cache", str(toy.folder / "absent"))
     remedy = "give the folder that `emocache extract --cache` wrote to"
-    assert str(absent.exception) == f"cache {toy.folder}/absent has no corpus 'toys'; it has: none; {remedy}"
+    assert str(absent.exception) == f"cache {toy.folder}/absent does not exist; {remedy}"
     file = call(toy, "--cache", toy.experiment())
     assert isinstance(file.exception, EmocacheError) and "small.toml is a file; give the folder" in str(file.exception)
 

@@ -176,3 +176,12 @@ def test_the_threshold_is_that_of_the_training_part(toy: "Toy", how: str) -> Non
         seen = classes(scored(list(moved)), settings, fold)
         assert [seen[row] for row in fold.train] == [classes(dataset, settings, fold)[row] for row in fold.train]
         assert all(seen[row] for row in (*fold.valid, *fold.test))
+
+
+def test_a_misspelt_member_beside_a_right_one_is_told(toy: "Toy") -> None:
+    toy.cache(toy.corpus())
+    right = 'labels={"good" = ["happy", "excited"], "bad" = ["angry", "sad"]}'
+    toy.load(toy.settings(right))  # excited is of another corpus
+    toy.load(toy.settings('labels={"good" = ["happy"], "bad" = ["sad"]}'))  # angry is left out on purpose
+    with pytest.raises(EmocacheError, match=r"labels.bad: no utterance has emotion 'angryy'; did you mean 'angry'"):
+        toy.load(toy.settings('labels={"good" = ["happy"], "bad" = ["sad", "angryy"]}'))

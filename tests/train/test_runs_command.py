@@ -211,7 +211,7 @@ def test_a_cache_that_cannot_tell_has_nothing_removed(life: Life, toy: "Toy") ->
     assert life.ls("--cache", toy.root) == {old: ("unknown", 3)}
     assert "nothing to remove" in life("runs", "prune", life.runs, "--cache", toy.root, "--yes").stdout
     refused = life("runs", "ls", life.runs, "--cache", toy.folder / "absent", status=1)
-    assert "has no corpus" in refused.stderr
+    assert "absent does not exist; give the folder that" in refused.stderr
 
 
 def test_rm_takes_ids_and_refuses_others(life: Life) -> None:

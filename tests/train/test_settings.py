@@ -101,6 +101,15 @@ def test_the_name_of_a_file_of_several_is_all_of_them() -> None:
     assert each_experiment("probe") == ["probe"] and each_experiment("nonesuch") == ["nonesuch"]
 
 
+def test_a_file_of_ones_own_with_the_name_that_it_extends_is_told_to_be_renamed(toy: "Toy") -> None:
+    path = toy.experiment('extends = "probe"\n', "probe")
+    with pytest.raises(EmocacheError, match=r"give the file another name, such as my-probe.toml"):
+        load_settings(path)
+    toy.experiment('extends = "probe"\nstreams = ["toy"]\n', "my-probe")
+    Path(path).unlink()
+    load_settings(str(Path(path).with_name("my-probe.toml")))
+
+
 def test_extends_in_a_circle_is_told(toy: "Toy") -> None:
     toy.experiment('extends = "b"\n', "a")
     path = toy.experiment('extends = "a"\n', "b")
@@ -125,6 +134,8 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
             "training.lerning_rate=0.1",
             r"unknown setting 'training.lerning_rate'; did you mean 'training.learning_rate'\?",
         ),
+        ("label=emotion", r"unknown setting 'label'; did you mean 'targets'\?"),
+        ("lr=0.1", r"unknown setting 'lr'; did you mean 'training.learning_rate'\?"),
         ("learning_rate=0.1", r"unknown setting 'learning_rate'; did you mean 'training.learning_rate'\?"),
         ("protocol.flods=3", r"unknown setting 'protocol.flods'; did you mean 'protocol.folds'\?"),
         ("head.poolin=mean", r"unknown setting 'head.poolin'; did you mean 'head.pooling'\?"),

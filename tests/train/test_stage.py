@@ -434,7 +434,7 @@ def test_wrong_targets_and_streams_are_told(toy: "Toy", change: str, message: st
 
 def test_wrong_tracks_are_told(toy: "Toy") -> None:
     cache = toy.cache()
-    with pytest.raises(EmocacheError, match="corpus 'toys' has no track 'arousal'; it has: valence"):
+    with pytest.raises(EmocacheError, match="corpus 'toys' has no track 'arousal'; it has: valence; set targets to"):
         make_plan(cache, ["toys"], toy.folder, "framewise", toy.frame_settings("targets=arousal"))
     settings = toy.settings("task=regression", "targets=emotion")
     with pytest.raises(EmocacheError, match="target 'emotion' holds text; regression of it needs numbers"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...cache import EmocacheError
 from ...cache.nesting import flatten
-from .experiment_names import Place, each_of, find_experiment, place_beside, read_tables
+from .experiment_names import Place, each_of, experiment_names, find_experiment, place_beside, read_tables
 from .registries import owners
 
 _WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
@@ -135,6 +135,9 @@ def _parts(place: Place, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[s
     """Yield (file, its own tables) of everything that a file extends, in the order of merging; itself last."""
     path, value = place
     # Only what stands above in this chain is a circle: two files may well extend the same third one.
+    if below and path.resolve() == below[-1].resolve() and path.stem in experiment_names():
+        raise EmocacheError(f"{path}: extends itself, since {path.stem!r} is first looked for beside the file; to"
+                            f" extend the shipped one, give the file another name, such as my-{path.name}")  # fmt: skip
     if path.resolve() in (other.resolve() for other in below):
         raise EmocacheError(f"{path}: extends itself: {' -> '.join(str(one) for one in (*below, path))}; take out one"
                             " of these extends")  # fmt: skip

@@ -50,6 +50,14 @@ def validated(model: type[_Model], raw: Mapping[str, Any], place: Place, prefix:
         raise EmocacheError(f"{where}: {name + ': ' if name else ''}{text}{found}") from None
 
 
+_MEANT = {
+    "label": "targets",
+    "lr": "training.learning_rate",
+    "encoder": "streams",
+}
+"""{names that other tools have for a setting: ours}, where another of our names looks more like it."""
+
+
 def _known_names(model: type[BaseModel], keys: Sequence[str], prefix: str) -> str:
     """Return the setting that a misspelt one probably meant, or all there are in its table."""
     table = model
@@ -59,6 +67,8 @@ def _known_names(model: type[BaseModel], keys: Sequence[str], prefix: str) -> st
     inside = prefix + "".join(f"{part}." for part in keys[:-1])
     known = [inside + name for name in table.model_fields]
     last = {name.rpartition(".")[2]: name for name in _setting_names(model, prefix)}
+    if keys[-1] in _MEANT:
+        return f"did you mean {_MEANT[keys[-1]]!r}?"
     near = nearest(keys[-1], list(table.model_fields), 0.5)
     near = inside + near if near else last.get(nearest(keys[-1], list(last)) or "")
     return f"did you mean {near!r}?" if near else f"it can be: {', '.join(known)}"

@@ -1,13 +1,17 @@
 """Checks of the labels before training: something must be there to learn, and parts of one unit must agree."""
 
 from collections import Counter
+from collections.abc import Collection
 
 import numpy as np
 
 from ...cache import EmocacheError
+from ...cache.hints import nearest
 from ..config.settings import Settings
 from .example import Stamps
 from .examples import Examples
+
+_MISSPELT = 0.8  # from this likeness on (difflib's ratio); what is less alike may be a label of another corpus
 
 
 def check_targets(examples: Examples, settings: Settings) -> None:
@@ -27,6 +31,26 @@ def check_targets(examples: Examples, settings: Settings) -> None:
         _check_values(examples, settings)
     if settings.vote:
         _check_units(examples, settings.vote)
+
+
+def check_members(settings: Settings, present: Collection[str | None], dropped: Collection[str]) -> None:
+    """Refuse a label map that misspells a label beside a right one.
+
+    A member that no utterance has is none by itself: one map may serve corpora with names of their own.
+
+    Args:
+        settings: with the label map.
+        present: the labels there are. dropped: those of them that belong to no class.
+
+    Raises:
+        EmocacheError: no utterance has a member, and one that belongs to no class is written almost like it.
+    """
+    for name, members in settings.labels.items():
+        for member in members:
+            near = None if member in present else nearest(member, dropped, _MISSPELT)
+            if near:
+                raise EmocacheError(f"labels.{name}: no utterance has {settings.targets[0]} {member!r}; did you mean"
+                                    f" {near!r}, which belongs to no class?")  # fmt: skip
 
 
 def _check_classes(examples: Examples, settings: Settings) -> None:

@@ -45,7 +45,8 @@ def labels_of(
     absent = [target for target in settings.targets if target not in manifest.track_names]
     if absent:
         known = ", ".join(manifest.track_names) or "none"
-        raise EmocacheError(f"corpus {manifest.corpus!r} has no track {absent[0]!r}; it has: {known}")
+        raise EmocacheError(f"corpus {manifest.corpus!r} has no track {absent[0]!r}; it has: {known}; set targets to"
+                            " one of them, or for a label of utterances task = 'regression'")  # fmt: skip
     crop = settings.features.crop_s
     return [
         _stamps(f"{manifest.corpus}/{u.id}", [u.tracks.get(t) for t in settings.targets], crop, settings.targets_apart)

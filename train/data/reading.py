@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import Cache, EmocacheError, Stream
+from ...cache.expression import text_of
 from ...cache.recipe import canonical_json
 from ..config.search import search_points
 from ..config.settings import Settings
 from .coverage import coverage_of_streams, stored_masks
 from .dataset import Dataset, Features, Source
 from .examples import make_examples
-from .label_checks import check_targets
+from .label_checks import check_members, check_targets
 
 
 def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow_incomplete: bool = False) -> Dataset:
@@ -36,6 +37,9 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
     """
     manifests = [cache.manifest(corpus) for corpus in corpora]
     examples = make_examples(manifests, settings)
+    if settings.labels:
+        present = {text_of(label) for manifest in manifests for label in manifest.column(settings.targets[0])}
+        check_members(settings, present, examples.dropped)
     check_targets(examples, settings)
     points = [point for _, point in search_points(settings)]
     names = list(dict.fromkeys(name for point in points for name in point.stream_names))

@@ -13,9 +13,9 @@ from ...cache import EmocacheError
 from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..data.example import Example, Stamps
-from ..protocols.folds import Fold
+from ..protocols.folds import Fold, Rows
 from ..records import columns
-from ..records.run_record import FoldRecord
+from ..records.run_record import CoverageRecord, FoldRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,3 +133,20 @@ def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
 
     rows = sorted(merged.values(), key=order)
     return pa.Table.from_pylist(rows, schema=pa.unify_schemas([table.schema for table in tables]))
+
+
+def without_features(dataset: Dataset, fold: Fold) -> dict[str, int]:
+    """Count the utterances without features that would train and validate."""
+    return {name: int(np.count_nonzero(~dataset.present[getattr(fold, name)])) for name in ("train", "valid")}
+
+
+def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> CoverageRecord:
+    """Count the utterances, or voting units, of the test part, and those with features; name the others."""
+    units: dict[str, bool] = {}
+    for row in rows:
+        example = dataset.examples[row]
+        unit = example.column(settings.vote) if settings.vote else None
+        key = example.key if unit is None else f"{example.corpus}/{unit}"
+        units[key] = units.get(key, False) or bool(dataset.present[row])
+    absent = [key for key, there in units.items() if not there]
+    return CoverageRecord(test=len(units), predicted=len(units) - len(absent), missing=tuple(absent))

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 
 from ...cache import EmocacheError
-from ...cache.telling import epoch_trained
 from ..config.sections import Training
 from ..config.settings import Settings
 from ..heads import Head
@@ -24,6 +23,16 @@ from .losses import Loss, batch_loss
 from .selection import Score
 
 _LBFGS_ITERATIONS = 20  # of each epoch
+
+
+Watch = Callable[[dict[str, Any]], object]
+"""Takes the line of each epoch for the history as it is over, with `epochs`: how many there are at most."""
+
+
+def adding(watch: Watch, **more: Any) -> Watch:
+    """Put more into every line that is watched; what is empty is left out."""
+    own = {name: value for name, value in more.items() if value}
+    return lambda line: watch({**own, **line})
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +61,7 @@ def train_head(
     seed: int,
     validate: Callable[[Head], Score] | None,
     learning_rates: Sequence[float] | None = None,
+    watch: Watch = lambda _: None,
 ) -> Trained:
     """Train a head, in place.
 
@@ -64,6 +74,7 @@ def train_head(
         seed: decides the order of batches.
         validate: scores the head; training stops early on it. None: every epoch is trained and the last one counts.
         learning_rates: one an epoch, instead of the schedule; their number is the number of epochs.
+        watch: see `Watch`.
 
     Returns:
         The head with the weights of its best epoch, and the history of all epochs.
@@ -79,7 +90,8 @@ def train_head(
     history: list[dict[str, float]] = []
     stalled = 0  # epochs without getting better
     watched: Score | float | None = None
-    for epoch in range(1, (len(learning_rates) if learning_rates else training.epochs) + 1):
+    epochs = len(learning_rates) if learning_rates else training.epochs
+    for epoch in range(1, epochs + 1):
         started = time.perf_counter()
         rate = learning_rates[epoch - 1] if learning_rates else learning_rate(training, epoch, stalled, history)
         for group in optimiser.param_groups:
@@ -102,7 +114,7 @@ def train_head(
             better = watched is None or now > watched  # type: ignore[operator]
             watched, stalled = (now, 0) if better else (watched, stalled + 1)
         history.append({**line, "seconds": time.perf_counter() - started})
-        epoch_trained(epoch, len(learning_rates) if learning_rates else training.epochs, train_loss)
+        watch({"epochs": epochs, **history[-1]})
         if validate is not None and stalled >= training.patience:
             break
     if best is None:

@@ -23,10 +23,10 @@ from ..inputs.joining import JoinedStreams
 from ..inputs.prepared import Prepared
 from ..inputs.transforms import prepare
 from ..protocols.folds import Fold, Rows
-from ..records.run_record import CoverageRecord, FoldRecord, SelectionRecord, TriedRecord
+from ..records.run_record import FoldRecord, SelectionRecord, TriedRecord
 from . import cautions
-from .fold_result import FoldResult, only, side_by_side
-from .loop import Trained, seeded, train_head
+from .fold_result import FoldResult, coverage, only, side_by_side, without_features
+from .loop import Trained, Watch, adding, seeded, train_head
 from .losses import Loss, make_loss
 from .predict import predict, validation_score
 from .predicted import Predicted
@@ -40,6 +40,7 @@ def train_fold(
     seed: int,
     device: torch.device,
     streams: JoinedStreams | None = None,
+    watch: Watch = lambda _: None,
 ) -> FoldResult:
     """Train one fold with one seed.
 
@@ -54,6 +55,8 @@ def train_fold(
         seed: decides everything that is random.
         device: trains.
         streams: of the dataset, where several runs share them; None: joined for this run.
+        watch: takes each epoch's line of the history as it is over, with its `phase`, and where there are several its
+            `trial` of a search and its `target`.
 
     Returns:
         Predictions of the validation and the test part, the weights, and what run.json records of the training.
@@ -65,14 +68,19 @@ def train_fold(
     streams = streams or JoinedStreams(dataset)
     if settings.targets_apart and len(settings.targets) > 1:
         targets = range(len(settings.targets))
-        parts = [_train_one(*only(dataset, settings, fold, k), seed, device, streams) for k in targets]
+        parts = [
+            _train_one(
+                *only(dataset, settings, fold, k), seed, device, streams, adding(watch, target=settings.targets[k])
+            )
+            for k in targets
+        ]
         result, boundary = side_by_side(parts, settings.targets), None
     else:
         labelled, boundary = with_classes(dataset, settings, fold)
-        result = _train_one(labelled, settings, fold, seed, device, streams)
+        result = _train_one(labelled, settings, fold, seed, device, streams, watch)
     of_all = {
         "coverage": coverage(dataset, settings, fold.test),  # of utterances that have a single target, too
-        "without_features": _without_features(dataset, fold),
+        "without_features": without_features(dataset, fold),
         "threshold": boundary,
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -100,15 +108,24 @@ def with_classes(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[Data
 
 
 def _train_one(
-    dataset: Dataset, settings: Settings, fold: Fold, seed: int, device: torch.device, streams: JoinedStreams
+    dataset: Dataset,
+    settings: Settings,
+    fold: Fold,
+    seed: int,
+    device: torch.device,
+    streams: JoinedStreams,
+    watch: Watch,
 ) -> FoldResult:
     train, valid = (rows[dataset.present[rows]] for rows in (fold.train, fold.valid))
     for name, rows in (("training", train), ("validation", valid)):
         if not len(rows):
             raise EmocacheError(f"no {name} utterance of a fold has features; extract the failed ones again")
     # From here on a part's rows with features train and validate; the tables also tell of those without.
-    run = _Run(dataset, streams, seed, device)
-    candidates = [(chosen, point, run.train(point, train, valid)) for chosen, point in search_points(settings)]
+    run = _Run(dataset, streams, seed, device, watch)
+    candidates = [
+        (chosen, point, run.train(point, train, valid, phase="search", trial=chosen))
+        for chosen, point in search_points(settings)
+    ]
     chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
     metric = settings.selection.metric
     best_epoch, best_value = trained.epoch, trained.score.value(metric)
@@ -122,7 +139,7 @@ def _train_one(
         # Nothing is left to validate on: the refit repeats the rates, and so the number, of the epochs that were best.
         rates = [line["learning_rate"] for line in trained.history[: trained.epoch]]
         fitted, known_rows = np.union1d(train, valid), np.union1d(fold.train, fold.valid)
-        trained = run.train(point, fitted, None, rates)
+        trained = run.train(point, fitted, None, rates, phase="refit")
         history += [{"phase": "refit", **line} for line in trained.history]
     known = run.prior(point, known_rows)
     tables.append(run.tables("test", trained, point, fitted, fold.test, known))
@@ -144,22 +161,6 @@ def _train_one(
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
     predictions = pa.concat_tables([p for p, _ in tables])
     return FoldResult(record, predictions, kept, weights, run.fitted(point, fitted), history)
-
-
-def _without_features(dataset: Dataset, fold: Fold) -> dict[str, int]:
-    return {name: int(np.count_nonzero(~dataset.present[getattr(fold, name)])) for name in ("train", "valid")}
-
-
-def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> CoverageRecord:
-    """Count the utterances, or voting units, of the test part, and those with features; name the others."""
-    units: dict[str, bool] = {}
-    for row in rows:
-        example = dataset.examples[row]
-        unit = example.column(settings.vote) if settings.vote else None
-        key = example.key if unit is None else f"{example.corpus}/{unit}"
-        units[key] = units.get(key, False) or bool(dataset.present[row])
-    absent = [key for key, there in units.items() if not there]
-    return CoverageRecord(test=len(units), predicted=len(units) - len(absent), missing=tuple(absent))
 
 
 @dataclass(frozen=True)
@@ -185,16 +186,19 @@ class _BatchesKey:
 class _Run:
     """The points of a search in one fold, which share features fitted on the same rows under the same settings."""
 
-    def __init__(self, dataset: Dataset, streams: JoinedStreams, seed: int, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, streams: JoinedStreams, seed: int, device: torch.device, watch: Watch) -> None:
         self.dataset = dataset
         self.streams = streams
         self.seed = seed
         self.device = device
+        self.watch = watch
         self._prepared: tuple[_PreparedKey, Prepared] | None = None
         self._batches: tuple[_BatchesKey, Batches] | None = None
 
-    def train(self, point: Settings, rows: Rows, valid: Rows | None, rates: list[float] | None = None) -> Trained:
-        """Train one head; its score comes from `valid`."""
+    def train(
+        self, point: Settings, rows: Rows, valid: Rows | None, rates: list[float] | None = None, **told: Any
+    ) -> Trained:
+        """Train one head; its score comes from `valid`. `told` stands in every line that is watched."""
         prepared, batches = self.prepared(point, rows), self.batches(point, rows)
         loss = self._loss(point, rows)
         with seeded(self.seed, self.device):
@@ -208,7 +212,7 @@ class _Run:
             validate: Callable[[Head], Any] | None = None
             if valid is not None:
                 validate = partial(validation_score, batches=batches, loss=loss, rows=valid)
-            return train_head(head, batches, rows, point, loss, self.seed, validate, rates)
+            return train_head(head, batches, rows, point, loss, self.seed, validate, rates, adding(self.watch, **told))
 
     def tables(
         self, part: str, trained: Trained, point: Settings, fitted: Rows, rows: Rows, known: dict[str, float]

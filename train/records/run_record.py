@@ -25,6 +25,15 @@ RUN_FOLDER = re.compile(r"fold\d+-seed\d+")
 """The name of a run folder; one that is still being written, or being removed, has another name."""
 
 
+WATCH_FILE = re.compile(r"fold\d+-seed\d+\.watch\.jsonl")
+"""The name of the file, beside a run folder, with the epochs of a run that is not stored yet."""
+
+
+def watch_file(folder: Path, fold: int, seed: int) -> Path:
+    """Return the path of a run's file of epochs, in the folder that its run folder goes to."""
+    return folder / f"fold{fold}-seed{seed}.watch.jsonl"
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -73,7 +73,7 @@ def _corpora_in(cache: Cache, asked: Sequence[str], every: bool) -> list[str]:
     for name in found:
         cache.manifest(name)
     if not found:
-        raise EmocacheError(f"cache {cache.objects.url} has no corpus; fill it with `emocache extract`")
+        raise EmocacheError(f"cache {cache.objects.url} {cache.why_empty()}")
     return list(found)
 
 

@@ -16,11 +16,13 @@ from ..data.dataset import Dataset
 from ..data.reading import load_dataset
 from ..fit.cautions import of_groups, of_parts
 from ..fit.fold_result import check_apart
+from ..fit.loop import Watch
 from ..fit.train_fold import train_fold, with_classes
 from ..inputs.joining import JoinedStreams
 from ..protocols import copies
 from ..protocols.folds import Fold, make_folds, split_sha256
 from ..records.run_record import Caution, FoldRecord, RunRecord, StreamRecord, run_folder
+from ..watch.watching import UNWATCHED, Watching
 from .run_folders import is_stored, recorded, setting_hash, write_run
 
 
@@ -32,6 +34,7 @@ class Plan:
         experiment: its name. corpora: trained as one. runs: where run folders go. settings: what the file says.
         dataset: what is read. folds: of the protocol. split: their hash. setting: see `runs.setting_hash`.
         device: "cpu" or "cuda". leaks: a stored PCA saw test utterances, by name. only: these folds; none: all of them.
+        watching: sees epochs as they happen; it decides no number.
     """
 
     experiment: str
@@ -45,6 +48,7 @@ class Plan:
     device: str
     leaks: bool
     only: tuple[int, ...] = ()
+    watching: Watching = UNWATCHED
 
     def folder(self, fold: int, seed: int) -> Path:
         """Return the folder that a run is stored in."""
@@ -90,13 +94,30 @@ class Plan:
         """See `copies.record`."""
         return copies.record(self.dataset.examples, self.folds, self.settings.protocol)
 
-    def train(self, fold: int, seed: int, streams: JoinedStreams | None = None) -> str:
-        """Train and store one run, with streams that runs may share; returns a line that tells of it."""
+    def train(
+        self, fold: int, seed: int, streams: JoinedStreams | None = None, tell_epoch: Watch = lambda _: None
+    ) -> str:
+        """Train and store one run; returns a line that tells of it.
+
+        Args:
+            fold: of the plan.
+            seed: of the settings.
+            streams: that runs may share.
+            tell_epoch: also takes what the trackers are told of each epoch.
+        """
         device = torch.device(self.device)
-        result = train_fold(self.dataset, self.settings, self.folds[fold], seed, device, streams)
-        # The record's digest is of every stream: one that nothing has asked for is read now, and so compared with it.
-        dict(self.dataset.features)
-        write_run(self.folder(fold, seed), self._record(fold, seed, result.record), result)
+        folder = self.folder(fold, seed)
+        with self.watching.run(self._about(fold, seed), folder.parent) as watch:
+
+            def taken(line: dict[str, Any]) -> None:
+                watch(line)
+                tell_epoch(line)
+
+            result = train_fold(self.dataset, self.settings, self.folds[fold], seed, device, streams, taken)
+            # The record's digest is of every stream: one that nothing has asked for is read now, and so compared with
+            # it.
+            dict(self.dataset.features)
+            write_run(folder, self._record(fold, seed, result.record), result)
         selection = result.record.selection
         told = f"over {len(self.settings.targets)} targets, each with a head of its own"
         if selection.best_epoch is not None:
@@ -106,6 +127,18 @@ class Plan:
             f"fold {fold} seed {seed}: validation {selection.metric} {selection.value:.3f} {told}"
             f" ({result.record.seconds:.1f} s)"
         )
+
+    def _about(self, fold: int, seed: int) -> dict[str, Any]:
+        """Gather what trackers are told of a run."""
+        return {
+            "experiment": self.experiment,
+            "corpora": list(self.corpora),
+            "setting": self.setting,
+            "fold": fold,
+            "seed": seed,
+            "folder": str(self.folder(fold, seed)),
+            "settings": recorded(self.settings),
+        }
 
     def _record(self, fold: int, seed: int, trained: FoldRecord) -> RunRecord:
         s = self.settings

@@ -21,11 +21,12 @@ import numpy.typing as npt
 import torch
 
 from ...cache import EmocacheError
-from ...cache.telling import Progress, manner, tell, watching
+from ...cache.telling import Progress, manner, tell
 from ..config.search import search_points
 from ..data.dataset import Features
 from ..inputs.joining import JoinedStreams
 from ..inputs.prepared import Joined
+from ..watch.watching import remove_files
 from .experiment_plan import Plan
 from .leftovers import features_prefix, remove_stale_features
 from .run_folders import storing
@@ -60,9 +61,7 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
 def _trained_here(plan: Plan, runs: Sequence[tuple[int, int]], progress: Progress) -> Iterator[str]:
     streams = JoinedStreams(plan.dataset)
     for fold, seed in runs:
-        with watching(_Watch(plan, f"fold {fold} seed {seed}", progress).epoch):
-            line = plan.train(fold, seed, streams)
-        yield line
+        yield plan.train(fold, seed, streams, _Watch(plan, f"fold {fold} seed {seed}", progress).epoch)
 
 
 class _Watch:
@@ -75,7 +74,8 @@ class _Watch:
         self._begun = 0
         self._name, self._progress = name, progress
 
-    def epoch(self, epoch: int, epochs: int, loss: float) -> None:
+    def epoch(self, line: dict[str, Any]) -> None:
+        epoch, epochs, loss = line["epoch"], line["epochs"], line["train_loss"]
         self._begun += epoch == 1
         part = f", training {self._begun}/{self._trainings}" if self._trainings > 1 else ""
         told = f"{self._name}{part}, epoch {epoch}/{epochs}, loss {loss:.3f}"
@@ -160,6 +160,7 @@ def end_with(lifeline: Connection) -> None:
         with contextlib.suppress(EOFError, OSError):
             lifeline.recv_bytes()
         with storing:
+            remove_files()
             os._exit(1)
 
     Thread(target=watch, daemon=True).start()

@@ -1,16 +1,18 @@
 """The things that killed processes leave below a folder of runs, and whether somebody may still be at work on them."""
 
+import json
 import os
 import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
 
-from ..records.run_record import ASKED, FILES, RUN_FOLDER
+from ..records.run_record import ASKED, FILES, RUN_FOLDER, WATCH_FILE
 
 _GRACE = 3600.0  # seconds; a run is written in one go, which takes seconds
 _UNFINISHED = re.compile(rf"\.({RUN_FOLDER.pattern}|{re.escape(ASKED)})\.\w+\.tmp")
@@ -70,22 +72,31 @@ def lives(process: int) -> bool:
 
 def as_leftover(path: Path) -> Leftover | None:
     """Return a folder or file below a folder of runs as the leftover that its name says it is; None if it is none."""
-    features = _FEATURES.fullmatch(path.name)
-    if path.is_symlink() or not (features or _UNFINISHED.fullmatch(path.name)):
+    features, watched = _FEATURES.fullmatch(path.name), WATCH_FILE.fullmatch(path.name)
+    if path.is_symlink() or not (features or watched or _UNFINISHED.fullmatch(path.name)):
         return None
     try:
         seconds = max(one.lstat().st_mtime for one in _all_in(path))
         size = size_of(path)
         held = foreign(path, _ARRAYS if features else OF_RUN)
+        host, process = (features["host"], features["process"]) if features else _watcher(path) if watched else ("", "")
     except FileNotFoundError:  # it has been finished, or removed, just now
         return None
-    if features and features["host"] != socket.gethostname():
-        held = f"of another machine, {features['host']}"
-    elif features and lives(int(features["process"])):
-        held = f"process {features['process']} is at work"
-    elif not features and time.time() - seconds < _GRACE:
+    if host and host != socket.gethostname():
+        held = f"of another machine, {host}"
+    elif host and lives(int(process)):
+        held = f"process {process} is at work"
+    elif not host and time.time() - seconds < _GRACE:
         held = "written within the hour"
     return Leftover(path, held, size, datetime.fromtimestamp(seconds, UTC))
+
+
+def _watcher(path: Path) -> tuple[str, str]:
+    """Read the machine and the process that write a file of epochs from its first line; ("", "") if it is none."""
+    with path.open(encoding="utf-8", errors="replace") as file, suppress(ValueError, TypeError, KeyError):
+        first = json.loads(file.readline())
+        return str(first["host"]), str(int(first["process"]))
+    return "", ""
 
 
 def foreign(path: Path, known: re.Pattern[str]) -> str:

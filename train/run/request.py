@@ -15,6 +15,7 @@ from ..config.search import search_points
 from ..config.settings import Settings
 from ..config.stream_lists import corpora_of, corpora_of_all
 from ..fit.cautions import warned
+from ..watch.watching import UNWATCHED, Watching
 from .dry_run import cost, fold_lines, summary
 from .experiment_plan import Plan, make_plan
 from .fusion_plan import FusionPlan, make_fusion
@@ -30,6 +31,7 @@ class Request:
         cache: where streams are read. corpora: trained as one. runs: where run folders go.
         overrides: of settings, `dotted.key=value`. folds: only these; none: all.
         device: "cpu" or "cuda". allow_incomplete: streams may lack utterances.
+        watching: sees the epochs of every run as they happen.
     """
 
     cache: Cache
@@ -39,6 +41,7 @@ class Request:
     folds: Sequence[int] = ()
     device: str = "cpu"
     allow_incomplete: bool = False
+    watching: Watching = UNWATCHED
 
     def check(self, dry_run: bool) -> None:
         """Check that something can be stored in `runs`, unless `dry_run`; EmocacheError where it cannot."""
@@ -98,7 +101,7 @@ class Request:
         )  # fmt: skip
         if beyond := [fold for fold in self.folds if fold not in range(len(plan.folds))]:
             raise EmocacheError(f"--fold {beyond[0]}: {name!r} has folds 0 to {len(plan.folds) - 1}")
-        return replace(plan, only=tuple(dict.fromkeys(self.folds)))
+        return replace(plan, only=tuple(dict.fromkeys(self.folds)), watching=self.watching)
 
     def _member(self, path: Path) -> Plan:
         # What is set for the fusion itself is not for its members.

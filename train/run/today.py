@@ -32,8 +32,7 @@ def compared(stored: Stored, cache: Cache) -> Stored:
         EmocacheError: the cache has no corpus at all.
     """
     if not cache.corpora():
-        raise EmocacheError(f"cache {cache.objects.url} has no corpus; give the folder that `emocache extract --cache`"
-                            " wrote to")  # fmt: skip
+        raise EmocacheError(f"cache {cache.objects.url} {cache.why_empty()}")
     first = {kind(one.records[0]): one.records[0] for one in stored.results if one.records}
     today = {of: _setting_or_reason(run, cache) for of, run in first.items()}
     results = [_standing(one, *today[kind(one.records[0])]) if one.records else one for one in stored.results]

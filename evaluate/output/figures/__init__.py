@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ...scoring.scored import Evaluation
+from .look import Look
 
 FIGURES: dict[str, str] = {
     "confusion_matrix": "save_confusion_matrices",
@@ -13,6 +14,6 @@ FIGURES: dict[str, str] = {
 """{a module of this folder: its function that writes what it can draw of evaluations, and returns the files' paths}."""
 
 
-def figure_writers() -> list[Callable[[Path, Sequence[Evaluation]], list[Path]]]:
-    """Return the function of every figure, which takes the folder to write to and the evaluations."""
+def figure_writers() -> list[Callable[[Path, Sequence[Evaluation], Look], list[Path]]]:
+    """Return the function of every figure, which takes the folder to write to, the evaluations and the look."""
     return [getattr(import_module(f".{module}", __name__), function) for module, function in FIGURES.items()]

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from ....cache import EmocacheError, Manifest
 from ...scoring.stored_predictions import UNKNOWN
-from .drawing import COLOURS, save_png
+from .drawing import COLOURS, entitle, save
+from .look import SCREEN, Look
 
 COLUMNS = ("gender", "speaker", "emotion")
 """Sex, characters and emotions; BhavVani's characters are its speakers."""
@@ -72,29 +73,33 @@ def composition(manifest: Manifest, column: str) -> Composition:
     return Composition(column, dict(ordered))
 
 
-def save_composition(out: Path, manifest: Manifest, columns: Sequence[str] = COLUMNS) -> list[Path]:
+def save_composition(
+    out: Path, manifest: Manifest, columns: Sequence[str] = COLUMNS, look: Look = SCREEN
+) -> list[Path]:
     """Draw a pie for each column, and write the counts.
 
     Args:
         out: the folder, made if there is none.
         manifest: the corpus's.
         columns: fields of `Utterance` or labels.
+        look: of the figure.
 
     Returns:
-        The paths of the CSV and of the PNG.
+        The paths of the CSV and of the figure.
 
     Raises:
         EmocacheError: a column that the corpus has not, or a folder that cannot be written to.
     """
     made = [composition(manifest, column) for column in columns]
-    table, picture = (out / f"composition-{manifest.corpus}.{ending}" for ending in ("csv", "png"))
+    table = out / f"composition-{manifest.corpus}.csv"
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write(table, manifest, made)
-        save_png(draw(made, f"{manifest.corpus}, {len(manifest)} utterances"), picture)
+        with look.drawing():
+            figure = draw(made, f"{manifest.corpus}, {len(manifest)} utterances", look)
+            return [table, *save(figure, table.with_suffix(""), look)]
     except OSError as error:
         raise EmocacheError(f"{out} cannot be written to: {error.strerror}; name another folder with --out") from error
-    return [table, picture]
 
 
 def _write(path: Path, manifest: Manifest, made: Sequence[Composition]) -> None:
@@ -107,7 +112,7 @@ def _write(path: Path, manifest: Manifest, made: Sequence[Composition]) -> None:
                 writer.writerow([manifest.corpus, own.column, value, count, repr(count / len(manifest)), shown])
 
 
-def draw(made: Sequence[Composition], title: str) -> Figure:
+def draw(made: Sequence[Composition], title: str, look: Look = SCREEN) -> Figure:
     """Draw a pie for each column, at most four abreast, each with its legend below."""
     abreast = min(len(made), _ABREAST)
     rows = -(-len(made) // abreast)
@@ -136,7 +141,7 @@ def draw(made: Sequence[Composition], title: str) -> Figure:
         for text in legend.get_texts():
             text.set_parse_math(False)
         axes.set_title(own.column, fontsize=9, parse_math=False)
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    entitle(figure, title, look)
     return figure
 
 

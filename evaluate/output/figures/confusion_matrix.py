@@ -1,29 +1,34 @@
-"""Confusion matrices as PNGs."""
+"""Confusion matrices."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from ....train.records.metrics import row_normalised
 from ...scoring.scored import Evaluation, Part, Scored
-from .drawing import file_part, named, save_png, wrapped
+from .drawing import cells, entitle, file_part, fill_cells, fitted, named, save, wrapped
+from .look import SCREEN, Look, widest
 
-_CELL = 0.62  # inches
+_CELL = 0.55  # inches
 
 
-def save_confusion_matrices(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
+def save_confusion_matrices(out: Path, evaluations: Sequence[Evaluation], look: Look = SCREEN) -> list[Path]:
     """Draw that of every classification, and of each culture or corpus of its test part; returns the files' paths."""
     written = []
+    drawn: dict[tuple[str, ...], ConfusionFigure] = {}  # one for all with the same classes: making it takes longest
     for evaluation in evaluations:
         for scored in (evaluation, *evaluation.breakdown):
             if scored.confusion is not None:
                 part = f"-{scored.column}-{file_part(scored.value)}" if isinstance(scored, Part) else ""
-                written.append(out / f"confusion-{evaluation.result.file_name}{part}.png")
+                stem = out / f"confusion-{evaluation.result.file_name}{part}"
                 classes, title = evaluation.result.classes, _title(evaluation, scored)
-                save_confusion_matrix(written[-1], scored.confusion, classes, title)
+                own = drawn.setdefault(tuple(classes), ConfusionFigure(classes, look))
+                written += save(own.filled(scored.confusion, title), stem, look)
     return written
 
 
@@ -34,28 +39,55 @@ def _title(evaluation: Evaluation, scored: Scored) -> str:
     return f"{named(result, part=part)}\n{told}"
 
 
-def save_confusion_matrix(path: Path, counts: NDArray[np.int64], classes: Sequence[str], title: str) -> None:
-    """Draw a confusion matrix: rows are the true class, colours and the upper numbers the share of the row.
+class ConfusionFigure:
+    """A picture of confusion matrices of the same classes, one after another.
 
-    Args:
-        path: the PNG to write.
-        counts: (C, C) int64.
-        classes: C names.
-        title: the line above.
+    Rows are the true class, colours and the upper numbers the share of the row.
     """
-    shares = row_normalised(counts)
-    size = max(4.0, _CELL * len(classes) + 2.2)
-    figure = Figure(figsize=(size, size), layout="constrained")  # draws with Agg, whatever the machine's display
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    ticks = np.arange(len(classes))
-    axes.set_xticks(ticks, list(classes), rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(ticks, list(classes), parse_math=False)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(wrapped(title, size - 1.5), fontsize=9, parse_math=False)
-    for row, column in np.ndindex(counts.shape):
-        share = shares[row, column]
-        text = f"{share:.2f}\n{counts[row, column]}" if np.isfinite(share) else "–"
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if share > 0.5 else "black")
-    save_png(figure, path)
+
+    def __init__(self, classes: Sequence[str], look: Look = SCREEN) -> None:
+        self.classes, self.look = classes, look
+        self._figures: dict[
+            int, tuple[Figure, QuadMesh, Text | None]
+        ] = {}  # by the lines of the title, which move all below
+
+    def filled(self, counts: NDArray[np.int64], title: str) -> Figure:
+        """Return the picture with the counts, (C, C) int64, and the title; it is drawn over by the next."""
+        shares = row_normalised(counts)
+        texts = [
+            f"{share:.2f}\n{count}" if np.isfinite(share) else "–"
+            for share, count in zip(shares.flat, counts.flat, strict=True)
+        ]
+        lines = wrapped(title, self._size[0], self.look.text).count("\n")
+        if lines not in self._figures:
+            figure, mesh = self._made(shares, texts)
+            self._figures[lines] = (figure, mesh, entitle(figure, title, self.look))
+            return figure
+        figure, mesh, above = self._figures[lines]
+        figure.set_layout_engine("none")  # all stays in the place that the first drawing has found
+        figure.set_label(title)
+        if above is not None:
+            above.set_text(fitted(title, figure, self.look))
+        fill_cells(mesh, shares, texts)
+        return figure
+
+    @property
+    def _size(self) -> tuple[float, float]:
+        side = _CELL * len(self.classes) + widest(self.classes, self.look.text)
+        return self.look.size(max(4.0, side + 1.6), max(3.0, side + 1.2))
+
+    def _made(self, shares: NDArray[np.float64], texts: Sequence[str]) -> tuple[Figure, QuadMesh]:
+        look = self.look
+        figure = Figure(figsize=self._size, layout="constrained")  # draws with Agg, whatever the machine's display
+        axes = figure.add_subplot()
+        mesh = cells(axes, shares, "Blues", (0, 1), texts, look.small)
+        ticks = np.arange(len(self.classes))
+        axes.set_xticks(ticks, self.classes, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        axes.set_yticks(ticks, self.classes, parse_math=False)
+        axes.tick_params(labelsize=look.text)
+        axes.set_xlabel("predicted", fontsize=look.text)
+        axes.set_ylabel("true", fontsize=look.text)
+        bar = figure.colorbar(mesh, ax=axes, ticks=[0, 0.5, 1], fraction=0.05, aspect=25)
+        bar.set_label("share of the true class", fontsize=look.text)
+        bar.ax.tick_params(labelsize=look.small)
+        return figure, mesh

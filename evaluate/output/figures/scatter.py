@@ -13,7 +13,8 @@ from ....train.records.metrics import metric_name
 from ...scoring.scored import Evaluation
 from ...scoring.stored_predictions import concatenate, read_predictions
 from ..cells import number
-from .drawing import COLOURS, named, save_png, wrapped
+from .drawing import COLOURS, entitle, named, save
+from .look import SCREEN, Look
 
 MOST_TARGETS = 9
 _COLUMNS = 3
@@ -30,15 +31,15 @@ class Panel:
     rho: float  # Spearman's correlation as the tables have it: pooled over folds, mean over seeds
 
 
-def save_scatters(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:
+def save_scatters(out: Path, evaluations: Sequence[Evaluation], look: Look = SCREEN) -> list[Path]:
     """Draw every regression of utterances with at most `MOST_TARGETS` targets; returns the files' paths."""
     written = []
     for evaluation in evaluations:
         if made := panels(evaluation):
             result = evaluation.result
             told = f"test utterances of {len(result.folds)} folds x {len(result.seeds)} seeds; ρ: Spearman's, pooled"
-            path = out / f"scatter-{result.file_name}.png"
-            written.append(save_png(_figure(made, f"{named(result)}\n{told}"), path))
+            stem = out / f"scatter-{result.file_name}"
+            written += save(_figure(made, f"{named(result)}\n{told}", look), stem, look)
     return written
 
 
@@ -75,11 +76,11 @@ def limits(made: Sequence[Panel]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _figure(made: Sequence[Panel], title: str) -> Figure:
+def _figure(made: Sequence[Panel], title: str, look: Look) -> Figure:
     columns = min(_COLUMNS, len(made))
     rows = math.ceil(len(made) / columns)
     size = (max(4.0, _PANEL * columns + 0.4), (_PANEL + 0.3) * rows + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=look.size(*size), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     ends = limits(made)
     for axes in grid.flat[len(made) :]:
@@ -88,9 +89,9 @@ def _figure(made: Sequence[Panel], title: str) -> Figure:
         axes.plot(ends, ends, color="black", linewidth=0.8, zorder=3)
         axes.scatter(panel.reference, panel.prediction, s=8, alpha=0.5, color=COLOURS[0], linewidths=0)
         axes.set(xlim=ends, ylim=ends, aspect="equal")
-        axes.tick_params(labelsize=7)
-        axes.set_title(f"{panel.target}, ρ = {number(panel.rho)}", fontsize=9, wrap=True, parse_math=False)
-    figure.supxlabel("true", fontsize=9)
-    figure.supylabel("predicted (line: predicted = true)", fontsize=9)
-    figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=9, parse_math=False)
+        axes.tick_params(labelsize=look.small)
+        axes.set_title(f"{panel.target}, ρ = {number(panel.rho)}", fontsize=look.text, wrap=True, parse_math=False)
+    figure.supxlabel("true", fontsize=look.text)
+    figure.supylabel("predicted (line: predicted = true)", fontsize=look.text)
+    entitle(figure, title, look)
     return figure

@@ -1,9 +1,9 @@
-"""Encoders and corpora from outside the package, named `module:attribute` on the command line."""
+"""Things from outside the package, named `module:attribute` on the command line: encoders, corpora, trackers."""
 
 from importlib import import_module
 from typing import Any
 
-from ..cache import EmocacheError
+from .errors import EmocacheError
 
 
 def is_outside(name: str) -> bool:
