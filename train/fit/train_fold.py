@@ -222,7 +222,9 @@ class _Run:
     def fitted(self, point: Settings, rows: Rows) -> dict[str, Any]:
         """Return everything fitted as transforms.safetensors stores it."""
         scale = self.batches(point, rows).targets.scale
-        return {**self.prepared(point, rows).tensors(), **({} if scale is None else scale.tensors())}
+        prepared = self.prepared(point, rows)
+        padding = prepared.padding() if point.masking == "none" else {}
+        return {**prepared.tensors(), **padding, **({} if scale is None else scale.tensors())}
 
     def prior(self, point: Settings, rows: Rows) -> dict[str, float]:
         """Return what is known of the targets without features."""

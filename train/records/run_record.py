@@ -21,6 +21,10 @@ FILES = (RUN, PREDICTIONS, KEPT, WEIGHTS, TRANSFORMS, HISTORY)
 """All that a run folder may hold."""
 ASKED = "asked.json"
 """Beside the run folders of one setting: when training was last asked for them and found them stored."""
+SOURCES = "sources"
+"""Beside the run folders of one setting: a folder that says where their features come from, see `run_sources`."""
+FINAL_FOLDER = re.compile(r"final-seed\d+")
+"""The name of a run on all utterances, beside the runs that test: nothing is tested by it."""
 RUN_FOLDER = re.compile(r"fold\d+-seed\d+")
 """The name of a run folder; one that is still being written, or being removed, has another name."""
 
@@ -114,7 +118,8 @@ class RunRecord(FoldRecord):
     classes: tuple[str, ...] | None  # of a classification
     auxiliary: str | None = None  # label column of a second target
     protocol: ProtocolRecord
-    fold: Annotated[int, Field(ge=0)]
+    fold: Annotated[int, Field(ge=0)]  # of a final run 0
+    final: bool = False  # trained on all utterances: tested on none
     folds: Annotated[int, Field(ge=1)]
     seed: int
     report: tuple[str, ...] | None = None  # papers whose tables are made of it; None: before files said so

@@ -20,6 +20,7 @@ from .experiment_plan import Plan, make_plan
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
 from .run_folders import check_writable, mark_asked, read_record
+from .run_sources import sources_of, write_sources
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _train(plan: Plan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
+    if not dry_run:
+        write_sources(plan.folder(0, 0).parent, sources_of(plan.dataset))
     if brief:
         yield from train_runs(plan, plan.to_train(), jobs)
         return

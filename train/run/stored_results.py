@@ -11,7 +11,7 @@ from ...cache import EmocacheError
 from ...cache.hints import nearest
 from ...cache.opening import open_objects
 from ..records.generations import Generation, lineages
-from ..records.run_record import ASKED, PREDICTIONS, RUN, RUN_FOLDER, RunRecord, parse_record
+from ..records.run_record import ASKED, PREDICTIONS, RUN, RUN_FOLDER, SOURCES, RunRecord, parse_record
 from .leftovers import OF_RUN, Leftover, as_leftover, foreign, size_of
 
 CURRENT, SUPERSEDED, NEWER, UNKNOWN, DAMAGED = "current", "superseded", "newer", "unknown", "damaged"
@@ -190,8 +190,9 @@ def remove_run(root: Path, folder: Path) -> None:
     check_removable(folder)
     open_objects(root).delete(folder.relative_to(root).as_posix())
     with suppress(OSError):  # one that is not empty, or is removed by somebody else just now
-        if [path.name for path in folder.parent.iterdir()] == [ASKED]:
-            (folder.parent / ASKED).unlink()
+        if {path.name for path in folder.parent.iterdir()} <= {ASKED, SOURCES}:
+            (folder.parent / ASKED).unlink(missing_ok=True)
+            open_objects(folder.parent).delete(SOURCES)
         for above in folder.parents:
             if above == root:
                 break
