@@ -41,7 +41,7 @@ class Models:
 
     @property
     def told(self) -> str:
-        """Which models answer, in words."""
+        """The models that answer, in words."""
         if len(self.models) == 1:
             return self.models[0].folder.name
         return f"the mean of {len(self.models)} models, of every fold and seed"
