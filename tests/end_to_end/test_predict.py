@@ -20,9 +20,9 @@ from emocache.train.run.run_folders import read_run
 
 from .conftest import Run
 
-QUICK = ["training.epochs=1", "training.patience=1", "seeds=[0]", "protocol={name='group_folds', folds=2}"]
+QUICK = ["training.epochs=1", "training.patience=1", "seeds=[0]", "protocol={name='group_folds', folds=3}"]
 EXPERIMENTS = {
-    "probe": ["streams=['logmel']"],
+    "probe": ["streams=['logmel']", "training.weight_decay=0.01"],
     "bigru": ["streams=['mfcc']", "head.hidden=8", "features.average_frames=16"],
     "cats": ["streams=['mfcc']", "features.average_frames=16", "task=frame_regression", "targets=arousal", "loss={}",
              "selection={metric='ccc'}", 'head={kind="cats", decoder="transformer", width=16, feedforward=16}'],
@@ -30,18 +30,18 @@ EXPERIMENTS = {
 
 
 class Demo:
-    """A few clips of the demo corpus, its cache, and runs on it."""
+    """The demo corpus, its cache, and runs on it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = folder / "store"
         self.corpus = folder / "corpus"
-        stage.extract(stage.Options("demo", self.corpus, str(self.store), ("mfcc", "logmel"), limit=60))
+        stage.extract(stage.Options("demo", self.corpus, str(self.store), ("mfcc", "logmel")))
         cache = Cache(self.store)
         self.media = {u.id: self.corpus / u.media[0].path for u in cache.manifest("demo")}
         self.runs: dict[str, Path] = {}
         for name, changes in EXPERIMENTS.items():
-            request = Request(cache, ["demo"], folder / "runs", [*changes, *QUICK], allow_incomplete=True)
+            request = Request(cache, ["demo"], folder / "runs", [*changes, *QUICK])
             plan = request.plan(request.experiment("bigru" if name == "cats" else name))
             list(carry_out(plan, 1, False))
             self.runs[name] = plan.folder(0, 0).parent
@@ -93,10 +93,10 @@ def test_a_clip_alone_is_as_in_a_batch(demo: Demo) -> None:
 
 def test_the_mean_over_the_folds_is_marked(demo: Demo, emocache_: Run) -> None:
     ran = emocache_("predict", demo.runs["probe"], demo.some)
-    assert ran.status == 0 and "the mean of 2 models" in ran.out and "no test score" in ran.out
-    each = [emocache.predict(demo.runs["probe"], [demo.some], fold=k).clips[0].values for k in (0, 1)]
+    assert ran.status == 0 and "the mean of 3 models" in ran.out and "no test score" in ran.out
+    each = [emocache.predict(demo.runs["probe"], [demo.some], fold=k).clips[0].values for k in range(3)]
     (mean,) = emocache.predict(demo.runs["probe"], [demo.some]).clips
-    assert mean.values == pytest.approx({c: (each[0][c] + each[1][c]) / 2 for c in each[0]})
+    assert mean.values == pytest.approx({c: np.mean([one[c] for one in each]) for c in each[0]})
 
 
 def test_ten_minutes_go_in_windows(demo: Demo, emocache_: Run, tmp_path: Path) -> None:
@@ -202,9 +202,7 @@ def test_sources_that_are_gone_come_by_training_again(demo: Demo, tmp_path: Path
     shutil.rmtree(setting / "sources")
     with pytest.raises(EmocacheError, match="run the same `emocache train` again"):
         Predictor(setting)
-    request = Request(
-        Cache(demo.store), ["demo"], tmp_path / "runs", [*EXPERIMENTS["probe"], *QUICK], allow_incomplete=True
-    )
+    request = Request(Cache(demo.store), ["demo"], tmp_path / "runs", [*EXPERIMENTS["probe"], *QUICK])
     assert "0 trained" in list(carry_out(request.plan(request.experiment("probe")), 1, False))[-1]
     assert emocache.predict(setting, [demo.some]).clips[0].label
 
