@@ -12,6 +12,7 @@ import soundfile
 import emocache
 from emocache.cache import Cache, EmocacheError
 from emocache.cache.recipe import fingerprint
+from emocache.evaluate.scoring.stored_runs import discover
 from emocache.extract.pipeline import stage
 from emocache.prediction import Predictor
 from emocache.train.data.example import Stamps, on_stamps
@@ -214,3 +215,31 @@ def test_folders_that_are_none_are_told(demo: Demo, tmp_path: Path) -> None:
             Predictor(path)
     with pytest.raises(EmocacheError, match="no run of --fold 7"):
         Predictor(demo.runs["probe"], fold=7)
+
+
+def test_the_final_run_answers_and_is_in_no_evaluation(demo: Demo, tmp_path: Path, emocache_: Run) -> None:
+    """On all utterances, with the epochs that the folds voted for; `runs` shows it, and removes it with the others."""
+    runs = tmp_path / "runs"
+    changes = ["--set", "streams=['mfcc']", "--set", "features.average_frames=16", "--set", "training.epochs=3",
+               "--set", "head.hidden=8", "--set", "protocol={name='group_folds', folds=3}", "--set", "seeds=[0]",
+               "--set", "search.training.learning_rate=[0.001,0.01]"]  # fmt: skip
+    asked = ("train", "bigru", "--cache", demo.store, "--runs", runs, "--corpus", "demo", *changes, "--final")
+    ran = emocache_(*asked)
+    assert ran.status == 0 and "final: all 360 utterances, by the votes of 3 runs" in ran.out
+    (final,) = runs.rglob("final-seed0")
+    record = json.loads((final / "run.json").read_text())
+    others = [json.loads(path.read_text())["selection"] for path in final.parent.glob("fold*/run.json")]
+    chosen = [one["chosen"] for one in others]
+    assert record["final"] and chosen.count(record["selection"]["chosen"]) == max(map(chosen.count, chosen))
+    agreed = sorted(one["best_epoch"] for one in others if one["chosen"] == record["selection"]["chosen"])
+    assert record["selection"]["best_epoch"] == agreed[(len(agreed) - 1) // 2]
+    assert "final: reused" in emocache_(*asked).out
+    found = emocache_("predict", final.parent, demo.some)
+    assert "by final-seed0" in found.out and "no test score" in found.out
+    assert len(discover([runs])) == 3
+    listed = json.loads(emocache_("runs", "ls", runs, "--json").out)["runs"]
+    assert [(one["state"], one["of"]) for one in listed] == [("current", 3), ("final", 1)]
+    listed = json.loads(emocache_("runs", "ls", runs, "--cache", demo.store, "--json").out)["runs"]
+    assert [one["state"] for one in listed] == ["current", "final"]
+    ids = [one["id"] for one in listed]
+    assert emocache_("runs", "rm", runs, *ids, "--yes").status == 0 and not list(runs.iterdir())

@@ -13,8 +13,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.torch import load as load_tensors
 
 from ...cache import EmocacheError
-from ..config.experiment_files import merge, nested
-from ..config.parsing import parse_settings
+from ..config.search import chosen_settings
 from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..fit.predict import predict
@@ -162,16 +161,6 @@ def open_model(folder: Path, sources: RunSources) -> StoredModel:
         point = chosen_settings(own, record.selection.by_target[target].chosen)
         parts.append(Part(point, (target,), _below(weights, target), _below(transforms, target), auxiliary))
     return StoredModel(folder, record, tuple(parts))
-
-
-def chosen_settings(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
-    """Return settings with what a search has chosen."""
-    if not chosen:
-        return settings.model_copy(update={"search": {}})
-    raw = settings.model_dump(exclude={"search"})
-    for key, value in chosen.items():
-        raw = merge(raw, nested(key, value))
-    return parse_settings(raw, lambda _: "run.json").model_copy(update={"targets_scale": settings.targets_scale})
 
 
 def _below(stored: Mapping[str, Any], target: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _train_one(
         if not len(rows):
             raise EmocacheError(f"no {name} utterance of a fold has features; extract the failed ones again")
     # From here on a part's rows with features train and validate; the tables also tell of those without.
-    run = _Run(dataset, streams, seed, device)
+    run = FoldRun(dataset, streams, seed, device)
     candidates = [(chosen, point, run.train(point, train, valid)) for chosen, point in search_points(settings)]
     chosen, point, trained = max(candidates, key=lambda candidate: candidate[2].score)
     metric = settings.selection.metric
@@ -140,10 +140,14 @@ def _train_one(
         parameters=sum(p.numel() for p in trained.head.parameters()),
         warnings=tuple(told),
     )
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.head.state_dict().items()}
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
     predictions = pa.concat_tables([p for p, _ in tables])
-    return FoldResult(record, predictions, kept, weights, run.fitted(point, fitted), history)
+    return FoldResult(record, predictions, kept, stored_weights(trained.head), run.fitted(point, fitted), history)
+
+
+def stored_weights(head: Head) -> dict[str, torch.Tensor]:
+    """Return the weights of a head as they are stored."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
 
 
 def _without_features(dataset: Dataset, fold: Fold) -> dict[str, int]:
@@ -182,7 +186,7 @@ class _BatchesKey:
     bounds: tuple[float, float] | None
 
 
-class _Run:
+class FoldRun:
     """The points of a search in one fold, which share features fitted on the same rows under the same settings."""
 
     def __init__(self, dataset: Dataset, streams: JoinedStreams, seed: int, device: torch.device) -> None:

@@ -15,13 +15,14 @@ from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..data.reading import load_dataset
 from ..fit.cautions import of_groups, of_parts
+from ..fit.final_fit import train_final, votes
 from ..fit.fold_result import check_apart
 from ..fit.train_fold import train_fold, with_classes
 from ..inputs.joining import JoinedStreams
 from ..protocols import copies
 from ..protocols.folds import Fold, make_folds, split_sha256
 from ..records.run_record import Caution, FoldRecord, RunRecord, StreamRecord, run_folder
-from .run_folders import is_stored, recorded, setting_hash, write_run
+from .run_folders import is_stored, read_history, read_record, recorded, setting_hash, write_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,33 @@ class Plan:
             f"fold {fold} seed {seed}: validation {selection.metric} {selection.value:.3f} {told}"
             f" ({result.record.seconds:.1f} s)"
         )
+
+    @property
+    def final_folder(self) -> Path:
+        """The folder of the run on all utterances."""
+        return self.folder(0, 0).parent / f"final-seed{self.settings.seeds[0]}"
+
+    def train_final(self) -> str:
+        """Train and store the run on all utterances, if it is not stored; returns a line that tells of it.
+
+        The runs of all folds and seeds must be stored: they vote.
+        """
+        if is_stored(self.final_folder):
+            return f"final: reused: {self.final_folder}"
+        runs = [self.folder(fold, seed) for seed in self.settings.seeds for fold in range(len(self.folds))]
+        records = [read_record(run).selection for run in runs]
+        voted = votes(records, [read_history(run) for run in runs], self.settings.targets)
+        seed, device = self.settings.seeds[0], torch.device(self.device)
+        result = train_final(self.dataset, self.settings, voted, seed, device, JoinedStreams(self.dataset))
+        record = self._record(0, seed, result.record).model_copy(update={"final": True})
+        write_run(self.final_folder, record, result)
+        told = "; ".join(
+            f"{f'{target}: ' if target else ''}{len(one.rates)} epochs"
+            + "".join(f", {key} {value}" for key, value in one.chosen.items())
+            for target, one in voted.items()
+        )
+        count = int(self.dataset.present.sum())
+        return f"final: all {count} utterances, by the votes of {len(runs)} runs {told}: {self.final_folder}"
 
     def _record(self, fold: int, seed: int, trained: FoldRecord) -> RunRecord:
         s = self.settings

@@ -136,6 +136,26 @@ def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool, brief: bool = F
                             " or use fewer --jobs") from error  # fmt: skip
 
 
+def carry_out_final(plan: Plan | FusionPlan) -> str:
+    """Train the run on all utterances, once all others are stored.
+
+    Args:
+        plan: of an experiment that was carried out.
+
+    Returns:
+        A line that tells of it.
+
+    Raises:
+        EmocacheError: a fusion; or training failed.
+    """
+    if isinstance(plan, FusionPlan):
+        raise EmocacheError(f"{plan.experiment} is a fusion, which has no head to train; give --final to its members")
+    try:
+        return plan.train_final()
+    except EmocacheError as error:
+        raise EmocacheError(f"{plan.experiment}: {error}") from error
+
+
 def _out_of_memory(error: Exception) -> bool:
     """Tell whether torch or numpy was asked for more than there is, or than a tensor can hold."""
     told = ("allocate memory", "out of memory", "calculation overflowed")

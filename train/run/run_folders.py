@@ -197,6 +197,25 @@ def write_run(folder: Path, record: RunRecord, result: FoldResult) -> None:
             raise EmocacheError(f"run {folder} cannot be written: {error.strerror or error}{remedy}") from error
 
 
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """Read the epochs of a finished run.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        A line an epoch.
+
+    Raises:
+        EmocacheError: history.jsonl is gone or damaged.
+    """
+    path = folder / HISTORY
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, path, error) from error
+
+
 def mark_asked(folder: Path) -> None:
     """Note that the runs in a folder are what training would make today; by it they count, see `generations`.
 

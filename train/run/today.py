@@ -13,7 +13,7 @@ from ..records.run_record import RunRecord
 from .experiment_plan import Plan, make_plan
 from .fusion_plan import make_fusion
 from .run_folders import settings_of
-from .stored_results import CURRENT, SUPERSEDED, UNKNOWN, Stored, StoredResult, with_members
+from .stored_results import CURRENT, FINAL, SUPERSEDED, UNKNOWN, Stored, StoredResult, with_members
 
 
 def compared(stored: Stored, cache: Cache) -> Stored:
@@ -46,6 +46,8 @@ def compared(stored: Stored, cache: Cache) -> Stored:
 def _standing(one: StoredResult, setting: str | None, reason: str) -> StoredResult:
     if setting is None:
         return replace(one, state=UNKNOWN, notes=(reason,))
+    if one.state == FINAL and setting == one.records[0].setting:
+        return one
     return replace(one, state=CURRENT if setting == one.records[0].setting else SUPERSEDED, notes=())
 
 
