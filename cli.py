@@ -18,6 +18,7 @@ from . import __version__
 from .cache.cli import app as cache_app
 from .cache.errors import EmocacheError
 from .evaluate.cli import composition, evaluate
+from .export_command import export
 from .extract import cli as extract_cli
 from .extract.cli import extract
 from .extract.listing import corpora, encoders
@@ -123,7 +124,7 @@ def _tell_tables(runs: Path) -> None:
 
 extract_cli.streams_for = _streams_for
 train_cli.tell_tables = _tell_tables
-for command in (extract, encoders, checkpoints, corpora, train, predict, evaluate, composition):
+for command in (extract, encoders, checkpoints, corpora, train, predict, export, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(runs_app, name="runs")

@@ -71,6 +71,12 @@ class Part:
         head.load_state_dict(dict(self.weights))
         return head
 
+    def build(self, dims: Mapping[str, int]) -> Head:
+        """Return the head with its weights, on the CPU, for inputs of these sizes at which nothing is learned."""
+        head = build_head(self.settings.head, Shape(dims, len(self.names), self.settings.per_frame, self.auxiliary))
+        head.load_state_dict(dict(self.weights))
+        return head
+
     def answers(self, dataset: Dataset, device: torch.device) -> list[Answer | None]:
         """Return what the head gives for each utterance; None for one that lacks features."""
         rows = np.flatnonzero(dataset.present)
