@@ -130,7 +130,9 @@ def card(models: "Models", refused: dict[str, str]) -> str:
     )
     what = ", ".join(record.classes or record.targets)
     onnx = "\n".join(f"- {name}: not as ONNX: {why}" for name, why in refused.items()) or "- `head.onnx` of every model"
-    known = [seconds for seconds in (sources.longest,) if seconds is not None]
+    longest = "The length of the clips that it was trained on is not known."
+    if sources.longest is not None:
+        longest = f"Clips of up to {sources.longest:.0f} s were seen in training; longer ones go in windows."
     return f"""---
 library_name: emocache
 tags: [emotion-recognition, {record.task}]
@@ -173,7 +175,7 @@ actor meant it: no more is known of what a person feels.
 ## Limits
 
 - Trained on one kind of recording; on other languages, ages, microphones and situations it may be far worse.
-- {f"Clips of up to {known[0]:.0f} s were seen in training; longer ones go in windows." if known else "No length is known."}
+- {longest}
 - Not for decisions about people, such as hiring, policing, teaching or care.
 - {"; ".join(dict.fromkeys(caution.kind for caution in record.warnings)) or "Training warned of nothing."}
 
@@ -201,11 +203,9 @@ def _corpora(names: Any) -> str:
     lines = []
     for name in names:
         origin = ORIGINS.get(name)
-        told = (
-            f"{origin.title}, {origin.who}. Licence: {origin.licence}. {origin.citation}"
-            if origin
-            else "not known here"
-        )
+        told = "not known here"
+        if origin is not None:
+            told = f"{origin.title}, {origin.who}. Licence: {origin.licence}. {origin.citation}"
         lines.append(f"- `{name}`: {told}")
     return "\n".join(lines)
 

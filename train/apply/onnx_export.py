@@ -34,7 +34,7 @@ class Graph(torch.nn.Module):
     def __init__(self, part: Part, width: int, projection: Projection | None, half: bool) -> None:
         super().__init__()
         (role,) = part.settings.streams
-        self.part, self.half = part, half
+        self.part, self.as_half = part, half
         self.pooling = part.settings.head.fixed_pooling(role, part.settings.per_frame)
         stored = {name.removeprefix(f"{role}."): value for name, value in part.transforms.items()}
         first = {} if projection is None else {"first.mean": projection.mean, "first.components": projection.components}
@@ -51,7 +51,7 @@ class Graph(torch.nn.Module):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(T, D) float32 to (K,) probabilities or values, or (T, K) values over time."""
         values = self._projected(frames, "first")
-        if self.half:
+        if self.as_half:
             values = values.half().float()
         values = self._projected(values, "pca")
         if self.pooling is not None:
