@@ -211,7 +211,9 @@ def _corpora(names: Any) -> str:
 
 
 def _licence_of(encoder: str) -> str:
-    from .extract.encoders.registry import REGISTRY
+    from .extract.encoders.needs import need_of
 
-    entry = REGISTRY.get(encoder)
-    return (entry.licence if entry is not None else "") or "not known here"
+    try:
+        return need_of(encoder, None).licence or "not known here"
+    except EmocacheError:  # an encoder from outside the package
+        return "not known here"

@@ -13,7 +13,7 @@ import emocache
 from emocache.cache import Cache, EmocacheError
 from emocache.cache.recipe import fingerprint
 from emocache.evaluate.scoring.stored_runs import discover
-from emocache.extract.pipeline import stage
+from emocache.extract.pipeline import encoding_loop, stage
 from emocache.prediction import Predictor
 from emocache.train.data.example import Stamps, on_stamps
 from emocache.train.run.request import Request, carry_out
@@ -140,7 +140,7 @@ def test_a_cache_is_filled_and_used(demo: Demo, tmp_path: Path, monkeypatch: pyt
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(stage.encoding_loop, "run", never)
+    monkeypatch.setattr(encoding_loop, "run", never)
     again = emocache.predict(run, [demo.some], cache=store)
     assert again.clips[0].values == first.clips[0].values == pytest.approx(both.clips[1].values, abs=1e-6)
 
@@ -243,3 +243,32 @@ def test_the_final_run_answers_and_is_in_no_evaluation(demo: Demo, tmp_path: Pat
     assert [one["state"] for one in listed] == ["current", "final"]
     ids = [one["id"] for one in listed]
     assert emocache_("runs", "rm", runs, *ids, "--yes").status == 0 and not list(runs.iterdir())
+
+
+def test_an_export_predicts_and_so_does_its_graph(demo: Demo, tmp_path: Path, emocache_: Run) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX needs the extra 'onnx'")
+    pytest.importorskip("onnxscript", reason="ONNX needs the extra 'onnx'")
+    out = tmp_path / "export"
+    ran = emocache_("export", demo.runs["probe"], out, "--fold", 0)
+    assert ran.status == 0 and "huggingface-cli upload" in ran.out and not ran.err
+    (wanted,) = emocache.predict(demo.runs["probe"], [demo.some], fold=0, cache=demo.store).clips
+    (found,) = emocache.predict(out, [demo.some], cache=demo.store).clips
+    assert found.values == wanted.values and found.training
+    session = onnxruntime.InferenceSession(str(out / "fold0-seed0" / "head.onnx"))
+    frames = Cache(demo.store).stream("demo", "logmel").read(next(iter(demo.media))).astype(np.float32)
+    (values,) = session.run(None, {"frames": frames})
+    np.testing.assert_allclose(values, [*wanted.values.values()], rtol=0, atol=1e-4)
+    card = (out / "README.md").read_text()
+    assert "95 % bootstrap interval" in card and "probe" in card and "Intended use" in card
+    assert not list(out.rglob("predictions.parquet"))
+    again = emocache_("export", demo.runs["probe"], out)
+    assert again.status == 1 and "not an empty folder" in again.err
+
+
+@pytest.mark.parametrize("name", ["bigru", "cats"])
+def test_a_head_that_cannot_be_a_graph_says_so(demo: Demo, tmp_path: Path, emocache_: Run, name: str) -> None:
+    pytest.importorskip("onnxscript", reason="ONNX needs the extra 'onnx'")
+    ran = emocache_("export", demo.runs[name], tmp_path / "export", "--fold", 1)
+    assert ran.status == 0 and ran.err.startswith("fold1-seed0: not as ONNX: ") and ran.err.count("\n") == 1
+    assert "not as ONNX" in (tmp_path / "export" / "README.md").read_text()
+    assert emocache.predict(tmp_path / "export", [demo.some], cache=demo.store).clips

@@ -35,6 +35,7 @@ class Graph(torch.nn.Module):
         super().__init__()
         (role,) = part.settings.streams
         self.part, self.as_half = part, half
+        self.averaged = part.settings.features.of(role).average_frames
         self.pooling = part.settings.head.fixed_pooling(role, part.settings.per_frame)
         stored = {name.removeprefix(f"{role}."): value for name, value in part.transforms.items()}
         first = {} if projection is None else {"first.mean": projection.mean, "first.components": projection.components}
@@ -51,8 +52,9 @@ class Graph(torch.nn.Module):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(T, D) float32 to (K,) probabilities or values, or (T, K) values over time."""
         values = self._projected(frames, "first")
-        if self.as_half:
-            values = values.half().float()
+        values = self._rounded(values)
+        if self.averaged > 1:
+            values = self._rounded(_block_means(values, self.averaged))
         values = self._projected(values, "pca")
         if self.pooling is not None:
             exact = values.double()
@@ -66,6 +68,10 @@ class Graph(torch.nn.Module):
             return torch.softmax(output, dim=-1)
         return output if self.part.scale is None else self._native(output)
 
+    def _rounded(self, values: torch.Tensor) -> torch.Tensor:
+        """The numbers as a stream stores them."""
+        return values.half().float() if self.as_half else values
+
     def _projected(self, values: torch.Tensor, name: str) -> torch.Tensor:
         if f"{name}.components" not in self.names:
             return values
@@ -78,6 +84,16 @@ class Graph(torch.nn.Module):
         return self.get_buffer(name.replace(".", "_"))
 
 
+def _block_means(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Average blocks of `count` frames of (T, D), and at the end those that are left, as `joining.average` does."""
+    channels = values.shape[1]
+    beside = torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
+    # Pooling with zeros behind the end, so that no shape has to be divided: torch exports that for any length.
+    padded = torch.nn.functional.pad(beside.T.unsqueeze(0), (0, count - 1))
+    sums = count * torch.nn.functional.avg_pool1d(padded, count).squeeze(0).T
+    return sums[:, :channels] / sums[:, channels:]
+
+
 def why_not(model: StoredModel) -> str:
     """Tell why a model cannot be one graph over the frames of one clip; "" if nothing is known that forbids it."""
     settings = model.parts[0].settings
@@ -88,7 +104,7 @@ def why_not(model: StoredModel) -> str:
     asked = {
         "several streams": len(names) > 1, "features.where": how.where is not None, "features.words": how.words,
         "features.crop_s": how.crop_s is not None, "features.max_frames": how.max_frames is not None,
-        "features.grid_hz": how.grid_hz is not None, "features.average_frames": how.average_frames > 1,
+        "features.grid_hz": how.grid_hz is not None,
         "features.trainable_words": how.trainable_words != "none",
         f"features.normalise = {how.normalise!r}": how.normalise not in ("none", "train"),
         "pieces": settings.head.segments() is not None, "masking = 'none'": settings.masking == "none",
@@ -124,13 +140,14 @@ def export_onnx(model: StoredModel, recipe: Mapping[str, Any], matrix: bytes | N
     example = (torch.from_numpy(clips[0]),)
     shapes = ({0: torch.export.Dim("frames", min=2, max=1_000_000)},)
     try:
-        program = _quietly(lambda: torch.onnx.export(graph, example, dynamo=True, dynamic_shapes=shapes, verbose=False,
-                                                     input_names=["frames"], output_names=["prediction"],
-                                                     opset_version=_OPSET, external_data=False))  # fmt: skip
+        program = _quietly(lambda: torch.export.export(graph, example, dynamic_shapes=shapes, strict=False))
+        written = _quietly(lambda: torch.onnx.export(program, dynamo=True, verbose=False, input_names=["frames"],
+                                                     output_names=["prediction"], opset_version=_OPSET,
+                                                     external_data=False))  # fmt: skip
     except Exception as error:
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise EmocacheError(f"torch cannot export this head ({why.strip()[:200]})") from error
-    program.save(str(path))
+    written.save(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for clip in clips:
         (found,) = session.run(None, {"frames": clip})

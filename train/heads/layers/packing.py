@@ -15,8 +15,6 @@ def states_of(cell: torch.nn.RNNBase, values: torch.Tensor, mask: torch.Tensor) 
     Returns:
         (B, T, H) float32, zeros where the mask is false.
     """
-    if torch.compiler.is_compiling():  # an export, which is of one clip without padding: nothing is to be packed
-        return cell(values)[0]  # type: ignore[no-any-return]
     lengths = mask.sum(dim=1)
     rows = torch.nonzero(lengths).squeeze(1)  # a row without frames cannot be packed
     width = cell.hidden_size * (2 if cell.bidirectional else 1)
