@@ -106,7 +106,7 @@ sound = sound.mean(axis=1)
 if rate != 16000 or len(sound) > 30 * rate:
     sys.exit(f"{{sys.argv[1]}} has {{rate}} Hz and {{len(sound) / rate:.1f}} s; bring it to 16000 Hz, and at most 30 s")
 options = {{}} if Path(where).is_dir() else {{"revision": REVISION}}
-model = WhisperModel.from_pretrained(where, **options).encoder.eval()
+model = WhisperModel.from_pretrained(where, **options).encoder.float().eval()
 mel = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)(sound, sampling_rate=rate, return_tensors="pt")
 with torch.no_grad():
     found = model(mel.input_features, output_hidden_states=True)
