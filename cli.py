@@ -1,4 +1,7 @@
-"""The root command; the only module that composes the stages. Heavy imports happen inside the commands."""
+"""The root command; beside `prediction.py`, the only module that composes the stages.
+
+Heavy imports happen inside the commands.
+"""
 
 import contextlib
 import io
@@ -18,9 +21,11 @@ from .cache.cli import app as cache_app
 from .cache.errors import EmocacheError
 from .cache.telling import manner, told_as
 from .evaluate.cli import composition, evaluate
+from .export_command import export
 from .extract import cli as extract_cli
 from .extract.cli import extract
 from .extract.listing import corpora, encoders
+from .predict_command import predict
 from .stopping import exit_status, stoppable
 from .train import cli as train_cli
 from .train.cli import train
@@ -164,7 +169,7 @@ def _tell_scores(runs: Path, folders: Sequence[Path]) -> None:
 extract_cli.streams_for = _streams_for
 train_cli.tell_tables = _tell_tables
 train_cli.tell_scores = _tell_scores
-for command in (extract, encoders, checkpoints, corpora, train, evaluate, composition):
+for command in (extract, encoders, checkpoints, corpora, train, predict, export, evaluate, composition):
     app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(runs_app, name="runs")

@@ -181,10 +181,8 @@ def data_folder(corpus: str) -> Path:
 
 def _tell(report: "Report", strict: bool) -> bool:
     """Print what a pass did; True where something is left undone that the exit status must tell."""
-    from .pipeline import stage
-
     outcome = report.outcome
-    wrong = stage.unresolved_lines(report)
+    wrong = unresolved_lines(report)
     unmade = [f"cannot be made here: {name}: {' '.join(why.split())}" for name, why in report.unmade.items()]
     for line in (*wrong, *report.notes, *unmade):
         print(line, file=sys.stderr)
@@ -197,6 +195,16 @@ def _tell(report: "Report", strict: bool) -> bool:
     elif report.missing and not outcome.unresolved:
         print(f"{report.missing} items are left to other shares of the work, or to a run without --limit")
     return bool(outcome.unresolved or unmade or (strict and wrong))
+
+
+def unresolved_lines(report: "Report") -> list[str]:
+    """One line per utterance that is not in a stream, and why."""
+    lines = [
+        f"failed: {stream}: {utterance}: {reason}: {detail}"
+        for stream, failures in report.failures.items()
+        for utterance, (reason, detail) in sorted(failures.items())
+    ]
+    return lines + [f"unresolved: {i}: {why}" for i, why in sorted(report.outcome.unresolved.items())]
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -75,7 +75,7 @@ def test_data_flows_one_way(stage: str) -> None:
 
 ORDER = {
     "extract": ("media", "corpora", "weights", "encoders", "goals", "pipeline"),
-    "train": ("records", "heads", "config", "data", "protocols", "inputs", "fit", "watch", "run"),
+    "train": ("records", "heads", "config", "data", "protocols", "inputs", "fit", "watch", "stored", "run", "apply"),
     "evaluate": ("scoring", "output", "papers", "page"),
 }
 """The rooms of a stage in the order in which data flows: one imports those before it only."""

@@ -78,6 +78,10 @@ def train(
         list[str] | None,
         typer.Option(metavar="KEY=[A,B]", help="Try these values; validation chooses in each fold and seed."),
     ] = None,
+    final: Annotated[
+        bool,
+        typer.Option("--final", help="Then one run on all utterances, by the votes of the folds."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell folds, memory and time; train nothing.")] = False,
     allow_incomplete: Annotated[
         bool, typer.Option("--allow-incomplete", help="Train on streams that lack utterances; marks the runs.")
@@ -114,12 +118,14 @@ def train(
             raise typer.BadParameter("is empty; give a folder", param_hint=option)
     if experiments and all_:
         raise typer.BadParameter("give experiments or --all, not both", param_hint="EXPERIMENT")
+    if final and (fold or dry_run or not experiments):
+        raise typer.BadParameter("needs an experiment, and all its folds trained", param_hint="--final")
     from ..cache import Cache
     from .config.experiment_files import sweep_override
     from .config.experiment_names import each_experiment
+    from .fit.device import choose_device
     from .run.everything import carry_out_everything, cores, corpora_in
-    from .run.experiment_plan import choose_device
-    from .run.request import Request, carry_out, carry_out_all
+    from .run.request import Request, carry_out, carry_out_all, carry_out_final
     from .watch.watching import Watching
 
     watching = Watching(tuple(dict.fromkeys(log or ())), log_dir or Path(runs) / ".tensorboard")
@@ -155,6 +161,8 @@ def train(
         plan = request.plan(experiment)
         for line in carry_out(plan, jobs or 1, dry_run):
             _tell(line)
+        if final:
+            _tell(carry_out_final(plan))
         folders.append(plan.folder(0, 0).parent)
     if not dry_run:
         tell_scores(Path(runs), folders)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from .run.leftovers import Leftover
-    from .run.stored_results import Stored, StoredResult
+    from .stored.leftovers import Leftover
+    from .stored.stored_results import Stored, StoredResult
 
 app = typer.Typer(no_args_is_help=True, help="Look at stored runs, and remove those that newer data supersedes.")
 
@@ -48,7 +48,7 @@ def rm(
     yes: Yes = False,
 ) -> None:
     """Remove the runs with these ids, or single ones: ID/foldK-seedS."""
-    from .run.stored_results import check_removable, named, read_stored, remove_run
+    from .stored.stored_results import check_removable, named, read_stored, remove_run
 
     folders = named(read_stored(root), ids)
     for folder in folders:
@@ -69,8 +69,8 @@ def prune(
     yes: Yes = False,
 ) -> None:
     """Remove superseded runs and what kills have left. Tells what and how large first, and asks."""
-    from .run.leftovers import OF_RUN, foreign
-    from .run.stored_results import SUPERSEDED, remove_run
+    from .stored.leftovers import OF_RUN, foreign
+    from .stored.stored_results import SUPERSEDED, remove_run
 
     stored = _read(root, cache)
     superseded = [one for one in stored.results if one.state == SUPERSEDED]
@@ -105,7 +105,7 @@ def prune(
 
 
 def _read(root: Path, cache: str | None) -> "Stored":
-    from .run.stored_results import read_stored
+    from .stored.stored_results import read_stored
 
     stored = read_stored(root)
     if cache is None:
@@ -126,7 +126,7 @@ def _ask(question: str) -> None:
 
 def _advise(stored: "Stored", cache: str | None) -> None:
     """Tell of what can go, and how."""
-    from .run.stored_results import SUPERSEDED
+    from .stored.stored_results import SUPERSEDED
 
     if superseded := _folders([one for one in stored.results if one.state == SUPERSEDED]):
         count, size = _count(len(superseded), "superseded run"), _readable(_bytes(superseded))
@@ -187,7 +187,7 @@ def _folders(results: Sequence["StoredResult"]) -> list[Path]:
 
 
 def _bytes(folders: Sequence[Path]) -> int:
-    from .run.leftovers import size_of
+    from .stored.leftovers import size_of
 
     return sum(map(size_of, folders))
 

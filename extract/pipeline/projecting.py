@@ -16,6 +16,7 @@ from ...cache import (
     Load,
     Manifest,
     Stream,
+    StreamWriter,
     plan_tasks,
 )
 from ...cache.frames.projection import MAX_DIM, Projection, fit_frames
@@ -117,7 +118,34 @@ def project(
     data = projection.to_bytes()
     file = f"{recipe['projection']['matrix_sha256']}.safetensors"
     writer = cache.create_stream(corpus, name, recipe, backend=backend, environment=environment, fitted={file: data})
-    width = components * np.dtype(dtype).itemsize
+    _fill(writer, stream, projection, tell)
+    return name
+
+
+def project_with(cache: Cache, corpus: str, source: str, name: str, recipe: Recipe, matrix: bytes) -> None:
+    """Write the projection of all utterances of a stream that another corpus's PCA gives.
+
+    Args:
+        cache: the cache.
+        corpus: its corpus.
+        source: the stream to project, exact.
+        name: of the new stream.
+        recipe: of the new stream, that of the other corpus.
+        matrix: of the PCA, as `Projection.to_bytes` gave it.
+
+    Raises:
+        EmocacheError: the matrix is not the one that the recipe names.
+    """
+    digest = recipe["projection"]["matrix_sha256"]
+    if hashlib.sha256(matrix).hexdigest() != digest:
+        raise EmocacheError(f"stream {name!r}: the matrix of its projection is not the one that its recipe names")
+    writer = cache.create_stream(corpus, name, recipe, fitted={f"{digest}.safetensors": matrix})
+    _fill(writer, cache.stream(corpus, source), Projection.from_bytes(matrix), lambda done: None)
+
+
+def _fill(writer: StreamWriter, stream: Stream, projection: Projection, tell: Callable[[Committed], None]) -> None:
+    """Commit the projection of all that a stream serves, and its failures."""
+    width = len(projection.components) * np.dtype(writer.recipe["dtype"]).itemsize
     loads = {i: Load(0.001, int(n) * width) for i, n in zip(stream.ids, stream.lengths(stream.ids), strict=True)}
     loads |= {i: Load(0.0, 0) for i in stream.failures}
     # An utterance that failed in the source may have been mended since; a failure told twice is committed once.
@@ -126,7 +154,6 @@ def project(
         failures = {i: InputFailure(*stream.failures[i]) for i in task.ids if i in stream.failures}
         tell(writer.commit(task.units[writer.name], items, failures))
     writer.finish()
-    return name
 
 
 def _projected(stream: Stream, utterance: str, projection: Projection) -> Item:

@@ -18,7 +18,7 @@ from .clips import Decoder
 from .progress import Pace, Progress
 from .projecting import check_projections, pair_projections, project
 from .sources import Sources
-from .stream_targets import complete_streams, make_targets, parse_layers
+from .stream_targets import Expected, check_expected, complete_streams, make_targets, parse_layers
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class Options:
     rehash: bool = False
     offline: bool = False
     goals: Pass | None = None  # in place of encoders, layers, pca, fit_on and alias
+    manifest: Manifest | None = None  # in place of the corpus that `corpus` names
+    only: frozenset[str] | None = None  # ids of the utterances that are wanted; None: all
+    expected: Mapping[str, Expected] = field(default_factory=dict)  # of streams, by name
 
 
 @dataclass
@@ -118,8 +121,10 @@ def extract(options: Options) -> Report:
             report.unmade[name] = str(error)
     detector = load_detector(options.detector) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources)
-    wanted = sources.fill(u for n, u in enumerate(manifest) if options.limit is None or n < options.limit)
+    asked = [u for u in manifest if options.only is None or u.id in options.only]
+    wanted = sources.fill(asked[: options.limit])
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
+    check_expected(chosen, decoder, options.dtype, options.expected)
     weights = {encoder: origin(name, options.checkpoints, work.origins) for name, encoder in loaded.items()}
     environments = {encoder: {**machine.environment(device), "weights": of} for encoder, of in weights.items()}
     targets = make_targets(
@@ -198,6 +203,8 @@ def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
 
 def load_manifest(cache: Cache, options: Options) -> tuple[Manifest, list[str]]:
     """Load the corpus's manifest, and lines to tell the user."""
+    if options.manifest is not None:
+        return options.manifest, []
     memory = cache.objects.local(f"{options.corpus.rpartition(':')[0] or options.corpus}/{media_hashes.FILE}")
     hasher = corpora.MediaHasher(memory, rehash=options.rehash)
     manifest = corpora.load(options.corpus, options.data, mapping=options.mapping, hasher=hasher)
@@ -267,13 +274,3 @@ def _run(
             tasks, targets, left, decoder, budget=machine.first_budget(device), workers=options.workers,
             passes=passes, retry_failed=options.retry_failed, tell=progress, measure=pace,
         )  # fmt: skip
-
-
-def unresolved_lines(report: Report) -> list[str]:
-    """One line per utterance that is not in a stream, and why."""
-    lines = [
-        f"failed: {stream}: {utterance}: {reason}: {detail}"
-        for stream, failures in report.failures.items()
-        for utterance, (reason, detail) in sorted(failures.items())
-    ]
-    return lines + [f"unresolved: {i}: {why}" for i, why in sorted(report.outcome.unresolved.items())]

@@ -1,10 +1,12 @@
 """The streams that a run fills: names, layers and full recipes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ...cache import Cache, EmocacheError
-from ...cache.recipe import Recipe, stream_name
+from ...cache.nesting import flatten
+from ...cache.recipe import Recipe, fingerprint, stream_name
 from ..encoders.encoder import Encoder, storage_dtype
 from .clips import Decoder
 from .encoding import Target
@@ -53,6 +55,59 @@ def make_targets(
         ))
         for (encoder, layer), name in names.items()
     ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The recipe that a stream must have.
+
+    Attributes:
+        fingerprint: of the recipe.
+        recipe: to tell what differs; it may be that of a projection of the stream.
+    """
+
+    fingerprint: str
+    recipe: Recipe
+
+
+def check_expected(
+    chosen: Mapping[Encoder, Sequence[int | None]],
+    decoder: Decoder,
+    dtype: str | None,
+    expected: Mapping[str, Expected],
+) -> None:
+    """Refuse encoders that would not give the numbers which are expected.
+
+    Args:
+        chosen: {encoder: its layers}.
+        decoder: as for `make_targets`.
+        dtype: as for `make_targets`.
+        expected: {stream: its recipe}; other streams may have any.
+
+    Raises:
+        EmocacheError: another recipe; it says in what it differs, such as the weights.
+    """
+    for encoder, layers in chosen.items():
+        for layer in layers:
+            name = stream_name(encoder.name + decoder.sources.tag(encoder.inputs), layer)
+            recipe = full_recipe(encoder, layer, decoder, dtype or storage_dtype(encoder))
+            wanted = expected.get(name)
+            if wanted is not None and fingerprint(recipe) != wanted.fingerprint:
+                raise EmocacheError(f"stream {name!r}: {_difference(recipe, wanted.recipe)}")
+
+
+def _difference(recipe: Recipe, wanted: Recipe) -> str:
+    """Tell in what an encoder differs from the one that is wanted."""
+    here, there = recipe.get("weights_sha256"), wanted.get("weights_sha256")
+    if here != there:
+        return (f"the weights of {recipe['encoder']} here have sha256 {str(here)[:12]}, and those that it was trained"
+                f" on {str(there)[:12]}; give the folder of those with --checkpoints, or get them with `emocache"
+                f" checkpoints {recipe['encoder']} --fetch`")  # fmt: skip
+    mine, others = flatten(recipe), flatten({k: v for k, v in wanted.items() if k not in ("source", "projection")})
+    told = [f"{key} is {mine.get(key)!r}, not {others.get(key)!r}"
+            for key in sorted({*mine, *others}) if mine.get(key) != others.get(key) and key != "dim"]  # fmt: skip
+    return (f"this machine would make it otherwise than it was trained on: {'; '.join(told[:4]) or 'nobody knows how'};"
+            " use the version of emocache, and the settings, that its streams were made with")  # fmt: skip
 
 
 def full_recipe(encoder: Encoder, layer: int | None, decoder: Decoder, dtype: str) -> Recipe:

@@ -20,7 +20,7 @@ from .conftest import Run
 
 ROOT = Path(emocache.__file__).parent
 GOLDEN = Path(__file__).parent.parent / "data" / "help.txt"
-COMMANDS = ["", "extract", "encoders", "corpora", "train", "evaluate", "composition", "cache",
+COMMANDS = ["", "extract", "encoders", "corpora", "train", "predict", "export", "evaluate", "composition", "cache",
             *(f"cache {name}" for name in ("ls", "info", "verify", "copy", "rm", "gc")), "runs",
             *(f"runs {name}" for name in ("ls", "rm", "prune"))]  # fmt: skip
 

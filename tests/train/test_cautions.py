@@ -22,7 +22,7 @@ from emocache.train.records.metrics import FEWEST_GROUPS, balanced_accuracy
 from emocache.train.records.run_record import Caution
 from emocache.train.run.experiment_plan import make_plan
 from emocache.train.run.request import Request, carry_out
-from emocache.train.run.run_folders import read_record
+from emocache.train.stored.run_folders import read_record
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -29,13 +29,14 @@ from emocache.train.heads import HEADS, Frames, Head, HeadEntry, HeadSettings, O
 from emocache.train.heads.head import Segments, Term
 from emocache.train.heads.layers.pooling import masked_mean
 from emocache.train.inputs.batches import Batches
+from emocache.train.inputs.fitting import find_words
 from emocache.train.inputs.normalisation import fit_normaliser, normalise_utterances
 from emocache.train.inputs.prepared import Joined
-from emocache.train.inputs.transforms import find_words, pool, prepare
+from emocache.train.inputs.transforms import pool, prepare
 from emocache.train.protocols.folds import Fold
 from emocache.train.run import dry_run
 from emocache.train.run.experiment_plan import make_plan
-from emocache.train.run.run_folders import setting_hash
+from emocache.train.stored.run_folders import setting_hash
 
 if TYPE_CHECKING:
     from .conftest import Toy

@@ -22,8 +22,8 @@ from emocache.train.config.fusion_settings import FusionSettings
 from emocache.train.config.loading import load_experiment
 from emocache.train.config.parsing import parse_settings
 from emocache.train.run.request import Request, carry_out
-from emocache.train.run.run_folders import FORMER, recorded
-from emocache.train.run.stored_results import read_stored, remove_run
+from emocache.train.stored.run_folders import FORMER, recorded
+from emocache.train.stored.stored_results import read_stored, remove_run
 
 from .conftest import EXPERIMENT
 
@@ -243,7 +243,7 @@ def test_what_is_no_run_is_left_alone(life: Life) -> None:
     told = life("runs", "prune", life.runs, "--yes").stdout
     assert f"stays: small/toys/{old}/fold1-seed0 holds notes.txt, which is no part of a run" in told
     left = sorted(path.name for path in (life.runs / "small/toys" / old).iterdir())
-    assert left == ["fold1-seed0", "fold7-seed7", "paper.pdf"] and notes.read_text() == "mine"
+    assert left == ["fold1-seed0", "fold7-seed7", "paper.pdf", "sources"] and notes.read_text() == "mine"
     assert sorted(path for path in outside.rglob("*")) == kept
     (life.runs / "small/toys" / new / "fold2-seed0" / "notes").mkdir()
     refused = life("runs", "rm", life.runs, "--yes", f"small/toys/{new}", status=1)

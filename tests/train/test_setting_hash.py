@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from emocache.train.config.loading import load_settings
-from emocache.train.run.run_folders import recorded, setting_hash
+from emocache.train.stored.run_folders import recorded, setting_hash
 
 # Written when the first runs of these experiments were stored; never written anew.
 GOLDEN = {

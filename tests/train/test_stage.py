@@ -23,13 +23,14 @@ from emocache.evaluate.scoring.stored_runs import read_run as discovered
 from emocache.train.config.settings import Settings
 from emocache.train.data.reading import load_dataset
 from emocache.train.fit import train_fold as fold_module
+from emocache.train.fit.device import choose_device
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.inputs.joining import JoinedStreams
 from emocache.train.protocols.folds import Fold
 from emocache.train.run import experiment_plan, jobs
-from emocache.train.run.experiment_plan import Plan, choose_device, find_leak, make_plan
+from emocache.train.run.experiment_plan import Plan, find_leak, make_plan
 from emocache.train.run.jobs import train_runs
-from emocache.train.run.run_folders import read_run
+from emocache.train.stored.run_folders import read_run
 
 if TYPE_CHECKING:
     from .conftest import Toy

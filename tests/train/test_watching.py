@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from emocache.cache import EmocacheError
 from emocache.cli import app
 from emocache.train.run.request import Request, carry_out
-from emocache.train.run.stored_results import read_stored
+from emocache.train.stored.stored_results import read_stored
 from emocache.train.watch.watching import Watching
 
 from .conftest import EXPERIMENT

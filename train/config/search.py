@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...cache import EmocacheError
@@ -40,3 +40,13 @@ def search_points(settings: Settings) -> Iterator[tuple[dict[str, Any], Settings
             raise EmocacheError(f"search: {' and '.join(chosen)} would try heads with bounded outputs beside others,"
                                 " whose targets have another scale; give each an experiment of its own")  # fmt: skip
         yield chosen, made
+
+
+def chosen_settings(settings: Settings, chosen: Mapping[str, Any]) -> Settings:
+    """Return settings with what their search has chosen, and without the search."""
+    if not chosen:
+        return settings.model_copy(update={"search": {}})
+    raw = settings.model_dump(exclude={"search"})
+    for key, value in chosen.items():
+        raw = merge(raw, nested(key, value))
+    return parse_settings(raw, lambda _: "run.json").model_copy(update={"targets_scale": settings.targets_scale})

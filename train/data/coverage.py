@@ -96,13 +96,13 @@ def _usable_rows(
     group: Sequence[Stream], keys: Sequence[Key], there: npt.NDArray[np.bool_], how: FeatureSettings
 ) -> npt.NDArray[np.bool_]:
     streams = {stream.corpus: stream for stream in group}
-    usable = np.array([kept and _usable(streams[c], i, how) for (c, i), kept in zip(keys, there, strict=True)])
-    if there.any() and not usable.any():
+    found = np.array([kept and usable(streams[c], i, how) for (c, i), kept in zip(keys, there, strict=True)])
+    if there.any() and not found.any():
         asked = "words" if how.words else f"where = {how.where!r}"
         lacks = "no word has a time" if how.words else "it is true nowhere"
         raise EmocacheError(f"features.{asked}: in stream {group[0].name!r} {lacks}; extract it with word times, or"
                             " leave the setting out")  # fmt: skip
-    return usable
+    return found
 
 
 def _speaks(stream: Stream) -> bool:
@@ -111,7 +111,7 @@ def _speaks(stream: Stream) -> bool:
     return not inputs.isdisjoint({"text", "words"})
 
 
-def _usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:
+def usable(stream: Stream, id_: str, how: FeatureSettings) -> bool:
     """Tell whether an utterance has the words, or the frames under a mask, that are asked for."""
     # The same selection as in joining, but of times and masks only: the frames are not read for it.
     times = stream.times(id_)

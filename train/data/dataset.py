@@ -1,6 +1,6 @@
 """Everything that one experiment reads: its utterances, their labels, and the frames of its streams in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,8 @@ class Source:
     fingerprint: str
     projection: dict[str, Any] | None  # of its recipe: what a stored PCA was fitted on
     weights: str | None = None  # where those of its encoder are from; None where nobody recorded it
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    matrix: bytes | None = None  # of a stored PCA, see `cache.frames.projection`
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,8 @@ class Dataset:
         present: (U,) bool, has the features it needs: of all streams, or of any where `modalities` says so.
         incomplete: some utterances are not extracted yet, and that was allowed.
         dropped: {label: utterances} left out by the label map. unlabelled: utterances without a label.
+        recordings: {sha256 of a media file: keys of the utterances in it}, of every corpus as a whole.
+        longest: seconds of the longest utterance of the corpora; None where no length is known.
     """
 
     examples: list[Example]
@@ -74,3 +78,5 @@ class Dataset:
     dropped: dict[str, int] = field(default_factory=dict)
     unlabelled: int = 0
     auxiliary: tuple[str, ...] = ()
+    recordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    longest: float | None = None

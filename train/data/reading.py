@@ -1,5 +1,6 @@
 """Reading the dataset of an experiment from a cache."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -7,7 +8,7 @@ from hashlib import sha256
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import Cache, EmocacheError, Stream
+from ...cache import Cache, EmocacheError, Manifest, Stream
 from ...cache.expression import text_of
 from ...cache.recipe import canonical_json
 from ..config.search import search_points
@@ -73,12 +74,27 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         examples.dropped,
         examples.unlabelled,
         examples.auxiliary,
+        _recordings(manifests),
+        max((s for m in manifests for s in m.column("duration") if s is not None), default=None),
     )
 
 
 def _source(stream: Stream) -> Source:
     projection, weights = stream.recipe.get("projection"), stream.environment.get("weights")
-    return Source(stream.corpus, stream.name, stream.fingerprint, projection, weights)
+    matrix = None
+    if projection is not None and "matrix_sha256" in projection:
+        with contextlib.suppress(FileNotFoundError):  # training does without
+            matrix = stream.objects.get(f"fitted/{projection['matrix_sha256']}.safetensors")
+    return Source(stream.corpus, stream.name, stream.fingerprint, projection, weights, stream.recipe, matrix)
+
+
+def _recordings(manifests: Sequence[Manifest]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for manifest in manifests:
+        for id_, media in zip(manifest.ids, manifest.column("media"), strict=True):
+            for sha256_ in {medium["sha256"] for medium in media or ()}:
+                found.setdefault(sha256_, []).append(f"{manifest.corpus}/{id_}")
+    return found
 
 
 _Keep = Mapping[str, Sequence[str]]  # corpus -> ids

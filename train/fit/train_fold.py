@@ -121,7 +121,7 @@ def _train_one(
         if not len(rows):
             raise EmocacheError(f"no {name} utterance of a fold has features; extract the failed ones again")
     # From here on a part's rows with features train and validate; the tables also tell of those without.
-    run = _Run(dataset, streams, seed, device, watch)
+    run = FoldRun(dataset, streams, seed, device, watch)
     candidates = [
         (chosen, point, run.train(point, train, valid, phase="search", trial=chosen))
         for chosen, point in search_points(settings)
@@ -157,10 +157,14 @@ def _train_one(
         parameters=sum(p.numel() for p in trained.head.parameters()),
         warnings=tuple(told),
     )
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.head.state_dict().items()}
     kept = pa.concat_tables([k for _, k in tables]) if settings.keep else None
     predictions = pa.concat_tables([p for p, _ in tables])
-    return FoldResult(record, predictions, kept, weights, run.fitted(point, fitted), history)
+    return FoldResult(record, predictions, kept, stored_weights(trained.head), run.fitted(point, fitted), history)
+
+
+def stored_weights(head: Head) -> dict[str, torch.Tensor]:
+    """Return the weights of a head as they are stored."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ class _BatchesKey:
     bounds: tuple[float, float] | None
 
 
-class _Run:
+class FoldRun:
     """The points of a search in one fold, which share features fitted on the same rows under the same settings."""
 
     def __init__(self, dataset: Dataset, streams: JoinedStreams, seed: int, device: torch.device, watch: Watch) -> None:
@@ -226,7 +230,9 @@ class _Run:
     def fitted(self, point: Settings, rows: Rows) -> dict[str, Any]:
         """Return everything fitted as transforms.safetensors stores it."""
         scale = self.batches(point, rows).targets.scale
-        return {**self.prepared(point, rows).tensors(), **({} if scale is None else scale.tensors())}
+        prepared = self.prepared(point, rows)
+        padding = prepared.padding() if point.masking == "none" else {}
+        return {**prepared.tensors(), **padding, **({} if scale is None else scale.tensors())}
 
     def prior(self, point: Settings, rows: Rows) -> dict[str, float]:
         """Return what is known of the targets without features."""

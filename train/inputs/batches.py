@@ -1,6 +1,6 @@
 """Masked batches, gathered from frames that lie in memory once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..heads.head import Frames
 from .augmentation import augment
 from .batch import Batch
 from .prepared import Prepared, PreparedInput
-from .targets import frame_rows, make_targets
+from .targets import Targets, frame_rows, make_targets
 
 _WINDOW = 50  # batches within which utterances are sorted by length
 _MIN_CCC_CLIPS = 8  # fewer in a step give no estimate of a pooled CCC
@@ -23,7 +23,7 @@ _MIN_CCC_CLIPS = 8  # fewer in a step give no estimate of a pooled CCC
 class _Gatherer:
     """The frames of one input, gathered by row. They stay in their storage dtype, on the device if they fit there."""
 
-    def __init__(self, one: PreparedInput, device: torch.device, unmasked: bool) -> None:
+    def __init__(self, one: PreparedInput, device: torch.device, unmasked: bool, padded_to: int) -> None:
         self.device = device
         features = one.features
         frames = torch.from_numpy(features.frames)
@@ -38,7 +38,7 @@ class _Gatherer:
         self._words = None if one.vocabulary is None else torch.from_numpy(one.vocabulary.words)
         self._normaliser = one.normaliser
         self._pooled = one.pooled
-        self._padded_to = int(self.lengths.max()) if unmasked else 0
+        self._padded_to = max(int(self.lengths.max()), padded_to) if unmasked else 0
         if one.normaliser is not None:
             self._mean = torch.from_numpy(one.normaliser.mean).to(device)
             self._std = torch.from_numpy(one.normaliser.std).to(device)
@@ -91,6 +91,8 @@ class Batches:
         settings: task, masking, augmentation, sampling, label delay, and the scale of targets.
         prepared: the inputs, and the training part.
         device: where batches go.
+        targets: of utterances without labels, see `targets.without_targets`; None: made of their labels.
+        padded_to: {role: least number of frames}, where padding counts; none: those of the longest utterance.
 
     Attributes:
         dims: {role: D of its frames}.
@@ -102,15 +104,24 @@ class Batches:
         EmocacheError: frames without a place in time; or numbers that a bounded head cannot give.
     """
 
-    def __init__(self, dataset: Dataset, settings: Settings, prepared: Prepared, device: torch.device) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: Settings,
+        prepared: Prepared,
+        device: torch.device,
+        targets: Targets | None = None,
+        padded_to: Mapping[str, int] | None = None,
+    ) -> None:
         self.device = device
         self.settings = settings
         self.dims = {role: one.dim for role, one in prepared.inputs.items()}
         unmasked = settings.masking == "none"
-        self._inputs = [_Gatherer(one, device, unmasked) for one in prepared.inputs.values()]
+        least = padded_to or {}
+        self._inputs = [_Gatherer(one, device, unmasked, least.get(role, 0)) for role, one in prepared.inputs.items()]
         self.offsets, self.lengths = self._inputs[0].offsets, self._inputs[0].lengths
         self._longest = np.max([one.lengths for one in self._inputs], axis=0)
-        self.targets = make_targets(dataset, settings, prepared)
+        self.targets = make_targets(dataset, settings, prepared) if targets is None else targets
         self._classes = self.targets.values.numpy() if settings.task == "classification" else None
 
     def gather(self, rows: npt.NDArray[np.int64], extra_padding: int = 0) -> Batch:

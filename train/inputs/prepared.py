@@ -117,3 +117,9 @@ class Prepared:
             if one.vocabulary is not None:
                 stored[f"{role}.vocabulary"] = one.vocabulary.vectors
         return {name: np.ascontiguousarray(value) for name, value in stored.items()}
+
+    def padding(self) -> dict[str, npt.NDArray[np.floating]]:
+        """Return the frames of the longest utterance of each role, as `<role>.padded_to`: where padding counts, a
+        head's outputs depend on it."""
+        return {f"{role}.padded_to": np.array([one.features.lengths.max()], np.float64)
+                for role, one in self.inputs.items()}  # fmt: skip

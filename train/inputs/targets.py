@@ -202,6 +202,25 @@ def make_targets(dataset: Dataset, settings: Settings, prepared: Prepared) -> Ta
     return Targets(numbers, torch.from_numpy(mask), auxiliary, stamped, fitted, scale)
 
 
+def without_targets(settings: Settings, prepared: Prepared, scale: TargetScale | None) -> Targets:
+    """Make targets of utterances whose labels nobody knows: nothing of them counts.
+
+    Args:
+        settings: task and targets.
+        prepared: the inputs.
+        scale: that a head's outputs are in; None where they are in the unit of the corpus.
+
+    Returns:
+        Zeros.
+    """
+    first = next(iter(prepared.inputs.values())).features
+    rows = first.offsets[-1] if settings.per_frame else len(prepared.rows)
+    there = np.ones(len(first.times), bool) if first.valid is None else np.any(first.valid, axis=1)
+    values = torch.zeros((rows, len(settings.targets)))
+    stamped = StampedLabels((), first.offsets, first.times.mean(axis=1), there, settings.label_delay_s)
+    return Targets(values, torch.zeros(values.shape, dtype=torch.bool), None, stamped, None, scale)
+
+
 def frame_rows(offsets: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the numbers of all the frames of some utterances, one utterance after the other."""
     return np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])

@@ -1,5 +1,6 @@
 """Transforms of the frames of each role, fitted on the training part of a fold and applied to all utterances."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -7,15 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import EmocacheError, Word
-from ...cache.frames.projection import Projection, fit_frames
+from ...cache.frames.projection import Projection
 from ...cache.frames.segments import equal_segments, segment_frames, word_segments
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, Features
 from ..heads.head import FixedPooling, Segments
+from .fitting import Fitted, Fitting
 from .joining import JoinedStreams
 from .normalisation import Rows, fit_normaliser, normalise_utterances
-from .prepared import Joined, Pieces, Prepared, PreparedInput, Vocabulary
+from .prepared import Joined, Pieces, Prepared, PreparedInput
 
 
 def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows, streams: JoinedStreams | None = None) -> Prepared:
@@ -34,32 +36,60 @@ def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows, streams: Joine
         EmocacheError: see `joining.JoinedStreams`; an impossible PCA, layers of different widths, or an utterance
             without a speaker where statistics are per speaker.
     """
+    return _prepare(dataset, settings, np.asarray(fit_rows, np.int64), streams, None)
+
+
+def apply_fitted(dataset: Dataset, settings: Settings, tensors: Mapping[str, npt.NDArray[Any]]) -> Prepared:
+    """Transform every utterance by what a run has fitted.
+
+    Args:
+        dataset: any; its labels are not looked at.
+        settings: of the run.
+        tensors: of the run, as `Prepared.tensors` gives them.
+
+    Returns:
+        The input of each role of the head. Statistics per speaker are those of the dataset's own speakers.
+
+    Raises:
+        EmocacheError: as of `prepare`.
+    """
+    return _prepare(dataset, settings, np.arange(len(dataset.examples)), None, tensors)
+
+
+def _prepare(
+    dataset: Dataset,
+    settings: Settings,
+    rows: npt.NDArray[np.int64],
+    streams: JoinedStreams | None,
+    tensors: Mapping[str, npt.NDArray[Any]] | None,
+) -> Prepared:
     streams = streams or JoinedStreams(dataset)
     joined = {role: streams.of(settings, role) for role in settings.head.roles()}
-    inputs = {role: _prepare_input(dataset, settings, role, one, fit_rows) for role, one in joined.items()}
+    inputs = {}
+    for role, one in joined.items():
+        fitting = Fitting(one, settings.features.of(role), rows) if tensors is None else Fitted(role, tensors)
+        inputs[role] = _prepare_input(dataset, settings, role, one, fitting)
     segments = settings.head.segments()
     if segments is not None:
         pieces = cut(joined[segments.by], joined[segments.role], segments)
         inputs[segments.role] = replace(inputs[segments.role], pieces=pieces)
-    return Prepared(inputs, np.asarray(fit_rows, np.int64))
+    return Prepared(inputs, rows)
 
 
-def _prepare_input(dataset: Dataset, settings: Settings, role: str, features: Joined, fit_rows: Rows) -> PreparedInput:
+def _prepare_input(
+    dataset: Dataset, settings: Settings, role: str, features: Joined, fitting: Fitting | Fitted
+) -> PreparedInput:
     how = settings.features.of(role)
-    everyone = np.flatnonzero(features.lengths)
-    rows = np.asarray(fit_rows)
-    seen = everyone if how.fit_scope == "all" else rows[features.lengths[rows] > 0]
-    if not len(seen):
+    if not fitting.possible:
         raise EmocacheError(f"no training utterance of a fold has the streams {', '.join(settings.streams[role])};"
                             " extract them, or leave them out")  # fmt: skip
     vocabulary = None
     if how.trainable_words != "none":
-        # A vector for unknown words is learned from those that training has once.
-        vocabulary = find_words(features, seen, least=2 if how.trainable_words == "unk" else 1)
+        vocabulary = fitting.vocabulary(features)
     # Frames that lack a stream are left out of the fit, and those projected count only where every stream is there.
     projection = None
     if how.pca is not None:
-        projection = fit_frames((_whole(features, row) for row in seen), how.pca)
+        projection = fitting.projection(features)
         valid = None if features.valid is None else np.asarray(features.valid.all(axis=1, keepdims=True))
         features = replace(features, frames=project(features.frames, projection), widths=(how.pca,), valid=valid)
     # Pooled first: what is normalised is the vector that the head is given.
@@ -68,9 +98,9 @@ def _prepare_input(dataset: Dataset, settings: Settings, role: str, features: Jo
         features = pool(features, pooling)
     normaliser = None
     if how.normalise == "train":
-        normaliser = fit_normaliser(features, [""] * len(dataset.examples), seen)
+        normaliser = fitting.normaliser(features)
     elif how.normalise == "per_speaker":
-        normaliser = fit_normaliser(features, _speakers(dataset), everyone)
+        normaliser = fit_normaliser(features, _speakers(dataset), np.flatnonzero(features.lengths))
     elif how.normalise != "none":
         features = replace(features, frames=normalise_utterances(features, how.normalise == "l2_over_time"))
     return PreparedInput(
@@ -86,20 +116,6 @@ def _layers(features: Joined, how: FeatureSettings, role: str) -> int:
                             f" {', '.join(str(width) for width in features.widths)} channels; name layers of one"
                             " model, without features.pca")  # fmt: skip
     return len(features.widths)
-
-
-def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
-    """Find the distinct frames that come up at least so often in the rows, in the order of their first place."""
-    # Equal frames have equal bytes, which find a frame among all others in one look-up.
-    packed = np.ascontiguousarray(features.frames.astype(np.float32))
-    places: dict[bytes, list[int]] = {}
-    for row in rows:
-        for at in range(features.offsets[row], features.offsets[row + 1]):
-            places.setdefault(packed[at].tobytes(), []).append(at)
-    known = [found[0] for found in places.values() if len(found) >= least]
-    number = {packed[at].tobytes(): k for k, at in enumerate(known)}
-    words = np.array([number.get(vector.tobytes(), -1) for vector in packed], np.int64)
-    return Vocabulary(packed[known], words)
 
 
 def project(frames: npt.NDArray[np.floating], projection: Projection, block: int = 1 << 16) -> npt.NDArray[np.float32]:
@@ -140,12 +156,6 @@ def pool(features: Joined, pooling: FixedPooling) -> Joined:
     offsets = np.concatenate([[0], np.cumsum(features.lengths > 0)])
     return Joined(vectors, offsets, times, None, tuple(w * factor for w in features.widths),
                   None if features.valid is None else valid)  # fmt: skip
-
-
-def _whole(features: Joined, row: int | np.integer[Any]) -> npt.NDArray[np.floating]:
-    """Return the frames of one utterance where every stream has something."""
-    clip = features.of(row)
-    return clip if features.valid is None else clip[features.valid_rows(row).all(axis=1)]
 
 
 def _speakers(dataset: Dataset) -> list[str]:

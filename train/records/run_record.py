@@ -21,17 +21,21 @@ FILES = (RUN, PREDICTIONS, KEPT, WEIGHTS, TRANSFORMS, HISTORY)
 """All that a run folder may hold."""
 ASKED = "asked.json"
 """Beside the run folders of one setting: when training was last asked for them and found them stored."""
+SOURCES = "sources"
+"""Beside the run folders of one setting: a folder that says where their features come from, see `run_sources`."""
+FINAL_FOLDER = re.compile(r"final-seed\d+")
+"""The name of a run on all utterances, beside the runs that test: nothing is tested by it."""
 RUN_FOLDER = re.compile(r"fold\d+-seed\d+")
 """The name of a run folder; one that is still being written, or being removed, has another name."""
 
 
-WATCH_FILE = re.compile(r"fold\d+-seed\d+\.watch\.jsonl")
+WATCH_FILE = re.compile(rf"({RUN_FOLDER.pattern}|{FINAL_FOLDER.pattern})\.watch\.jsonl")
 """The name of the file, beside a run folder, with the epochs of a run that is not stored yet."""
 
 
-def watch_file(folder: Path, fold: int, seed: int) -> Path:
-    """Return the path of a run's file of epochs, in the folder that its run folder goes to."""
-    return folder / f"fold{fold}-seed{seed}.watch.jsonl"
+def watch_file(run: Path) -> Path:
+    """Return the path of a run's file of epochs, beside the folder that the run is stored in."""
+    return run.with_name(f"{run.name}.watch.jsonl")
 
 
 class _Record(BaseModel):
@@ -123,7 +127,8 @@ class RunRecord(FoldRecord):
     classes: tuple[str, ...] | None  # of a classification
     auxiliary: str | None = None  # label column of a second target
     protocol: ProtocolRecord
-    fold: Annotated[int, Field(ge=0)]
+    fold: Annotated[int, Field(ge=0)]  # of a final run 0
+    final: bool = False  # trained on all utterances: tested on none
     folds: Annotated[int, Field(ge=1)]
     seed: int
     report: tuple[str, ...] | None = None  # papers whose tables are made of it; None: before files said so

@@ -10,10 +10,10 @@ from ...cache import Cache, EmocacheError
 from ..config.search import search_points
 from ..config.stream_lists import corpora_of_all, streams_of
 from ..records.run_record import RUN
+from ..stored.run_folders import read_record
 from .experiment_plan import Plan
 from .fusion_plan import FusionPlan
 from .request import Request, carry_out, one_line
-from .run_folders import read_record
 
 # Seconds of a run, and of one number of its frames in one epoch on a processor, where no run tells better: those of a
 # recurrent head of 128 units, within a factor of ten.

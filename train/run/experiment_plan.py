@@ -1,6 +1,7 @@
 """The train stage: an experiment on corpora of a cache becomes run folders."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +23,8 @@ from ..inputs.joining import JoinedStreams
 from ..protocols import copies
 from ..protocols.folds import Fold, make_folds, split_sha256
 from ..records.run_record import Caution, FoldRecord, RunRecord, StreamRecord, run_folder
+from ..stored.run_folders import is_stored, recorded, setting_hash, write_run
 from ..watch.watching import UNWATCHED, Watching
-from .run_folders import is_stored, recorded, setting_hash, write_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,17 +108,12 @@ class Plan:
         """
         device = torch.device(self.device)
         folder = self.folder(fold, seed)
-        with self.watching.run(self._about(fold, seed), folder.parent) as watch:
-
-            def taken(line: dict[str, Any]) -> None:
-                watch(line)
-                tell_epoch(line)
-
-            result = train_fold(self.dataset, self.settings, self.folds[fold], seed, device, streams, taken)
+        with self.watched(folder, fold, seed, tell_epoch) as watch:
+            result = train_fold(self.dataset, self.settings, self.folds[fold], seed, device, streams, watch)
             # The record's digest is of every stream: one that nothing has asked for is read now, and so compared with
             # it.
             dict(self.dataset.features)
-            write_run(folder, self._record(fold, seed, result.record), result)
+            write_run(folder, self.record(fold, seed, result.record), result)
         selection = result.record.selection
         told = f"over {len(self.settings.targets)} targets, each with a head of its own"
         if selection.best_epoch is not None:
@@ -128,19 +124,28 @@ class Plan:
             f" ({result.record.seconds:.1f} s)"
         )
 
-    def _about(self, fold: int, seed: int) -> dict[str, Any]:
-        """Gather what trackers are told of a run."""
-        return {
+    @contextmanager
+    def watched(self, folder: Path, fold: int, seed: int, tell_epoch: Watch) -> Iterator[Watch]:
+        """Yield what takes each epoch of the run that a folder will hold: for the trackers, and for one more."""
+        about = {
             "experiment": self.experiment,
             "corpora": list(self.corpora),
             "setting": self.setting,
             "fold": fold,
             "seed": seed,
-            "folder": str(self.folder(fold, seed)),
+            "folder": str(folder),
             "settings": recorded(self.settings),
         }
+        with self.watching.run(about) as watch:
 
-    def _record(self, fold: int, seed: int, trained: FoldRecord) -> RunRecord:
+            def take(line: dict[str, Any]) -> None:
+                watch(line)
+                tell_epoch(line)
+
+            yield take
+
+    def record(self, fold: int, seed: int, trained: FoldRecord) -> RunRecord:
+        """Return what run.json says of a run that was trained."""
         s = self.settings
         whole = {
             "warnings": (*self.cautions(fold), *trained.warnings),
@@ -252,22 +257,3 @@ def find_leak(dataset: Dataset, folds: Sequence[Fold], streams: Collection[str])
                     f" {source.projection['fit_on']!r}, which holds {who} of the test part of fold {number}"
                 )
     return None
-
-
-def choose_device(name: str) -> str:
-    """Choose the device that heads are trained on.
-
-    Args:
-        name: "auto", which is cuda where there is one, "cpu" or "cuda".
-
-    Returns:
-        "cpu" or "cuda".
-
-    Raises:
-        EmocacheError: cuda is asked for and absent.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise EmocacheError("--device cuda: this machine has no CUDA device that torch can use; use --device cpu")
-    return name

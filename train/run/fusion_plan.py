@@ -16,6 +16,7 @@ from ..config.fusion_settings import FusionSettings, FusionTable
 from ..fit.fold_result import FoldResult
 from ..records.columns import PART, Columns
 from ..records.run_record import FORMAT, CoverageRecord, FoldRecord, RunRecord, SelectionRecord, run_folder
+from ..stored.run_folders import is_stored, read_run, recorded, write_run
 from .experiment_plan import Plan
 from .fusion import (
     Aligned,
@@ -27,7 +28,6 @@ from .fusion import (
     majority,
     weighted,
 )
-from .run_folders import is_stored, read_run, recorded, write_run
 
 _ENSEMBLE = 0  # the seed of a run that averages over seeds
 # Of run.json, what is the same in all members.

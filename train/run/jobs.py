@@ -21,15 +21,15 @@ import numpy.typing as npt
 import torch
 
 from ...cache import EmocacheError
-from ...cache.telling import Progress, manner, tell
-from ..config.search import search_points
+from ...cache.telling import Progress
 from ..data.dataset import Features
 from ..inputs.joining import JoinedStreams
 from ..inputs.prepared import Joined
+from ..stored.leftovers import features_prefix, remove_stale_features
+from ..stored.run_folders import storing
 from ..watch.watching import remove_files
+from .epochs_told import epochs_told, trainings_of
 from .experiment_plan import Plan
-from .leftovers import features_prefix, remove_stale_features
-from .run_folders import storing
 
 _STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _shared: tuple[Plan, JoinedStreams] | None = None  # by the runs of a worker process; set once by `_start`
@@ -61,27 +61,9 @@ def train_runs(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterat
 def _trained_here(plan: Plan, runs: Sequence[tuple[int, int]], progress: Progress) -> Iterator[str]:
     streams = JoinedStreams(plan.dataset)
     for fold, seed in runs:
-        yield plan.train(fold, seed, streams, _Watch(plan, f"fold {fold} seed {seed}", progress).epoch)
-
-
-class _Watch:
-    """Tells the epochs of one run, which are those of one training or, with a search, of several."""
-
-    def __init__(self, plan: Plan, name: str, progress: Progress) -> None:
-        settings = plan.settings
-        heads = len(settings.targets) if settings.targets_apart else 1
-        self._trainings = heads * (len(list(search_points(settings))) + settings.selection.refit)
-        self._begun = 0
-        self._name, self._progress = name, progress
-
-    def epoch(self, line: dict[str, Any]) -> None:
-        epoch, epochs, loss = line["epoch"], line["epochs"], line["train_loss"]
-        self._begun += epoch == 1
-        part = f", training {self._begun}/{self._trainings}" if self._trainings > 1 else ""
-        told = f"{self._name}{part}, epoch {epoch}/{epochs}, loss {loss:.3f}"
-        if manner.verbose:
-            tell(told, err=True)
-        self._progress.under_way(min(1.0, (self._begun - 1 + epoch / epochs) / self._trainings), told)
+        yield plan.train(
+            fold, seed, streams, epochs_told(progress, f"fold {fold} seed {seed}", trainings_of(plan.settings))
+        )
 
 
 def _trained(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterator[str]:

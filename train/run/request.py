@@ -15,12 +15,14 @@ from ..config.search import search_points
 from ..config.settings import Settings
 from ..config.stream_lists import corpora_of, corpora_of_all
 from ..fit.cautions import warned
+from ..stored.run_folders import check_writable, mark_asked, read_record
+from ..stored.run_sources import sources_of, write_sources
 from ..watch.watching import UNWATCHED, Watching
 from .dry_run import cost, fold_lines, summary
 from .experiment_plan import Plan, make_plan
+from .final_run import train_final_run
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
-from .run_folders import check_writable, mark_asked, read_record
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,26 @@ def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool, brief: bool = F
                             " or use fewer --jobs") from error  # fmt: skip
 
 
+def carry_out_final(plan: Plan | FusionPlan) -> str:
+    """Train the run on all utterances, once all others are stored.
+
+    Args:
+        plan: of an experiment that was carried out.
+
+    Returns:
+        A line that tells of it.
+
+    Raises:
+        EmocacheError: a fusion; or training failed.
+    """
+    if isinstance(plan, FusionPlan):
+        raise EmocacheError(f"{plan.experiment} is a fusion, which has no head to train; give --final to its members")
+    try:
+        return train_final_run(plan)
+    except EmocacheError as error:
+        raise EmocacheError(f"{plan.experiment}: {error}") from error
+
+
 def _out_of_memory(error: Exception) -> bool:
     """Tell whether torch or numpy was asked for more than there is, or than a tensor can hold."""
     told = ("allocate memory", "out of memory", "calculation overflowed")
@@ -145,6 +167,8 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _train(plan: Plan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
+    if not dry_run:
+        write_sources(plan.folder(0, 0).parent, sources_of(plan.dataset))
     if brief:
         yield from train_runs(plan, plan.to_train(), jobs)
         return

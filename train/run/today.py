@@ -7,14 +7,13 @@ from typing import Any
 
 from ...cache import Cache, EmocacheError
 from ..config.fusion_settings import FusionSettings
-from ..config.parsing import parse_settings
 from ..config.setting_errors import validated
 from ..records.generations import kind
 from ..records.run_record import RunRecord
+from ..stored.run_folders import settings_of
+from ..stored.stored_results import CURRENT, FINAL, SUPERSEDED, UNKNOWN, Stored, StoredResult, with_members
 from .experiment_plan import Plan, make_plan
 from .fusion_plan import make_fusion
-from .run_folders import FORMER
-from .stored_results import CURRENT, SUPERSEDED, UNKNOWN, Stored, StoredResult, with_members
 
 
 def compared(stored: Stored, cache: Cache) -> Stored:
@@ -46,6 +45,8 @@ def compared(stored: Stored, cache: Cache) -> Stored:
 def _standing(one: StoredResult, setting: str | None, reason: str) -> StoredResult:
     if setting is None:
         return replace(one, state=UNKNOWN, notes=(reason,))
+    if one.state == FINAL and setting == one.records[0].setting:
+        return one
     return replace(one, state=CURRENT if setting == one.records[0].setting else SUPERSEDED, notes=())
 
 
@@ -77,8 +78,7 @@ def setting_today(run: RunRecord, cache: Cache) -> str:
 
 
 def _plan(experiment: str, config: dict[str, Any], corpora: Sequence[str], cache: Cache) -> Plan:
-    former = {name: value for name, value in FORMER.items() if name not in config}
-    settings = parse_settings(config, _place).model_copy(update=former)
+    settings = settings_of(config)
     # The hash tells whether as much is extracted as the run had.
     return make_plan(cache, corpora, Path(), experiment, settings, allow_incomplete=True)
 

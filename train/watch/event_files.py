@@ -22,7 +22,7 @@ class EventFiles:
         from torch.utils.tensorboard import SummaryWriter
 
         # One folder a run, whose name is none of a run folder.
-        name = f"{about['setting']}-fold{about['fold']}-seed{about['seed']}"
+        name = f"{about['setting']}-{Path(about['folder']).name}"
         folder = Path(about["log_dir"], about["experiment"], "+".join(about["corpora"]), name)
         for old in folder.glob("events.out.tfevents.*"):  # of the same run, killed: its epochs come again
             old.unlink(missing_ok=True)

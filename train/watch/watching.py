@@ -53,12 +53,11 @@ class Watching:
             _load(name)
 
     @contextmanager
-    def run(self, about: dict[str, Any], runs: Path) -> Iterator[Callable[[Line], None]]:
+    def run(self, about: dict[str, Any]) -> Iterator[Callable[[Line], None]]:
         """Watch one run.
 
         Args:
-            about: what is known of it, see `MakeTracker`.
-            runs: the folder of its run folders, where its file of epochs lies beside it until it ends.
+            about: what is known of it, see `MakeTracker`; its file of epochs lies beside its folder until it ends.
 
         Yields:
             A function that takes each line as its epoch is over. It changes nothing that decides numbers.
@@ -69,7 +68,7 @@ class Watching:
         about = {**about, "log_dir": str(self.folder)}
         stored = False
         with ExitStack() as stack:
-            file = stack.enter_context(_file(about, runs))
+            file = stack.enter_context(_file(about))
             trackers = {name: _called(name, "start", _load(name), copy.deepcopy(about)) for name in self.names}
 
             def take(line: Line) -> None:
@@ -144,9 +143,9 @@ def remove_files() -> None:
 
 
 @contextmanager
-def _file(about: dict[str, Any], runs: Path) -> Iterator[Callable[[Line], None]]:
+def _file(about: dict[str, Any]) -> Iterator[Callable[[Line], None]]:
     """Write a line for every epoch to the run's file of epochs, and remove it in the end."""
-    path = watch_file(runs, about["fold"], about["seed"])
+    path = watch_file(Path(about["folder"]))
     first = {
         "process": os.getpid(),
         "host": socket.gethostname(),

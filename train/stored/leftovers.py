@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
 
-from ..records.run_record import ASKED, FILES, RUN_FOLDER, WATCH_FILE
+from ..records.run_record import ASKED, FILES, FINAL_FOLDER, RUN_FOLDER, SOURCES, WATCH_FILE
 
 _GRACE = 3600.0  # seconds; a run is written in one go, which takes seconds
-_UNFINISHED = re.compile(rf"\.({RUN_FOLDER.pattern}|{re.escape(ASKED)})\.\w+\.tmp")
+_UNFINISHED = re.compile(rf"\.({RUN_FOLDER.pattern}|{FINAL_FOLDER.pattern}|{re.escape(ASKED)}|{SOURCES})\.\w+\.tmp")
 _FEATURES = re.compile(r"\.features-(?P<host>.+)-(?P<process>\d+)-[^-]*")
 _ARRAYS = re.compile(r".*\.npy")
-OF_RUN = re.compile("|".join(map(re.escape, FILES)))
+OF_RUN = re.compile("|".join((*map(re.escape, FILES), r"sources\.json|[0-9a-f]{64}\.safetensors")))
 """The names of the files of a run."""
 
 

@@ -11,10 +11,11 @@ from ...cache import EmocacheError
 from ...cache.hints import nearest
 from ...cache.opening import open_objects
 from ..records.generations import Generation, lineages
-from ..records.run_record import ASKED, PREDICTIONS, RUN, RUN_FOLDER, RunRecord, parse_record
+from ..records.run_record import ASKED, FINAL_FOLDER, PREDICTIONS, RUN, RUN_FOLDER, SOURCES, RunRecord, parse_record
 from .leftovers import OF_RUN, Leftover, as_leftover, foreign, size_of
 
 CURRENT, SUPERSEDED, NEWER, UNKNOWN, DAMAGED = "current", "superseded", "newer", "unknown", "damaged"
+FINAL = "final"
 _LIKENESS = 0.3  # of a mistyped id: much of one is hexadecimal digits
 
 
@@ -25,7 +26,7 @@ class StoredResult:
     Attributes:
         id: path of the folder below that of all runs, with '/'. generation: its runs; None of a damaged run.
         state: `current`, what counts; `superseded` by newer data; `newer` data than what counts, but less complete;
-            `unknown`, of which a cache tells nothing; or `damaged`.
+            `unknown`, of which a cache tells nothing; `final`, on all utterances and of no evaluation; or `damaged`.
         notes: what else there is to know. size: bytes. made: when the last run was stored or asked for again.
     """
 
@@ -45,7 +46,7 @@ class StoredResult:
     @property
     def wanted(self) -> int:
         """The number of runs that there would be if all were stored."""
-        return self.generation.wanted if self.generation else 1
+        return self.generation.wanted if self.generation and not self.generation.first.final else 1
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def read_stored(root: Path) -> Stored:
     for path in _walk(root):
         if left := as_leftover(path):
             leftovers.append(left)
-        elif RUN_FOLDER.fullmatch(path.name):
+        elif is_run_folder(path):
             try:
                 record = parse_record((path / RUN).read_bytes())
                 (path / PREDICTIONS).stat()
@@ -88,8 +89,16 @@ def read_stored(root: Path) -> Stored:
                 damaged[path] = f"{RUN}: {error}"
     if RUN_FOLDER.fullmatch(root.resolve().name) or any(path.parent == root for path in (*runs, *damaged)):
         raise EmocacheError(f"{root} lies inside runs; give the folder that `emocache train --runs` wrote to")
-    results = [*_standing(root, runs), *(_damaged(root, path, why) for path, why in damaged.items())]
+    of_folds = {path: run for path, run in runs.items() if not run.final}
+    results = list(_standing(root, of_folds))
+    results += _finals(root, runs, results)
+    results = [*results, *(_damaged(root, path, why) for path, why in damaged.items())]
     return Stored(root, with_members(sorted(results, key=_order)), leftovers)
+
+
+def is_run_folder(path: Path) -> bool:
+    """Tell by its name whether a folder is of a run, on a fold or on all utterances."""
+    return any(pattern.fullmatch(path.name) for pattern in (RUN_FOLDER, FINAL_FOLDER))
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -97,7 +106,7 @@ def _walk(root: Path) -> Iterator[Path]:
     for above, folders, files in os.walk(root):
         folders.sort()
         paths = [Path(above, name) for name in folders if not Path(above, name).is_symlink()]
-        folders[:] = [p.name for p in paths if not RUN_FOLDER.fullmatch(p.name) and as_leftover(p) is None]
+        folders[:] = [p.name for p in paths if not is_run_folder(p) and as_leftover(p) is None]
         yield from paths
         yield from (Path(above, name) for name in sorted(files))
 
@@ -113,6 +122,19 @@ def _standing(root: Path, runs: dict[Path, RunRecord]) -> Iterator[StoredResult]
                     size = sum(map(size_of, own.runs))
                     name = folder.relative_to(root).as_posix()
                     yield StoredResult(name, tuple(own.runs), own, state, notes, size, own.latest)
+
+
+def _finals(root: Path, runs: dict[Path, RunRecord], results: Sequence[StoredResult]) -> list[StoredResult]:
+    """The runs on all utterances; they are superseded where the runs beside them are."""
+    states = {folder.parent: one.state for one in results for folder in one.folders}
+    found = []
+    for path, run in runs.items():
+        if run.final:
+            state = SUPERSEDED if states.get(path.parent) == SUPERSEDED else FINAL
+            own = Generation({path: run})
+            name = path.relative_to(root).as_posix()
+            found.append(StoredResult(name, (path,), own, state, (), size_of(path), own.latest))
+    return found
 
 
 def with_members(results: Sequence[StoredResult]) -> list[StoredResult]:
@@ -137,11 +159,11 @@ def _damaged(root: Path, folder: Path, why: str) -> StoredResult:
     return StoredResult(folder.relative_to(root).as_posix(), (folder,), None, DAMAGED, (note,), size_of(folder), None)
 
 
-def _order(one: StoredResult) -> tuple[str, tuple[str, ...], float, str]:
+def _order(one: StoredResult) -> tuple[str, tuple[str, ...], bool, float, str]:
     if one.generation is None or one.made is None:
-        return one.id, (), 0.0, one.id
+        return one.id, (), False, 0.0, one.id
     first = one.generation.first
-    return first.experiment, first.corpora, -one.made.timestamp(), one.id
+    return first.experiment, first.corpora, first.final, -one.made.timestamp(), one.id
 
 
 def named(stored: Stored, ids: Sequence[str]) -> list[Path]:
@@ -190,8 +212,9 @@ def remove_run(root: Path, folder: Path) -> None:
     check_removable(folder)
     open_objects(root).delete(folder.relative_to(root).as_posix())
     with suppress(OSError):  # one that is not empty, or is removed by somebody else just now
-        if [path.name for path in folder.parent.iterdir()] == [ASKED]:
-            (folder.parent / ASKED).unlink()
+        if {path.name for path in folder.parent.iterdir()} <= {ASKED, SOURCES}:
+            (folder.parent / ASKED).unlink(missing_ok=True)
+            open_objects(folder.parent).delete(SOURCES)
         for above in folder.parents:
             if above == root:
                 break

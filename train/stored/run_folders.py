@@ -22,6 +22,7 @@ from ...cache import EmocacheError, parquet
 from ...cache.hashing import file_sha256
 from ...cache.opening import open_objects
 from ...cache.recipe import canonical_json
+from ..config.parsing import parse_settings
 from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..fit.fold_result import FoldResult
@@ -68,6 +69,12 @@ def recorded(settings: Settings) -> dict[str, Any]:
     """The settings for run.json, without those at their former value: runs from before and after them are alike."""
     config = settings.model_dump(mode="json", exclude=_OF_NO_RUN)
     return {name: value for name, value in config.items() if name not in FORMER or value != FORMER[name]}
+
+
+def settings_of(config: dict[str, Any]) -> Settings:
+    """Return the settings that run.json has recorded."""
+    former = {name: value for name, value in FORMER.items() if name not in config}
+    return parse_settings(config, lambda _: RUN).model_copy(update=former)
 
 
 def _sha256_of(file: str) -> str:
@@ -188,6 +195,25 @@ def write_run(folder: Path, record: RunRecord, result: FoldResult) -> None:
         if not is_stored(folder):
             remedy = "; delete this folder, which holds no finished run" if folder.is_dir() else ""
             raise EmocacheError(f"run {folder} cannot be written: {error.strerror or error}{remedy}") from error
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """Read the epochs of a finished run.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        A line an epoch.
+
+    Raises:
+        EmocacheError: history.jsonl is gone or damaged.
+    """
+    path = folder / HISTORY
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, path, error) from error
 
 
 def mark_asked(folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""Stored runs: their folders, what they rest on, and what killed processes leave."""
