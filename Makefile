@@ -93,7 +93,7 @@ test: $(VENV)/.dev ## all tests; ARGS="-m 'not slow'" for the quick ones
 lint: $(VENV)/.dev build/types/emocache ## ruff and mypy --strict
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy $(addprefix build/types/emocache/,__init__.py cli.py stopping.py cache extract train evaluate benchmarks) tests
+	$(VENV)/bin/mypy $(addprefix build/types/emocache/,$(wildcard *.py) cache extract train evaluate benchmarks) tests
 
 bench: $(VENV)/.dev ## reading, writing and epoch ratios
 	$(VENV)/bin/python -m emocache.benchmarks.ratios $(ARGS)
