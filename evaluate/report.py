@@ -19,10 +19,10 @@ from .output.text_table import Table
 from .page.media_links import Source
 from .page.rendering import render
 from .papers import paper_reports
-from .papers.paper_results import find_published
-from .papers.published_tables import tables_with_runs, wanted_tables
-from .scoring.comparison import Comparison, compare
+from .papers.published.published_scores import published_text
+from .papers.published.published_tables import tables_with_runs, wanted_tables
 from .scoring.current_runs import current_runs
+from .scoring.ranking.comparison import Comparison, compare
 from .scoring.result_groups import group
 from .scoring.scored import Evaluation, evaluate_result
 from .scoring.stored_runs import discover
@@ -74,7 +74,7 @@ def summary_text(evaluations: Sequence[Evaluation], screen: Screen, folder: Path
         folder: that tables and figures were written to.
         page: the report.
     """
-    lines = [line for one in headlines(evaluations, find_published(evaluations)) for line in one.lines()]
+    lines = headlines(evaluations, published_text(evaluations))
     lines.append(f"to be read in a browser: {page}")
     lines.append(
         f"written to {folder}: the tables (table.md, .tex, .csv), results.json, the papers' tables, the figures"
@@ -84,9 +84,7 @@ def summary_text(evaluations: Sequence[Evaluation], screen: Screen, folder: Path
 
 def scores_text(evaluations: Sequence[Evaluation], screen: Screen) -> str:
     """Return the primary scores of results, each with its interval, beside chance."""
-    return screen.lines(
-        [line for e in evaluations for one in headlines([e], find_published([e])) for line in one.lines()]
-    )
+    return screen.lines([line for e in evaluations for line in headlines([e], published_text([e]))])
 
 
 def tables_text(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from ..scoring.differences import Difference
+from ..scoring.ranking.differences import Difference
 from ..scoring.result_groups import Result
 from ..scoring.statistics import Interval, Summary
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...train.records.metrics import row_normalised
-from ..scoring.comparison import Comparison
+from ..scoring.ranking.comparison import Comparison
 from ..scoring.result_groups import Result, flat_texts
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import Evaluation, Part, Scored

@@ -2,123 +2,50 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
-
-from ...train.records.metrics import METRICS, metric_name, metrics_of
-from ..scoring.sanity import DIAGNOSTIC
+from ...train.records.metrics import METRICS, base_name
+from ..scoring.ranking.standings import Standing, chance, rank_of, standings
 from ..scoring.scored import Evaluation
-from ..scoring.statistics import Summary
 from .cells import counted, number, result_name
 
-Published = Callable[[Evaluation, str, str], str]
-"""(result, metric, target) -> the number that a paper published of it, with where; "" where none is comparable."""
+Published = Callable[[Evaluation, str], str]
+"""(result, metric) -> the number that a paper published of it, with where; "" where there is none."""
 
 
-@dataclass(frozen=True)
-class Headline:
-    """The best result among those of the same test utterances and target.
-
-    Attributes:
-        best: the result. among: how many there are. target: "" of a classification, and of all targets together.
-        metric: the primary one. summary: of that metric.
-        chance: the best number that needs no model, NaN where none is defined. guess: its name.
-        published: see `Published`.
-    """
-
-    best: Evaluation
-    among: int
-    target: str
-    metric: str
-    summary: Summary
-    chance: float
-    guess: str
-    published: str
-
-    def lines(self) -> list[str]:
-        """Tell it in words."""
-        best, low, high = self.best, *self.summary.ci95
-        place = ", ".join(filter(None, [best.result.corpus, self.target or ", ".join(best.result.first.targets)]))
-        which = f"best of {self.among} systems is " if self.among > 1 else ""
-        interval = "" if math.isnan(low) else f", 95 % interval {number(low)} to {number(high)}"
-        score = f"  {METRICS[self.metric].title} {number(self.summary.pooled)}{interval}"
-        score += f" over {counted(best.groups, best.unit)}"
-        by_chance = f"by chance {number(self.chance)} ({self.guess}){self._verdict()}; " if self.guess else ""
-        return [
-            f"{place}: {which}{result_name(best.result, marks=True)}",
-            f"{score}; {by_chance}published: {self.published or 'no comparable number'}",
-        ]
-
-    def _verdict(self) -> str:
-        low, high = self.summary.ci95
-        better = high < self.chance if METRICS[self.metric].smaller_is_better else low > self.chance
-        return "" if math.isnan(low) or better else ", which the interval does not exclude"
-
-
-def blocks(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
-    """Divide results: scores stand below one another only where test utterances and targets are the same."""
-    found: dict[tuple[object, ...], list[Evaluation]] = {}
-    for evaluation in evaluations:
-        record = evaluation.result.first
-        key = (evaluation.result.corpus, record.split_sha256, record.task, record.targets)
-        found.setdefault(key, []).append(evaluation)
-    return list(found.values())
-
-
-def primary(block: Sequence[Evaluation]) -> list[tuple[str, str]]:
-    """Return the first metric of the results' task, with each target that it is of."""
-    record = block[0].result.first
-    names = list(metrics_of(record.task))
-    # A distribution has one number for all its targets.
-    targets = [""] if record.task == "distribution" else block[0].result.targets
-    return [(names[0], target) for target in targets]
-
-
-def headlines(evaluations: Sequence[Evaluation], published: Published = lambda *_: "") -> list[Headline]:
-    """Find the best result of each block and target; one that is no sound prediction only where there is no other.
+def headlines(evaluations: Sequence[Evaluation], published: Published = lambda *_: "") -> list[str]:
+    """Tell the best result of each standing that has a score, in lines.
 
     Args:
         evaluations: the results.
         published: finds the published number of a result.
 
     Returns:
-        The headlines, in the order of the blocks; none of a target that nothing has a score of.
+        Two lines for each, or three.
     """
-    found = []
-    for block in blocks(evaluations):
-        for metric, target in primary(block):
-            name = metric_name(metric, target)
-            scored = [e for e in block if name in e.metrics and not math.isnan(e.metrics[name].pooled)]
-            if scored:
-                sound = [e for e in scored if is_sound(e)] or scored
-                best = sound[np.argmin([rank(metric, e.metrics[name].pooled) for e in sound])]
-                chance, guess = _chance(best, metric, name)
-                told = published(best, metric, target)
-                found.append(Headline(best, len(scored), target, metric, best.metrics[name], chance, guess, told))
-    return found
+    known = [one for one in standings(evaluations) if not math.isnan(one.best.metrics[one.metric].pooled)]
+    return [line for standing in known for line in _told(standing, published)]
 
 
-def rank(metric: str, value: float) -> float:
-    """Return what sorts values of a metric, the best first; what is undefined comes last."""
-    if math.isnan(value):
-        return math.inf
-    return value if METRICS[metric].smaller_is_better else -value
-
-
-def is_sound(evaluation: Evaluation) -> bool:
-    """Tell whether a result may be called the best: a prediction, of all runs, that saw nothing of the test part."""
-    result = evaluation.result
-    return not (result.first.marks or result.transductive or result.incomplete or result.missing_runs)
-
-
-def _chance(evaluation: Evaluation, metric: str, name: str) -> tuple[float, str]:
-    guesses = {
-        guess: metrics[name].pooled
-        for guess, metrics in evaluation.sanity.items()
-        if guess not in DIAGNOSTIC and name in metrics and not math.isnan(metrics[name].pooled)
-    }
-    if not guesses:
-        return math.nan, ""
-    best = min(guesses, key=lambda guess: rank(metric, guesses[guess]))
-    return guesses[best], best
+def _told(standing: Standing, published: Published) -> list[str]:
+    best, metric, entries = standing.best, standing.metric, standing.entries
+    place = ", ".join([best.result.corpus, standing.target or ", ".join(best.result.first.targets)])
+    which = f"best of {len(entries)} systems is " if len(entries) > 1 else ""
+    summary = best.metrics[metric]
+    low, high = summary.ci95
+    interval = "" if math.isnan(low) else f", 95 % interval {number(low)} to {number(high)}"
+    parts = [f"{METRICS[base_name(metric)].title} {number(summary.pooled)}{interval} over"
+             f" {counted(best.groups, best.unit)}"]  # fmt: skip
+    guess, value = chance(best, metric)
+    if guess:
+        better = rank_of(metric, value) > max(rank_of(metric, low), rank_of(metric, high))
+        unsure = "" if math.isnan(low) or better else ", which the interval does not exclude"
+        parts.append(f"by chance {number(value)} ({guess}){unsure}")
+    if text := published(best, metric):
+        parts.append(f"published {text}")
+    lines = [f"{place}: {which}{result_name(best.result, marks=True)}", f"  {'; '.join(parts)}"]
+    if standing.higher:
+        first, *others = standing.higher
+        more = f", and {len(others)} more" if others else ""
+        score = number(first.metrics[metric].pooled)
+        lines.append(f"  not called best: {result_name(first.result, marks=True)} {score}{more}")
+    return lines

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from ...train.records.metrics import METRICS, metric_name
-from ..scoring.comparison import Comparison
+from ..scoring.ranking.comparison import Comparison
+from ..scoring.ranking.standings import blocks
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import BREAKDOWN, Evaluation, Part, Scored
 from ..scoring.statistics import Summary
@@ -19,7 +20,6 @@ from .cells import (
     setting_apart,
     told_of,
 )
-from .headlines import blocks
 from .text_table import Table
 
 

@@ -9,11 +9,11 @@ from rich.cells import cell_len
 from ...cache import EmocacheError
 from ...cache.hints import nearest
 from ...train.records.metrics import METRICS, metric_name
+from ..scoring.ranking.standings import blocks, is_sound, primary, rank_of
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import Evaluation
 from ..scoring.statistics import Summary
 from .cells import counted, interval, mean_std, number, setting_apart
-from .headlines import blocks, is_sound, primary, rank
 from .text_table import Table
 
 SCORE, FOLDS = "score", "mean ± std over folds"
@@ -141,14 +141,14 @@ def _scores(metrics: dict[str, Summary], target: str) -> dict[str, Summary]:
 
 def _sorted(rows: Sequence[Row], sort: str | None, known: Sequence[str]) -> list[Row]:
     if sort is None:
-        return sorted(rows, key=lambda row: (row.block, row.guess, rank(row.metric, row.value(SCORE))))
+        return sorted(rows, key=lambda row: (row.block, row.guess, rank_of(row.metric, row.value(SCORE))))
     if sort not in known:
         near = nearest(sort, known)
         raise EmocacheError(f"--sort {sort!r}: no such column; {f'did you mean {near!r}? ' if near else ''}there are"
                             f" {', '.join(known)}")  # fmt: skip
     if sort in rows[0].words:
         return sorted(rows, key=lambda row: (row.words[sort] == "", row.words[sort]))
-    return sorted(rows, key=lambda row: rank(row.metric if sort in (SCORE, FOLDS) else sort, row.value(sort)))
+    return sorted(rows, key=lambda row: rank_of(row.metric if sort in (SCORE, FOLDS) else sort, row.value(sort)))
 
 
 def _number_marks(rows: Sequence[Row]) -> dict[str, int]:

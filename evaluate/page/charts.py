@@ -15,7 +15,7 @@ from ..output.figures.composition import shorten
 from ..output.figures.scatter import Panel, limits
 from ..scoring.breakdowns.clip_losses import Track
 from ..scoring.breakdowns.histories import Curve
-from ..scoring.contests import MOST, Contest
+from ..scoring.ranking.contests import MOST, Contest
 from .svg import FAINT, HEAT, INK, SERIES, in_style
 
 WIDTH = 4.2  # inches, of which a phone shows most

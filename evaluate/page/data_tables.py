@@ -8,10 +8,11 @@ from typing import Any
 from ..output.cells import counted, interval, mean_std, number, p_value, pooled_interval, setting_apart
 from ..scoring.breakdowns.clip_losses import Clip
 from ..scoring.breakdowns.subgroups import ClassScore, Subgroup
-from ..scoring.contests import Contest
+from ..scoring.ranking.contests import Contest
+from ..scoring.ranking.standings import chance
 from ..scoring.result_groups import Result
 from ..scoring.scored import Evaluation
-from .headline import chance, worst_first
+from .headline import worst_first
 from .media_links import Source
 
 Table = dict[str, Any]

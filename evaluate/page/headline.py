@@ -7,11 +7,12 @@ from shlex import quote
 
 from ...train.records.metrics import METRICS, base_name
 from ..output.cells import counted, interval, number, p_value
+from ..papers.published.published_scores import PublishedScore
 from ..scoring.breakdowns.subgroups import Subgroup, class_scores
-from ..scoring.contests import Contest
+from ..scoring.ranking.contests import Contest
+from ..scoring.ranking.standings import chance
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import Evaluation
-from .published_scores import PublishedScore
 
 FEWEST = 5
 """Utterances of a speaker that is named as the worst, where any speaker has so many."""
@@ -97,17 +98,6 @@ def _certainty(contest: Contest) -> Fact:
         return Fact("How sure", "–", f"No interval: {summary.reasons.get('ci95', 'undefined')}.{spread}")
     told = f"95 % bootstrap interval over {counted(best.groups, best.unit)}.{spread}{few}"
     return Fact("How sure", interval(summary.ci95), told)
-
-
-def chance(evaluation: Evaluation, metric: str) -> tuple[str, float]:
-    """Return the better guess that needs no model, and its score; ("", NaN) where none has the metric."""
-    better = min if METRICS[base_name(metric)].smaller_is_better else max
-    scores = {
-        name: metrics[metric].pooled
-        for name, metrics in evaluation.sanity.items()
-        if name not in DIAGNOSTIC and metric in metrics and not math.isnan(metrics[metric].pooled)
-    }
-    return better(scores.items(), key=lambda item: item[1]) if scores else ("", math.nan)
 
 
 def _chance(contest: Contest) -> Fact:

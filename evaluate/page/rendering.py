@@ -14,9 +14,10 @@ from markupsafe import Markup
 
 from ...train.records.metrics import base_name
 from ..output.cells import interval, number
+from ..papers.published.published_scores import published_scores
 from ..scoring.breakdowns.clip_losses import LOSSES, Clip, clips
 from ..scoring.breakdowns.subgroups import Subgroup, class_scores, pooled_predictions, subgroups
-from ..scoring.contests import MOST, Contest, contests
+from ..scoring.ranking.contests import MOST, Contest, contests
 from ..scoring.scored import Evaluation
 from ..scoring.stored_predictions import Predictions
 from . import charts, data_tables
@@ -24,7 +25,6 @@ from .details import Details, details, provenance
 from .headline import Headline, commands, headline
 from .media_links import Source
 from .pictures import Album, Picture
-from .published_scores import published_scores
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_HEADLINES = 4

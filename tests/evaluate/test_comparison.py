@@ -14,7 +14,7 @@ from scipy.stats import wilcoxon
 from emocache.cache import EmocacheError
 from emocache.evaluate.output.printed_tables import comparison_tables
 from emocache.evaluate.report import evaluate_runs
-from emocache.evaluate.scoring.comparison import Comparison, compare
+from emocache.evaluate.scoring.ranking.comparison import Comparison, compare
 from emocache.evaluate.scoring.result_groups import group
 from emocache.evaluate.scoring.stored_runs import discover
 from emocache.train.records.group_sums import draw

@@ -18,12 +18,13 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from emocache.cache import Cache, EmocacheError, Manifest, Media, Utterance
 from emocache.evaluate.page.charts import gaps
 from emocache.evaluate.page.headline import _published
-from emocache.evaluate.page.published_scores import PublishedScore
 from emocache.evaluate.page.rendering import script_json
 from emocache.evaluate.page.svg import SERIES, inline
+from emocache.evaluate.papers.published.published_scores import PublishedScore
 from emocache.evaluate.report import evaluate_runs, write_page
 from emocache.evaluate.scoring.breakdowns.clip_losses import Track, clips, tracks
-from emocache.evaluate.scoring.contests import Contest, contests
+from emocache.evaluate.scoring.ranking.contests import Contest, contests
+from emocache.evaluate.scoring.ranking.standings import Standing
 
 EMOTIONS = ("angry", "happy", "sad")
 VOID = {"meta", "link", "input", "br", "img", "path", "use", "rect", "image", "hr", "line", "circle"}
@@ -363,7 +364,7 @@ def test_what_saw_true_labels_is_never_the_best(grid: Any, tmp_path: Path) -> No
 def test_a_published_number_is_held_against_the_mean_over_folds() -> None:
     fair = PublishedScore("paper1/table2", "RNN", "C1", "valence", "ccc.valence", "0.40", 0.4, 0.5, "")
     other = replace(fair, why_not="weights not recorded for vgg-face")
-    contest = Contest("ccc.valence", [])
+    contest = Contest(Standing("ccc.valence", "valence", []))
     assert _published(contest, ["a", "b"], [[other], []]).strong == "not comparable"
     assert "weights not recorded" in _published(contest, ["a", "b"], [[other], []]).told
     told = _published(contest, ["a", "b"], [[other], [fair]])

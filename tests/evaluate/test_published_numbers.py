@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emocache.evaluate.papers.paper_results import Layout, layouts
+from emocache.evaluate.papers.published.paper_results import Layout, layouts
 from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.stream_lists import wanted_streams
 from emocache.train.records.metrics import METRICS

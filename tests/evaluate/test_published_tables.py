@@ -22,9 +22,9 @@ from emocache.cache import EmocacheError
 from emocache.cli import app
 from emocache.evaluate.output.paper_formats import FORMATS, escape_latex
 from emocache.evaluate.output.paper_table import Line, PaperTable
-from emocache.evaluate.papers import paper_results, published_tables
 from emocache.evaluate.papers.emotion_share import BASELINE
-from emocache.evaluate.papers.published_tables import DIFFERENCE, OURS, tables_with_runs, wanted_tables
+from emocache.evaluate.papers.published import paper_results, published_tables
+from emocache.evaluate.papers.published.published_tables import DIFFERENCE, OURS, tables_with_runs, wanted_tables
 from emocache.evaluate.report import evaluate_runs, write_report
 from emocache.train.records.published import read_papers
 from emocache.train.records.systems import Row
@@ -258,9 +258,7 @@ def test_deviations_are_told_once_with_their_rows(
         Row(number=10, paper=3, row=row, table="Table 2", test="t", deviations=("No specaugment.",))
         for row in ("Text", "Audio")
     ]
-    monkeypatch.setattr(
-        "emocache.evaluate.papers.paper_results.Layout.systems", lambda layout: {row.row: row for row in deviating}
-    )
+    monkeypatch.setattr(paper_results.Layout, "systems", lambda layout: {row.row: row for row in deviating})
     train("paper3/text", "iemocap", "roberta-large")
     notes = table_of(tmp_path, "paper3/table2").notes
     assert [note for note in notes if "specaugment" in note] == ["Audio, Text: No specaugment."]

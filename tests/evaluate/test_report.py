@@ -25,7 +25,7 @@ from emocache.evaluate.output.screen import Screen
 from emocache.evaluate.output.spreadsheet import to_csv
 from emocache.evaluate.output.text_table import Table
 from emocache.evaluate.report import evaluate_runs, write_report
-from emocache.evaluate.scoring.comparison import compare
+from emocache.evaluate.scoring.ranking.comparison import compare
 
 RESULT_KEYS = [
     "experiment", "corpus", "streams", "setting", "difference", "marks", "task", "targets", "auxiliary", "protocol",

@@ -12,7 +12,7 @@ from emocache.cache import EmocacheError
 from emocache.evaluate.output.documents import document, to_json
 from emocache.evaluate.output.printed_tables import result_tables
 from emocache.evaluate.report import evaluate_runs
-from emocache.evaluate.scoring.comparison import compare
+from emocache.evaluate.scoring.ranking.comparison import compare
 from emocache.evaluate.scoring.scored import Evaluation
 from emocache.train.records.metrics import METRICS, Metric, Score, metrics_of
 from emocache.train.records.samples import Samples

@@ -50,7 +50,7 @@ def several(tmp_path: Path, grid: Any, write_run: Any) -> Path:
 def test_no_line_is_wider_than_the_screen(several: Path, width: int, styled: bool) -> None:
     evaluations, screen = evaluate_runs([several]), Screen(width, styled)
     texts = [tables_text(evaluations, [], screen, full=full) for full in (False, True)]
-    texts += [screen.lines([line for one in headlines(evaluations) for line in one.lines()])]
+    texts += [screen.lines(headlines(evaluations))]
     texts += [papers_text(evaluations, screen)]
     for text in texts:
         assert max((cell_len(ANSI.sub("", line)) for line in text.splitlines()), default=0) <= width

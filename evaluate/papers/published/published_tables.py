@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from ...cache import EmocacheError
-from ...train.records.metrics import metric_name
-from ...train.records.published import Column, PublishedRow, mean_and_std
-from ..output.paper_table import Cell, Line, PaperTable
-from ..scoring.scored import Evaluation, Scored
-from ..scoring.statistics import Summary
-from .emotion_share import BEST_OF, pairs, relative_change
+from ....cache import EmocacheError
+from ....train.records.metrics import metric_name
+from ....train.records.published import Column, PublishedRow, mean_and_std
+from ...output.paper_table import Cell, Line, PaperTable
+from ...scoring.scored import Evaluation, Scored
+from ...scoring.statistics import Summary
+from ..emotion_share import BEST_OF, pairs, relative_change
 from .paper_results import Layout, layouts
 
 OURS, FAITHFUL, PUBLISHED, DIFFERENCE = "ours", "faithful", "published", "ours - published"

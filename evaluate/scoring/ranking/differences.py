@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...train.records.group_sums import draw
-from ...train.records.metrics import DEAD_OUTPUT, METRICS, NO_SAMPLES, Score, base_name, metric_name, metrics_of
-from ...train.records.samples import Samples, Values
-from .result_groups import Cell
-from .scored import resample, scores_of
-from .statistics import (
+from ....train.records.group_sums import draw
+from ....train.records.metrics import DEAD_OUTPUT, METRICS, NO_SAMPLES, Score, base_name, metric_name, metrics_of
+from ....train.records.samples import Samples, Values
+from ..result_groups import Cell
+from ..scored import resample, scores_of
+from ..statistics import (
     NO_INTERVAL,
     SMALL_P,
     Interval,
@@ -22,7 +22,7 @@ from .statistics import (
     smallest_p,
     with_dead_as_zero,
 )
-from .stored_predictions import Predictions
+from ..stored_predictions import Predictions
 
 
 @dataclass(frozen=True)

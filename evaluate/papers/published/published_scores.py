@@ -1,12 +1,12 @@
 """The published number beside a result: which table has it, and whether the two may be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...train.records.metrics import metric_name
-from ...train.records.published import mean_and_std
-from ..papers.paper_results import layouts
-from ..scoring.scored import Evaluation, Scored
+from ....train.records.metrics import metric_name
+from ....train.records.published import mean_and_std
+from ...scoring.scored import Evaluation, Scored
+from .paper_results import layouts
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,30 @@ def published_scores(evaluations: Sequence[Evaluation]) -> dict[int, list[Publis
                     score = PublishedScore(*own, scored.metrics[metric].mean, why_not)
                     found.setdefault(places[id(evaluation)], []).append(score)
     return found
+
+
+def published_text(evaluations: Sequence[Evaluation]) -> Callable[[Evaluation, str], str]:
+    """Make the function that tells the published number of a result.
+
+    Args:
+        evaluations: all results.
+
+    Returns:
+        (result, metric) -> the number as printed, with its table, and ours as it is there; or why the two are not
+        compared; "" where there is none.
+    """
+    found = published_scores(evaluations)
+    places = {id(evaluation): place for place, evaluation in enumerate(evaluations)}
+
+    def text(evaluation: Evaluation, metric: str) -> str:
+        own = [cell for cell in found.get(places[id(evaluation)], ()) if cell.metric == metric]
+        cell = next((cell for cell in own if not cell.why_not), next(iter(own), None))
+        if cell is None:
+            return ""
+        told = f"not compared: {cell.why_not}" if cell.why_not else f"mean over folds {cell.ours:.3f}"
+        return f"{cell.text} ({cell.table}), {told}"
+
+    return text
 
 
 def _part(evaluation: Evaluation, part: str) -> Scored | None:

@@ -10,22 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from ...cache import EmocacheError
-from ...train.records.metrics import METRICS, base_name, metric_name, metrics_of
+from ....cache import EmocacheError
+from ....train.records.metrics import METRICS, base_name
+from ..result_groups import Result
+from ..scored import Evaluation, scores_of
+from ..statistics import Interval
+from ..stored_predictions import Predictions, read_predictions
+from ..stored_runs import Run
 from .comparison import paired
 from .differences import Difference, corrected
-from .result_groups import Result
-from .scored import Evaluation, scores_of
-from .statistics import Interval
-from .stored_predictions import Predictions, read_predictions
-from .stored_runs import Run
+from .standings import Standing, standings
 
 MOST = 12
 """Systems of a contest that are compared pair by pair: the best ones."""
-
-
-NO_PREDICTION = "not a prediction"
-"""In the mark of a head that was given true labels of the test part: it takes part in no contest."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +43,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class Contest:
-    """Results of the same corpora, task, targets and classes, by one metric."""
+    """A standing with its pairs."""
 
-    metric: str  # `metric` or `metric.target`
-    entries: list[Evaluation]  # the best first; those whose score is undefined last
+    standing: Standing
     pairs: list[Pair] = field(default_factory=list)  # of the first `MOST`
     ranks: dict[int, float] = field(default_factory=dict)  # {place: mean rank over folds}, where all have the same
 
     @property
+    def metric(self) -> str:
+        """`metric` or `metric.target`."""
+        return self.standing.metric
+
+    @property
+    def entries(self) -> list[Evaluation]:
+        """The results, the best first."""
+        return self.standing.entries
+
+    @property
     def best(self) -> Evaluation:
-        """The result with the best score."""
-        return self.entries[0]
+        """The result that is told of first."""
+        return self.standing.best
 
     @property
     def lead(self) -> Pair | None:
@@ -79,21 +85,15 @@ class Contest:
 
 
 def contests(evaluations: Sequence[Evaluation]) -> list[Contest]:
-    """Order the results, and compare all pairs of those that can be compared.
+    """Compare all pairs of the results that can be held against each other.
 
     Args:
         evaluations: the results with their numbers.
 
     Returns:
-        A contest for each corpus, task, set of targets, and target; those with most systems first. Results that are no
-        predictions are in none, unless there is nothing else.
+        A contest for each of `standings`; those with most systems first.
     """
-    alike: defaultdict[tuple[object, ...], list[Evaluation]] = defaultdict(list)
-    for evaluation in evaluations:
-        result = evaluation.result
-        alike[result.corpus, result.first.task, result.first.targets, frozenset(result.classes)].append(evaluation)
-    entering = [[one for one in own if _predicts(one)] or own for own in alike.values()]
-    found = [_held(metric_name(_primary(own), target), own) for own in entering for target in own[0].result.targets]
+    found = [_held(standing) for standing in standings(evaluations)]
     return sorted(found, key=lambda contest: -len(contest.entries))
 
 
@@ -102,26 +102,9 @@ def excludes_zero(ci95: Interval) -> bool:
     return ci95[0] > 0 or ci95[1] < 0
 
 
-def _predicts(evaluation: Evaluation) -> bool:
-    return not any(NO_PREDICTION in mark for mark in evaluation.result.marks)
-
-
-def _primary(own: Sequence[Evaluation]) -> str:
-    """The metric by which all chose their epochs, else the first of the task."""
-    task = own[0].result.first.task
-    declared = {evaluation.result.first.selection.metric for evaluation in own}
-    chosen = declared.pop() if len(declared) == 1 else None
-    return chosen if chosen in metrics_of(task) else next(iter(metrics_of(task)))
-
-
-def _held(metric: str, own: Sequence[Evaluation]) -> Contest:
+def _held(standing: Standing) -> Contest:
+    metric, entries = standing.metric, standing.entries
     sign = -1.0 if METRICS[base_name(metric)].smaller_is_better else 1.0
-
-    def key(evaluation: Evaluation) -> tuple[bool, float, str]:
-        score = evaluation.metrics[metric].pooled
-        return bool(np.isnan(score)), -sign * score, evaluation.result.first.experiment
-
-    entries = sorted(own, key=key)
     remembered: dict[tuple[Path, tuple[str, ...]], Predictions] = {}
 
     def read(run: Run, classes: Sequence[str]) -> Predictions:
@@ -144,7 +127,7 @@ def _held(metric: str, own: Sequence[Evaluation]) -> Contest:
     holm = corrected([{metric: pair.difference} if pair.difference else {} for pair in pairs])
     pairs = [replace(pair, difference=own.get(metric)) for pair, own in zip(pairs, holm, strict=True)]
     grids = [[read(run, result.classes) for _, run in sorted(result.runs.items())] for result in results]
-    return Contest(metric, entries, pairs, _mean_ranks(results, grids, metric, sign))
+    return Contest(standing, pairs, _mean_ranks(results, grids, metric, sign))
 
 
 def _signed(found: Difference, sign: float) -> Difference:

@@ -1,13 +1,13 @@
 """The results that fill a published table: of the paper's corpora or another one, of its experiments or a variant's."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...train.records.published import Column, Paper, PublishedTable, Variant, read_papers
-from ...train.records.run_record import StreamRecord
-from ...train.records.systems import Row, read_systems
-from ..scoring.result_groups import Result
-from ..scoring.scored import Evaluation
+from ....train.records.published import Column, Paper, PublishedTable, Variant, read_papers
+from ....train.records.run_record import StreamRecord
+from ....train.records.systems import Row, read_systems
+from ...scoring.result_groups import Result
+from ...scoring.scored import Evaluation
 
 _ARCHITECTURES = ("arch1", "arch2")  # what fills the names of a table of averages
 
@@ -141,29 +141,6 @@ def layouts(evaluations: Sequence[Evaluation]) -> Iterator[Layout]:
                 yield Layout(paper, table, variant, "", [e for e in own if e.result.corpus in home])
                 for corpus in dict.fromkeys(e.result.corpus for e in own if e.result.corpus not in home):
                     yield Layout(paper, table, variant, corpus, [e for e in own if e.result.corpus == corpus])
-
-
-def find_published(evaluations: Sequence[Evaluation]) -> Callable[[Evaluation, str, str], str]:
-    """Make the function that finds published numbers.
-
-    Args:
-        evaluations: all results.
-
-    Returns:
-        (result, metric, target) -> the number as printed, with its table; "" where there is none, or where a paper's
-        table would take no difference either.
-    """
-    found: dict[tuple[int, str, str], str] = {}
-    for layout in layouts(evaluations):
-        if not layout.evaluations or layout.mark or not layout.same_corpus:
-            continue
-        for row in layout.table.row:
-            for column, value in zip(layout.table.column, row.values("") if row.parts == [""] else (), strict=False):
-                for one in layout.of(row.ours, column):
-                    if value and not layout.reasons([one]):
-                        key = (id(one), column.metric, column.target or row.target)
-                        found.setdefault(key, f"{value} ({layout.name})")
-    return lambda evaluation, metric, target: found.get((id(evaluation), metric, target), "")
 
 
 def _corpora(paper: Paper, variant: Variant | None) -> tuple[str, ...]:

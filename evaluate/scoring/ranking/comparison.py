@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache import EmocacheError
-from ...train.records.metrics import FEWEST_GROUPS, base_name, metrics_of
+from ....cache import EmocacheError
+from ....train.records.metrics import FEWEST_GROUPS, base_name, metrics_of
+from ..result_groups import Result
+from ..scored import Evaluation, names_of, pool_folds
+from ..stored_predictions import Predictions, read_predictions
+from ..stored_runs import Run
 from .differences import Difference, corrected, differences
-from .result_groups import Result
-from .scored import Evaluation, names_of, pool_folds
-from .stored_predictions import Predictions, read_predictions
-from .stored_runs import Run
 
 Reader = Callable[[Run, Sequence[str]], Predictions]
 """(run, classes) -> its predictions."""

@@ -1,0 +1,1 @@
+"""The numbers that papers published, and the results that stand beside them."""
