@@ -110,9 +110,10 @@ def _rows(block: Sequence[Evaluation], number: int) -> list[Row]:
             row = Row(words, metric, target, _scores(e.metrics, target), False, place, is_sound(e), e.result.marks)
             rows.append(row)
             for name, summaries in e.sanity.items():
-                if metric_name(metric, target) in summaries:
+                # A diagnostic sees true labels: --full shows it, here it would stand as the best.
+                if metric_name(metric, target) in summaries and name not in DIAGNOSTIC:
                     blank = {h: cell if h in ("corpus", "target", "metric") else "" for h, cell in words.items()}
-                    named = {**blank, "experiment": name + (" [diagnostic]" if name in DIAGNOSTIC else "")}
+                    named = {**blank, "experiment": name}
                     row = Row(named, metric, target, _scores(summaries, target), True, place)
                     guesses.setdefault(name, row)
         rows += guesses.values()
@@ -216,8 +217,6 @@ def _legend(
     )
     if numbered := [f"[{number}] {mark}" for mark, number in marks.items() if number]:
         notes.append(f"{'; '.join(numbered)}.")
-    if any(row.words["experiment"].endswith("[diagnostic]") for row in rows):
-        notes.append("[diagnostic]: sees true labels of the test part, and is no prediction.")
     if left_out:
         notes.append(f"--full, or a wider terminal, also shows: {', '.join(left_out)}.")
     return notes

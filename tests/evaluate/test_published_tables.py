@@ -20,10 +20,12 @@ from typer.testing import CliRunner
 import emocache
 from emocache.cache import EmocacheError
 from emocache.cli import app
+from emocache.evaluate.output.headlines import headlines
 from emocache.evaluate.output.paper_formats import FORMATS, escape_latex
 from emocache.evaluate.output.paper_table import Line, PaperTable
 from emocache.evaluate.papers.emotion_share import BASELINE
 from emocache.evaluate.papers.published import paper_results, published_tables
+from emocache.evaluate.papers.published.published_scores import published_text
 from emocache.evaluate.papers.published.published_tables import DIFFERENCE, OURS, tables_with_runs, wanted_tables
 from emocache.evaluate.report import evaluate_runs, write_report
 from emocache.train.records.published import read_papers
@@ -141,6 +143,21 @@ def test_cells_are_what_evaluation_scores(tmp_path: Path, train: Train) -> None:
         assert line(table, "RNN", DIFFERENCE, part.value).cells[0].value == pytest.approx(
             rmse.value - float(shown(table, "RNN", "published", part.value)[0])
         )
+
+
+def test_the_summary_names_the_published_number(tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    train("paper4/whisper-base", "ravdess", "whisper-base")
+    (evaluation,) = evaluations = evaluate_runs([tmp_path / "runs"])
+    printed = "0.593"  # WA on RAVDESS
+    few = f"{printed} (paper4/table1), not compared: "
+    assert published_text(evaluations)(evaluation, "accuracy").startswith(few)
+    monkeypatch.setattr(paper_results, "_ENOUGH", 0.0)
+    ours = evaluation.metrics["accuracy"].mean
+    assert (
+        published_text(evaluations)(evaluation, "accuracy") == f"{printed} (paper4/table1), mean over folds {ours:.3f}"
+    )
+    assert f"; published {printed} (paper4/table1)" in headlines(evaluations, published_text(evaluations))[1]
+    assert published_text(evaluations)(evaluation, "macro_f1") == ""
 
 
 def test_a_row_that_is_not_run_is_empty_and_tells_its_command(tmp_path: Path, train: Train) -> None:
