@@ -25,13 +25,31 @@ MOST_CLIPS = 50
 _ALIKE = ("system", "corpus", "culture")
 """Columns that tell nothing where every row has the same in them."""
 
+STATIC_ROWS = 50
+"""Of a table, where no script runs: the first of those that are shown at first."""
+
 
 def _table(caption: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], **preset: str) -> Table:
     """`columns` are {heading: kind}, a kind being "text", "facet" (a text to choose by), "number" or "media"."""
     told = [{"label": label, "kind": kind, "preset": preset.get(label, "")} for label, kind in columns.items()]
     alike = {k for k, one in enumerate(told) if one["label"] in _ALIKE and len({str(row[k]) for row in rows}) < 2}
+    alike |= {k for k in range(len(told)) if not any(row[k] for row in rows)}
     kept = [k for k in range(len(told)) if k == 0 or k not in alike]
     return {"caption": caption, "columns": [told[k] for k in kept], "rows": [[row[k] for k in kept] for row in rows]}
+
+
+def static(table: Table) -> Table:
+    """Return what is shown of a table at first, without the columns that are chosen by: for where no script runs."""
+    columns, rows = table["columns"], table["rows"]
+    chosen = {
+        k: one["preset"] for k, one in enumerate(columns) if one["preset"] in {row[k] for row in rows if one["preset"]}
+    }
+    fit = [row for row in rows if all(row[k] == value for k, value in chosen.items())]
+    kept = [k for k in range(len(columns)) if k == 0 or k not in chosen]
+    return {
+        "caption": table["caption"], "columns": [columns[k] for k in kept], "chosen": chosen.values(),
+        "rows": [[row[k] for k in kept] for row in fit[:STATIC_ROWS]], "fit": len(fit), "all": len(rows),
+    }  # fmt: skip
 
 
 def _number(value: float, text: str | None = None) -> list[Any]:

@@ -51,6 +51,12 @@ class _Gathered:
         """The place of a result among all."""
         return next(place for place, own in enumerate(self.evaluations) if own is evaluation)
 
+    @property
+    def order(self) -> list[int]:
+        """The places of all results: best first, contest by contest; those of no contest last."""
+        places = [self.place(entry) for contest in self.held for entry in contest.entries]
+        return list(dict.fromkeys([*places, *range(len(self.names))]))
+
     def names_of(self, contest: Contest) -> list[str]:
         """The names of a contest's entries."""
         return [self.names[self.place(entry)] for entry in contest.entries]
@@ -71,7 +77,7 @@ def render(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Sourc
     Raises:
         EmocacheError: predictions or histories that cannot be read.
     """
-    found, album = _gather(evaluations, runs, cache), Album()
+    found, album = _gather(evaluations, runs, source, cache), Album()
     headlines = _headlines(found)
     titles = [one.title for one in headlines]
     drawn = list(dict.fromkeys(map(found.place, _best_first(found.held))))[:MOST_DRAWN]
@@ -84,8 +90,7 @@ def render(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Sourc
         undrawn=len(evaluations) - len(drawn),
         warnings=_warnings(found),
         provenance=[
-            provenance(name, own.result, lines)
-            for name, own, lines in zip(found.names, evaluations, found.commands, strict=True)
+            provenance(found.names[place], evaluations[place].result, found.commands[place]) for place in found.order
         ],
         losses={task: LOSSES[task] for task in dict.fromkeys(own.result.first.task for own in evaluations)},
         tables={name: table for name, table in tables.items() if table["rows"]},
@@ -93,7 +98,7 @@ def render(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Sourc
     )
 
 
-def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], cache: str) -> _Gathered:
+def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Source, cache: str) -> _Gathered:
     held = contests(evaluations)
     seeds = [pooled_predictions(own.result) for own in evaluations]
     return _Gathered(
@@ -105,7 +110,7 @@ def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], cache: str) 
         [subgroups(own, "speaker") for own in seeds],
         [subgroups(own, "culture") for own in seeds],
         [clips(own.result) for own in evaluations],
-        [commands(own, runs, cache) for own in evaluations],
+        [commands(own, runs, source, cache) for own in evaluations],
     )
 
 
@@ -137,10 +142,7 @@ def _tables(found: _Gathered, titles: Sequence[str], source: Source) -> dict[str
     classes = [class_scores(own) for own in found.evaluations]
     main = dict(zip(names, found.main, strict=True))
     entries = [found.names_of(contest) for contest in found.held]
-    # Best first, contest by contest; results of no contest last.
-    places = [found.place(entry) for contest in found.held for entry in contest.entries]
-    order = dict.fromkeys([*places, *range(len(names))])
-    ordered = ([own[k] for k in order] for own in (found.evaluations, names, found.main))
+    ordered = ([own[k] for k in found.order] for own in (found.evaluations, names, found.main))
     return {
         "results": data_tables.results_table(*ordered),
         "pairs": data_tables.pairs_table(found.held, titles, entries),
@@ -208,7 +210,16 @@ def _fill(**told: Any) -> str:
         lstrip_blocks=True,
     )
     # The style sheet and the script are the package's own; all else that is no picture is escaped.
-    own = {"css": Markup(css), "script": Markup(script), "policy": policy, "data": script_json(told["tables"])}
+    played = any(column["kind"] == "media" for table in told["tables"].values() for column in table["columns"])
+    fixed = {name: data_tables.static(table) for name, table in told["tables"].items()}
+    own = {
+        "static": fixed,
+        "played": played,
+        "css": Markup(css),
+        "script": Markup(script),
+        "policy": policy,
+        "data": script_json(told["tables"]),
+    }
     return environment.get_template("report.html.j2").render(**told, **own)
 
 

@@ -63,8 +63,18 @@ def inline(figure: Figure, prefix: str) -> str:
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
     text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true" focusable="false"', text, count=1)
+    text = re.sub(r"<g([^>]*)>\s*((?:<use [^>]*/>\s*)+)</g>", _once, text)
     # In coordinates, not in texts: a hundredth of a point is less than a screen shows.
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     return re.sub(r">\s+<", "><", text)
+
+
+def _once(found: re.Match[str]) -> str:
+    """A group of markers, with the style of all said once: thousands of points say little else."""
+    styles = set(re.findall(r' style="[^"]*"', found[2]))
+    if len(styles) != 1 or "style=" in found[1]:
+        return found[0]
+    (style,) = styles
+    return f"<g{found[1]}{style}>{found[2].replace(style, '')}</g>"
