@@ -19,6 +19,7 @@ from ..scoring.breakdowns.clip_losses import LOSSES, Clip, clips
 from ..scoring.breakdowns.subgroups import Subgroup, class_scores, pooled_predictions, subgroups
 from ..scoring.ranking.contests import MOST, Contest, contests
 from ..scoring.scored import Evaluation
+from ..scoring.statistics import FEWEST_FOLDS
 from ..scoring.stored_predictions import Predictions
 from . import charts, data_tables
 from .details import Details, details, provenance
@@ -132,8 +133,8 @@ def _headlines(found: _Gathered) -> list[Headline]:
 
 
 def _details(found: _Gathered, place: int, album: Album) -> Details:
-    name, own, metric = found.names[place], found.evaluations[place], min(found.main[place])
-    return details(place, name, own, found.seeds[place], found.losses[place], found.speakers[place], metric, album)
+    name, own, metrics = found.names[place], found.evaluations[place], sorted(found.main[place])
+    return details(place, name, own, found.seeds[place], found.losses[place], found.speakers[place], metrics, album)
 
 
 def _tables(found: _Gathered, titles: Sequence[str], source: Source) -> dict[str, data_tables.Table]:
@@ -178,9 +179,17 @@ def _ranking(contest: Contest, title: str, names: Sequence[str], album: Album) -
         summary = entry.metrics[contest.metric]
         rank = number(contest.ranks[place], digits=2) if place in contest.ranks else "–"
         rows.append([names[place], number(summary.pooled), interval(summary.ci95), rank])
-    alike = "; ".join(f"{names[a]} to {names[b]}" for a, b in contest.alike) or "none"
-    left = f" The best {MOST} of {len(names)}." if len(names) > MOST else ""
-    caption = f"{title}, with 95 % intervals.{left} Bars at the right join systems that are not told apart: {alike}."
+    alike = "; ".join(f"{names[a]} to {names[b]}" for a, b in contest.alike)
+    apart = "; ".join(f"{names[a]} and {names[b]}" for a, b in contest.alike_across)
+    told = [
+        f"{title}, with 95 % intervals.",
+        f"The best {MOST} of {len(names)}." if len(names) > MOST else "",
+        f"Bars at the right join systems that are not told apart: {alike}." if alike else "",
+        f"Not told apart either, across others: {apart}." if apart else "",
+        "" if alike or apart else "All are told apart.",
+        "Last, whatever their score: those that lack runs, or saw test data." if contest.standing.higher else "",
+    ]
+    caption = " ".join(filter(None, told))
     headings = ["system", base_name(contest.metric), "95 % interval", "mean rank over folds"]
     return album.picture(charts.ranking(contest, names), f"Systems ranked by {title}", caption, headings, rows)
 
@@ -210,15 +219,15 @@ def _fill(**told: Any) -> str:
         lstrip_blocks=True,
     )
     # The style sheet and the script are the package's own; all else that is no picture is escaped.
-    played = any(column["kind"] == "media" for table in told["tables"].values() for column in table["columns"])
-    fixed = {name: data_tables.static(table) for name, table in told["tables"].items()}
+    tables = told["tables"]
     own = {
-        "static": fixed,
-        "played": played,
+        "fewest_folds": FEWEST_FOLDS,
         "css": Markup(css),
         "script": Markup(script),
         "policy": policy,
-        "data": script_json(told["tables"]),
+        "data": script_json(tables),
+        "static": {name: data_tables.static(table) for name, table in tables.items()},
+        "played": any(column["kind"] == "media" for table in tables.values() for column in table["columns"]),
     }
     return environment.get_template("report.html.j2").render(**told, **own)
 

@@ -73,7 +73,7 @@
     const heads = columns.map((column, k) => {
       if (column.kind === "media") return element("th", { scope: "col" }, column.label);
       const button = element("button", { type: "button" }, column.label);
-      const head = element("th", { scope: "col", "aria-sort": "none" }, button);
+      const head = element("th", { scope: "col", "aria-sort": "none", class: column.kind }, button);
       button.addEventListener("click", () => {
         direction = sorted === k ? -direction : column.kind === "number" ? -1 : 1;
         sorted = k;
