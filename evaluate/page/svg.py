@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -51,7 +52,9 @@ def inline(figure: Figure, prefix: str) -> str:
         The element, without a declaration, metadata, or names of its own for screen readers.
     """
     out = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), warnings.catch_warnings():
+        # Texts stay texts, and the browser has fonts for what matplotlib's has no glyphs for.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing|Matplotlib currently does not support")
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].strip()
