@@ -187,7 +187,9 @@ def commands(evaluation: Evaluation, runs: Sequence[str], source: Source, cache:
     corpora = [word for corpus in first.corpora for word in ("--corpus", corpus)]
     settings = [word for one in changed for word in ("--set", one)]
     media = [word for folder in source.folders for word in ("--media", str(folder))]
-    lines.append(["train", experiment, *corpora, *settings, *store, "--runs", runs[0]])
+    folder = next(iter(evaluation.result.runs.values())).folder
+    own = next((one for one in runs if folder.is_relative_to(one)), runs[0])
+    lines.append(["train", experiment, *corpora, *settings, *store, "--runs", own])
     lines.append(["evaluate", *runs, *(store if source.cache is not None else ()), *media])
     return [shlex.join(["emocache", *line]) for line in lines]
 

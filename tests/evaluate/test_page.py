@@ -342,6 +342,12 @@ def test_the_commands_say_what_was_set_by_hand(grid: Any, tmp_path: Path) -> Non
         assert train == ["emocache", "train", experiment, "--corpus", "demo", *changed, *store, "--runs", runs]
         assert evaluate == ["emocache", "evaluate", runs, *store, "--media", str(corpus)]
     assert lines[:3] == lines[3:6]
+    for name in ("one", "two"):
+        grid(5, experiment=name, seeds=[0], root=tmp_path / name)
+    both = [tmp_path / "one", tmp_path / "two"]
+    path = write_page(tmp_path / "both.html", evaluate_runs(both), both)
+    trained = [shlex.split(line) for line in Page(path.read_text(encoding="utf-8")).commands if " train " in line]
+    assert {(line[2], line[-1]) for line in trained} == {("one", str(both[0])), ("two", str(both[1]))}
 
 
 def test_of_a_pair_the_better_comes_first_also_where_it_lacks_runs(grid: Any, tmp_path: Path) -> None:
