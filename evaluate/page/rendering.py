@@ -143,7 +143,8 @@ def _tables(found: _Gathered, titles: Sequence[str], source: Source) -> dict[str
     classes = [class_scores(own) for own in found.evaluations]
     main = dict(zip(names, found.main, strict=True))
     entries = [found.names_of(contest) for contest in found.held]
-    ordered = ([own[k] for k in found.order] for own in (found.evaluations, names, found.main))
+    places = found.order
+    ordered = [found.evaluations[k] for k in places], [names[k] for k in places], [found.main[k] for k in places]
     return {
         "results": data_tables.results_table(*ordered),
         "pairs": data_tables.pairs_table(found.held, titles, entries),

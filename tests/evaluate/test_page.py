@@ -408,7 +408,8 @@ def test_one_run_of_one_speaker_without_classes_of_its_own(write_run: Any, utter
 
 def test_twenty_systems_are_less_than_five_megabytes(values: Path) -> None:
     draws = np.random.default_rng(0)
-    found = Panel("v", *draws.normal(size=(2, 20_000)), 0.5)
+    true, said = draws.normal(size=(2, 20_000))
+    found = Panel("v", true, said, 0.5)
     drawing = inline(scatter([found, found]), "p")
     assert drawing.count("<use ") <= MOST_POINTS and len(drawing) < 110_000
     _, text = page_of(values)
