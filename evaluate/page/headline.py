@@ -73,12 +73,14 @@ def _best(contest: Contest, names: Sequence[str]) -> Fact:
     read_with = f" Read it with: {', '.join(marks)}." if marks else ""
     of = "the only one" if len(contest.entries) == 1 else f"of {len(contest.entries)}"
     score = number(contest.best.metrics[contest.metric].pooled)
-    higher = "".join(
-        f" {name} has {number(entry.metrics[contest.metric].pooled)}, but: {', '.join(entry.result.marks)}."
+    higher = [
+        f"{name} has {number(entry.metrics[contest.metric].pooled)}, but: {', '.join(entry.result.marks)}"
         for name, entry in zip(names, contest.entries, strict=True)
         if any(entry is one for one in contest.standing.higher)
-    )
-    return Fact("Best system", names[0], f"{contest.metric} {score}, {of}.{read_with}{higher}")
+    ]
+    more = f"; and {len(higher) - 1} more" if len(higher) > 1 else ""
+    told = f" {higher[0]}{more}." if higher else ""
+    return Fact("Best system", names[0], f"{contest.metric} {score}, {of}.{read_with}{told}")
 
 
 def _lead(contest: Contest, names: Sequence[str]) -> Fact:
