@@ -51,6 +51,9 @@ def test_a_second_run_trains_nothing_and_says_so(toy: "Toy") -> None:
     assert "shared between train, valid and test: no speaker; no session" in first.output
     assert "3 trained, 0 reused: " in first.output and "fold 2 seed 0: validation accuracy" in first.output
     again = call(toy, "--set", "labels={angry=['angry'], sad=['sad']}")
+    (record, *_) = (toy.folder / "runs").rglob("run.json")
+    asked = [toy.experiment(), "training.epochs=2", "labels={angry=['angry'], sad=['sad']}"]
+    assert json.loads(record.read_text())["command"] == asked
     assert "0 trained, 3 reused: " in again.output and "seed" not in again.output.splitlines()[-2]
 
 

@@ -81,8 +81,9 @@ class Request:
                 files = [beside(path, one, "fusion.members:") for one in settings.fusion.members]
                 if len({file.resolve() for file in files}) < len(files):
                     raise EmocacheError("fusion.members names an experiment twice; name each once")
-                return make_fusion(name, settings, [self._member(file) for file in files])
-            return self._plan(name, settings)
+                fusion = make_fusion(name, settings, [self._member(file) for file in files])
+                return replace(fusion, command=(experiment.called, *self.overrides))
+            return self._plan(experiment, settings, self.overrides)
         except EmocacheError as error:
             raise EmocacheError(f"{path}: {error}{self._meant_for(name)}") from error
 
@@ -96,22 +97,22 @@ class Request:
         there = f"; on {' + '.join(self.corpora)} it is {', '.join(alike)}" if alike else ""
         return f" ({name} is for {', '.join(sorted(known))}{there})"
 
-    def _plan(self, name: str, settings: Settings) -> Plan:
+    def _plan(self, experiment: Experiment, settings: Settings, overrides: Sequence[str]) -> Plan:
+        name = experiment.name
         _check_streams(self.cache, self.corpora, settings)
-        plan = make_plan(
-            self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete
-        )  # fmt: skip
+        plan = make_plan(self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete)
         if beyond := [fold for fold in self.folds if fold not in range(len(plan.folds))]:
             raise EmocacheError(f"--fold {beyond[0]}: {name!r} has folds 0 to {len(plan.folds) - 1}")
-        return replace(plan, only=tuple(dict.fromkeys(self.folds)), watching=self.watching)
+        only, command = tuple(dict.fromkeys(self.folds)), (experiment.called, *overrides)
+        return replace(plan, only=only, watching=self.watching, command=command)
 
     def _member(self, path: Path) -> Plan:
         # What is set for the fusion itself is not for its members.
         own = [text for text in self.overrides if not key_of(text).startswith("fusion.")]
-        name, _, settings = load_experiment(str(path), own, self._stream_names)
-        if isinstance(settings, FusionSettings):
-            raise EmocacheError(f"fusion.members: {name!r} is a fusion itself; name its members instead")
-        return self._plan(name, settings)
+        member = load_experiment(str(path), own, self._stream_names)
+        if isinstance(member.settings, FusionSettings):
+            raise EmocacheError(f"fusion.members: {member.name!r} is a fusion itself; name its members instead")
+        return self._plan(member, member.settings, own)
 
 
 def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool, brief: bool = False) -> Iterator[str]:
