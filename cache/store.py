@@ -194,9 +194,9 @@ class Cache:
             raise EmocacheError(f"{objects.url} holds another recipe under the same 12 digits; rename the encoder")
         return StreamWriter(objects, name, recipe, existing["backend"], manifest)
 
-    def open_info(self, info: StreamInfo) -> Stream:
-        """The stream that `streams` told of."""
-        return self._open(info, self.manifest(info.corpus))
+    def open_info(self, info: StreamInfo, manifest: Manifest | None = None) -> Stream:
+        """The stream that `streams` told of, for the utterances of a manifest; None: of the corpus's current one."""
+        return self._open(info, manifest or self.manifest(info.corpus))
 
     def _open(self, info: StreamInfo, manifest: Manifest) -> Stream:
         objects = self.objects.below(info.folder)

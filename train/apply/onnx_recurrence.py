@@ -1,5 +1,7 @@
 """Recurrent layers as ONNX has them: torch would write one step after the other, for clips of one length only."""
 
+from typing import Any
+
 import torch
 
 # The order of ONNX's gates among torch's: z r h of r z n; i o f c of i f g o.
@@ -30,7 +32,7 @@ class WholeRecurrence(torch.nn.Module):
 
     def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, None]:
         """(1, T, D) to the states of the last layer, (1, T, H * directions), as torch's own layer gives them first."""
-        attributes: dict[str, int | str] = {"hidden_size": self.hidden}
+        attributes: dict[str, Any] = {"hidden_size": self.hidden}
         attributes["direction"] = "bidirectional" if self.directions == 2 else "forward"
         if self.operator == "GRU":
             attributes["linear_before_reset"] = 1
