@@ -72,6 +72,11 @@ class Cache:
         pointer = {"manifest": path, "manifest_sha256": digest, "utterances": len(manifest)}
         corpus.replace(_POINTER, seal(pointer, pretty=True))
 
+    def add_to_manifest(self, manifest: Manifest) -> None:
+        """Add its utterances to those of the corpus's current manifest; other processes may do the same meanwhile."""
+        rows = {u.id: u for u in self.manifest(manifest.corpus)} if manifest.corpus in self.corpora() else {}
+        self.put_manifest(Manifest.from_utterances(manifest.corpus, [*(rows | {u.id: u for u in manifest}).values()]))
+
     def manifest(self, corpus: str) -> Manifest:
         """Read the corpus's current manifest.
 

@@ -127,7 +127,7 @@ def _encode(
     cache: Cache, clips: Sequence[Utterance], wanted: Mapping[str, WantedStream], how: How, folder: Path
 ) -> dict[str, str]:
     """Run the extraction; returns {id: cause} of what lies outside the input."""
-    manifest = _with_clips(cache, clips)
+    manifest = Manifest.from_utterances(CORPUS, clips)
     groups: dict[str, list[str]] = defaultdict(list)
     for name, one in wanted.items():
         groups[one.recipe["dtype"]].append(name)
@@ -144,7 +144,7 @@ def _encode(
             for note in report.notes:
                 print(note, file=sys.stderr)
             unresolved |= report.outcome.unresolved
-    cache.put_manifest(_with_clips(cache, clips))  # the clips of another process stay, and so do these
+    cache.add_to_manifest(manifest)  # the clips of another process stay, and so do these
     for name, one in wanted.items():
         if "projection" in one.recipe:
             if one.matrix is None:
@@ -153,12 +153,6 @@ def _encode(
             source = f"{_base(name)}@{one.recipe['source']}"
             project_with(cache, CORPUS, source, name, dict(one.recipe), one.matrix)
     return unresolved
-
-
-def _with_clips(cache: Cache, clips: Sequence[Utterance]) -> Manifest:
-    """Return the corpus as it is by now, with clips added."""
-    rows = {row.id: row for row in cache.manifest(CORPUS)} if CORPUS in cache.corpora() else {}
-    return Manifest.from_utterances(CORPUS, list((rows | {clip.id: clip for clip in clips}).values()))
 
 
 def _base(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 import soundfile
 
 import emocache
-from emocache.cache import Cache, EmocacheError
+from emocache.cache import Cache, EmocacheError, Manifest
 from emocache.cache.recipe import fingerprint
 from emocache.evaluate.scoring.stored_runs import discover
-from emocache.extract import clip_streams
+from emocache.extract import clip_streams, goal_run
 from emocache.extract.pipeline import encoding_loop, stage
 from emocache.prediction import Predictor
 from emocache.train.data.example import Stamps, on_stamps
@@ -149,16 +150,16 @@ def test_a_cache_is_filled_and_used(demo: Demo, tmp_path: Path, monkeypatch: pyt
 def test_two_processes_fill_one_cache(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one puts its manifest while this one encodes: both have their predictions, and the cache both clips."""
     store, (one, other) = tmp_path / "store", [*demo.media.values()][:2]
-    reach = clip_streams.reach_goals
+    reach = goal_run.reach_goals
 
     def meanwhile(*arguments: Any) -> Any:
         monkeypatch.setattr(clip_streams, "reach_goals", reach)
-        before = Cache(store).corpora()
-        assert not before and emocache.predict(demo.runs["probe"], [other], cache=store).clips
-        elsewhere = Cache(store).manifest("predicted")
-        reports = reach(*arguments)
-        Cache(store).put_manifest(elsewhere)
-        return reports
+        assert emocache.predict(demo.runs["probe"], [other], cache=store).clips
+        (alone,) = [
+            u for u in Cache(store).manifest("predicted") if u.media[0].sha256 == sha256(other.read_bytes()).hexdigest()
+        ]
+        Cache(store).put_manifest(Manifest.from_utterances("predicted", [alone]))  # as if it had begun first
+        return reach(*arguments)
 
     monkeypatch.setattr(clip_streams, "reach_goals", meanwhile)
     found = emocache.predict(demo.runs["probe"], [one], cache=store)

@@ -142,7 +142,7 @@ def export_onnx(model: StoredModel, recipe: Mapping[str, Any], matrix: bytes | N
     random = np.random.default_rng(0)
     clips = [random.normal(size=(length, width)).astype(np.float32) for length in _LENGTHS]
     example = (torch.from_numpy(clips[0]),)
-    shapes = ({0: torch.export.Dim("frames", min=graph.averaged + 1, max=1_000_000)},)
+    shapes = ({0: torch.export.Dim("frames", min=2, max=1_000_000)},)
     try:
         program = _quietly(lambda: torch.export.export(exported, example, dynamic_shapes=shapes, strict=False))
         written = _quietly(lambda: torch.onnx.export(program, dynamo=True, verbose=False, input_names=["frames"],
