@@ -72,6 +72,11 @@ class Cache:
         pointer = {"manifest": path, "manifest_sha256": digest, "utterances": len(manifest)}
         corpus.replace(_POINTER, seal(pointer, pretty=True))
 
+    def add_to_manifest(self, manifest: Manifest) -> None:
+        """Add its utterances to those of the corpus's current manifest; other processes may do the same meanwhile."""
+        rows = {u.id: u for u in self.manifest(manifest.corpus)} if manifest.corpus in self.corpora() else {}
+        self.put_manifest(Manifest.from_utterances(manifest.corpus, [*(rows | {u.id: u for u in manifest}).values()]))
+
     def manifest(self, corpus: str) -> Manifest:
         """Read the corpus's current manifest.
 
@@ -194,9 +199,9 @@ class Cache:
             raise EmocacheError(f"{objects.url} holds another recipe under the same 12 digits; rename the encoder")
         return StreamWriter(objects, name, recipe, existing["backend"], manifest)
 
-    def open_info(self, info: StreamInfo) -> Stream:
-        """The stream that `streams` told of."""
-        return self._open(info, self.manifest(info.corpus))
+    def open_info(self, info: StreamInfo, manifest: Manifest | None = None) -> Stream:
+        """The stream that `streams` told of, for the utterances of a manifest; None: of the corpus's current one."""
+        return self._open(info, manifest or self.manifest(info.corpus))
 
     def _open(self, info: StreamInfo, manifest: Manifest) -> Stream:
         objects = self.objects.below(info.folder)

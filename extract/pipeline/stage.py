@@ -100,7 +100,10 @@ def extract(options: Options) -> Report:
     chosen = {encoder: parse_layers(work.layers[name], encoder) for name, encoder in loaded.items()}
     check_projections(work.projections, manifest, loaded)
     report = Report(manifest.corpus, [], encoding_loop.Outcome())
-    report.notes += notes + _put_manifest(cache, manifest)
+    if options.manifest is None:
+        report.notes += notes + _put_manifest(cache, manifest)
+    else:
+        cache.add_to_manifest(manifest)
     inputs = frozenset(name for encoder in chosen for name in encoder.inputs)
     # Of an encoder that cannot be had nobody knows the inputs, so every stored text may be needed to find its streams.
     read = inputs | {"text", "words"} if unusable else inputs
