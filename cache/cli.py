@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,13 +61,16 @@ def verify(
 ) -> None:
     """Check the cache. Exits with 1 and lists "stream utterance object reason" if anything is wrong."""
     from .errors import EmocacheError
+    from .hints import did_you_mean
     from .telling import Progress, tell_result
     from .verify import records
     from .verify import verify as run
 
     found, cache = False, _open(root)
     if what and what not in cache.objects.names(""):
-        raise EmocacheError(f"cache {root} has no corpus {what!r}; it has: {', '.join(cache.corpora())}")
+        known = cache.corpora()
+        hint = did_you_mean(what.partition("/")[0], known)
+        raise EmocacheError(f"cache {root} has no corpus {what!r}; {hint}it has: {', '.join(known)}")
     with Progress("records", records(cache, what or None)) as progress:
         for problem in run(cache, what or None, full=full, step=progress.step):
             found = True
@@ -176,13 +178,9 @@ def _open(root: str) -> "Cache":
     from .errors import EmocacheError
     from .store import Cache
 
-    if "://" not in root and not Path(root).is_dir():
-        raise EmocacheError(f"cache {root!r}: no such folder; give the one `emocache extract --cache` wrote")
     cache = Cache(root)
     if not cache.corpora():
-        inside = "manifest.json" in cache.objects.names("") or "recipe.json" in cache.objects.names("")
-        hint = "it lies inside one: give the folder above" if inside else "no corpus lies in it"
-        raise EmocacheError(f"{root!r} is not a cache: {hint}")
+        raise EmocacheError(f"cache {cache.objects.url} {cache.why_empty()}")
     return cache
 
 

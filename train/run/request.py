@@ -11,7 +11,6 @@ from ..config.experiment_files import key_of
 from ..config.experiment_names import beside, experiment_names
 from ..config.fusion_settings import FusionSettings
 from ..config.loading import Experiment, load_experiment
-from ..config.search import search_points
 from ..config.settings import Settings
 from ..config.stream_lists import corpora_of, corpora_of_all
 from ..fit.cautions import warned
@@ -23,6 +22,7 @@ from .experiment_plan import Plan, make_plan
 from .final_run import train_final_run
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
+from .stream_checks import check_streams
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class Request:
         return f" ({name} is for {', '.join(sorted(known))}{there})"
 
     def _plan(self, name: str, settings: Settings) -> Plan:
-        _check_streams(self.cache, self.corpora, settings)
+        own = any(key_of(text).partition(".")[0] in ("streams", "search") for text in self.overrides)
+        check_streams(self.cache, self.corpora, settings, None if own else name)
         plan = make_plan(
             self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete
         )  # fmt: skip
@@ -265,15 +266,3 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
 def one_line(error: EmocacheError) -> str:
     """Return an error in one line, without the experiment's file."""
     return re.sub(r"^\S+\.toml: ", "", " ".join(str(error).split()))
-
-
-def _check_streams(cache: Cache, corpora: Sequence[str], settings: Settings) -> None:
-    """Every stream must be in the cache, those of the search as well."""
-    points = [point for _, point in search_points(settings)]
-    for name in dict.fromkeys(name for point in points for name in point.stream_names):
-        for corpus in corpora:
-            if not cache.streams(corpus, name.partition("@")[0]):
-                known = ", ".join(sorted({info.name for info in cache.streams(corpus)})) or "none"
-                raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}; extract it (`emocache"
-                                    " checkpoints --for EXPERIMENT` tells what that takes), or set streams to what"
-                                    f" there is: {known}")  # fmt: skip
