@@ -119,7 +119,7 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
     manifest = _loader(name)(root, mapping, hasher)
     if not isinstance(manifest, Manifest):
         raise EmocacheError(
-            f"corpus {name}: it gave {type(manifest).__name__}, not a Manifest; docs/adding-a-corpus.md"
+            f"corpus {name}: it gave {type(manifest).__name__}, not a Manifest; see docs/adding-a-corpus.md"
         )
     return with_readings(manifest, root, hasher.readings)
 
@@ -161,7 +161,7 @@ def _loader(name: str) -> Callable[[Path, Mapping[str, str], MediaHasher], Manif
                 inspect.signature(outside).bind(None, None, None)
             except TypeError as error:
                 raise EmocacheError(
-                    f"corpus {name}: it must take a folder, the columns and a hasher ({error}); docs/adding-a-corpus.md"
+                    f"corpus {name}: it must take a folder, the columns and a hasher ({error}); see docs/adding-a-corpus.md"
                 ) from error
         return outside
     module, _, function = REGISTRY[name].module.partition(":")

@@ -83,9 +83,7 @@ def open_models(path: Path, fold: int | None = None, seed: int | None = None) ->
     path = path.resolve()
     if RUN_FOLDER.fullmatch(path.name) or FINAL_FOLDER.fullmatch(path.name):
         if (fold is not None or seed is not None) and not _is_asked(path, fold, seed):
-            raise EmocacheError(
-                f"{path} is not the run of {_asked(fold, seed)}; give the folder above, or leave that out"
-            )
+            raise EmocacheError(f"{path} is not the run of {_asked(fold, seed)}; give the folder above")
         return Models(path.parent, sources := read_sources(path.parent), (open_model(path, sources),))
     folder = _setting(path)
     runs = sorted(one.parent for one in folder.glob(f"*/{RUN}") if RUN_FOLDER.fullmatch(one.parent.name))

@@ -11,6 +11,7 @@ from ..config.experiment_files import key_of
 from ..config.experiment_names import beside, experiment_names
 from ..config.fusion_settings import FusionSettings
 from ..config.loading import Experiment, load_experiment
+from ..config.search import search_points
 from ..config.settings import Settings
 from ..config.stream_lists import corpora_of, corpora_of_all
 from ..fit.cautions import warned
