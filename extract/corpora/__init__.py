@@ -161,7 +161,7 @@ def _loader(name: str) -> Callable[[Path, Mapping[str, str], MediaHasher], Manif
                 inspect.signature(outside).bind(None, None, None)
             except TypeError as error:
                 raise EmocacheError(
-                    f"corpus {name}: it must take a folder, the columns and a hasher ({error}); see docs/adding-a-corpus.md"
+                    f"corpus {name}: it must take folder, columns and hasher ({error}); see docs/adding-a-corpus.md"
                 ) from error
         return outside
     module, _, function = REGISTRY[name].module.partition(":")
