@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from .store import Cache, StreamInfo
+    from .verify import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Look at, check, copy and clean a cache.")
 
@@ -58,6 +59,7 @@ def verify(
     root: Root,
     what: Annotated[str, typer.Argument(metavar="CORPUS", help="Only this corpus.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Recompute every checksum.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Check the cache. Exits with 1 and lists "stream utterance object reason" if anything is wrong."""
     from .errors import EmocacheError
@@ -66,18 +68,22 @@ def verify(
     from .verify import records
     from .verify import verify as run
 
-    found, cache = False, _open(root)
+    found, cache = list["Problem"](), _open(root)
     if what and what not in cache.objects.names(""):
         known = cache.corpora()
         hint = did_you_mean(what.partition("/")[0], known)
         raise EmocacheError(f"cache {root} has no corpus {what!r}; {hint}it has: {', '.join(known)}")
     with Progress("records", records(cache, what or None)) as progress:
         for problem in run(cache, what or None, full=full, step=progress.step):
-            found = True
-            tell_result(str(problem))
+            found.append(problem)
+            if not as_json:
+                tell_result(str(problem))
+    if as_json:
+        print(json.dumps({"problems": [problem._asdict() for problem in found]}, indent=2, ensure_ascii=False))
     if found:
         raise typer.Exit(1)
-    print("nothing wrong" + ("" if full else " (sizes only; --full recomputes every checksum)"))
+    if not as_json:
+        print("nothing wrong" + ("" if full else " (sizes only; --full recomputes every checksum)"))
 
 
 @app.command()
