@@ -22,6 +22,9 @@ class Stub(ModuleType):
         self.calls: list[tuple[str, Any, Any]] = []
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
         def called(*given: Any, **named: Any) -> "Stub":
             self.calls.append((name, given, named))
             return self
