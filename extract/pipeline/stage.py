@@ -1,13 +1,13 @@
 """Stage 1 as a whole: a corpus folder in, streams out."""
 
 import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
+from ...cache.telling import tell
 from .. import corpora, encoders
 from ..encoders.encoder import Encoder, seconds, storage_dtype
 from ..encoders.provenance import origin
@@ -264,7 +264,7 @@ def _run(
     if left:
         streams = len({stream for task in tasks for stream in task.units})
         room = f"about {needed / 1e6:.1f} MB in {streams} stream{'s' if streams > 1 else ''}"
-        print(f"{len(left)} of {len(wanted)} utterances to encode, {room}", file=sys.stderr)
+        tell(f"{len(left)} of {len(wanted)} utterances to encode, {room}", err=True)
     # What is there already is not decoded again: finding faces costs more than most encoders of sound.
     by_stream = {target.writer.name: target.encoder for target in targets}
     missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)

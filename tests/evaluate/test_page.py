@@ -23,7 +23,7 @@ from emocache.evaluate.page.headline import _published
 from emocache.evaluate.page.rendering import script_json
 from emocache.evaluate.page.svg import SERIES, inline
 from emocache.evaluate.papers.published.published_scores import PublishedScore
-from emocache.evaluate.report import evaluate_runs, write_page
+from emocache.evaluate.report import check_places, evaluate_runs, write_page
 from emocache.evaluate.scoring.breakdowns.clip_losses import Track, clips, tracks
 from emocache.evaluate.scoring.ranking.contests import Contest, Pair, contests
 from emocache.evaluate.scoring.ranking.differences import Difference
@@ -596,6 +596,6 @@ def test_a_page_that_cannot_be_written_is_told(two_systems: Path, tmp_path: Path
         write_page(tmp_path / "file" / "page.html", evaluate_runs([two_systems]), [two_systems])
 
 
-def test_a_cache_without_corpora_is_told(two_systems: Path, tmp_path: Path) -> None:
-    with pytest.raises(EmocacheError, match="holds no corpus; name the cache"):
-        write_page(tmp_path / "page.html", evaluate_runs([two_systems]), [two_systems], str(tmp_path / "nowhere"))
+def test_a_cache_without_corpora_is_told(tmp_path: Path) -> None:
+    with pytest.raises(EmocacheError, match=r"--cache: cache .*nowhere does not exist; give the folder"):
+        check_places(tmp_path, tmp_path / "page.html", str(tmp_path / "nowhere"), [])

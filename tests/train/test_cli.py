@@ -82,7 +82,7 @@ def test_errors_are_emocache_errors_and_usage_is_usage(toy: "Toy") -> None:
 def test_a_cache_or_corpus_that_is_not_there_is_told_as_such(toy: "Toy") -> None:
     toy.cache()
     corpus = call(toy, "--corpus", "toyz")
-    assert str(corpus.exception) == f"cache {toy.root} has no corpus 'toyz'; it has: toys"
+    assert str(corpus.exception) == f"cache {toy.root} has no corpus 'toyz'; did you mean 'toys'? it has: toys"
     absent = call(toy, "--cache", str(toy.folder / "absent"))
     remedy = "give the folder that `emocache extract --cache` wrote to"
     assert str(absent.exception) == f"cache {toy.folder}/absent does not exist; {remedy}"

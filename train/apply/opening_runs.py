@@ -87,6 +87,8 @@ def open_models(path: Path, fold: int | None = None, seed: int | None = None) ->
         raise EmocacheError(f"{path} is not a folder; give one that `emocache train` or `emocache export` wrote")
     path = path.resolve()
     if RUN_FOLDER.fullmatch(path.name) or FINAL_FOLDER.fullmatch(path.name):
+        if (fold is not None or seed is not None) and not _is_asked(path, fold, seed):
+            raise EmocacheError(f"{path} is not the run of {_asked(fold, seed)}; give the folder above")
         return _read(path.parent, [path])
     folder = _setting(path)
     runs = sorted(one.parent for one in folder.glob(f"*/{RUN}") if RUN_FOLDER.fullmatch(one.parent.name))
@@ -94,9 +96,8 @@ def open_models(path: Path, fold: int | None = None, seed: int | None = None) ->
     asked = fold is not None or seed is not None
     chosen = [run for run in runs if _is_asked(run, fold, seed)] if asked else final or runs
     if not chosen:
-        told = " ".join(f"--{name} {value}" for name, value in (("fold", fold), ("seed", seed)) if value is not None)
         there = ", ".join(run.name for run in (*runs, *final)) or "none"
-        raise EmocacheError(f"{folder} has no run of {told}; there are: {there}")
+        raise EmocacheError(f"{folder} has no run of {_asked(fold, seed)}; there are: {there}")
     return _read(folder, chosen)
 
 
@@ -119,6 +120,10 @@ def _setting(path: Path) -> Path:
         raise EmocacheError(f"{path} holds runs of {len(names)} settings; give the folder of one of them:"
                             f" {', '.join(names[:6])}{more}")  # fmt: skip
     return found.pop()
+
+
+def _asked(fold: int | None, seed: int | None) -> str:
+    return " ".join(f"--{name} {value}" for name, value in (("fold", fold), ("seed", seed)) if value is not None)
 
 
 def _is_asked(run: Path, fold: int | None, seed: int | None) -> bool:

@@ -23,6 +23,7 @@ from .experiment_plan import Plan, make_plan
 from .final_run import train_final_run
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
+from .stream_checks import check_streams
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Request:
 
     def _plan(self, experiment: Experiment, settings: Settings, overrides: Sequence[str]) -> Plan:
         name = experiment.name
-        _check_streams(self.cache, self.corpora, settings)
+        own = any(key_of(text).partition(".")[0] in ("streams", "search") for text in self.overrides)
+        check_streams(self.cache, self.corpora, settings, None if own else name)
         plan = make_plan(self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete)
         if beyond := [fold for fold in self.folds if fold not in range(len(plan.folds))]:
             raise EmocacheError(f"--fold {beyond[0]}: {name!r} has folds 0 to {len(plan.folds) - 1}")
@@ -266,15 +268,3 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
 def one_line(error: EmocacheError) -> str:
     """Return an error in one line, without the experiment's file."""
     return re.sub(r"^\S+\.toml: ", "", " ".join(str(error).split()))
-
-
-def _check_streams(cache: Cache, corpora: Sequence[str], settings: Settings) -> None:
-    """Every stream must be in the cache, those of the search as well."""
-    points = [point for _, point in search_points(settings)]
-    for name in dict.fromkeys(name for point in points for name in point.stream_names):
-        for corpus in corpora:
-            if not cache.streams(corpus, name.partition("@")[0]):
-                known = ", ".join(sorted({info.name for info in cache.streams(corpus)})) or "none"
-                raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}; extract it (`emocache"
-                                    " checkpoints --for EXPERIMENT` tells what that takes), or set streams to what"
-                                    f" there is: {known}")  # fmt: skip
