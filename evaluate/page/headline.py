@@ -65,7 +65,8 @@ def headline(
         _published(contest, names, published),
         *_worst(contest, groups),
     ]
-    return Headline(f"{contest.best.result.corpus}, {', '.join(record.targets)}: {contest.metric}", facts, again)
+    target = contest.standing.target or ", ".join(record.targets)
+    return Headline(f"{contest.best.result.corpus}, {target}: {base_name(contest.metric)}", facts, again)
 
 
 def _best(contest: Contest, names: Sequence[str]) -> Fact:
