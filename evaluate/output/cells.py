@@ -42,6 +42,11 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
+def grid_of(result: Result) -> str:
+    """Return the number of folds and seeds, as in "5 folds x 1 seed"."""
+    return f"{counted(len(result.folds), 'fold')} x {counted(len(result.seeds), 'seed')}"
+
+
 def told_of(numbers: Summary | Difference, untold: Iterable[str] = ()) -> str:
     """Tell why some of a metric's numbers are undefined, and what was done to it.
 

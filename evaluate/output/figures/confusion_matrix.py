@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ....train.records.metrics import row_normalised
 from ...scoring.scored import Evaluation, Part, Scored
-from ..cells import counted
+from ..cells import grid_of
 from .drawing import cells, entitle, file_part, fill_cells, fitted, named, save, wrapped
 from .look import SCREEN, Look, widest
 
@@ -36,7 +36,7 @@ def save_confusion_matrices(out: Path, evaluations: Sequence[Evaluation], look: 
 def _title(evaluation: Evaluation, scored: Scored) -> str:
     result = evaluation.result
     part = f"{scored.column} {scored.value}" if isinstance(scored, Part) else ""
-    told = f"share of the true class, and count over {counted(len(result.folds), 'fold')} x {counted(len(result.seeds), 'seed')}"
+    told = f"share of the true class, and count over {grid_of(result)}"
     return f"{named(result, part=part)}\n{told}"
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ....train.records.metrics import metric_name
 from ...scoring.scored import Evaluation
 from ...scoring.stored_predictions import concatenate, read_predictions
-from ..cells import counted, number
+from ..cells import grid_of, number
 from .drawing import COLOURS, entitle, named, save
 from .look import SCREEN, Look
 
@@ -37,7 +37,7 @@ def save_scatters(out: Path, evaluations: Sequence[Evaluation], look: Look = SCR
     for evaluation in evaluations:
         if made := panels(evaluation):
             result = evaluation.result
-            told = f"test utterances of {counted(len(result.folds), 'fold')} x {counted(len(result.seeds), 'seed')}; ρ: Spearman's, pooled"
+            told = f"test utterances of {grid_of(result)}; ρ: Spearman's, pooled"
             stem = out / f"scatter-{result.file_name}"
             written += save(_figure(made, f"{named(result)}\n{told}", look), stem, look)
     return written
