@@ -237,8 +237,8 @@ def training(cache: Path, runs: Path, jobs: int = 1) -> list[object]:
 
 
 def finished(runs: Path) -> list[str]:
-    """Folds whose run is stored; there is nothing else below."""
-    folders = list(runs.glob("*/*/*/*"))
+    """Folds whose run is stored; there is nothing else below but what they rest on."""
+    folders = [path for path in runs.glob("*/*/*/*") if path.name != "sources"]
     assert all((path / "run.json").is_file() for path in folders), folders
     assert {path.name for path in runs.iterdir()} <= {"probe"}
     return sorted(path.name for path in folders)

@@ -87,7 +87,7 @@ def test_a_cache_or_corpus_that_is_not_there_is_told_as_such(toy: "Toy") -> None
     remedy = "give the folder that `emocache extract --cache` wrote to"
     assert str(absent.exception) == f"cache {toy.folder}/absent does not exist; {remedy}"
     file = call(toy, "--cache", toy.experiment())
-    assert isinstance(file.exception, EmocacheError) and "small.toml is a file; give the folder" in str(file.exception)
+    assert isinstance(file.exception, EmocacheError) and "small.toml is a file; give a folder" in str(file.exception)
 
 
 @pytest.mark.parametrize("below", ["", "/runs"])

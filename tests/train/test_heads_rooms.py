@@ -1,4 +1,4 @@
-"""Heads know torch and pydantic, and of emocache only its errors and each other; layers do not know `Head`."""
+"""Heads know torch and pydantic, and of emocache only its errors, its hints and each other; layers do not know `Head`."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ HEADS = Path(__file__).parents[2] / "train" / "heads"
 MODULES = sorted(HEADS.rglob("*.py"))
 # safetensors holds torch's weights; typing_extensions, which both bring, has the TypeVar with a default.
 OUTSIDE = {"torch", "pydantic", "safetensors", "typing_extensions", *sys.stdlib_module_names}
-INSIDE = ("emocache.train.heads", "emocache.train.records", "emocache.cache.EmocacheError")
+INSIDE = ("emocache.train.heads", "emocache.train.records", "emocache.cache.EmocacheError", "emocache.cache.hints")
 
 
 def is_inside(name: str, rooms: tuple[str, ...]) -> bool:

@@ -97,4 +97,4 @@ def test_an_experiment_without_streams_names_those_of_the_cache(toy: "Toy") -> N
     assert done.exit_code == 1 and "no streams; say which to train on, such as --set 'streams=[\"picture\"]'" in told
     assert "the cache has: picture, slow, toy, vector, words" in told and "whisper-base" not in told
     absent = CliRunner().invoke(app, [*probe, "--cache", str(toy.folder / "none")])
-    assert absent.exit_code == 1 and "has no corpus 'toys'" in " ".join(absent.output.split())
+    assert absent.exit_code == 1 and "none does not exist; give the folder" in " ".join(absent.output.split())

@@ -86,7 +86,7 @@ def test_refit_after_half_of_a_random_fold_is_allowed(toy: "Toy") -> None:
 DEGENERATE = {
     "a label that nobody has": (
         ('labels={sad=["sadd"], angry=["angry"]}',),
-        "labels.sad: no utterance has emotion 'sadd'; labels that belong to no class: happy, sad",
+        "labels.sad: no utterance has emotion 'sadd'; did you mean 'sad', which belongs to no class?",
     ),
     "one class": (('labels={angry=["angry"]}',), "target 'emotion' is 'angry' in every utterance"),
     "a constant": (("task=regression", "targets=constant"), "target 'constant' is 3 in every utterance"),

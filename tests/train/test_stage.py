@@ -425,7 +425,7 @@ def test_several_corpora_are_trained_as_one(toy: "Toy") -> None:
         ("targets=mood", "corpus 'toys' has no column 'mood'; it has: speaker"),
         ("targets=intensity", "target 'intensity' holds numbers; classification needs text"),
         ("labels={a=['b']}", r"no utterance of toys has emotion; the label map drops \{'angry': 12"),
-        ("streams=tou", "corpus 'toys' has no stream 'tou'; it has: toy@"),
+        ("streams=tou", "corpus 'toys' has no stream 'tou'; did you mean 'toy'\\? it has: toy@"),
     ],
 )
 def test_wrong_targets_and_streams_are_told(toy: "Toy", change: str, message: str) -> None:
