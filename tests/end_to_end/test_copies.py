@@ -62,9 +62,9 @@ def test_copies_are_told_by_the_census_the_dry_run_and_the_run(baved: Path, emoc
         stored = json.loads(path.read_text())
         assert stored["recordings"]["one_group"] == [["baved/46", "baved/53"]]
         assert stored["warnings"][0]["kind"] == "fewer than 20 groups"
-    told = " ".join(emocache_("evaluate", there / "runs").out.split())
-    assert "levels [fewer than 20 groups, best epoch last" in told and "interval: bootstrap over groups" in told
-    assert "approximate below 20 of them" in told
+    shown = " ".join(emocache_("evaluate", there / "runs").out.split())
+    assert "levels [fewer than 20 groups, best epoch last" in shown and "bootstrap over groups" in shown
+    assert "approximate below 20 of them" in shown
 
 
 def test_a_projection_and_a_transfer_take_the_same_expression(baved: Path, emocache_: Run) -> None:

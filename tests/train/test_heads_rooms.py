@@ -1,4 +1,4 @@
-"""Heads know torch and pydantic, and of emocache only its errors, its hints and each other; layers do not know `Head`."""
+"""Heads know torch and pydantic, and of emocache its errors, hints and each other; layers do not know `Head`."""
 
 import sys
 from pathlib import Path
