@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cache.device import DEVICE, DEVICE_HELP
+
 if TYPE_CHECKING:
     from .prediction import Prediction, Predictions
 
@@ -34,7 +36,7 @@ def predict(
     detector: Annotated[
         str | None, typer.Option(metavar="FILE", help="YuNet's .onnx file, where faces were found by it.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
+    device: Annotated[str, typer.Option(metavar=DEVICE_HELP, help="Where the models run.")] = "auto",
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
 ) -> None:
@@ -43,8 +45,8 @@ def predict(
     Without --fold and --seed: the run on all utterances (train --final) if there is one, else the mean over all folds
     and seeds. Exits with 1 if a clip failed.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
+    if not DEVICE.fullmatch(device):
+        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
     from .prediction import Predictor
 
     predictor = Predictor(run, fold=fold, seed=seed, cache=cache, how=_how(checkpoints, detector, device, workers,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..cache.device import DEVICE, DEVICE_HELP
 from ..cache.errors import EmocacheError
 from .listing import parse_mapping
 
@@ -84,7 +85,7 @@ def extract(
     precision: Annotated[
         str | None, typer.Option(metavar="float32|bf16|fp16", help="How the model computes; else in float32.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs.")] = "auto",
+    device: Annotated[str, typer.Option(metavar=DEVICE_HELP, help="Where the model runs.")] = "auto",
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
     shard: Annotated[str, typer.Option(metavar="I/N", help="This worker's share of the units.")] = "1/1",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N utterances.")] = None,
@@ -101,7 +102,7 @@ def extract(
     if dtype is not None:
         _one_of("--dtype", dtype, ("float16", "float32"))
     _one_of("--precision", precision or "float32", ("float32", "bf16", "fp16"))
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not DEVICE.fullmatch(device):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
     if not re.fullmatch(r"all|(last|\d+)(,(last|\d+))*", layers.replace(" ", "")):
         raise typer.BadParameter(f"{layers!r} is not last, all, or numbers as in 6,9,12", param_hint="--layers")

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
+from ...cache.device import is_device_lost, is_out_of_memory
 from ...cache.recipe import Recipe
 from .checkpoints import Checkpoint, first_line, refuse_own_code
 from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, audio_fault, check_layer, seconds
@@ -54,7 +55,7 @@ class AnyModel:
                 out = self._model(**given, output_hidden_states=True)
             states, last = out.hidden_states, out.last_hidden_state
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError):
+            if is_out_of_memory(error) or is_device_lost(error):
                 raise
             raise EmocacheError(
                 f"{self._checkpoint.folder}: a {self._checkpoint.model_type} model cannot be run on one clip by itself"

@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ...cache.device import choose_device
 from .batching import Budget
 
 _FIRST = {"cpu": 60.0, "cuda": 960.0}  # seconds of audio in the first batch
@@ -16,11 +17,7 @@ _PACKAGES = (
 
 def on_gpu(device: str) -> bool:
     """Tell whether `--device` means a GPU here."""
-    if device == "auto":
-        import torch
-
-        return torch.cuda.is_available()
-    return device.startswith("cuda")
+    return choose_device(device) != "cpu"
 
 
 def first_budget(device: str) -> Budget:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
+from ...cache.device import tell_device
+from ...cache.telling import tell
 from .. import corpora, encoders
 from ..encoders.encoder import Encoder, seconds, storage_dtype
 from ..encoders.provenance import origin
@@ -124,6 +126,8 @@ def extract(options: Options) -> Report:
     asked = [u for u in manifest if options.only is None or u.id in options.only]
     wanted = sources.fill(asked[: options.limit])
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
+    if options.goals is None and device != "cpu":  # the plan of goals has told it
+        tell(tell_device(device, options.precision), err=True)
     check_expected(chosen, decoder, options.dtype, options.expected)
     weights = {encoder: origin(name, options.checkpoints, work.origins) for name, encoder in loaded.items()}
     environments = {encoder: {**machine.environment(device), "weights": of} for encoder, of in weights.items()}
