@@ -37,7 +37,9 @@ def predict(
         str | None, typer.Option(metavar="FILE", help="YuNet's .onnx file, where faces were found by it.")
     ] = None,
     device: Annotated[str, typer.Option(metavar=DEVICE_HELP, help="Where the models run.")] = "auto",
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Decode threads; as many as cores, at most 16, if not given.")
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
 ) -> None:
     """Predict emotions in new media by stored runs.
@@ -67,7 +69,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _how(checkpoints: Path | None, detector: str | None, device: str, workers: int, offline: bool) -> Any:
+def _how(checkpoints: Path | None, detector: str | None, device: str, workers: int | None, offline: bool) -> Any:
     from .cache.errors import EmocacheError
 
     try:

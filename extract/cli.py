@@ -86,7 +86,9 @@ def extract(
         str | None, typer.Option(metavar="float32|bf16|fp16", help="How the model computes; else in float32.")
     ] = None,
     device: Annotated[str, typer.Option(metavar=DEVICE_HELP, help="Where the model runs.")] = "auto",
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Decode threads; as many as cores, at most 16, if not given.")
+    ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="This worker's share of the units.")] = "1/1",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N utterances.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Encode again what failed.")] = False,

@@ -32,7 +32,7 @@ class Encoded:
         items, failures: {stream: {id: what it stores, or why there is nothing to store}}.
         encoded: utterances that went through an encoder, once per encoder.
         unresolved: {id: cause} outside the input.
-        spent: {encoder: seconds that it took}.
+        spent: {encoder: seconds that it took}. waited: seconds for clips that were not decoded yet.
     """
 
     items: dict[str, dict[str, Result]] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class Encoded:
     encoded: int = 0
     unresolved: dict[str, str] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
+    waited: float = 0.0
 
 
 def encode_batch(

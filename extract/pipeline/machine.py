@@ -9,10 +9,19 @@ from ...cache.device import choose_device
 from .batching import Budget
 
 _FIRST = {"cpu": 60.0, "cuda": 960.0}  # seconds of audio in the first batch
+_MOST_WORKERS = 16  # with more the writer, or the disk, is waited for
 _PACKAGES = (
     "emocache", "numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "dlib-bin", "pillow",
     "opencv-python-headless", "opensmile", "zarr", "h5py",
 )  # fmt: skip
+
+
+def decode_workers(asked: int | None = None) -> int:
+    """Return how many threads decode; where nobody asks as many as there are cores, 16 at most."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, cores)
 
 
 def on_gpu(device: str) -> bool:

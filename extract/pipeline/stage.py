@@ -45,7 +45,7 @@ class Options:
     dtype: str | None = None  # None: as each encoder needs
     precision: str = "float32"
     device: str = "auto"
-    workers: int = 2
+    workers: int | None = None  # None: as many as there are cores
     shard: tuple[int, int] = (1, 1)
     limit: int | None = None
     retry_failed: bool = False
@@ -275,6 +275,7 @@ def _run(
     how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
     with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:
         return encoding_loop.run(
-            tasks, targets, left, decoder, budget=machine.first_budget(device), workers=options.workers,
-            passes=passes, retry_failed=options.retry_failed, tell=progress, measure=pace,
+            tasks, targets, left, decoder,
+            budget=machine.first_budget(device), workers=machine.decode_workers(options.workers), passes=passes,
+            retry_failed=options.retry_failed, tell=progress, measure=pace,
         )  # fmt: skip

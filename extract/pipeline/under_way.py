@@ -1,5 +1,6 @@
 """The tasks that have begun and are not committed yet, and when they are."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +13,9 @@ from .encoding import Encoded, Result, Target
 _BEHIND = 2  # commits waiting for the writer
 _SAVE_SECONDS = 60.0  # of encoding that a kill may cost
 
-Measure = Callable[[Sequence[Utterance], Mapping[str, float]], None]
-"""Told of each batch that went through the encoders: its utterances, and the seconds that each encoder took."""
+Measure = Callable[[Sequence[Utterance], Mapping[str, float], Mapping[str, float]], None]
+"""Told of each batch that went through the encoders: its utterances, the seconds that each encoder took, and those that
+it waited, for "decoder" and "writer"."""
 Tell = Callable[[int, int], None]
 """Told how many more utterances of the tasks are encoded, and how many more every stream of their task has stored."""
 
@@ -94,7 +96,7 @@ class UnderWay:
         writer: ThreadPoolExecutor,
         tell: Tell,
         clock: Callable[[], float],
-        measure: Measure = lambda utterances, spent: None,
+        measure: Measure = lambda utterances, spent, waits: None,
     ) -> None:
         self.encoding: deque[tuple[Batch, Future[Encoded]]] = deque()
         self.outcome = Outcome()
@@ -104,6 +106,7 @@ class UnderWay:
         self._tell = tell
         self._clock = clock
         self._measure = measure
+        self._waited = 0.0  # seconds for the writer, since the last batch
         self._open: Unit | None = None  # some of its batches are through, others are not
 
     def collect(self, most: int) -> None:
@@ -114,7 +117,8 @@ class UnderWay:
             self._open = unit = batch.unit
             _file(encoded, batch, self.outcome)
             self.encoding.popleft()
-            self._measure(batch.utterances, encoded.spent)
+            waits, self._waited = {"decoder": encoded.waited, "writer": self._waited}, 0.0
+            self._measure(batch.utterances, encoded.spent, waits)
             self._tell(len(batch.utterances), 0)
             if batch.last or (unit.since is not None and self._clock() - unit.since > _SAVE_SECONDS):
                 self._commit(unit)
@@ -126,7 +130,9 @@ class UnderWay:
         """Wait until no more than so many commits are with the writer, and tell of those that are done."""
         while len(self._writing) > most or (self._writing and self._writing[0][2].done()):
             unit, ids, coming = self._writing.popleft()
+            begun = time.monotonic()
             self.outcome.add(coming.result())
+            self._waited += time.monotonic() - begun
             unit.stored.update(ids)
             whole = [i for i in ids if unit.stored[i] == sum(i in wanted for wanted in unit.wanted.values())]
             self._tell(0, len(whole))
