@@ -270,12 +270,11 @@ def _run(
     by_stream = {target.writer.name: target.encoder for target in targets}
     missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)
     decoder = replace(decoder, inputs=missing)
-    passes = 2 if machine.on_gpu(device) else 1
     total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
     how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
     with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:
         return encoding_loop.run(
             tasks, targets, left, decoder,
-            budget=machine.first_budget(device), workers=machine.decode_workers(options.workers), passes=passes,
-            retry_failed=options.retry_failed, tell=progress, measure=pace,
+            budget=machine.first_budget(device), workers=machine.decode_workers(options.workers),
+            passes=2 if machine.on_gpu(device) else 1, retry_failed=options.retry_failed, tell=progress, measure=pace,
         )  # fmt: skip
