@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from ...cache.device import choose_device, full_precision, room_on
 from .checkpoints import Checkpoint, first_line
 from .encoder import Layers
 
+Key = TypeVar("Key")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Weights that inference never touches, which some checkpoints therefore lack.
 _UNUSED = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
@@ -60,11 +63,28 @@ class Runtime:
             return batch.pin_memory().to(self.device, non_blocking=True)
         return batch
 
+    def fetch(self, found: Mapping[Key, Tensor]) -> dict[Key, npt.NDArray[np.float32]]:
+        """Copy tensors to the host as float32, all in one go.
+
+        Only the launch of the copies keeps other threads from launching theirs; the wait for them does not. They are
+        copied in the type that they were computed in, into pinned memory.
+        """
+        if self.device.type != "cuda":
+            return {key: tensor.float().numpy() for key, tensor in found.items()}
+        with _LAUNCHING, torch.inference_mode():
+            pinned = {key: torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for key, t in found.items()}
+            for key, tensor in found.items():
+                pinned[key].copy_(tensor, non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(torch.cuda.current_stream(self.device))
+        done.synchronize()
+        return {key: tensor.float().numpy() for key, tensor in pinned.items()}
+
     @contextmanager
     def exact(self) -> Iterator[None]:
         """Run front ends: no gradients, no autocast, no TF32, deterministic kernels, one thread at a time.
 
-        Waiting for the device, as `.cpu()` does, belongs outside, or no other thread can go on meanwhile.
+        Waiting for the device, as `fetch` does, belongs outside, or no other thread can go on meanwhile.
         """
         with _LAUNCHING, torch.inference_mode(), full_precision():
             yield

@@ -113,7 +113,7 @@ class Wav2Vec2:
 
         def run(audios: list[Audio]) -> list[Mapping[int | None, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
             ready = [self._prepare(audio) for audio in audios]
-            return encode_windows(ready, _cut(ready), forward, self._runtime.few)
+            return encode_windows(ready, _cut(ready), forward, self._runtime)
 
         return encode_audio(clips, run)
 

@@ -101,7 +101,7 @@ class Wav2Vec2Bert:
 
         def run(audios: list[Audio]) -> list[Mapping[int | None, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
             features = [self._features(audio) for audio in audios]
-            return encode_windows(features, _cut(features), forward, self._runtime.few)
+            return encode_windows(features, _cut(features), forward, self._runtime)
 
         return encode_audio(clips, run)
 
