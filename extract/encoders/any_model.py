@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModel
+from transformers import AutoFeatureExtractor, AutoModel
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
 from ...cache.device import is_device_lost, is_out_of_memory
 from ...cache.recipe import Recipe
-from .checkpoints import Checkpoint, first_line
+from .checkpoints import Checkpoint, first_line, refuse_own_code
 from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, audio_fault, check_layer, seconds
-from .inference import Key, Runtime
+from .inference import Key, Runtime, quiet
 from .text import TokenText, load_fast_tokenizer, text_fault
 
 _LOG = logging.getLogger(__name__)
