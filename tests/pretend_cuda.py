@@ -94,6 +94,7 @@ class PretendCuda(TorchDispatchMode):
         self.fail: Callable[[str], None] = lambda name: None
         self.free = 64 * GIGABYTE
         self.pinned: dict[int, torch.Tensor] = {}
+        self.lock: Any = None  # an RLock that no thread should wait for the device with
         self.inside = 0  # functions of torch that were given tensors of the device
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -112,12 +113,12 @@ class PretendCuda(TorchDispatchMode):
         if others and packet in _INDEXED:  # an index may lie on the host, which copies it
             self.counted(to_device=True, waits=True)
         elif packet is aten.copy_:
-            self.counted(to_device=isinstance(args[0], OnDevice) and not isinstance(args[1], OnDevice), waits=True)
+            return self._copied(*args, **kwargs)
         elif others and packet not in _MIXED:
             raise RuntimeError(f"Expected all tensors to be on the same device, {function}: cuda:0 and cpu")
         by_mask = packet in _INDEXED and any(one.dtype in (torch.bool, torch.uint8) for one in tensors[1:])
         unknown = packet is aten.repeat_interleave and kwargs.get("output_size") is None
-        self.counts["waits"] += packet in _WAITS or by_mask or unknown
+        self.wait(packet in _WAITS or by_mask or unknown)
         self.fail(str(packet))
         self.operations[str(packet)] += 1
         known = {id(one.held): one for one in tensors if isinstance(one, OnDevice)}
@@ -132,11 +133,26 @@ class PretendCuda(TorchDispatchMode):
             return back(out[0]), out[1]
         return tree_map(back, out)
 
+    def _copied(self, to: Any, source: Any, non_blocking: bool = False) -> Any:
+        here, there = isinstance(source, OnDevice), isinstance(to, OnDevice)
+        pageable = id(source if there else to) not in self.pinned
+        if here != there:
+            self.counted(to_device=there, waits=pageable or not non_blocking, pageable=pageable)
+            self.counts["to host"] += here
+        self.operations["copy"] += 1
+        _held(to).copy_(_held(source))
+        return to
+
     def counted(self, to_device: bool, waits: bool, pageable: bool = True) -> None:
         """Count a copy."""
         if to_device:
             self.counts.update({"to device": 1, "pageable": pageable})
-        self.counts["waits"] += waits
+        self.wait(waits)
+
+    def wait(self, times: int = 1) -> None:
+        """Count waits of the host, and those while it holds the lock."""
+        self.counts["waits"] += times
+        self.counts["waits in the lock"] += times if self.lock is not None and self.lock._is_owned() else 0
 
 
 class _Copies(TorchFunctionMode):
@@ -160,9 +176,13 @@ class _Copies(TorchFunctionMode):
             return pinned
         if function is torch.Tensor.record_stream:
             return None
-        device = kwargs.get("device")
-        if device is None:
-            given = any(isinstance(one, OnDevice) for one in tree_flatten((args, kwargs))[0])
+        if kwargs.pop("pin_memory", False):
+            pinned = function(*args, **kwargs)
+            self.of.pinned[id(pinned)] = pinned
+            return pinned
+        given = any(isinstance(one, OnDevice) for one in tree_flatten((args, kwargs))[0])
+        wanted = torch.device(kwargs["device"]).type if kwargs.get("device") is not None else ""
+        if wanted != "cuda" and not (given and wanted == "cpu"):
             self.of.inside += given
             try:
                 return function(*args, **kwargs)
@@ -170,7 +190,7 @@ class _Copies(TorchFunctionMode):
                 self.of.inside -= given
         kwargs["device"] = "cpu"
         made = function(*args, **kwargs)
-        if torch.device(device).type == "cuda":
+        if wanted == "cuda":
             return made if isinstance(made, OnDevice) else _ToDevice.apply(made)
         return _held(made)
 
@@ -197,7 +217,8 @@ class _Copies(TorchFunctionMode):
             self.of.counted(True, blocking or not pinned, not pinned)
             moved = _ToDevice.apply(source)
         elif (here, there) == ("cuda", "cpu"):
-            self.of.counts.update({"to host": 1, "waits": blocking})
+            self.of.counts["to host"] += 1
+            self.of.wait(blocking)
             moved = _ToHost.apply(source)
         return torch.Tensor.to(moved, *kept, **kwargs) if kept or kwargs else moved
 
@@ -211,17 +232,35 @@ def pretend_cuda() -> Iterator[PretendCuda]:
     """The device is there, and torch.cuda tells of it, until the end of the block."""
     device = PretendCuda()
     state, autocast = torch.get_rng_state, torch.autocast
+
+    def event() -> Any:
+        return mock.Mock(record=lambda *_: None, synchronize=lambda: device.wait())
+
     properties = mock.Mock(total_memory=80 * GIGABYTE, major=9, minor=0)
+    told: dict[str, Any] = {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "init": lambda: None,
+        "get_device_name": lambda *_: NAME,
+        "get_device_properties": lambda *_: properties,
+        "is_bf16_supported": lambda *_: True,
+        "mem_get_info": lambda *_: (device.free, 80 * GIGABYTE),
+        "memory_allocated": lambda *_: 0,
+        "memory_reserved": lambda *_: 0,
+        "max_memory_allocated": lambda *_: GIGABYTE,
+        "reset_peak_memory_stats": lambda *_: None,
+        "empty_cache": lambda: None,
+        "synchronize": lambda *_: device.wait(),
+        "current_stream": lambda *_: None,
+        "Event": event,
+        "get_rng_state": lambda *_: state(),
+        "set_rng_state": lambda *_: None,
+        "manual_seed_all": lambda _: None,
+    }
     patches = [
-        mock.patch.multiple(
-            torch.cuda, is_available=lambda: True, device_count=lambda: 1, init=lambda: None, current_device=lambda: 0,
-            get_device_name=lambda *_: NAME, mem_get_info=lambda *_: (device.free, 80 * GIGABYTE),
-            memory_allocated=lambda *_: 0, memory_reserved=lambda *_: 0, max_memory_allocated=lambda *_: GIGABYTE,
-            reset_peak_memory_stats=lambda *_: None, synchronize=lambda *_: device.counts.update(waits=1),
-            get_rng_state=lambda *_: state(), set_rng_state=lambda *_: None, manual_seed_all=lambda _: None,
-            get_device_properties=lambda *_: properties, empty_cache=lambda: None, is_bf16_supported=lambda *_: True,
-            set_per_process_memory_fraction=lambda *_: None,
-        ),
+        mock.patch.multiple(torch.cuda, **told),
+        mock.patch.object(torch, "inference_mode", torch.no_grad),  # whose tensors cannot be wrapped
         mock.patch.object(torch.backends.cudnn, "is_acceptable", lambda _: False),
         mock.patch.object(torch, "autocast", lambda _, *more, **given: autocast("cpu", *more, **given)),
     ]  # fmt: skip
