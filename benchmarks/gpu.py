@@ -117,8 +117,11 @@ def one_at_a_time(encoder: Encoder, work: Work, some: Sequence[Utterance], folde
 def on_device(encoder: Any, work: Work, device: str) -> tuple[float, float]:
     """(amount a second, FLOP a second) of the model alone, over batches that lie on the device."""
     model, runtime, budget = encoder._model, encoder._runtime, machine.first_budget(device)
-    calls: list[tuple[Any, Any]] = []
-    handle = model.register_forward_pre_hook(lambda _m, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
+    masked = [m for m in (getattr(encoder, "_frame_mask", None), *model.modules()) if hasattr(m, "lengths")]
+    calls: list[tuple[Any, Any, Any]] = []
+    handle = model.register_forward_pre_hook(
+        lambda _m, args, kwargs: calls.append((args, kwargs, [m.lengths for m in masked])), with_kwargs=True
+    )
     ordered, amount = sorted(work.manifest, key=lambda u: -encoder.cost(u)), 0.0
     while ordered and len(calls) < _REPLAYED:
         size = budget.items(encoder.cost(ordered[0]))
@@ -128,7 +131,9 @@ def on_device(encoder: Any, work: Work, device: str) -> tuple[float, float]:
     handle.remove()
 
     def replay() -> None:
-        for args, kwargs in calls:
+        for args, kwargs, lengths in calls:
+            for mask, theirs in zip(masked, lengths, strict=True):
+                mask.lengths = theirs
             with runtime.model():
                 model(*args, **kwargs)
         if runtime.device.type == "cuda":

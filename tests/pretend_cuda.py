@@ -168,6 +168,8 @@ class _Copies(TorchFunctionMode):
             return self._move(function, args, kwargs)
         if isinstance(args[0] if args else None, OnDevice) and function in (torch.Tensor.numpy, torch.Tensor.__array__):
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
+        if function is torch.Tensor.type_as and isinstance(args[1], OnDevice) and not isinstance(args[0], OnDevice):
+            return self._move(torch.Tensor.to, args, kwargs)
         if function is torch.Tensor.tolist and isinstance(args[0], OnDevice):
             return self._move(torch.Tensor.cpu, args, {}).tolist()
         if function is torch.Tensor.pin_memory:
