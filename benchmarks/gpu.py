@@ -97,7 +97,7 @@ def extract(root: Path, encoder: Encoder, work: Work, device: str) -> float:
     started = time.perf_counter()
     outcome = encoding_loop.run(
         plan_tasks([writer], loads), [target], utterances, work.decode,
-        budget=machine.first_budget(device), workers=8, passes=2 if machine.on_gpu(device) else 1,
+        budget=machine.first_budget(device), workers=8, **machine.side_by_side(device),
     )  # fmt: skip
     seconds = time.perf_counter() - started
     if outcome.committed != len(utterances):

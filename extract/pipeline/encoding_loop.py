@@ -29,6 +29,7 @@ def run(
     budget: Budget,
     workers: int = 2,
     passes: int = 1,
+    writers: int = 1,
     retry_failed: bool = False,
     tell: Tell = lambda encoded, stored: None,
     measure: Measure = lambda utterances, spent, waits: None,
@@ -49,6 +50,7 @@ def run(
         budget: what a batch may cost.
         workers: decode threads.
         passes: batches in the encoder at the same time. With 2, a GPU works on one while the host prepares the next.
+        writers: threads that store what is encoded.
         retry_failed: encode utterances again whose failure is committed.
         tell: called when that many more utterances are encoded, and when that many more are stored.
         measure: told of each batch that went through the encoders, before `tell` is.
@@ -63,8 +65,8 @@ def run(
     """
     streams = {target.writer.name: target for target in targets}
     decoders, encoders = ThreadPoolExecutor(workers, "decode"), ThreadPoolExecutor(passes, "encode")
-    with ThreadPoolExecutor(1, "write") as writer:
-        under_way = UnderWay(streams, writer, tell, clock, measure)
+    with ThreadPoolExecutor(writers, "write") as pool:
+        under_way = UnderWay(streams, pool, tell, clock, measure, writers)
         try:
             batches = _batches(tasks, streams, utterances, budget, retry_failed, tell)
             for batch in _decoded(batches, decoders, decode, _EACH * workers):

@@ -3,7 +3,7 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypedDict
 
 from ...cache.device import choose_device
 from .batching import Budget
@@ -27,6 +27,21 @@ def decode_workers(asked: int | None = None) -> int:
 def on_gpu(device: str) -> bool:
     """Tell whether `--device` means a GPU here."""
     return choose_device(device) != "cpu"
+
+
+class SideBySide(TypedDict):
+    """Batches in the encoder at once, and threads that store what comes out of it."""
+
+    passes: int
+    writers: int
+
+
+def side_by_side(device: str) -> SideBySide:
+    """Tell how much goes on at once.
+
+    On a GPU one batch runs while the other is prepared, and HuBERT-large in bf16 makes more than one thread stores.
+    """
+    return {"passes": 2, "writers": 4} if on_gpu(device) else {"passes": 1, "writers": 1}
 
 
 def first_budget(device: str) -> Budget:

@@ -276,5 +276,5 @@ def _run(
         return encoding_loop.run(
             tasks, targets, left, decoder,
             budget=machine.first_budget(device), workers=machine.decode_workers(options.workers),
-            passes=2 if machine.on_gpu(device) else 1, retry_failed=options.retry_failed, tell=progress, measure=pace,
+            **machine.side_by_side(device), retry_failed=options.retry_failed, tell=progress, measure=pace,
         )  # fmt: skip

@@ -98,6 +98,7 @@ def extract(
     budget: float | Budget = 12.0,
     decoder: encoding_loop.Decode = decode,
     passes: int = 1,
+    threads: int = 1,
     workers: int = 2,
     clock: Callable[[], float] = time.monotonic,
 ) -> encoding_loop.Outcome:
@@ -124,6 +125,7 @@ def extract(
         decoder,
         budget=budget,
         passes=passes,
+        writers=threads,
         workers=workers,
         retry_failed=retry_failed,
         clock=clock,
