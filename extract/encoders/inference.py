@@ -52,6 +52,11 @@ class Runtime:
         return cls(torch.device(choose_device(device)), precision)
 
     @property
+    def reduced(self) -> torch.dtype | None:
+        """The type that `model` computes in where it can; None for float32."""
+        return _AUTOCAST.get(self.precision)
+
+    @property
     def few(self) -> int:
         """Windows of one long clip that go through the model together: what keeps the device busy in little memory."""
         return 8 if self.device.type == "cuda" else 2
@@ -92,8 +97,7 @@ class Runtime:
     @contextmanager
     def model(self) -> Iterator[None]:
         """Run the model itself: like `exact`, with autocast to the precision asked for."""
-        reduced = _AUTOCAST.get(self.precision)
-        with self.exact(), torch.autocast(self.device.type, reduced) if reduced else nullcontext():
+        with self.exact(), torch.autocast(self.device.type, self.reduced) if self.reduced else nullcontext():
             yield
 
     def load(self, model_class: Any, checkpoint: Checkpoint, **options: Any) -> Any:
