@@ -125,8 +125,7 @@ def extract(options: Options) -> Report:
             report.unmade[name] = str(error)
     detector = load_detector(options.detector) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources)
-    asked = [u for u in manifest if options.only is None or u.id in options.only]
-    wanted = sources.fill(asked[: options.limit])
+    wanted = sources.fill([u for u in manifest if options.only is None or u.id in options.only][: options.limit])
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
     if options.goals is None and device != "cpu":  # the plan of goals has told it
         tell(tell_device(device, options.precision), err=True)
