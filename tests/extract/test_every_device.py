@@ -18,7 +18,8 @@ Path({folder!r}, "-".join(sys.argv[1:]).replace("/", "of")).touch()
 print("done", sys.argv[2]); print("careful", file=sys.stderr)
 if {wait}:
     signal.signal(signal.SIGTERM, lambda *_: (Path({folder!r}, "stored-" + sys.argv[3]).touch(), sys.exit(143)))
-    Path({folder!r}, "ready").open("a").write("ready\\n")
+    with Path({folder!r}, "ready").open("a") as ready:
+        ready.write("ready\\n")
     signal.pause()
 sys.exit({status})
 """
