@@ -252,12 +252,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoder", choices=_WRITERS, help="only this row")
     options = parser.parse_args(arguments)
     if options.device != "cpu" and not torch.cuda.is_available():
-        print(f"bench-gpu: torch sees no CUDA device, so there is nothing to measure: {why_no_cuda()}", file=sys.stderr)
+        print(
+            f"bench-gpu: torch sees no CUDA device, so there is nothing to measure ({why_no_cuda()})", file=sys.stderr
+        )
         raise SystemExit(2)
     small = options.small
     peak = matmul_peak(options.device, 512 if small else 8192)
-    print(f"{tell_device(options.device, 'bf16')}; torch {torch.__version__}; {machine.decode_workers()} decode threads;"
-          f" bfloat16 matmul {peak / 1e12:.2f} TFLOP/s")  # fmt: skip
+    where, workers = tell_device(options.device, "bf16"), machine.decode_workers()
+    print(f"{where}; torch {torch.__version__}; {workers} decode threads; bfloat16 matmul {peak / 1e12:.2f} TFLOP/s")
     print(HEADINGS)
     with tempfile.TemporaryDirectory() as there:
         folder = Path(there)
