@@ -3,11 +3,15 @@
 Heavy imports happen inside the commands.
 """
 
+import codecs
 import contextlib
 import io
 import os
+import re
 import shlex
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,7 +75,7 @@ class Root(TyperGroup):
         except OSError as error:
             line = f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
         if line:
-            print(line, file=sys.stderr)
+            print(_folded(line), file=sys.stderr)
         raise typer.Exit(status)
 
 
@@ -146,6 +150,16 @@ def _streams_for(patterns: Sequence[str] | None, corpus: str) -> "list[Goal]":
     return [Goal(one.name, Making(**one.how.model_dump()), one.source) for one in wanted]
 
 
+def _folded(line: str) -> str:
+    """Fold a line at words where a terminal shows it; what stands in backticks stays whole, to be copied."""
+    if not sys.stderr.isatty():
+        return line
+    whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\0"), line)
+    columns = max(20, shutil.get_terminal_size().columns)
+    folded = textwrap.fill(whole, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return folded.replace("\0", " ")
+
+
 def _tell_tables(runs: Path) -> None:
     """Print the papers' tables that have runs; see `train.cli.tell_tables`."""
     from .evaluate.output.screen import screen
@@ -213,6 +227,11 @@ def _open_streams() -> None:
             if nothing != number:
                 os.close(nothing)
             setattr(sys, name, open(number, mode, closefd=False, errors="backslashreplace"))  # noqa: SIM115
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        # A name of a file, or of a speaker, ends no command that has done its work. ASCII is what Python is left with
+        # where nothing is set; UTF-8 is what is meant.
+        encoding = codecs.lookup(sys.stdout.encoding).name
+        sys.stdout.reconfigure(encoding="utf-8" if encoding == "ascii" else encoding, errors="backslashreplace")
     if sys.stderr is sys.__stderr__ and sys.stderr is not None:  # else a caller has put another one in its place
         raw = io.BufferedWriter(_Heedless(2, "w", closefd=False))
         sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)

@@ -1,6 +1,7 @@
 """`emocache export`: stored runs as a folder that can be given away. Heavy imports happen inside the command."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -125,7 +126,7 @@ def card(models: "Models", refused: dict[str, str]) -> str:
     record, sources = models.record, models.sources
     inputs = "\n".join(
         f"| `{name}` | {one.recipe['encoder']} | {one.weights or 'not recorded'} | {one.recipe.get('weights_sha256')} |"
-        f" {_licence_of(one.recipe['encoder'])} |"
+        f" {_licence_of(one.recipe['encoder'], one.weights)} |"
         for name, one in sources.streams.items()
     )
     what = ", ".join(record.classes or record.targets)
@@ -133,6 +134,8 @@ def card(models: "Models", refused: dict[str, str]) -> str:
     longest = "The length of the clips that it was trained on is not known."
     if sources.longest is not None:
         longest = f"Clips of up to {sources.longest:.0f} s were seen in training; longer ones go in windows."
+    cautions = dict.fromkeys(one.text for model in models.models for one in model.record.warnings)
+    warnings = "\n".join(f"- Training warned: {one}" for one in cautions) or "- Training warned of nothing."
     return f"""---
 library_name: emocache
 tags: [emotion-recognition, {record.task}]
@@ -177,7 +180,7 @@ actor meant it: no more is known of what a person feels.
 - Trained on one kind of recording; on other languages, ages, microphones and situations it may be far worse.
 - {longest}
 - Not for decisions about people, such as hiring, policing, teaching or care.
-- {"; ".join(dict.fromkeys(caution.kind for caution in record.warnings)) or "Training warned of nothing."}
+{warnings}
 
 ## Files
 
@@ -210,10 +213,15 @@ def _corpora(names: Any) -> str:
     return "\n".join(lines)
 
 
-def _licence_of(encoder: str) -> str:
+def _licence_of(encoder: str, weights: str | None) -> str:
+    """The licence of an encoder's weights, or the page that tells it."""
     from .extract.encoders.needs import need_of
 
     try:
-        return need_of(encoder, None).licence or "not known here"
+        need = need_of(encoder)
     except EmocacheError:  # an encoder from outside the package
         return "not known here"
+    if need.licence:
+        return need.licence
+    repository = re.fullmatch(r"([\w.-]+/[\w.-]+)(@\w+)?", weights or need.source)
+    return f"told at https://huggingface.co/{repository[1]}" if repository else need.source

@@ -49,8 +49,11 @@ def predict(
     """
     if not DEVICE.fullmatch(device):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
+    from .cache.errors import EmocacheError
     from .prediction import Predictor
 
+    if out.exists() and not out.is_dir():
+        raise EmocacheError(f"--out {out} is a file; give a folder")
     predictor = Predictor(run, fold=fold, seed=seed, cache=cache, how=_how(checkpoints, detector, device, workers,
                                                                            offline), device=device)  # fmt: skip
     found = predictor.predict(media)
@@ -74,9 +77,11 @@ def _how(checkpoints: Path | None, detector: str | None, device: str, workers: i
 
     try:
         from .extract.clip_streams import How
+        from .extract.encoders.lookup import check_folder
     except ModuleNotFoundError as error:
         raise EmocacheError(f"prediction needs {error.name}; install it with: pip install 'emocache[extract]'"
                             ) from error  # fmt: skip
+    check_folder(checkpoints)
     return How(checkpoints, detector, device, workers, offline)
 
 

@@ -1,6 +1,7 @@
 """Predictions for new media by stored runs: what `emocache predict` does, for Python."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from .extract.given_media import GivenClip
     from .train.apply.answers import Answer
     from .train.config.settings import Settings
+
+
+_HASHED = re.compile(r"\b[0-9a-f]{64}(\.\w+)?\b")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +141,7 @@ class Predictor:
                 clips.append(self._prediction(clip, known))
             if len(known) < len(found):
                 whys = {why for _, _, u in clip.windows for why in places.failures[u.id].values()}
+                whys = {_HASHED.sub("the file", why) for why in whys}  # media are linked under their hashes
                 told = "; ".join(sorted(whys)) or "nothing of it is what the head takes, such as words or faces"
                 part = "" if not known else f"{len(found) - len(known)} of {len(found)} windows: "
                 failures[clip.name] = part + told

@@ -2,8 +2,8 @@
 
 Batches follow the memory of a GPU, and a run that goes on cuts what is left anew. Shapes choose kernels, and these the
 order of sums. For each encoder and precision: the largest relative distance, over clips, of batches of several sizes
-from each clip alone, the share of stored float16 values that differ, and how far a clip alone is from float32. Models of
-real shapes have random weights.
+from each clip alone, the share of stored float16 values that differ, and how far a clip alone is from float32. Models
+of real shapes have random weights.
 """
 
 import argparse

@@ -3,13 +3,13 @@
 import json
 from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from .store import Cache, StreamInfo
+    from .verify import Problem
 
 app = typer.Typer(no_args_is_help=True, help="Look at, check, copy and clean a cache.")
 
@@ -59,23 +59,31 @@ def verify(
     root: Root,
     what: Annotated[str, typer.Argument(metavar="CORPUS", help="Only this corpus.")] = "",
     full: Annotated[bool, typer.Option("--full", help="Recompute every checksum.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Check the cache. Exits with 1 and lists "stream utterance object reason" if anything is wrong."""
     from .errors import EmocacheError
+    from .hints import did_you_mean
     from .telling import Progress, tell_result
     from .verify import records
     from .verify import verify as run
 
-    found, cache = False, _open(root)
+    found, cache = list["Problem"](), _open(root)
     if what and what not in cache.objects.names(""):
-        raise EmocacheError(f"cache {root} has no corpus {what!r}; it has: {', '.join(cache.corpora())}")
+        known = cache.corpora()
+        hint = did_you_mean(what.partition("/")[0], known)
+        raise EmocacheError(f"cache {root} has no corpus {what!r}; {hint}it has: {', '.join(known)}")
     with Progress("records", records(cache, what or None)) as progress:
         for problem in run(cache, what or None, full=full, step=progress.step):
-            found = True
-            tell_result(str(problem))
+            found.append(problem)
+            if not as_json:
+                tell_result(str(problem))
+    if as_json:
+        print(json.dumps({"problems": [problem._asdict() for problem in found]}, indent=2, ensure_ascii=False))
     if found:
         raise typer.Exit(1)
-    print("nothing wrong" + ("" if full else " (sizes only; --full recomputes every checksum)"))
+    if not as_json:
+        print("nothing wrong" + ("" if full else " (sizes only; --full recomputes every checksum)"))
 
 
 @app.command()
@@ -176,13 +184,9 @@ def _open(root: str) -> "Cache":
     from .errors import EmocacheError
     from .store import Cache
 
-    if "://" not in root and not Path(root).is_dir():
-        raise EmocacheError(f"cache {root!r}: no such folder; give the one `emocache extract --cache` wrote")
     cache = Cache(root)
     if not cache.corpora():
-        inside = "manifest.json" in cache.objects.names("") or "recipe.json" in cache.objects.names("")
-        hint = "it lies inside one: give the folder above" if inside else "no corpus lies in it"
-        raise EmocacheError(f"{root!r} is not a cache: {hint}")
+        raise EmocacheError(f"cache {cache.objects.url} {cache.why_empty()}")
     return cache
 
 

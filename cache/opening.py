@@ -18,15 +18,16 @@ def open_objects(root: str | Path) -> Objects:
         the store; nothing is created yet.
 
     Raises:
-        EmocacheError: no root, as of an unset variable, an unknown scheme, or a store that cannot be reached.
+        EmocacheError: no root, as of an unset variable, a file, an unknown scheme, or a store that cannot be reached.
     """
     text = str(root)
     if not text.strip():
         raise EmocacheError("the cache has no name; give a folder or an s3:// URL")
-    if "://" not in text:
-        return LocalObjects(Path(text))
-    if text.startswith("file://"):
-        return LocalObjects(Path(text.removeprefix("file://")))
+    if "://" not in text or text.startswith("file://"):
+        folder = Path(text.removeprefix("file://"))
+        if folder.exists() and not folder.is_dir():
+            raise EmocacheError(f"cache {text} is a file; give a folder, or an s3:// URL")
+        return LocalObjects(folder)
     from obstore.store import from_url
 
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .alternatives import settings_of
 from .errors import EmocacheError
+from .hints import did_you_mean
 from .manifest import Manifest
 from .objects import Objects, create_once
 from .opening import open_objects
@@ -72,6 +73,11 @@ class Cache:
         pointer = {"manifest": path, "manifest_sha256": digest, "utterances": len(manifest)}
         corpus.replace(_POINTER, seal(pointer, pretty=True))
 
+    def add_to_manifest(self, manifest: Manifest) -> None:
+        """Add its utterances to those of the corpus's current manifest; other processes may do the same meanwhile."""
+        rows = {u.id: u for u in self.manifest(manifest.corpus)} if manifest.corpus in self.corpora() else {}
+        self.put_manifest(Manifest.from_utterances(manifest.corpus, [*(rows | {u.id: u for u in manifest}).values()]))
+
     def manifest(self, corpus: str) -> Manifest:
         """Read the corpus's current manifest.
 
@@ -88,9 +94,9 @@ class Cache:
         try:
             pointer = unseal(objects.get(_POINTER), f"{objects.url}/{_POINTER}")
         except FileNotFoundError:
-            known = ", ".join(self.corpora())
-            told = f"has no corpus {corpus!r}; it has: {known}" if known else self.why_empty(repr(corpus))
-            raise EmocacheError(f"cache {self.objects.url} {told}") from None
+            known = self.corpora()
+            told = f"has no corpus {corpus!r}; {did_you_mean(corpus, known)}it has: {', '.join(known)}"
+            raise EmocacheError(f"cache {self.objects.url} {told if known else self.why_empty()}") from None
         if not re.fullmatch(r"[0-9a-f]{64}", str(pointer.get("manifest_sha256"))):
             raise DamagedError(f"{objects.url}/{_POINTER}: names no manifest; run `emocache extract {corpus}` again")
         path = f"manifests/{pointer['manifest_sha256'][:12]}.parquet"
@@ -105,12 +111,17 @@ class Cache:
             raise EmocacheError(f"{what}: damaged, its checksum does not match; run `emocache extract {corpus}` again")
         return manifest
 
-    def why_empty(self, corpus: str = "") -> str:
-        """Tell of a cache without corpora if it is there at all, and the remedy; follows the name of the cache."""
-        url = self.objects.url
-        gone = "://" not in url and not Path(url).exists()
-        remedy = "; give the folder that `emocache extract --cache` wrote to"
-        return f"does not exist{remedy}" if gone else f"has no corpus {corpus}".rstrip() + f"; it has: none{remedy}"
+    def why_empty(self) -> str:
+        """Tell why there is no corpus in the cache, and the remedy; follows the name of the cache."""
+        url, names = self.objects.url, set(self.objects.names(""))
+        remedy = "give the folder that `emocache extract --cache` wrote to"
+        for name, above in ((_POINTER, 1), ("recipe.json", 2)):
+            if name in names:
+                return f"lies inside a cache; give the folder above, {url.rsplit('/', above)[0]}"
+        if "://" not in url and not Path(url).exists():
+            return f"does not exist; {remedy}"
+        runs = "://" not in url and any(any(Path(url).glob(f"{'*/' * depth}run.json")) for depth in (4, 5))
+        return f"holds {'runs' if runs else 'no corpus'}, and is no cache; {remedy}"
 
     def streams(self, corpus: str, name: str | None = None) -> list[StreamInfo]:
         """The streams of a corpus, or those of one name, by name and date."""
@@ -139,8 +150,9 @@ class Cache:
         if alike:
             raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; of {bare} it has: {settings_of(alike)}")
         if not found:
-            known = ", ".join(folder for folder in self.objects.names(corpus) if "@" in folder) or "none"
-            raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; it has: {known}")
+            known = [folder for folder in self.objects.names(corpus) if "@" in folder]
+            hint = did_you_mean(bare, {folder.partition("@")[0] for folder in known})
+            raise EmocacheError(f"corpus {corpus!r} has no stream {name!r}; {hint}it has: {', '.join(known) or 'none'}")
         if len(found) > 1:
             raise EmocacheError(_ambiguous(corpus, name, found))
         return self._open(found[0], manifest)
@@ -194,9 +206,9 @@ class Cache:
             raise EmocacheError(f"{objects.url} holds another recipe under the same 12 digits; rename the encoder")
         return StreamWriter(objects, name, recipe, existing["backend"], manifest)
 
-    def open_info(self, info: StreamInfo) -> Stream:
-        """The stream that `streams` told of."""
-        return self._open(info, self.manifest(info.corpus))
+    def open_info(self, info: StreamInfo, manifest: Manifest | None = None) -> Stream:
+        """The stream that `streams` told of, for the utterances of a manifest; None: of the corpus's current one."""
+        return self._open(info, manifest or self.manifest(info.corpus))
 
     def _open(self, info: StreamInfo, manifest: Manifest) -> Stream:
         objects = self.objects.below(info.folder)

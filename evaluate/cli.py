@@ -93,7 +93,9 @@ def evaluate(
     from .output.documents import document, to_json
     from .output.figures.look import Look, parse_formats
     from .output.screen import screen
+    from .papers.published.published_tables import check_table
     from .report import (
+        check_places,
         compare_runs,
         evaluate_runs,
         paper_table,
@@ -106,7 +108,12 @@ def evaluate(
 
     look = Look(style, parse_formats(figures))
     folder = out if out is not None else runs[0] / "evaluation"
-    evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True))
+    page = report or folder / "report.html"
+    if table is None:
+        check_places(folder, page, cache, media or ())
+    else:
+        check_table(table)
+    evaluations = evaluate_runs(runs, all_, lambda line: typer.echo(line, err=True), compare or ())
     if table is not None:
         typer.echo(paper_table(evaluations, table, form or "markdown"), nl=False)
         return
@@ -114,7 +121,7 @@ def evaluate(
     place = screen()
     tables = tables_text(evaluations, comparisons, place, sort, full)  # a mistyped column is told before files are made
     write_report(folder, evaluations, comparisons, look)
-    page = write_page(report or folder / "report.html", evaluations, runs, cache, media or ())
+    write_page(page, evaluations, runs, cache, media or ())
     if as_json:
         typer.echo(to_json(document(evaluations, comparisons)), nl=False)
     else:

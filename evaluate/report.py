@@ -22,14 +22,17 @@ from .papers import paper_reports
 from .papers.published.published_scores import published_text
 from .papers.published.published_tables import tables_with_runs, wanted_tables
 from .scoring.current_runs import current_runs
-from .scoring.ranking.comparison import Comparison, compare
+from .scoring.ranking.comparison import Comparison, compare, select
 from .scoring.result_groups import group
 from .scoring.scored import Evaluation, evaluate_result
 from .scoring.stored_runs import discover
 
 
 def evaluate_runs(
-    paths: Sequence[Path], every: bool = False, tell: Callable[[str], object] = lambda _: None
+    paths: Sequence[Path],
+    every: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
+    names: Sequence[str] = (),
 ) -> list[Evaluation]:
     """Score every result that the runs below the paths make up.
 
@@ -37,6 +40,7 @@ def evaluate_runs(
         paths: folders that training wrote runs to.
         every: also those of older data, see `current_runs`.
         tell: takes lines about the runs that are left out.
+        names: experiments that must be among them, which is told before anything is scored.
 
     Returns:
         The results with their numbers, by corpus, experiment and what sets them apart.
@@ -50,12 +54,37 @@ def evaluate_runs(
         for line in lines:
             tell(line)
     results = group(runs)
+    for name in names:
+        select(results, name)
     evaluations = []
     with Progress("results", len(results)) as progress:
         for result in results:
             evaluations.append(evaluate_result(result))
             progress.step()
     return evaluations
+
+
+def check_places(out: Path, page: Path, cache: str | None, media: Sequence[Path]) -> None:
+    """Refuse places that nothing can be written to or read from, before anything is scored.
+
+    Args:
+        out: folder for tables and figures.
+        page: file for the report.
+        cache: see `write_page`.
+        media: see `write_page`.
+
+    Raises:
+        EmocacheError: the first of them that will not do, with the option that names another.
+    """
+    if out.exists() and not out.is_dir():
+        raise EmocacheError(f"{out} is a file; name a folder with --out")
+    if page.is_dir():
+        raise EmocacheError(f"{page} is a folder; name a file with --report, such as {page / 'report.html'}")
+    for folder in media:
+        if not folder.is_dir():
+            raise EmocacheError(f"--media {folder}: there is no such folder; give the corpus's")
+    if cache is not None and not (store := Cache(cache)).corpora():
+        raise EmocacheError(f"--cache: cache {cache} {store.why_empty()}")
 
 
 def compare_runs(
@@ -199,11 +228,9 @@ def write_page(
         The file's path.
 
     Raises:
-        EmocacheError: a file that cannot be written, or a cache without corpora.
+        EmocacheError: a file that cannot be written.
     """
     source = Source(path, None if cache is None else Cache(cache), media)
-    if source.cache is not None and not source.cache.corpora():
-        raise EmocacheError(f"{cache} holds no corpus; name the cache that the runs were trained from with --cache")
     text = render(evaluations, [str(folder) for folder in runs], source, cache or "store")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..cache import EmocacheError
 from .encoders.families import VARIANTS
 from .encoders.fetching import tell_of
-from .encoders.lookup import repository_of
+from .encoders.lookup import check_folder, repository_of
 from .encoders.needs import Need, fetch, need_of, remedies
 from .encoders.registry import REGISTRY
 
@@ -50,6 +50,7 @@ def checkpoints(
         raise EmocacheError("--fetch asks the hub, and --offline forbids it; leave one of them out")
     if given is not None and (not fetching or len(names) != 1):
         raise EmocacheError("--from FILE goes with --fetch and one name, whose weights the file holds")
+    check_folder(folder)
     needs = {need.weights: need for need in (need_of(name, folder, origins) for name in dict.fromkeys(names))}
     if fetching:
         needs = {weights: _fetched(need, folder, given) for weights, need in needs.items()}

@@ -11,6 +11,7 @@ import typer
 
 from ..cache.device import DEVICE, DEVICE_HELP
 from ..cache.errors import EmocacheError
+from .every_device import ALL, devices, extract_on_every_device, without_device
 from .listing import parse_mapping
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def extract(
     precision: Annotated[
         str | None, typer.Option(metavar="float32|bf16|fp16", help="How the model computes; else in float32.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar=DEVICE_HELP, help="Where the model runs.")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar=f"{DEVICE_HELP}|all", help="Where the model runs; cuda:all: on every GPU.")
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Decode threads; as many as cores, at most 16, if not given.")
     ] = None,
@@ -104,8 +107,12 @@ def extract(
     if dtype is not None:
         _one_of("--dtype", dtype, ("float16", "float32"))
     _one_of("--precision", precision or "float32", ("float32", "bf16", "fp16"))
+    if device == ALL:
+        if shard != "1/1":
+            raise typer.BadParameter("is cut for the devices here; leave it out", param_hint="--shard")
+        raise typer.Exit(extract_on_every_device(without_device(sys.argv[1:]), devices()))
     if not DEVICE.fullmatch(device):
-        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
+        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N, {ALL}", param_hint="--device")
     if not re.fullmatch(r"all|(last|\d+)(,(last|\d+))*", layers.replace(" ", "")):
         raise typer.BadParameter(f"{layers!r} is not last, all, or numbers as in 6,9,12", param_hint="--layers")
     if encoder and (pca is None) != (fit_on is None):

@@ -90,15 +90,19 @@ def encode_given(cache: Cache, given: Given, wanted: Mapping[str, WantedStream],
                 if not link.is_symlink():
                     link.symlink_to(one.path.absolute())
         unresolved = _encode(cache, left, wanted, how, Path(folder))
+    # With a manifest of its own: another process may have put one without these clips meanwhile.
+    manifest = Manifest.from_utterances(CORPUS, left)
+    streams = {info.fingerprint: cache.open_info(info, manifest) for info in cache.streams(CORPUS)}
+    paths = {u.id: (u.media[0].path, clip.path.name) for clip in given.clips for _, _, u in clip.windows}
     for name, stream_ in wanted.items():
-        stream = cache.stream(CORPUS, f"{name}@{stream_.fingerprint}")
+        stream = streams[stream_.fingerprint]
         for clip in left:
             if clip.id in stream:
                 places.of[clip.id].setdefault(name, (stream, clip.id))
             elif name not in places.of[clip.id]:
                 told = stream.failures.get(clip.id)
                 why = ": ".join(told) if told else unresolved.get(clip.id, "it was not encoded")
-                places.failures[clip.id][name] = why
+                places.failures[clip.id][name] = why.replace(*paths[clip.id])
     return places
 
 
@@ -123,8 +127,7 @@ def _encode(
     cache: Cache, clips: Sequence[Utterance], wanted: Mapping[str, WantedStream], how: How, folder: Path
 ) -> dict[str, str]:
     """Run the extraction; returns {id: cause} of what lies outside the input."""
-    rows = {row.id: row for row in cache.manifest(CORPUS)} if CORPUS in cache.corpora() else {}
-    manifest = Manifest.from_utterances(CORPUS, list((rows | {clip.id: clip for clip in clips}).values()))
+    manifest = Manifest.from_utterances(CORPUS, clips)
     groups: dict[str, list[str]] = defaultdict(list)
     for name, one in wanted.items():
         groups[one.recipe["dtype"]].append(name)
@@ -141,6 +144,7 @@ def _encode(
             for note in report.notes:
                 print(note, file=sys.stderr)
             unresolved |= report.outcome.unresolved
+    cache.add_to_manifest(manifest)  # the clips of another process stay, and so do these
     for name, one in wanted.items():
         if "projection" in one.recipe:
             if one.matrix is None:

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..cache import EmocacheError, Manifest, Media, Utterance
+from ..cache import EmocacheError, Media, Utterance
 from .corpora.files import MediaHasher, media_files
 from .corpora.table import utterances
 from .corpora.table_file import read_table
 from .media.audio import MEDIA_SUFFIXES, VIDEO_SUFFIXES
-from .media.readings import Readings, with_readings
+from .media.readings import Readings, read_as
 
 CORPUS = "predicted"
 """The corpus that clips of no corpus are in."""
@@ -131,7 +131,7 @@ def cut_into_windows(
 
 def _identified(clip: Utterance, suffix: str, readings: Mapping[Path, Readings]) -> Utterance:
     """Name an utterance after what it is, so that the same clip is found again under any path."""
-    (told,) = with_readings(Manifest.from_utterances(CORPUS, [clip]), Path("/"), readings)
+    told = read_as(clip, Path("/"), readings)
     span = "" if clip.start is None and clip.end is None else f"@{clip.start or 0:.6f}-{clip.end or 0:.6f}"
     return replace(told, id=f"{told.inputs_sha256(('audio', 'video', 'text'))[:32]}{suffix}{span}")
 

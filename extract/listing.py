@@ -58,7 +58,7 @@ def corpora(
 
     --fetch gets an open corpus from its owner, after telling its licence; of the others it tells whom to ask.
     """
-    from .corpora import REGISTRY, MediaHasher
+    from .corpora import REGISTRY, MediaHasher, check_known
 
     if fetch is not None and (corpus is None or data is not None or map_):
         raise typer.BadParameter("goes with CORPUS alone", param_hint="--fetch")
@@ -70,8 +70,14 @@ def corpora(
         from .corpus_fetch import fetch_corpus
 
         raise typer.Exit(0 if fetch_corpus(corpus, fetch, video) else 1)
-    if (corpus is None) != (data is None):
-        raise typer.BadParameter("CORPUS and --data belong together", param_hint="--data")
+    if corpus is not None:
+        check_known(corpus)
+    if corpus is None and data is not None:
+        raise typer.BadParameter("goes with CORPUS; name one that `emocache corpora` lists", param_hint="--data")
+    if corpus is not None and data is None:
+        raise typer.BadParameter(
+            "say where the corpus lies, with --data DIR, or get it with --fetch DIR", param_hint="CORPUS"
+        )
     if as_json:
         rows = [{"name": name, "description": entry.description} for name, entry in REGISTRY.items()]
         print(json.dumps({"corpora": rows}, indent=2, ensure_ascii=False))

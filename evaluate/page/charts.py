@@ -20,7 +20,7 @@ from .svg import FAINT, HEAT, INK, SERIES, in_style
 
 WIDTH = 4.2  # inches, of which a phone shows most
 MOST_POINTS = 1500
-"""Of a scatter; more of them are thinned out evenly."""
+"""Of a scatter, in all of its panels; more of them are thinned out evenly."""
 
 
 def _figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
@@ -64,7 +64,7 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Draw a confusion matrix: rows are the true class; the darker, the larger the share of the row."""
     shares, size = row_normalised(counts), len(classes)
     with in_style():
-        side = min(7.0, max(3.0, 0.48 * size + 1.0))
+        side = min(7.0, max(WIDTH, 0.48 * size + 1.0))
         figure, axes = _figure(side, side)
         for (row, column), share in np.ndenumerate(shares):
             if not np.isfinite(share):
@@ -146,7 +146,7 @@ def scatter(panels: Sequence[Panel]) -> Figure:
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         for axes, panel in zip(grid.flat, panels, strict=False):
-            step = -(-len(panel.reference) // MOST_POINTS) or 1
+            step = -(-len(panel.reference) * len(panels) // MOST_POINTS) or 1
             axes.plot(ends, ends, color=INK, linewidth=0.8)
             axes.plot(panel.reference[::step], panel.prediction[::step], ".", color=SERIES[0], alpha=0.4, markersize=3)
             axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="true", ylabel="predicted", title=panel.target)

@@ -22,16 +22,39 @@ MOST_CLIPS = 50
 """Of a result: those with the largest loss."""
 
 
-_ALIKE = ("system", "corpus", "culture")
+_ALIKE = ("corpus", "culture", "of")
 """Columns that tell nothing where every row has the same in them."""
 
+STATIC_ROWS = 50
+"""Of a table, where no script runs: the first of those that are shown at first."""
 
-def _table(caption: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], **preset: str) -> Table:
-    """`columns` are {heading: kind}, a kind being "text", "facet" (a text to choose by), "number" or "media"."""
+
+def _table(
+    caption: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]], systems: int = 2, **preset: str
+) -> Table:
+    """`columns` are {heading: kind}, a kind being "text", "facet" (a text to choose by), "number" or "media".
+
+    Of `systems` there are so many in the page; a single one is not named in every row.
+    """
     told = [{"label": label, "kind": kind, "preset": preset.get(label, "")} for label, kind in columns.items()]
     alike = {k for k, one in enumerate(told) if one["label"] in _ALIKE and len({str(row[k]) for row in rows}) < 2}
+    alike |= {k for k, one in enumerate(told) if one["label"] == "system" and systems < 2}
+    alike |= {k for k in range(len(told)) if not any(row[k] for row in rows)}
     kept = [k for k in range(len(told)) if k == 0 or k not in alike]
     return {"caption": caption, "columns": [told[k] for k in kept], "rows": [[row[k] for k in kept] for row in rows]}
+
+
+def static(table: Table) -> Table:
+    """Return what is shown of a table at first, without the columns that are chosen by: for where no script runs."""
+    columns, rows = table["columns"], table["rows"]
+    preset = {k: one["preset"] for k, one in enumerate(columns) if one["preset"]}
+    chosen = {k: value for k, value in preset.items() if any(row[k] == value for row in rows)}
+    fit = [row for row in rows if all(row[k] == value for k, value in chosen.items())]
+    kept = [k for k in range(len(columns)) if k == 0 or k not in chosen]
+    return {
+        "caption": table["caption"], "columns": [columns[k] for k in kept], "chosen": chosen.values(),
+        "rows": [[row[k] for k in kept] for row in fit[:STATIC_ROWS]], "fit": len(fit), "all": len(rows),
+    }  # fmt: skip
 
 
 def _number(value: float, text: str | None = None) -> list[Any]:
@@ -63,30 +86,24 @@ def results_table(evaluations: Sequence[Evaluation], names: Sequence[str], main:
 
 
 def pairs_table(contests: Sequence[Contest], titles: Sequence[str], names: Sequence[Sequence[str]]) -> Table:
-    """All pairs of every contest; `names` are of the entries of each."""
+    """All pairs of every contest, the one with the better score first; `names` are of the entries of each."""
     rows = []
     for contest, title, own in zip(contests, titles, names, strict=True):
         for pair in contest.pairs:
-            a, b = own[pair.a], own[pair.b]
-            found = pair.difference
-            if found is None:
-                rows.append([title, a, b, [None, "–"], pair.why, [None, "–"]])
+            better, than = own[pair.a], own[pair.b]
+            if (found := pair.difference) is None:
+                rows.append([better, [None, "–"], than, pair.why, [None, "–"], title])
                 continue
-            shown = f"{number(found.difference, True)} {interval(found.ci95, True)}"
+            value, (low, high) = found.difference, found.ci95
+            if value < 0:
+                better, than, value, low, high = than, better, -value, -high, -low
+            shown = f"{number(value, True)} {interval((low, high), True)}"
             told = "apart" if pair.apart else "not told apart"
-            rows.append(
-                [
-                    title,
-                    a,
-                    b,
-                    _number(found.difference, shown),
-                    told,
-                    _number(found.wilcoxon_holm, p_value(found.wilcoxon_holm)),
-                ]
-            )
+            p = _number(found.wilcoxon_holm, p_value(found.wilcoxon_holm))
+            rows.append([better, _number(value, shown), than, told, p, title])
     columns = {
-        "of": "facet", "better": "text", "than": "text", "difference [95 %]": "number", "verdict": "text",
-        "Wilcoxon p (Holm)": "number",
+        "better": "text", "difference [95 %]": "number", "than": "text", "verdict": "text",
+        "Wilcoxon p (Holm)": "number", "of": "facet",
     }  # fmt: skip
     return _table("All pairs", columns, rows)
 
@@ -102,7 +119,7 @@ def groups_table(found: Mapping[str, Sequence[Subgroup]], metrics: Mapping[str, 
     columns = {
         "value": "text", "score": "number", "utterances": "number", "by": "facet", "metric": "facet", "system": "facet",
     }  # fmt: skip
-    return _table("Speakers and cultures", columns, rows, system=first)
+    return _table("Speakers and cultures", columns, rows, len(found), system=first)
 
 
 def classes_table(found: Mapping[str, Sequence[ClassScore]], first: str) -> Table:
@@ -116,7 +133,7 @@ def classes_table(found: Mapping[str, Sequence[ClassScore]], first: str) -> Tabl
         "class": "facet", "recall": "number", "precision": "number", "F1": "number", "mostly taken for": "text",
         "predictions": "number", "system": "facet",
     }  # fmt: skip
-    return _table("Classes", columns, rows, system=first)
+    return _table("Classes", columns, rows, len(found), system=first)
 
 
 def clips_table(found: Mapping[str, Sequence[Clip]], source: Source, first: str) -> Table:
@@ -134,7 +151,7 @@ def clips_table(found: Mapping[str, Sequence[Clip]], source: Source, first: str)
         "clip": "text", "play": "media", "loss": "number", "true": "text", "predicted": "text", "text": "text",
         "speaker": "text", "culture": "facet", "system": "facet",
     }  # fmt: skip
-    return _table("Clips with the largest loss", columns, rows, system=first)
+    return _table("Clips with the largest loss", columns, rows, len(found), system=first)
 
 
 def failures_table(evaluations: Sequence[Evaluation], names: Sequence[str], source: Source) -> Table:
@@ -145,7 +162,7 @@ def failures_table(evaluations: Sequence[Evaluation], names: Sequence[str], sour
         for line in [*_features(evaluation.result, source), *_labels_and_runs(evaluation.result)]
     ]
     columns = {"which": "text", "what": "facet", "why": "text", "stream": "facet", "system": "facet"}
-    return _table("Missing", columns, rows)
+    return _table("Missing", columns, rows, len(names))
 
 
 def _features(result: Result, source: Source) -> Iterator[list[str]]:

@@ -57,7 +57,7 @@ def details(
     seeds: Sequence[Predictions],
     own_clips: Sequence[Clip],
     speakers: Sequence[Subgroup],
-    metric: str,
+    metrics: Sequence[str],
     album: Album,
 ) -> Details:
     """Draw all that one result has numbers for.
@@ -69,7 +69,7 @@ def details(
         seeds: its predictions, see `pooled_predictions`.
         own_clips: its test utterances, the largest loss first.
         speakers: its scores by speaker.
-        metric: that speakers are shown by.
+        metrics: that speakers are shown by.
         album: makes the pictures.
 
     Returns:
@@ -80,7 +80,9 @@ def details(
         "Over time": _over_time(name, evaluation.result, own_clips, album),
         "Predicted against true": _scatter(name, evaluation, seeds, album),
         "Learning curves": _curves(name, curves(evaluation.result), album),
-        "By speaker": _speakers(name, evaluation, speakers, metric, album),
+        "By speaker": [
+            picture for metric in metrics for picture in _speakers(name, evaluation, speakers, metric, album)
+        ],
         "Gates and attention": _kept(name, evaluation.result, album),
     }
     return Details(f"system{place}", name, {heading: own for heading, own in made.items() if own})

@@ -1,9 +1,9 @@
 """The first minute: for each contest the best system, its lead, its interval, chance, the paper, and its failures."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from shlex import quote
 
 from ...train.records.metrics import METRICS, base_name
 from ..output.cells import counted, interval, number, p_value
@@ -13,6 +13,7 @@ from ..scoring.ranking.contests import Contest
 from ..scoring.ranking.standings import chance
 from ..scoring.sanity import DIAGNOSTIC
 from ..scoring.scored import Evaluation
+from .media_links import Source
 
 FEWEST = 5
 """Utterances of a speaker that is named as the worst, where any speaker has so many."""
@@ -64,7 +65,8 @@ def headline(
         _published(contest, names, published),
         *_worst(contest, groups),
     ]
-    return Headline(f"{contest.best.result.corpus}, {', '.join(record.targets)}: {contest.metric}", facts, again)
+    target = contest.standing.target or ", ".join(record.targets)
+    return Headline(f"{contest.best.result.corpus}, {target}: {base_name(contest.metric)}", facts, again)
 
 
 def _best(contest: Contest, names: Sequence[str]) -> Fact:
@@ -72,7 +74,14 @@ def _best(contest: Contest, names: Sequence[str]) -> Fact:
     read_with = f" Read it with: {', '.join(marks)}." if marks else ""
     of = "the only one" if len(contest.entries) == 1 else f"of {len(contest.entries)}"
     score = number(contest.best.metrics[contest.metric].pooled)
-    return Fact("Best system", names[0], f"{contest.metric} {score}, {of}.{read_with}")
+    higher = [
+        f"{name} has {number(entry.metrics[contest.metric].pooled)}, but: {', '.join(entry.result.marks)}"
+        for name, entry in zip(names, contest.entries, strict=True)
+        if any(entry is one for one in contest.standing.higher)
+    ]
+    more = f"; and {len(higher) - 1} more" if len(higher) > 1 else ""
+    told = f" {higher[0]}{more}." if higher else ""
+    return Fact("Best system", names[0], f"{contest.metric} {score}, {of}.{read_with}{told}")
 
 
 def _lead(contest: Contest, names: Sequence[str]) -> Fact:
@@ -169,13 +178,28 @@ def _worst(contest: Contest, groups: Mapping[str, Sequence[Subgroup]]) -> list[F
     return facts
 
 
-def commands(evaluation: Evaluation, runs: Sequence[str], cache: str) -> list[str]:
-    """Return the commands that make a result again, from the media to this page."""
+def commands(evaluation: Evaluation, runs: Sequence[str], source: Source, cache: str) -> list[str]:
+    """Return the commands that make a result again, from the media to this page, with all that was set by hand."""
     first = evaluation.result.first
-    name, store = quote(first.experiment), quote(cache)
-    corpora = " ".join(f"--corpus {quote(corpus)}" for corpus in first.corpora)
-    return [
-        *(f"emocache extract {quote(corpus)} --for {name} --cache {store}" for corpus in first.corpora),
-        f"emocache train {name} {corpora} --cache {store} --runs {quote(runs[0])}",
-        f"emocache evaluate {' '.join(map(quote, runs))}",
-    ]
+    experiment, *changed = first.command or (first.experiment,)
+    store = ["--cache", cache]
+    lines = []
+    for corpus in first.corpora:
+        data = [word for folder in source.folders_of(corpus)[:1] for word in ("--data", str(folder))]
+        lines.append(["extract", corpus, *_streams(evaluation, experiment, changed, corpus), *data, *store])
+    corpora = [word for corpus in first.corpora for word in ("--corpus", corpus)]
+    settings = [word for one in changed for word in ("--set", one)]
+    media = [word for folder in source.folders for word in ("--media", str(folder))]
+    folder = next(iter(evaluation.result.runs.values())).folder
+    own = next((one for one in runs if folder.is_relative_to(one)), runs[0])
+    lines.append(["train", experiment, *corpora, *settings, *store, "--runs", own])
+    lines.append(["evaluate", *runs, *(store if source.cache is not None else ()), *media])
+    return [shlex.join(["emocache", *line]) for line in lines]
+
+
+def _streams(evaluation: Evaluation, experiment: str, changed: Sequence[str], corpus: str) -> list[str]:
+    """The options of `emocache extract`: those of a shipped experiment, else the streams that were read."""
+    if not experiment.endswith(".toml") and not any(one.startswith("streams") for one in changed):
+        return ["--for", experiment]
+    names = dict.fromkeys(s.name for s in evaluation.result.first.streams if s.corpus == corpus)
+    return [word for name in names for word in ("--stream", name)]

@@ -33,23 +33,30 @@ class Source:
 
     def utterance(self, corpus: str, name: str) -> Utterance | None:
         """Return what the manifest says of an utterance; None where there is no manifest, or it is not in it."""
-        if corpus not in self._manifests:
-            self._manifests[corpus] = self._read(corpus)
-        manifest = self._manifests[corpus]
+        manifest = self._manifest(corpus)
         return manifest[name] if manifest is not None and name in manifest else None
 
     def link(self, corpus: str, utterance: Utterance) -> tuple[str, str] | None:
         """Return the element that plays an utterance and its relative address; None where no medium is at hand."""
         by_role = sorted(utterance.media, key=lambda medium: medium.role == "audio")  # a picture has its sound too
-        folders = [*self.folders, *(folder / corpus for folder in self.folders)]
-        folders.append(Path(os.environ.get("EMOCACHE_DATA", "data")) / corpus)
         for medium in by_role:
             kind = KINDS.get(Path(medium.path).suffix.lower())
-            for folder in folders if kind else ():
+            for folder in self._places(corpus) if kind else ():
                 if (path := folder / medium.path).is_file():
                     relative = Path(os.path.relpath(path.resolve(), self.page.resolve().parent)).as_posix()
                     return str(kind), quote(relative, safe="/.") + _span(medium, utterance)
         return None
+
+    def folders_of(self, corpus: str) -> list[Path]:
+        """Return the named folders that hold a corpus: those in which its first medium lies."""
+        media = [medium.path for one in self._manifest(corpus) or () for medium in one.media][:1]
+        return [place for place in self._named(corpus) for path in media if (place / path).is_file()]
+
+    def _named(self, corpus: str) -> list[Path]:
+        return [*self.folders, *(folder / corpus for folder in self.folders)]
+
+    def _places(self, corpus: str) -> list[Path]:
+        return [*self._named(corpus), Path(os.environ.get("EMOCACHE_DATA", "data")) / corpus]
 
     def failures(self, stream: StreamRecord) -> dict[str, tuple[str, str]] | None:
         """Return {id: (reason, detail)} of what could not be encoded; None where the stream is not in the cache."""
@@ -60,9 +67,11 @@ class Source:
         except EmocacheError:
             return None
 
-    def _read(self, corpus: str) -> Manifest | None:
-        there = self.cache is not None and corpus in self.cache.corpora()
-        return self.cache.manifest(corpus) if self.cache is not None and there else None
+    def _manifest(self, corpus: str) -> Manifest | None:
+        if corpus not in self._manifests:
+            there = self.cache is not None and corpus in self.cache.corpora()
+            self._manifests[corpus] = self.cache.manifest(corpus) if self.cache is not None and there else None
+        return self._manifests[corpus]
 
 
 def _span(medium: Media, utterance: Utterance) -> str:

@@ -19,6 +19,7 @@ from ..scoring.breakdowns.clip_losses import LOSSES, Clip, clips
 from ..scoring.breakdowns.subgroups import Subgroup, class_scores, pooled_predictions, subgroups
 from ..scoring.ranking.contests import MOST, Contest, contests
 from ..scoring.scored import Evaluation
+from ..scoring.statistics import FEWEST_FOLDS
 from ..scoring.stored_predictions import Predictions
 from . import charts, data_tables
 from .details import Details, details, provenance
@@ -51,6 +52,12 @@ class _Gathered:
         """The place of a result among all."""
         return next(place for place, own in enumerate(self.evaluations) if own is evaluation)
 
+    @property
+    def order(self) -> list[int]:
+        """The places of all results: best first, contest by contest; those of no contest last."""
+        places = [self.place(entry) for contest in self.held for entry in contest.entries]
+        return list(dict.fromkeys([*places, *range(len(self.names))]))
+
     def names_of(self, contest: Contest) -> list[str]:
         """The names of a contest's entries."""
         return [self.names[self.place(entry)] for entry in contest.entries]
@@ -71,7 +78,7 @@ def render(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Sourc
     Raises:
         EmocacheError: predictions or histories that cannot be read.
     """
-    found, album = _gather(evaluations, runs, cache), Album()
+    found, album = _gather(evaluations, runs, source, cache), Album()
     headlines = _headlines(found)
     titles = [one.title for one in headlines]
     drawn = list(dict.fromkeys(map(found.place, _best_first(found.held))))[:MOST_DRAWN]
@@ -84,8 +91,7 @@ def render(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Sourc
         undrawn=len(evaluations) - len(drawn),
         warnings=_warnings(found),
         provenance=[
-            provenance(name, own.result, lines)
-            for name, own, lines in zip(found.names, evaluations, found.commands, strict=True)
+            provenance(found.names[place], evaluations[place].result, found.commands[place]) for place in found.order
         ],
         losses={task: LOSSES[task] for task in dict.fromkeys(own.result.first.task for own in evaluations)},
         tables={name: table for name, table in tables.items() if table["rows"]},
@@ -93,7 +99,7 @@ def render(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Sourc
     )
 
 
-def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], cache: str) -> _Gathered:
+def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], source: Source, cache: str) -> _Gathered:
     held = contests(evaluations)
     seeds = [pooled_predictions(own.result) for own in evaluations]
     return _Gathered(
@@ -105,7 +111,7 @@ def _gather(evaluations: Sequence[Evaluation], runs: Sequence[str], cache: str) 
         [subgroups(own, "speaker") for own in seeds],
         [subgroups(own, "culture") for own in seeds],
         [clips(own.result) for own in evaluations],
-        [commands(own, runs, cache) for own in evaluations],
+        [commands(own, runs, source, cache) for own in evaluations],
     )
 
 
@@ -127,8 +133,8 @@ def _headlines(found: _Gathered) -> list[Headline]:
 
 
 def _details(found: _Gathered, place: int, album: Album) -> Details:
-    name, own, metric = found.names[place], found.evaluations[place], min(found.main[place])
-    return details(place, name, own, found.seeds[place], found.losses[place], found.speakers[place], metric, album)
+    name, own, metrics = found.names[place], found.evaluations[place], sorted(found.main[place])
+    return details(place, name, own, found.seeds[place], found.losses[place], found.speakers[place], metrics, album)
 
 
 def _tables(found: _Gathered, titles: Sequence[str], source: Source) -> dict[str, data_tables.Table]:
@@ -137,10 +143,8 @@ def _tables(found: _Gathered, titles: Sequence[str], source: Source) -> dict[str
     classes = [class_scores(own) for own in found.evaluations]
     main = dict(zip(names, found.main, strict=True))
     entries = [found.names_of(contest) for contest in found.held]
-    # Best first, contest by contest; results of no contest last.
-    places = [found.place(entry) for contest in found.held for entry in contest.entries]
-    order = dict.fromkeys([*places, *range(len(names))])
-    ordered = ([own[k] for k in order] for own in (found.evaluations, names, found.main))
+    places = found.order
+    ordered = [found.evaluations[k] for k in places], [names[k] for k in places], [found.main[k] for k in places]
     return {
         "results": data_tables.results_table(*ordered),
         "pairs": data_tables.pairs_table(found.held, titles, entries),
@@ -176,9 +180,17 @@ def _ranking(contest: Contest, title: str, names: Sequence[str], album: Album) -
         summary = entry.metrics[contest.metric]
         rank = number(contest.ranks[place], digits=2) if place in contest.ranks else "–"
         rows.append([names[place], number(summary.pooled), interval(summary.ci95), rank])
-    alike = "; ".join(f"{names[a]} to {names[b]}" for a, b in contest.alike) or "none"
-    left = f" The best {MOST} of {len(names)}." if len(names) > MOST else ""
-    caption = f"{title}, with 95 % intervals.{left} Bars at the right join systems that are not told apart: {alike}."
+    alike = "; ".join(f"{names[a]} to {names[b]}" for a, b in contest.alike)
+    apart = "; ".join(f"{names[a]} and {names[b]}" for a, b in contest.alike_across)
+    told = [
+        f"{title}, with 95 % intervals.",
+        f"The best {MOST} of {len(names)}." if len(names) > MOST else "",
+        f"Bars at the right join systems that are not told apart: {alike}." if alike else "",
+        f"Not told apart either, across others: {apart}." if apart else "",
+        "" if alike or apart else "All are told apart.",
+        "Last, whatever their score: those that lack runs, or saw test data." if contest.standing.higher else "",
+    ]
+    caption = " ".join(filter(None, told))
     headings = ["system", base_name(contest.metric), "95 % interval", "mean rank over folds"]
     return album.picture(charts.ranking(contest, names), f"Systems ranked by {title}", caption, headings, rows)
 
@@ -208,7 +220,16 @@ def _fill(**told: Any) -> str:
         lstrip_blocks=True,
     )
     # The style sheet and the script are the package's own; all else that is no picture is escaped.
-    own = {"css": Markup(css), "script": Markup(script), "policy": policy, "data": script_json(told["tables"])}
+    tables = told["tables"]
+    own = {
+        "fewest_folds": FEWEST_FOLDS,
+        "css": Markup(css),
+        "script": Markup(script),
+        "policy": policy,
+        "data": script_json(tables),
+        "static": {name: data_tables.static(table) for name, table in tables.items()},
+        "played": any(column["kind"] == "media" for table in tables.values() for column in table["columns"]),
+    }
     return environment.get_template("report.html.j2").render(**told, **own)
 
 

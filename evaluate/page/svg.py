@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -51,7 +52,9 @@ def inline(figure: Figure, prefix: str) -> str:
         The element, without a declaration, metadata, or names of its own for screen readers.
     """
     out = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), warnings.catch_warnings():
+        # Texts stay texts, and the browser has fonts for what matplotlib's has no glyphs for.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing|Matplotlib currently does not support")
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].strip()
@@ -63,8 +66,18 @@ def inline(figure: Figure, prefix: str) -> str:
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
     text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true" focusable="false"', text, count=1)
+    text = re.sub(r"<g([^>]*)>\s*((?:<use [^>]*/>\s*)+)</g>", _once, text)
     # In coordinates, not in texts: a hundredth of a point is less than a screen shows.
     text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     return re.sub(r">\s+<", "><", text)
+
+
+def _once(found: re.Match[str]) -> str:
+    """A group of markers, with the style of all said once: thousands of points say little else."""
+    styles = set(re.findall(r' style="[^"]*"', found[2]))
+    if len(styles) != 1 or "style=" in found[1]:
+        return found[0]
+    (style,) = styles
+    return f"<g{found[1]}{style}>{found[2].replace(style, '')}</g>"

@@ -1,5 +1,7 @@
 """Corpora: one registry entry and one module each, which turn a corpus folder into a manifest."""
 
+import contextlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,7 +13,7 @@ from ...cache.outside import is_outside, load_outside
 from ..media.readings import with_readings
 from .files import MediaHasher
 
-__all__ = ["REGISTRY", "CorpusEntry", "FolderMissing", "MediaHasher", "check", "load", "packaged"]
+__all__ = ["REGISTRY", "CorpusEntry", "FolderMissing", "MediaHasher", "check", "check_known", "load", "packaged"]
 
 
 class FolderMissing(EmocacheError):
@@ -113,8 +115,12 @@ def load(name: str, root: Path, *, mapping: Mapping[str, str], hasher: MediaHash
     """
     check(name, root)
     if name in REGISTRY and mapping and not REGISTRY[name].mapped:
-        raise EmocacheError(f"corpus {name} takes no --map; its loader knows its columns")
-    manifest: Manifest = _loader(name)(root, mapping, hasher)
+        raise EmocacheError(f"corpus {name} takes no --map; leave it out, its columns are known")
+    manifest = _loader(name)(root, mapping, hasher)
+    if not isinstance(manifest, Manifest):
+        raise EmocacheError(
+            f"corpus {name}: it gave {type(manifest).__name__}, not a Manifest; see docs/adding-a-corpus.md"
+        )
     return with_readings(manifest, root, hasher.readings)
 
 
@@ -129,10 +135,7 @@ def check(name: str, root: Path) -> None:
         FolderMissing: the corpus is known, and its folder is not there.
         EmocacheError: the corpus is unknown.
     """
-    if name not in REGISTRY and not is_outside(name):
-        close = nearest(name, REGISTRY)
-        hint = f"did you mean {close}? " if close else ""
-        raise EmocacheError(f"unknown corpus {name!r}; {hint}there are: {', '.join(REGISTRY)}")
+    check_known(name)
     if name != "demo" and not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         what = f" ({REGISTRY[name].description}; docs/corpora.md says where it is from)" if name in REGISTRY else ""
@@ -142,9 +145,24 @@ def check(name: str, root: Path) -> None:
         )
 
 
+def check_known(name: str) -> None:
+    """Refuse a corpus that nobody knows, with an EmocacheError that names the likest and all there are."""
+    if name not in REGISTRY and not is_outside(name):
+        close = nearest(name, REGISTRY)
+        hint = f"did you mean {close}? " if close else ""
+        raise EmocacheError(f"unknown corpus {name!r}; {hint}there are: {', '.join(REGISTRY)}")
+
+
 def _loader(name: str) -> Callable[[Path, Mapping[str, str], MediaHasher], Manifest]:
     if is_outside(name):
         outside: Callable[[Path, Mapping[str, str], MediaHasher], Manifest] = load_outside(name, "corpus")
+        with contextlib.suppress(ValueError):  # a signature that Python does not know is tried
+            try:
+                inspect.signature(outside).bind(None, None, None)
+            except TypeError as error:
+                raise EmocacheError(
+                    f"corpus {name}: it must take folder, columns and hasher ({error}); see docs/adding-a-corpus.md"
+                ) from error
         return outside
     module, _, function = REGISTRY[name].module.partition(":")
     loader: Callable[[Path, Mapping[str, str], MediaHasher], Manifest]

@@ -63,7 +63,8 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     heard = seen | one_per_stem(path for path in files if path.suffix.lower() not in VIDEO_SUFFIXES)
     clips = sorted(stem for stem in heard if _NAME.fullmatch(stem))
     if not clips:
-        raise EmocacheError(f"corpus bhavvani: no file named like Data/train_....wav or Data_/val_....mp4 below {root}")
+        raise EmocacheError(f"corpus bhavvani: no file named like Data/train_....wav or Data_/val_....mp4 below {root};"
+                            " give the corpus's own folder with --data")  # fmt: skip
     _check_fields(mapping)
     source = find_table(root, mapping.get("table", "final_annotation.csv"))
     rows = _rows(source, mapping)

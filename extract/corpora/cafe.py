@@ -63,7 +63,8 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     copies = one_per_stem(large) | one_per_stem(set(paths).difference(large))
     files = {stem: path for stem, path in copies.items() if _NAME.fullmatch(stem)}
     if not files:
-        raise EmocacheError(f"corpus cafe: no file named like CaFE_48k/Peur/Fort/12-P-2-5.wav below {root}")
+        raise EmocacheError(f"corpus cafe: no file named like CaFE_48k/Peur/Fort/12-P-2-5.wav below {root};"
+                            " give the corpus's own folder with --data")  # fmt: skip
     probes = hasher.probe(files.values())
     utterances = []
     for stem, path in files.items():

@@ -80,7 +80,8 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     compressed = _clips(p for p in files if p.suffix.lower() == ".mp3")
     heard = seen | compressed | _clips(p for p in files if p.suffix.lower() not in {".mp3", *VIDEO_SUFFIXES})
     if not heard:
-        raise EmocacheError(f"corpus cremad: no file named like AudioWAV/1001_DFA_ANG_XX.wav below {root}")
+        raise EmocacheError(f"corpus cremad: no file named like AudioWAV/1001_DFA_ANG_XX.wav below {root};"
+                            " give the corpus's own folder with --data")  # fmt: skip
     probes = hasher.probe({*heard.values(), *seen.values()})
     tables = one_per_stem(media_files(root, frozenset((".csv",))))
     actors = _rows(tables.get("VideoDemographics"), "ActorID", ["Age", "Sex", "Race", "Ethnicity"])

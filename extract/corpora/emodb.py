@@ -70,7 +70,8 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     del mapping
     files = {s: p for s, p in one_per_stem(media_files(root, notes=hasher.notes)).items() if _NAME.fullmatch(s)}
     if not files:
-        raise EmocacheError(f"corpus emodb: no file named like wav/03a01Fa.wav below {root}")
+        raise EmocacheError(f"corpus emodb: no file named like wav/03a01Fa.wav below {root};"
+                            " give the corpus's own folder with --data")  # fmt: skip
     probes = hasher.probe(files.values())
     syllables = one_per_stem(media_files(root, frozenset((".silb",))))
     judged = one_per_stem(media_files(root, frozenset((".txt",)))).get("erkennung")

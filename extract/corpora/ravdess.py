@@ -44,7 +44,8 @@ def load(root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Manifes
     del mapping
     files = {s: p for s, p in one_per_stem(media_files(root, notes=hasher.notes)).items() if _NAME.fullmatch(s)}
     if not files:
-        raise EmocacheError(f"corpus ravdess: no file named like Actor_12/03-01-06-01-02-01-12.wav below {root}")
+        raise EmocacheError(f"corpus ravdess: no file named like Actor_12/03-01-06-01-02-01-12.wav below {root};"
+                            " give the corpus's own folder with --data")  # fmt: skip
     probes = hasher.probe(files.values())
     utterances = []
     for performance in sorted({stem[2:] for stem in files}):

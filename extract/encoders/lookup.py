@@ -37,7 +37,7 @@ def find(
     Raises:
         EmocacheError: nothing of that name, or it cannot be used; says what to do.
     """
-    _check_folder(checkpoints)
+    check_folder(checkpoints)
     variant, base = split_variant(name, checkpoints, origins)
     short, found = _find(base, checkpoints, offline, alias, origins)
     short = alias or short
@@ -66,7 +66,7 @@ def find_file(name: str, suffix: str, checkpoints: Path | None) -> Path:
     Raises:
         EmocacheError: there is none, or there are several, or it is not the one that was fetched.
     """
-    _check_folder(checkpoints)
+    check_folder(checkpoints)
     for folder in _shelves(checkpoints):
         found = _weights_below(folder, name, suffix)
         if len(found) > 1:
@@ -166,9 +166,11 @@ def _find(
     return short, read(folder)
 
 
-def _check_folder(checkpoints: Path | None) -> None:
+def check_folder(checkpoints: Path | None) -> None:
+    """Refuse what `--checkpoints` gives and is no folder, with an EmocacheError."""
     if checkpoints is not None and not checkpoints.is_dir():
-        raise EmocacheError(f"--checkpoints {checkpoints}: there is no such folder")
+        found = "is a file" if checkpoints.exists() else "there is no such folder"
+        raise EmocacheError(f"--checkpoints {checkpoints}: {found}; give the folder that holds the weights")
 
 
 def _shelves(checkpoints: Path | None) -> list[Path]:

@@ -91,12 +91,25 @@ def with_readings(manifest: Manifest, root: Path, readings: Mapping[Path, Readin
     """
     if not readings:
         return manifest
+    return Manifest.from_utterances(manifest.corpus, [read_as(utterance, root, readings) for utterance in manifest])
 
-    def told(utterance: Utterance, medium: Media) -> Media:
+
+def read_as(utterance: Utterance, root: Path, readings: Mapping[Path, Readings]) -> Utterance:
+    """Add the readings of its media to an utterance.
+
+    Args:
+        utterance: of a corpus.
+        root: the corpus's folder.
+        readings: by absolute path.
+
+    Returns:
+        The utterance with them.
+    """
+
+    def told(medium: Media) -> Media:
         found = readings.get((root / medium.path).absolute(), {})
         own = medium.start is not None or medium.end is not None
         part = medium.role == "audio" and bool(medium.start if own else utterance.start)
         return replace(medium, reading=(found.get("segment") if part else None) or found.get(medium.role))
 
-    rows = [replace(u, media=tuple(told(u, medium) for medium in u.media)) for u in manifest]
-    return Manifest.from_utterances(manifest.corpus, rows)
+    return replace(utterance, media=tuple(told(medium) for medium in utterance.media))

@@ -1,7 +1,6 @@
 """Stage 1 as a whole: a corpus folder in, streams out."""
 
 import contextlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,7 +101,10 @@ def extract(options: Options) -> Report:
     chosen = {encoder: parse_layers(work.layers[name], encoder) for name, encoder in loaded.items()}
     check_projections(work.projections, manifest, loaded)
     report = Report(manifest.corpus, [], encoding_loop.Outcome())
-    report.notes += notes + _put_manifest(cache, manifest)
+    if options.manifest is None:
+        report.notes += notes + _put_manifest(cache, manifest)
+    else:
+        cache.add_to_manifest(manifest)
     inputs = frozenset(name for encoder in chosen for name in encoder.inputs)
     # Of an encoder that cannot be had nobody knows the inputs, so every stored text may be needed to find its streams.
     read = inputs | {"text", "words"} if unusable else inputs
@@ -123,8 +125,7 @@ def extract(options: Options) -> Report:
             report.unmade[name] = str(error)
     detector = load_detector(options.detector) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources)
-    asked = [u for u in manifest if options.only is None or u.id in options.only]
-    wanted = sources.fill(asked[: options.limit])
+    wanted = sources.fill([u for u in manifest if options.only is None or u.id in options.only][: options.limit])
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
     if options.goals is None and device != "cpu":  # the plan of goals has told it
         tell(tell_device(device, options.precision), err=True)
@@ -252,20 +253,19 @@ def _run(
     device: str,
 ) -> encoding_loop.Outcome:
     loads = estimate.loads(wanted, chosen, options.dtype, options.fps)
-    writers = [target.writer for target in targets]
     number, of = options.shard
     # Several workers want several units each, so that none waits for the last one.
-    tasks = plan_tasks(writers, loads, retry_failed=options.retry_failed, min_units=1 if of == 1 else 4 * of)
+    writers, least = [target.writer for target in targets], 1 if of == 1 else 4 * of
+    tasks = plan_tasks(writers, loads, retry_failed=options.retry_failed, min_units=least)
     tasks = [task for task in tasks if task.number % of == number - 1]
     ids = {utterance for task in tasks for utterance in task.ids}
     left = {utterance.id: utterance for utterance in wanted if utterance.id in ids}
     needed = estimate.total_bytes(tasks, targets, left, options.dtype, options.fps)
-    folder = cache.objects.local("")
-    estimate.check_room(folder, needed)
+    estimate.check_room(cache.objects.local(""), needed)
     if left:
         streams = len({stream for task in tasks for stream in task.units})
         room = f"about {needed / 1e6:.1f} MB in {streams} stream{'s' if streams > 1 else ''}"
-        print(f"{len(left)} of {len(wanted)} utterances to encode, {room}", file=sys.stderr)
+        tell(f"{len(left)} of {len(wanted)} utterances to encode, {room}", err=True)
     # What is there already is not decoded again: finding faces costs more than most encoders of sound.
     by_stream = {target.writer.name: target.encoder for target in targets}
     missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)

@@ -73,10 +73,10 @@ def test_what_is_absent_is_explained(stream: Stream) -> None:
 
 
 def test_which_stream_is_meant(cache: Cache) -> None:
-    with pytest.raises(EmocacheError, match=r"does not exist|has no corpus 'toy'; it has: none"):
+    with pytest.raises(EmocacheError, match=r"does not exist|holds no corpus, and is no cache"):
         cache.stream(CORPUS, "toy")
     cache.put_manifest(manifest())
-    with pytest.raises(EmocacheError, match="has no corpus 'toys'; it has: toy"):
+    with pytest.raises(EmocacheError, match=r"has no corpus 'toys'; did you mean 'toy'\? it has: toy"):
         cache.stream("toys", "toy")
     with pytest.raises(EmocacheError, match=r"corpus name '\.\./toy': lower-case letters"):
         cache.stream("../toy", "toy")

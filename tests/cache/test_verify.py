@@ -177,7 +177,7 @@ def test_what_is_gone_beside_the_shards(store: Path) -> None:
     [manifest_json] = store.glob(f"{CORPUS}/manifest.json")
     manifest_json.unlink()
     [found] = verify(Cache(store))
-    assert (found.stream, found.object) == (f"{CORPUS}/-", "manifest.json") and "has no corpus" in found.reason
+    assert (found.stream, found.object) == (f"{CORPUS}/-", "manifest.json") and "no corpus" in found.reason
     next(store.glob(f"{CORPUS}/flat@*/recipe.json")).unlink()
     assert [p.object for p in verify(Cache(store))] == ["manifest.json", "recipe.json"]
     assert [p.object for p in verify(Cache(store), "other")] == ["manifest.json"]
@@ -264,7 +264,7 @@ def test_removing(store: Path) -> None:
     assert not list(store.glob(f"{CORPUS}/toy@*"))
     remove_corpus(cache, CORPUS)
     assert cache.corpora() == [] and list(store.iterdir()) == []
-    with pytest.raises(EmocacheError, match="has no corpus 'toy'"):
+    with pytest.raises(EmocacheError, match=r"does not exist|no corpus"):
         remove_corpus(cache, CORPUS)
 
 

@@ -37,6 +37,12 @@ def test_lists_as_json(emocache_: Run, store: Path) -> None:
     assert [row["name"] for row in json.loads(emocache_("train", "--list", "--json").out)["experiments"]] == (
         experiment_names()
     )
+    assert json.loads(emocache_("cache", "verify", store, "--json").out) == {"problems": []}
+    (store / "c" / "manifest.json").write_text("{}")
+    damaged = emocache_("cache", "verify", store, "--json")
+    assert damaged.status == 1 and [set(one) for one in json.loads(damaged.out)["problems"]] == [
+        {"stream", "utterance", "object", "reason"}
+    ]
     refused = emocache_("train", "--json", "--cache", store, "--runs", store.parent / "runs")
     assert refused.status == 2 and "goes with --list" in refused.err
 

@@ -268,7 +268,7 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path, grid: Any, write_run: A
               folds=1, task="regression", targets=["v"], classes=None, prior={"v": 0.0})  # fmt: skip
     evaluations = evaluate_runs([tmp_path / "runs"])
     for a, b, told in (
-        ("a", "c", "no result 'c' among these runs; there are a, b, "),
+        ("a", "c", "no such result among these runs; there are a, b, "),
         ("a", "a", "a and a are the same result"),
         ("a", "b", "b has 2 settings on demo; name one of b@"),
         ("a", "elsewhere", "a and elsewhere have no results on the same corpus"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,20 +14,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
-from sklearn.metrics import accuracy_score, f1_score, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
 from emocache.cache import Cache, EmocacheError, Manifest, Media, Utterance
-from emocache.evaluate.page.charts import gaps
+from emocache.evaluate.output.figures.scatter import Panel
+from emocache.evaluate.page.charts import MOST_POINTS, gaps, scatter
 from emocache.evaluate.page.headline import _published
 from emocache.evaluate.page.rendering import script_json
 from emocache.evaluate.page.svg import SERIES, inline
 from emocache.evaluate.papers.published.published_scores import PublishedScore
-from emocache.evaluate.report import evaluate_runs, write_page
+from emocache.evaluate.report import check_places, evaluate_runs, write_page
 from emocache.evaluate.scoring.breakdowns.clip_losses import Track, clips, tracks
-from emocache.evaluate.scoring.ranking.contests import Contest, contests
+from emocache.evaluate.scoring.ranking.contests import Contest, Pair, contests
+from emocache.evaluate.scoring.ranking.differences import Difference
 from emocache.evaluate.scoring.ranking.standings import Standing
+from emocache.train.records.group_sums import draw
 
 EMOTIONS = ("angry", "happy", "sad")
+APART, NOT_APART = (Difference(0.1, ends, float("nan"), float("nan")) for ends in ((0.05, 0.15), (-0.05, 0.25)))
 VOID = {"meta", "link", "input", "br", "img", "path", "use", "rect", "image", "hr", "line", "circle"}
 
 
@@ -38,12 +43,16 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str], list[tuple[str, dict[str, str]]]]] = []
         self.open: list[tuple[str, dict[str, str]]] = []
         self.texts: list[tuple[str, str]] = []  # (innermost element, text)
+        self.placed: list[tuple[str, str, set[str]]] = []  # (innermost element, text, all elements around it)
+        self.commands: list[str] = []
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         own = {name: value or "" for name, value in attrs}
         self.elements.append((tag, own, list(self.open)))
+        if tag == "code" and self.open[-1][0] == "pre":
+            self.commands.append("")
         if tag not in VOID:
             self.open.append((tag, own))
 
@@ -57,6 +66,10 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open:
             self.texts.append((self.open[-1][0], data))
+            around = {tag for tag, _ in self.open}
+            self.placed.append((self.open[-1][0], data, around))
+            if {"pre", "code"} <= around:
+                self.commands[-1] += data
 
     def text_of(self, tag: str) -> list[str]:
         """The texts directly in such elements."""
@@ -226,6 +239,183 @@ def test_numbers_of_values_over_time_are_those_of_the_predictions(values: Path) 
     assert "the largest loss" in text and "Predicted against true" in text
 
 
+def picture_rows(text: str, label: str) -> list[list[str]]:
+    """The cells of the table below the first picture with such a label, less its headings."""
+    place = text.index(f'aria-label="Numbers of: {label}')
+    body = text[text.index("<tbody>", place) : text.index("</tbody>", place)]
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in body.split("</tr>")[:-1]]
+
+
+def drawn_accuracy(seeds: Any, speakers: Any, weights: Any) -> Any:
+    """The accuracy of every draw of speakers, mean over seeds, by adding up."""
+    found = []
+    for rows in seeds:
+        right = np.array([sum(r["reference"] == r["prediction"] for r in rows if r["speaker"] == s) for s in speakers])
+        there = np.array([sum(r["speaker"] == s for r in rows) for s in speakers])
+        found.append((weights @ right) / (weights @ there))
+    return np.mean(found, axis=0)
+
+
+def told(ends: Any, sign: str = "") -> str:
+    """An interval as the page has it."""
+    return "[" + ", ".join(f"{end:{sign}.3f}" for end in ends) + "]"
+
+
+def test_intervals_are_those_of_draws_of_speakers(two_systems: Path) -> None:
+    page, text = page_of(two_systems)
+    seeds = {name: list(stored(two_systems, name)) for name in ("better", "worse")}
+    speakers = sorted({row["speaker"] for row in seeds["better"][0]})
+    weights = draw(len(speakers)).astype(int)
+    better, worse = (drawn_accuracy(seeds[name], speakers, weights) for name in ("better", "worse"))
+    ends = told(np.percentile(better, [2.5, 97.5]))
+    assert page.facts()["How sure"] == ends and page.column("results", "pooled [95 %]")[0][1].endswith(ends)
+    apart = np.percentile(better - worse, [2.5, 97.5])
+    assert page.column("pairs", "difference [95 %]")[0][1].endswith(told(apart, "+"))
+    assert page.column("pairs", "verdict") == ["apart" if apart[0] > 0 else "not told apart"]
+    ranks = picture_rows(text, "Systems ranked by demo, emotion: accuracy")
+    assert [row[0] for row in ranks] == ["better", "worse"] and ranks[0][2] == ends
+
+
+def test_folds_chance_coverage_and_classes_are_those_of_the_predictions(two_systems: Path) -> None:
+    page, text = page_of(two_systems)
+    rows = [row for own in stored(two_systems, "better") for row in own]
+    folds = [[r["reference"] == r["prediction"] for r in rows if r["id"].startswith(f"u{fold}")] for fold in (0, 1)]
+    mean, std = np.mean(folds), np.std([np.mean(own) for own in folds])
+    assert page.column("results", "mean ± std over folds")[0][1] == f"{mean:.3f} ± {std:.3f}"
+    assert page.column("results", "coverage")[0] == [1.0, "48/48"]
+    assert page.column("results", "chance")[0] == [pytest.approx(1 / 3), "0.333 majority"]
+    true, said = ([row[name] for row in rows] for name in ("reference", "prediction"))
+    counts = confusion_matrix(true, said, labels=EMOTIONS)
+    assert picture_rows(text, "Confusion matrix of better") == [
+        [name, *map(str, own)] for name, own in zip(EMOTIONS, counts.tolist(), strict=True)
+    ]
+    for label, score in (("precision", precision_score), ("F1", f1_score)):
+        expected = score(true, said, labels=EMOTIONS, average=None)
+        assert [cell[0] for cell in page.column("classes", label)[:3]] == pytest.approx(expected)
+    rest = counts - np.diag(np.diag(counts))
+    assert page.column("classes", "mostly taken for")[:3] == [EMOTIONS[k] for k in rest.argmax(axis=1)]
+    assert [cell[0] for cell in page.column("classes", "predictions")[:3]] == counts.sum(axis=1).tolist()
+    curves = picture_rows(text, "Learning curves of better")
+    assert curves[0] == ["fold 0 seed 0", "search", "train_loss", "3", "1.000", "0.333"] and len(curves) == 8
+
+
+def test_numbers_below_pictures_of_values_are_those_of_the_predictions(values: Path) -> None:
+    page, text = page_of(values)
+    (rows,) = stored(values, "probe")
+    losses = {}
+    for row in rows:
+        pairs = [np.array([row[f"{kind}.{t}"] for kind in ("reference", "prediction")]) for t in "va"]
+        losses[row["id"]] = np.mean([np.nanmean((true - said) ** 2) for true, said in pairs])
+    worst = max(losses, key=lambda name: losses[name])
+    row = next(row for row in rows if row["id"] == worst)
+    means = []
+    for target, stamps in (("v", "12"), ("a", "9")):
+        known = ~np.isnan(row[f"reference.{target}"])
+        sides = [np.array(row[f"{kind}.{target}"])[known].mean() for kind in ("reference", "prediction")]
+        means.append([target, stamps, *(f"{side:.3f}" for side in sides)])
+    assert picture_rows(text, f"True and predicted values over time of demo/{worst}") == means
+    assert page.column("clips", "loss")[0][0] == pytest.approx(losses[worst])
+    samples = [row[:2] for row in picture_rows(text, "Predicted against true values of probe")]
+    assert samples == [["v", "144"], ["a", "108"]]
+    assert {f"ccc.{t} of probe for each speaker" in text for t in "va"} == {True}  # of each target, not of one
+
+
+def test_the_commands_say_what_was_set_by_hand(grid: Any, tmp_path: Path) -> None:
+    corpus = tmp_path / "media" / "it's here"
+    corpus.mkdir(parents=True)
+    (corpus / "u.wav").write_bytes(b"RIFF")
+    one = Utterance("u00", (Media("audio", "u.wav", "ab" * 32),))
+    Cache(tmp_path / "store").put_manifest(Manifest.from_utterances("demo", [one]))
+    grid(5, experiment="shipped", seeds=[0], command=["shipped", "labels={a=['b']}"])
+    grid(4, experiment="own", seeds=[0], command=["folder/own.toml"])
+    grid(3, experiment="old", seeds=[0])
+    page, _ = page_of(tmp_path / "runs", cache=str(tmp_path / "store"), media=[corpus])
+    lines = [shlex.split(line) for line in page.commands]
+    store, runs = ["--cache", str(tmp_path / "store")], str(tmp_path / "runs")
+    for k, (experiment, streams, changed) in enumerate([
+        ("shipped", ["--for", "shipped"], ["--set", "labels={a=['b']}"]),
+        ("folder/own.toml", ["--stream", "logmel"], []),
+        ("old", ["--for", "old"], []),
+    ]):  # fmt: skip
+        extract, train, evaluate = lines[3 * k + 3 : 3 * k + 6]  # after those of the headline
+        assert extract == ["emocache", "extract", "demo", *streams, "--data", str(corpus), *store]
+        assert train == ["emocache", "train", experiment, "--corpus", "demo", *changed, *store, "--runs", runs]
+        assert evaluate == ["emocache", "evaluate", runs, *store, "--media", str(corpus)]
+    assert lines[:3] == lines[3:6]
+    for name in ("one", "two"):
+        grid(5, experiment=name, seeds=[0], root=tmp_path / name)
+    both = [tmp_path / "one", tmp_path / "two"]
+    path = write_page(tmp_path / "both.html", evaluate_runs(both), both)
+    trained = [shlex.split(line) for line in Page(path.read_text(encoding="utf-8")).commands if " train " in line]
+    assert {(line[2], line[-1]) for line in trained} == {("one", str(both[0])), ("two", str(both[1]))}
+
+
+def test_of_a_pair_the_better_comes_first_also_where_it_lacks_runs(grid: Any, tmp_path: Path) -> None:
+    grid(3, experiment="whole", seeds=[0])
+    grid(6, experiment="lacking", seeds=[0], config={"seeds": [0, 1]})
+    page, text = page_of(tmp_path / "runs")
+    assert page.facts()["Best system"] == "whole"
+    assert "lacking has 1.000, but: " in text and "Last, whatever their score" in text
+    assert [page.column("pairs", name) for name in ("better", "than")] == [["lacking"], ["whole"]]
+    assert page.column("pairs", "difference [95 %]")[0][0] == pytest.approx(0.5)
+    assert page.column("missing", "system") == ["lacking"] * 2  # one of two: which, must be told
+
+
+def test_systems_that_are_alike_across_others_are_told() -> None:
+    between = [Pair(0, 1, APART), Pair(0, 2, NOT_APART), Pair(1, 2, APART)]
+    beside = [Pair(0, 1, NOT_APART), Pair(0, 2, APART), Pair(1, 2, APART)]
+    entries: Any = [None] * 3
+    for pairs, alike, across in ((between, [], [(0, 2)]), (beside, [(0, 1)], [])):
+        contest = Contest(Standing("accuracy", "", entries), pairs)
+        assert (contest.alike, contest.alike_across) == (alike, across)
+
+
+def test_without_javascript_tables_are_there(two_systems: Path) -> None:
+    page, _ = page_of(two_systems)
+    inside = [(tag, text) for tag, text, place in page.placed if "noscript" in place]
+    cells = [text for tag, text in inside if tag in ("th", "td")]
+    for name in ("better", "0.333 majority", "s12", "angry", "taken for"):
+        assert any(name in cell for cell in cells), name
+    assert "worse" in cells  # in results and pairs
+    shown = page.column("groups", "system").count("better")
+    assert any(f"{shown} of {shown} rows of better; with JavaScript all {2 * shown}" in text for _, text in inside)
+
+
+ODD = ("\"quoted\" & 'so'", "<b>bold</b>", "שלום", "مرحبا", "😀👩‍👩‍👧", "名前", "a\\b{c}$d_e^f$", "%s{{7*7}}{% if %}")
+
+
+@pytest.mark.filterwarnings("error")
+def test_odd_names_are_shown_as_they_are(write_run: Any, utterance: Any, tmp_path: Path) -> None:
+    for experiment in ("a", "b"):
+        rows = [utterance(f"{name} {i}", name, EMOTIONS[i % 3], EMOTIONS[(i + k) % 3], culture=name)
+                for k, name in enumerate(ODD) for i in range(3)]  # fmt: skip
+        write_run(rows, folds=1, experiment=experiment)
+    page, text = page_of(tmp_path / "runs")  # and matplotlib warns of nothing
+    assert set(ODD) <= set(page.column("groups", "value"))
+    assert {row for row in ODD if any(row in told for _, told in page.texts)} == set(ODD)
+    assert "<b>" not in text and "49" not in page.text_of("th")
+
+
+def test_one_run_of_one_speaker_without_classes_of_its_own(write_run: Any, utterance: Any, tmp_path: Path) -> None:
+    rows = [utterance(f"u{i}", None, "happy", "happy", group=f"u{i}") for i in range(3)]
+    write_run(rows, folds=1)
+    page, text = page_of(tmp_path / "runs")
+    assert page.facts()["By how much"] == "–" and "There is no other system" in text
+    assert "groups" not in page.tables and "A single speaker and culture." in text
+    assert "pairs" not in page.tables and "Fails most: speaker" not in text
+    assert "system" not in {column["label"] for column in page.tables["clips"]["columns"]}
+
+
+def test_twenty_systems_are_less_than_five_megabytes(values: Path) -> None:
+    draws = np.random.default_rng(0)
+    true, said = draws.normal(size=(2, 20_000))
+    found = Panel("v", true, said, 0.5)
+    drawing = inline(scatter([found, found]), "p")
+    assert drawing.count("<use ") <= MOST_POINTS and len(drawing) < 110_000
+    _, text = page_of(values)
+    assert len(text) < 5_000_000 / 20
+
+
 def test_nothing_is_drawn_where_there_is_no_label(values: Path) -> None:
     (evaluation,) = evaluate_runs([values])
     first = clips(evaluation.result)[0]
@@ -313,15 +503,17 @@ def test_clips_have_text_and_a_relative_link_where_they_are_at_hand(two_systems:
                       start=1.5 if k == 1 else None, end=2.25 if k == 1 else None)
             for k, name in enumerate(names)]  # fmt: skip
     Cache(tmp_path / "store").put_manifest(Manifest.from_utterances("demo", told))
-    page, _ = page_of(two_systems, cache=str(tmp_path / "store"), media=[corpus])
+    page, text = page_of(two_systems, cache=str(tmp_path / "store"), media=[corpus])
     found = dict(zip(page.column("clips", "clip"), page.column("clips", "play"), strict=True))
     assert found[f"demo/{names[0]}"] == ["audio", "../media/a%20folder/u%20%231.wav"]
     assert found[f"demo/{names[1]}"] == ["audio", "../media/a%20folder/u%20%231.wav#t=1.500,2.250"]
     assert found[f"demo/{names[2]}"] is None
     texts = dict(zip(page.column("clips", "clip"), page.column("clips", "text"), strict=True))
     assert texts[f"demo/{names[2]}"] == "words 2"
-    page, _ = page_of(two_systems)
-    assert set(page.column("clips", "play")) == {None} and set(page.column("clips", "text")) == {""}
+    assert "Media are played from where they lie" in text and f'<a href="{found[f"demo/{names[0]}"][1]}">play' in text
+    page, text = page_of(two_systems)  # nothing is at hand: no column of nothing
+    assert not {"play", "text"} & {column["label"] for column in page.tables["clips"]["columns"]}
+    assert "No media are at hand" in text
 
 
 def test_what_was_missing_is_told_with_its_reason(grid: Any, tmp_path: Path) -> None:
@@ -404,6 +596,6 @@ def test_a_page_that_cannot_be_written_is_told(two_systems: Path, tmp_path: Path
         write_page(tmp_path / "file" / "page.html", evaluate_runs([two_systems]), [two_systems])
 
 
-def test_a_cache_without_corpora_is_told(two_systems: Path, tmp_path: Path) -> None:
-    with pytest.raises(EmocacheError, match="holds no corpus; name the cache"):
-        write_page(tmp_path / "page.html", evaluate_runs([two_systems]), [two_systems], str(tmp_path / "nowhere"))
+def test_a_cache_without_corpora_is_told(tmp_path: Path) -> None:
+    with pytest.raises(EmocacheError, match=r"--cache: cache .*nowhere does not exist; give the folder"):
+        check_places(tmp_path, tmp_path / "page.html", str(tmp_path / "nowhere"), [])

@@ -331,7 +331,9 @@ def test_the_command_prints_one_table_and_writes_nothing(tmp_path: Path, train: 
 
 def test_an_unknown_table_is_refused(tmp_path: Path, train: Train) -> None:
     train("paper3/text", "iemocap", "roberta-large")
-    with pytest.raises(EmocacheError, match=r"--table 'paper3/table9': no such table; there are paper1/table1, "):
+    with pytest.raises(
+        EmocacheError, match=r"--table 'paper3/table9': no such table; did you mean .* there are paper1/table1, "
+    ):
         table_of(tmp_path, "paper3/table9")
 
 

@@ -99,7 +99,7 @@ def test_an_experiment_says_where_its_encoders_are_from(tmp_path: Path, monkeypa
     (stream,) = wanted_streams([str(tmp_path / "named.toml")])
     assert stream.name == "cats.L2.pca8" and stream.source == {"cats": "lab/hubert-for-cats@v1"}
     asked: list[Any] = []
-    monkeypatch.setattr(checkpoints_command, "checkpoints", lambda names, *rest: asked.append((names, rest[-1])))
+    monkeypatch.setattr(checkpoints_command, "checkpoints", lambda names, *rest: asked.append((names, rest[4])))
     assert CliRunner().invoke(app, ["checkpoints", "--for", str(tmp_path / "named.toml")]).exit_code == 0
     assert asked == [(["cats"], {"cats": "lab/hubert-for-cats@v1"})]
     need = need_of("cats-10s", None, {"cats": "lab/hubert-for-cats@v1"})

@@ -51,6 +51,9 @@ def test_a_second_run_trains_nothing_and_says_so(toy: "Toy") -> None:
     assert "shared between train, valid and test: no speaker; no session" in first.output
     assert "3 trained, 0 reused: " in first.output and "fold 2 seed 0: validation accuracy" in first.output
     again = call(toy, "--set", "labels={angry=['angry'], sad=['sad']}")
+    (record, *_) = (toy.folder / "runs").rglob("run.json")
+    asked = [toy.experiment(), "training.epochs=2", "labels={angry=['angry'], sad=['sad']}"]
+    assert json.loads(record.read_text())["command"] == asked
     assert "0 trained, 3 reused: " in again.output and "seed" not in again.output.splitlines()[-2]
 
 
@@ -79,7 +82,7 @@ def test_errors_are_emocache_errors_and_usage_is_usage(toy: "Toy") -> None:
 def test_a_cache_or_corpus_that_is_not_there_is_told_as_such(toy: "Toy") -> None:
     toy.cache()
     corpus = call(toy, "--corpus", "toyz")
-    assert str(corpus.exception) == f"cache {toy.root} has no corpus 'toyz'; it has: toys"
+    assert str(corpus.exception) == f"cache {toy.root} has no corpus 'toyz'; did you mean 'toys'? it has: toys"
     absent = call(toy, "--cache", str(toy.folder / "absent"))
     remedy = "give the folder that `emocache extract --cache` wrote to"
     assert str(absent.exception) == f"cache {toy.folder}/absent does not exist; {remedy}"

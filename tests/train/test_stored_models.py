@@ -1,5 +1,7 @@
 """Stored heads answer as they did when they were trained."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from emocache.cache import Cache
+from emocache.cache import Cache, EmocacheError
+from emocache.train.apply.onnx_export import export_onnx
 from emocache.train.apply.opening_runs import open_models
 from emocache.train.apply.unlabelled import Unlabelled, read_unlabelled
 from emocache.train.data.example import Stamps, on_stamps
@@ -79,3 +82,46 @@ def test_a_stored_head_gives_its_test_predictions_again(toy: "Toy", kind: str) -
     folder = train(toy, KINDS[kind], cache)
     for exact in (True, False):
         assert_same_as_stored(cache, folder, exact)
+
+
+def recurrent(cell: str, *changes: str) -> tuple[str, ...]:
+    """A small recurrent head."""
+    return ("head.kind=recurrent", f"head.cell={cell}", "head.hidden=4", *changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [recurrent("gru", "head.layers=2"), recurrent("lstm", "head.pooling=last"),
+     recurrent("rnn", "head.pooling=attention"),
+     recurrent("lstm", "head.bidirectional=false", "task=frame_regression", 'targets=["valence"]'),
+     ("head.kind=transformer", "head.width=8", "head.heads=2", "head.layers=1")],
+    ids=["gru", "lstm", "rnn", "frames", "transformer"],
+)  # fmt: skip
+def test_a_stored_head_is_a_graph_for_clips_of_any_length(toy: "Toy", changes: tuple[str, ...], tmp_path: Path) -> None:
+    """Within 1e-4 of the stored test predictions, by onnxruntime, from the frames alone."""
+    onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX needs the extra 'onnx'")
+    pytest.importorskip("onnxscript", reason="ONNX needs the extra 'onnx'")
+    cache = toy.cache()
+    run = train(toy, changes, cache) / "fold0-seed0"
+    (model,) = open_models(run).models
+    stream = cache.stream("toys", "toy")
+    export_onnx(model, stream.recipe, None, tmp_path / "head.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "head.onnx"))
+    rows = [row for row in read_run(run)[1].to_pylist() if row["part"] == "test" and not row["missing"]]
+    ids = [row["id"] for row in rows]
+    answers = model.answers(read_unlabelled(unlabelled(cache, ids, ["toy"]), model.parts[0].settings), CPU)
+    assert len({len(stream.read(i)) for i in ids}) > 1
+    for i, answer in zip(ids, answers, strict=True):
+        (found,) = session.run(None, {"frames": np.asarray(stream.read(i), np.float32)})
+        assert answer is not None
+        np.testing.assert_allclose(found, answer.values, rtol=0, atol=1e-4)
+
+
+def test_a_fusion_is_told_and_not_its_missing_sources(toy: "Toy") -> None:
+    folder = train(toy, KINDS["probe"])
+    path = folder / "fold0-seed0" / "run.json"
+    members = [{"experiment": one, "setting": "0" * 12} for one in ("a", "b")]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"members": members}))
+    shutil.rmtree(folder / "sources")
+    with pytest.raises(EmocacheError, match=r"is a fusion, .* predict with its members: a, b"):
+        open_models(folder)

@@ -14,6 +14,7 @@ import torch
 from ...cache import EmocacheError
 from ...cache.frames.projection import Projection
 from ..heads.head import Frames, as_outputs
+from .onnx_recurrence import with_whole_recurrences
 from .stored_models import Part, StoredModel
 
 _CLOSE = 1e-4
@@ -134,19 +135,22 @@ def export_onnx(model: StoredModel, recipe: Mapping[str, Any], matrix: bytes | N
         raise EmocacheError(f"it needs {error.name}; install it with: pip install 'emocache[onnx]'") from error
     projection = None if matrix is None else Projection.from_bytes(matrix)
     width = recipe["dim"] if projection is None else projection.components.shape[1]
-    graph = Graph(model.parts[0], width, projection, recipe["dtype"] == "float16").eval()
+    graph, exported = (Graph(model.parts[0], width, projection, recipe["dtype"] == "float16").eval() for _ in range(2))
+    if graph.head.teacher != "never":
+        raise EmocacheError("its decoder is fed what it gave the frame before, which no graph does for any length")
+    with_whole_recurrences(exported)
     random = np.random.default_rng(0)
     clips = [random.normal(size=(length, width)).astype(np.float32) for length in _LENGTHS]
     example = (torch.from_numpy(clips[0]),)
     shapes = ({0: torch.export.Dim("frames", min=2, max=1_000_000)},)
     try:
-        program = _quietly(lambda: torch.export.export(graph, example, dynamic_shapes=shapes, strict=False))
+        program = _quietly(lambda: torch.export.export(exported, example, dynamic_shapes=shapes, strict=False))
         written = _quietly(lambda: torch.onnx.export(program, dynamo=True, verbose=False, input_names=["frames"],
                                                      output_names=["prediction"], opset_version=_OPSET,
                                                      external_data=False))  # fmt: skip
     except Exception as error:
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise EmocacheError(f"torch cannot export this head ({why.strip()[:200]})") from error
+        raise EmocacheError(f"torch cannot export this head for clips of any length ({why.strip()[:200]})") from error
     written.save(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for clip in clips:

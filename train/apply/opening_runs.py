@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from ..config.settings import Settings
 from ..records import columns
 from ..records.run_record import FINAL_FOLDER, PREDICTIONS, RUN, RUN_FOLDER, RunRecord
 from ..stored.run_sources import RunSources, read_sources
-from .stored_models import StoredModel, open_model
+from .stored_models import StoredModel, open_model, readable_record
 
 _CELL = re.compile(r"fold(?P<fold>\d+)-seed(?P<seed>\d+)")
 
@@ -39,6 +40,10 @@ class Models:
         """The settings of every head; a search may have chosen different ones."""
         return [part.settings for model in self.models for part in model.parts]
 
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        return _parts(self.models[0].folder)
+
     @property
     def told(self) -> str:
         """The models that answer, in words."""
@@ -61,7 +66,7 @@ class Models:
             return ""
         if len(self.models) > 1 or self.record.final:
             return "train"
-        found = _parts(self.models[0].folder, keys)
+        found = {self._parts.get(key, "train") for key in keys}
         return found.pop() if len(found) == 1 else "train"
 
 
@@ -82,18 +87,25 @@ def open_models(path: Path, fold: int | None = None, seed: int | None = None) ->
         raise EmocacheError(f"{path} is not a folder; give one that `emocache train` or `emocache export` wrote")
     path = path.resolve()
     if RUN_FOLDER.fullmatch(path.name) or FINAL_FOLDER.fullmatch(path.name):
-        return Models(path.parent, sources := read_sources(path.parent), (open_model(path, sources),))
+        if (fold is not None or seed is not None) and not _is_asked(path, fold, seed):
+            raise EmocacheError(f"{path} is not the run of {_asked(fold, seed)}; give the folder above")
+        return _read(path.parent, [path])
     folder = _setting(path)
     runs = sorted(one.parent for one in folder.glob(f"*/{RUN}") if RUN_FOLDER.fullmatch(one.parent.name))
     final = sorted(one.parent for one in folder.glob(f"*/{RUN}") if FINAL_FOLDER.fullmatch(one.parent.name))
     asked = fold is not None or seed is not None
     chosen = [run for run in runs if _is_asked(run, fold, seed)] if asked else final or runs
     if not chosen:
-        told = " ".join(f"--{name} {value}" for name, value in (("fold", fold), ("seed", seed)) if value is not None)
         there = ", ".join(run.name for run in (*runs, *final)) or "none"
-        raise EmocacheError(f"{folder} has no run of {told}; there are: {there}")
+        raise EmocacheError(f"{folder} has no run of {_asked(fold, seed)}; there are: {there}")
+    return _read(folder, chosen)
+
+
+def _read(folder: Path, runs: Sequence[Path]) -> Models:
+    records = [readable_record(run) for run in runs]  # first, for a fusion has no sources that could be missing
     sources = read_sources(folder)
-    return Models(folder, sources, tuple(open_model(run, sources) for run in chosen))
+    models = (open_model(run, record, sources) for run, record in zip(runs, records, strict=True))
+    return Models(folder, sources, tuple(models))
 
 
 def _setting(path: Path) -> Path:
@@ -110,18 +122,21 @@ def _setting(path: Path) -> Path:
     return found.pop()
 
 
+def _asked(fold: int | None, seed: int | None) -> str:
+    return " ".join(f"--{name} {value}" for name, value in (("fold", fold), ("seed", seed)) if value is not None)
+
+
 def _is_asked(run: Path, fold: int | None, seed: int | None) -> bool:
     cell = _CELL.fullmatch(run.name)
     return cell is not None and fold in (None, int(cell["fold"])) and seed in (None, int(cell["seed"]))
 
 
-def _parts(folder: Path, keys: Sequence[str]) -> set[str]:
-    """The parts of a fold that utterances are in."""
+def _parts(folder: Path) -> dict[str, str]:
+    """{key of an utterance: its part of the fold}; nothing where that is not stored, so that none counts as a test."""
     try:
         table = parquet.read((folder / PREDICTIONS).read_bytes())
     except (OSError, pa.ArrowException):
-        return {"train"}  # nothing that could be a test is known
+        return {}
     names = (columns.PART, "corpus", "id")
     rows = zip(*(table[name].to_pylist() for name in names), strict=True)
-    known = {f"{corpus}/{id_}": part for part, corpus, id_ in rows}
-    return {known.get(key, "train") for key in keys}
+    return {f"{corpus}/{id_}": part for part, corpus, id_ in rows}

@@ -133,15 +133,14 @@ class StoredModel:
             ) from error
 
 
-def open_model(folder: Path, sources: RunSources) -> StoredModel:
-    """Read a run back.
+def readable_record(folder: Path) -> RunRecord:
+    """Read the record of a run that has a head.
 
     Args:
         folder: of the run.
-        sources: of its setting.
 
     Returns:
-        The model, ready for utterances.
+        The record.
 
     Raises:
         EmocacheError: a damaged file, a fusion, or a head whose outputs are no predictions.
@@ -150,9 +149,26 @@ def open_model(folder: Path, sources: RunSources) -> StoredModel:
     if record.members:
         names = ", ".join(member["experiment"] for member in record.members)
         raise EmocacheError(f"{folder} is a fusion, which has no head of its own; predict with its members: {names}")
-    settings = settings_of(record.config)
-    if told := settings.head.diagnostic():
+    if told := settings_of(record.config).head.diagnostic():
         raise EmocacheError(f"{folder}: {told}; it needs true values, which new clips do not have")
+    return record
+
+
+def open_model(folder: Path, record: RunRecord, sources: RunSources) -> StoredModel:
+    """Read a run back.
+
+    Args:
+        folder: of the run.
+        record: of the run, see `readable_record`.
+        sources: of its setting.
+
+    Returns:
+        The model, ready for utterances.
+
+    Raises:
+        EmocacheError: a damaged file.
+    """
+    settings = settings_of(record.config)
     weights = load_tensors(_bytes(folder / WEIGHTS))
     transforms = load_arrays(_bytes(folder / TRANSFORMS))
     apart = list(record.selection.by_target)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ...cache import EmocacheError
 from .experiment_files import ExperimentFile, key_of, open_experiment
+from .experiment_names import EXPERIMENTS
 from .fusion_settings import FusionSettings
 from .parsing import parse_settings
 from .search import search_points
@@ -19,6 +20,11 @@ class Experiment(NamedTuple):
     name: str
     path: Path
     settings: Settings | FusionSettings
+
+    @property
+    def called(self) -> str:
+        """The word that `emocache train` knows it by: the name of a shipped one, else its file."""
+        return self.name if self.path.is_relative_to(EXPERIMENTS) else str(self.path)
 
 
 def load_experiment(

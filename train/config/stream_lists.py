@@ -39,8 +39,10 @@ def matching_experiments(patterns: Sequence[str], corpus: str | None = None) -> 
             continue
         those = [name for name in corpora_of_all() if pattern == "all" or fnmatch.fnmatch(name, pattern)]
         if not those:
-            near = nearest(pattern, known)
-            hint = f"did you mean {near!r}? " if near else ""
+            papers = [f"{folder}/*" for folder in sorted({name.partition("/")[0] for name in known if "/" in name})]
+            near = nearest(pattern, papers if "*" in pattern else known)
+            hint = f"did you mean {near!r}? " if near and "*" not in pattern else ""
+            hint = f"there are {', '.join(papers)}; " if near and "*" in pattern else hint
             raise EmocacheError(f"--for {pattern}: no experiment is called so; {hint}`emocache train --list` has all")
         found |= dict.fromkeys([name for name in those if corpus in corpora_of_all()[name]] or those)
     return list(found)

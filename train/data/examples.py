@@ -58,7 +58,7 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
     unlabelled = len(everyone) - len(pairs) - sum(dropped.values())
     where = " + ".join(manifest.corpus for manifest in manifests)
     if not pairs:
-        reason = f"; the label map drops {dict(dropped)}" if dropped else ""
+        reason = f"; the label map drops {dict(dropped)}; name these labels in [labels]" if dropped else ""
         raise EmocacheError(f"no utterance of {where} has {' and '.join(settings.targets)}{reason}")
     used = _used([example for example, _ in pairs], settings.protocol)
     pairs = [pair for pair, kept in zip(pairs, used, strict=True) if kept]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...cache import EmocacheError
+from ...cache.hints import did_you_mean
 from .camulenet import CAMuLeNet, CAMuLeNetSettings
 from .can import CAN, CANSettings
 from .cats import CATS, CATSSettings
@@ -76,7 +77,8 @@ def head_entry(kind: object) -> HeadEntry:
         EmocacheError: there is no such head; the message lists those there are.
     """
     if not isinstance(kind, str) or kind not in HEADS:
-        raise EmocacheError(f"head.kind {kind!r} is unknown; the heads are: {', '.join(HEADS)}")
+        hint = did_you_mean(kind, HEADS) if isinstance(kind, str) else ""
+        raise EmocacheError(f"head.kind {kind!r} is unknown; {hint}the heads are: {', '.join(HEADS)}")
     return HEADS[kind]
 
 

@@ -134,6 +134,7 @@ class RunRecord(FoldRecord):
     report: tuple[str, ...] | None = None  # papers whose tables are made of it; None: before files said so
     setting: str  # equal for runs that differ in nothing but fold and seed
     config: dict[str, Any]
+    command: tuple[str, ...] = ()  # of `emocache train`: the experiment, by name or file, and each setting changed
     members: tuple[dict[str, str], ...] = ()  # experiment and setting of each member of a fusion
     manifests: dict[str, str]
     split_sha256: str

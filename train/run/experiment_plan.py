@@ -35,7 +35,7 @@ class Plan:
         experiment: its name. corpora: trained as one. runs: where run folders go. settings: what the file says.
         dataset: what is read. folds: of the protocol. split: their hash. setting: see `runs.setting_hash`.
         device: "cpu" or "cuda". leaks: a stored PCA saw test utterances, by name. only: these folds; none: all of them.
-        watching: sees epochs as they happen; it decides no number.
+        watching: sees epochs as they happen; it decides no number. command: see `RunRecord.command`.
     """
 
     experiment: str
@@ -50,6 +50,7 @@ class Plan:
     leaks: bool
     only: tuple[int, ...] = ()
     watching: Watching = UNWATCHED
+    command: tuple[str, ...] = ()
 
     def folder(self, fold: int, seed: int) -> Path:
         """Return the folder that a run is stored in."""
@@ -163,6 +164,7 @@ class Plan:
             "seed": seed,
             "setting": self.setting,
             "config": recorded(s),
+            "command": self.command,
             "report": s.report,
             "manifests": self.dataset.manifests,
             "item_digest": self.dataset.item_digest,

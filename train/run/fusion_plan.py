@@ -40,12 +40,13 @@ class FusionPlan:
     """Every run of one fusion, checked. Its members must be stored before `train` is called.
 
     Attributes:
-        experiment: its name. settings: its file. members: their plans, in order.
+        experiment: its name. settings: its file. members: their plans, in order. command: see `RunRecord.command`.
     """
 
     experiment: str
     settings: FusionSettings
     members: list[Plan]
+    command: tuple[str, ...] = ()
 
     @property
     def corpora(self) -> tuple[str, ...]:
@@ -155,6 +156,7 @@ class FusionPlan:
             "seed": seed,
             "setting": self.setting,
             "report": self.settings.report,
+            "command": self.command,
             "config": {
                 **self.settings.model_dump(mode="json"),
                 "seeds": list(self.seeds),

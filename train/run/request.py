@@ -24,6 +24,7 @@ from .experiment_plan import Plan, make_plan
 from .final_run import train_final_run
 from .fusion_plan import FusionPlan, make_fusion
 from .jobs import train_runs
+from .stream_checks import check_streams
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ class Request:
                 files = [beside(path, one, "fusion.members:") for one in settings.fusion.members]
                 if len({file.resolve() for file in files}) < len(files):
                     raise EmocacheError("fusion.members names an experiment twice; name each once")
-                return make_fusion(name, settings, [self._member(file) for file in files])
-            return self._plan(name, settings)
+                fusion = make_fusion(name, settings, [self._member(file) for file in files])
+                return replace(fusion, command=(experiment.called, *self.overrides))
+            return self._plan(experiment, settings, self.overrides)
         except EmocacheError as error:
             raise EmocacheError(f"{path}: {error}{self._meant_for(name)}") from error
 
@@ -97,22 +99,23 @@ class Request:
         there = f"; on {' + '.join(self.corpora)} it is {', '.join(alike)}" if alike else ""
         return f" ({name} is for {', '.join(sorted(known))}{there})"
 
-    def _plan(self, name: str, settings: Settings) -> Plan:
-        _check_streams(self.cache, self.corpora, settings)
-        plan = make_plan(
-            self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete
-        )  # fmt: skip
+    def _plan(self, experiment: Experiment, settings: Settings, overrides: Sequence[str]) -> Plan:
+        name = experiment.name
+        own = any(key_of(text).partition(".")[0] in ("streams", "search") for text in self.overrides)
+        check_streams(self.cache, self.corpora, settings, None if own else name)
+        plan = make_plan(self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete)
         if beyond := [fold for fold in self.folds if fold not in range(len(plan.folds))]:
             raise EmocacheError(f"--fold {beyond[0]}: {name!r} has folds 0 to {len(plan.folds) - 1}")
-        return replace(plan, only=tuple(dict.fromkeys(self.folds)), watching=self.watching)
+        only, command = tuple(dict.fromkeys(self.folds)), (experiment.called, *overrides)
+        return replace(plan, only=only, watching=self.watching, command=command)
 
     def _member(self, path: Path) -> Plan:
         # What is set for the fusion itself is not for its members.
         own = [text for text in self.overrides if not key_of(text).startswith("fusion.")]
-        name, _, settings = load_experiment(str(path), own, self._stream_names)
-        if isinstance(settings, FusionSettings):
-            raise EmocacheError(f"fusion.members: {name!r} is a fusion itself; name its members instead")
-        return self._plan(name, settings)
+        member = load_experiment(str(path), own, self._stream_names)
+        if isinstance(member.settings, FusionSettings):
+            raise EmocacheError(f"fusion.members: {member.name!r} is a fusion itself; name its members instead")
+        return self._plan(member, member.settings, own)
 
 
 def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool, brief: bool = False) -> Iterator[str]:
@@ -260,15 +263,3 @@ def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_
 def one_line(error: EmocacheError) -> str:
     """Return an error in one line, without the experiment's file."""
     return re.sub(r"^\S+\.toml: ", "", " ".join(str(error).split()))
-
-
-def _check_streams(cache: Cache, corpora: Sequence[str], settings: Settings) -> None:
-    """Every stream must be in the cache, those of the search as well."""
-    points = [point for _, point in search_points(settings)]
-    for name in dict.fromkeys(name for point in points for name in point.stream_names):
-        for corpus in corpora:
-            if not cache.streams(corpus, name.partition("@")[0]):
-                known = ", ".join(sorted({info.name for info in cache.streams(corpus)})) or "none"
-                raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}; extract it (`emocache"
-                                    " checkpoints --for EXPERIMENT` tells what that takes), or set streams to what"
-                                    f" there is: {known}")  # fmt: skip

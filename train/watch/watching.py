@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from ...cache import EmocacheError
+from ...cache.hints import did_you_mean
 from ...cache.outside import is_outside, load_outside
 from ..records.run_record import watch_file
 
@@ -51,6 +52,8 @@ class Watching:
         """Load every tracker, so that a wrong name ends a call before it trains; EmocacheError where one is wrong."""
         for name in self.names:
             _load(name)
+        if self.names and self.folder.exists() and not self.folder.is_dir():
+            raise EmocacheError(f"--log-dir {self.folder} is a file; give a folder")
 
     @contextmanager
     def run(self, about: dict[str, Any]) -> Iterator[Callable[[Line], None]]:
@@ -99,7 +102,8 @@ def _load(name: str) -> MakeTracker:
         check_installed()
         return EventFiles
     if not is_outside(name):
-        raise EmocacheError(f"--log {name}: give tensorboard, or module:attribute of a tracker of your own")
+        hint = did_you_mean(name, ["tensorboard"])
+        raise EmocacheError(f"--log {name}: {hint}give tensorboard, or module:attribute of a tracker of your own")
     made: MakeTracker = load_outside(name, "--log")
     with contextlib.suppress(ValueError):  # a signature that Python does not know is tried when the first run begins
         try:

@@ -1,7 +1,8 @@
 "use strict";
 // Tables of any length: the rows are data, and only one page of them is in the document.
 (() => {
-  const PAGE = 25;
+  const PAGE = 25, PRINTED = 500;
+  const printed = [];
   const tables = JSON.parse(document.getElementById("data").textContent);
   const collator = new Intl.Collator("en", { numeric: true });
 
@@ -19,16 +20,26 @@
     return a[0] - b[0];
   }
 
-  function cellOf(cell, kind, first) {
+  // A button until it is pressed: 25 players are much to look at, and to go through by keyboard.
+  function playButton([kind, address], name) {
+    const button = element("button", { type: "button", class: "play", "aria-label": `Play ${name}` }, "▶ play");
+    button.addEventListener("click", () => {
+      const player = element(kind === "video" ? "video" : "audio", { controls: "", tabindex: "0", "aria-label": name });
+      player.addEventListener("error", () => player.replaceWith(element("span", { role: "alert" }, `not there: ${address}`)));
+      player.src = address;
+      button.replaceWith(player);
+      player.focus();
+      player.play().catch(() => {});
+    });
+    return button;
+  }
+
+  function cellOf(cell, kind, first, name) {
     const made = element(first ? "th" : "td", first ? { scope: "row" } : {});
     if (kind === "number") made.className = "number";
     if (kind === "text" && textOf(cell).length > 40) made.className = "long";
     if (kind !== "media") made.textContent = textOf(cell);
-    else if (cell) {
-      const player = element(cell[0] === "video" ? "video" : "audio", { controls: "", preload: "none" });
-      player.src = cell[1];
-      made.append(player);
-    }
+    else if (cell) made.append(playButton(cell, name));
     return made;
   }
 
@@ -62,7 +73,7 @@
     const heads = columns.map((column, k) => {
       if (column.kind === "media") return element("th", { scope: "col" }, column.label);
       const button = element("button", { type: "button" }, column.label);
-      const head = element("th", { scope: "col", "aria-sort": "none" }, button);
+      const head = element("th", { scope: "col", "aria-sort": "none", class: column.kind }, button);
       button.addEventListener("click", () => {
         direction = sorted === k ? -direction : column.kind === "number" ? -1 : 1;
         sorted = k;
@@ -77,7 +88,7 @@
     const box = element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table: ${caption}` }, table);
     const back = element("button", { type: "button" }, "Previous");
     const on = element("button", { type: "button" }, "Next");
-    const status = element("span", { role: "status" });
+    const status = element("span", { role: "status" }), only = element("span", { class: "printed" });
     const turn = (by) => {
       if (page + by < 0 || (page + by) * PAGE >= shown.length) return;
       page += by;
@@ -101,10 +112,16 @@
       draw();
     }
 
-    function draw() {
-      const start = page * PAGE, end = Math.min(start + PAGE, shown.length);
+    function draw(most = PAGE) {
+      const start = most > PAGE ? 0 : page * PAGE, end = Math.min(start + most, shown.length);
+      // A column that all rows were chosen by says nothing more.
+      const hidden = columns.map((_, k) => k > 0 && Boolean(chosen[k]));
+      heads.forEach((head, k) => { head.hidden = hidden[k]; });
+      body.querySelectorAll("audio, video").forEach((player) => player.pause());
       body.replaceChildren(...shown.slice(start, end).map((i) =>
-        element("tr", {}, ...rows[i].map((cell, k) => cellOf(cell, columns[k].kind, k === 0)))));
+        element("tr", {}, ...rows[i].flatMap((cell, k) => hidden[k] ? [] : [cellOf(cell, columns[k].kind, k === 0, textOf(rows[i][0]))]))));
+      const of = [...chosen.map((value) => value && value[0]), words].filter(Boolean);
+      only.textContent = of.length ? `, of: ${of.join(", ")}` : "";
       status.textContent = shown.length ? `${start + 1} to ${end} of ${shown.length} rows` + (shown.length < rows.length ? ` (${rows.length} in all)` : "") : "no row fits";
       // Not `disabled`: a button that is takes the focus away from who has just pressed it.
       back.setAttribute("aria-disabled", String(page === 0));
@@ -112,13 +129,25 @@
       back.hidden = on.hidden = shown.length <= PAGE;
     }
 
-    place.append(controls, box, element("div", { class: "pager" }, back, on, status));
+    place.append(controls, box, element("div", { class: "pager" }, back, on, element("span", {}, status, only)));
     select();
+    printed.push(draw);
   }
 
   document.querySelectorAll("[data-table]").forEach(build);
-  // Paper has nothing to click: everything that is folded is printed, and folded again.
+  // One clip at a time.
+  document.addEventListener("play", (event) => {
+    document.querySelectorAll("audio, video").forEach((player) => { if (player !== event.target) player.pause(); });
+  }, true);
+  // Paper has nothing to click: rows of other pages and everything that is folded are printed, and put back.
   let folded = [];
-  addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open])")]; folded.forEach((one) => { one.open = true; }); });
-  addEventListener("afterprint", () => { folded.forEach((one) => { one.open = false; }); });
+  addEventListener("beforeprint", () => {
+    printed.forEach((draw) => draw(PRINTED));
+    folded = [...document.querySelectorAll("details:not([open])")];
+    folded.forEach((one) => { one.open = true; });
+  });
+  addEventListener("afterprint", () => {
+    printed.forEach((draw) => draw());
+    folded.forEach((one) => { one.open = false; });
+  });
 })();

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from ....cache import EmocacheError
+from ....cache.hints import did_you_mean
 from ....train.records.metrics import metric_name
 from ....train.records.published import Column, PublishedRow, mean_and_std
 from ...output.paper_table import Cell, Line, PaperTable
@@ -28,6 +29,18 @@ def tables_with_runs(evaluations: Sequence[Evaluation]) -> list[PaperTable]:
     return [lay_out(layout) for layout in layouts(evaluations) if layout.evaluations]
 
 
+def check_table(name: str) -> None:
+    """Refuse a table that no paper has; those of other corpora, `TABLE-CORPUS`, are known with their results only."""
+    known = [layout.name for layout in layouts([])]
+    if name not in known and not any(name.startswith(f"{one}-") for one in known):
+        raise EmocacheError(f"--table {name!r}: {_no_table(name)}")
+
+
+def _no_table(name: str) -> str:
+    known = [layout.name for layout in layouts([]) if layout.variant is None and not layout.corpus]
+    return f"no such table; {did_you_mean(name, known)}there are {', '.join(known)}"
+
+
 def wanted_tables(evaluations: Sequence[Evaluation], name: str) -> list[PaperTable]:
     """Lay out one table of a paper, and beside it those of variants and other corpora that have results.
 
@@ -42,10 +55,8 @@ def wanted_tables(evaluations: Sequence[Evaluation], name: str) -> list[PaperTab
         EmocacheError: no table of that name.
     """
     found = list(layouts(evaluations))
-    known = {layout.name for layout in found}
-    if name not in known:
-        bases = [layout.name for layout in found if layout.variant is None and not layout.corpus]
-        raise EmocacheError(f"--table {name!r}: no such table; there are {', '.join(bases)}")
+    if name not in {layout.name for layout in found}:
+        raise EmocacheError(f"--table {name!r}: {_no_table(name)}")
     beside = [layout for layout in found if layout.name.startswith(f"{name}-") and layout.evaluations]
     return [lay_out(layout) for layout in found if layout.name == name or layout in beside]
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....cache import EmocacheError
+from ....cache.hints import did_you_mean
 from ....train.records.metrics import FEWEST_GROUPS, base_name, metrics_of
 from ..result_groups import Result
 from ..scored import Evaluation, names_of, pool_folds
@@ -72,8 +73,9 @@ def select(results: Sequence[Result], name: str) -> list[Result]:
     experiment, _, setting = name.partition("@")
     found = [r for r in results if r.first.experiment == experiment and r.first.setting.startswith(setting)]
     if not found:
-        known = ", ".join(sorted({r.first.experiment for r in results}))
-        raise EmocacheError(f"no result {name!r} among these runs; there are {known}")
+        known = sorted({r.first.experiment for r in results})
+        hint = did_you_mean(experiment, known)
+        raise EmocacheError(f"--compare {name!r}: no such result among these runs; {hint}there are {', '.join(known)}")
     return found
 
 
@@ -147,9 +149,10 @@ def _chosen(a: Result, b: Result, asked: Sequence[str], common: Sequence[str]) -
         primary = declared.pop() if len(declared) == 1 else ""
         asked = [primary if primary in bases else next(iter(metrics_of(a.first.task)))]
     if unknown := [name for name in asked if name not in (ALL, *common, *bases)]:
-        known = ", ".join(dict.fromkeys([*bases, *common, ALL]))
+        known = list(dict.fromkeys([*bases, *common, ALL]))
         raise EmocacheError(f"--metric {unknown[0]!r}: {a.first.experiment} and {b.first.experiment} have no such"
-                            f" metric in common; they have {known}")  # fmt: skip
+                            f" metric in common; {did_you_mean(unknown[0], known)}they have {', '.join(known)}"
+                            )  # fmt: skip
     return [name for name in common if {ALL, name, base_name(name)} & set(asked)]
 
 

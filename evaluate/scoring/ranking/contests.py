@@ -83,6 +83,12 @@ class Contest:
                 found.append((first, last))
         return found
 
+    @property
+    def alike_across(self) -> list[tuple[int, int]]:
+        """The pairs that are not told apart and in no stretch of `alike`: others stand between them."""
+        inside = {pair for first, last in self.alike for pair in combinations(range(first, last + 1), 2)}
+        return [(pair.a, pair.b) for pair in self.pairs if not pair.apart and (pair.a, pair.b) not in inside]
+
 
 def contests(evaluations: Sequence[Evaluation]) -> list[Contest]:
     """Compare all pairs of the results that can be held against each other.

@@ -4,17 +4,21 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
-def states_of(cell: torch.nn.RNNBase, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def states_of(cell: torch.nn.Module, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Hidden states of every frame, packed, so that padding is never read in either direction.
 
     Args:
-        cell: batch first; its output has H channels, both directions together.
+        cell: recurrent, batch first; its output has H channels, both directions together. Any other module takes the
+            place of one where a head is exported, for a clip without padding, and is given the values as they are.
         values: (B, T, D) float32.
         mask: (B, T) bool, a prefix of each row, which may be empty.
 
     Returns:
         (B, T, H) float32, zeros where the mask is false.
     """
+    if not isinstance(cell, torch.nn.RNNBase):
+        whole: torch.Tensor = cell(values)[0]
+        return whole
     lengths = mask.sum(dim=1)
     rows = torch.nonzero(lengths).squeeze(1)  # a row without frames cannot be packed
     width = cell.hidden_size * (2 if cell.bidirectional else 1)
