@@ -11,6 +11,8 @@ EXPERIMENT ?=
 RUNS ?= runs
 JOBS ?=
 DEVICE ?= auto
+PRECISION ?=
+WORKERS ?=
 ARGS ?=
 comma := ,
 # What the encoders and the corpus asked for need beside the extra `extract`.
@@ -34,7 +36,7 @@ given = $(subst ','\'',$(foreach v,$(1),$(if $(filter command line environment,$
 
 help: ## show this
 	@grep -E '^[a-z-]+: .*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo 'variables: DATASET= DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=store EXPERIMENT= RUNS=runs JOBS= DEVICE= ARGS='
+	@echo 'variables: DATASET= DATA= ENCODER="a b" LAYERS= CHECKPOINTS= CACHE=store EXPERIMENT= RUNS=runs JOBS= DEVICE= PRECISION= WORKERS= ARGS='
 
 demo: $(VENV)/.demo ## the whole road on the built-in corpus: extract, train three heads, evaluate
 	$(EMOCACHE) extract demo --data demo/corpus $(DEMO) --encoder logmel --encoder mfcc --device $(DEVICE) $(ARGS)
@@ -49,7 +51,8 @@ extract: corpora-there $(EXTRACT_READY) $(if $(filter demo,$(DATASET)),$(VENV)/.
 	  echo "emocache extract $$corpus" >&2; \
 	  $(EMOCACHE) extract $$corpus $(if $(DATA),--data "$(DATA)") --cache "$(CACHE)" --device $(DEVICE) \
 	    $(foreach e,$(ENCODER),--encoder $(e)) $(if $(LAYERS),--layers $(LAYERS)) \
-	    $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(ARGS) || \
+	    $(if $(CHECKPOINTS),--checkpoints "$(CHECKPOINTS)") $(if $(PRECISION),--precision $(PRECISION)) \
+	    $(if $(WORKERS),--workers $(WORKERS)) $(ARGS) || \
 	    { status=$$?; [ $$status -lt 128 ] || exit $$status; undone="$$undone $$corpus"; }; \
 	done; \
 	$(tell_missing); \
@@ -74,7 +77,7 @@ for corpus in $$missing; do { \
 	  $(PYTHON) -B -c 'import sys; sys.path.append("extract/corpora"); import origins; print(origins.tell_origin(*sys.argv[1:]) or "docs/corpora.md tells of it")' \
 	    "$$corpus" $(folder) 2>/dev/null || echo 'docs/corpora.md tells of it'; \
 	  echo 'put it there, or type, with its folder:'; \
-	  echo '    make extract DATASET='"$$corpus"' DATA=/path/to/'"$$corpus"' $(strip $(call given,ENCODER LAYERS CHECKPOINTS CACHE DEVICE VENV ARGS))'; \
+	  echo '    make extract DATASET='"$$corpus"' DATA=/path/to/'"$$corpus"' $(strip $(call given,ENCODER LAYERS CHECKPOINTS CACHE DEVICE PRECISION WORKERS VENV ARGS))'; \
 	} >&2; done
 endef
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cache.device import DEVICE, DEVICE_HELP
+
 if TYPE_CHECKING:
     from .prediction import Prediction, Predictions
 
@@ -34,8 +36,10 @@ def predict(
     detector: Annotated[
         str | None, typer.Option(metavar="FILE", help="YuNet's .onnx file, where faces were found by it.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the models run.")] = "auto",
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
+    device: Annotated[str, typer.Option(metavar=DEVICE_HELP, help="Where the models run.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Decode threads; as many as cores, at most 16, if not given.")
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
 ) -> None:
     """Predict emotions in new media by stored runs.
@@ -43,8 +47,8 @@ def predict(
     Without --fold and --seed: the run on all utterances (train --final) if there is one, else the mean over all folds
     and seeds. Exits with 1 if a clip failed.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
+    if not DEVICE.fullmatch(device):
+        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
     from .cache.errors import EmocacheError
     from .prediction import Predictor
 
@@ -68,7 +72,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _how(checkpoints: Path | None, detector: str | None, device: str, workers: int, offline: bool) -> Any:
+def _how(checkpoints: Path | None, detector: str | None, device: str, workers: int | None, offline: bool) -> Any:
     from .cache.errors import EmocacheError
 
     try:

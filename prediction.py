@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from .cache import Cache, EmocacheError
+from .cache.device import choose_device
 
 if TYPE_CHECKING:
     from .extract.clip_streams import How, Places
@@ -96,7 +97,6 @@ class Predictor:
         import torch
 
         from .train.apply.opening_runs import open_models
-        from .train.fit.device import choose_device
 
         self.models = open_models(Path(run), fold, seed)
         self._cache = cache

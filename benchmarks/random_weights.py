@@ -10,6 +10,8 @@ from transformers import (
     HubertConfig,
     HubertModel,
     Wav2Vec2FeatureExtractor,
+    WavLMConfig,
+    WavLMModel,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperModel,
@@ -20,21 +22,32 @@ from emocache.extract.encoders.inference import quiet
 _VGG = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions of each block
 
 
+_SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "conv_dim": (32,) * 7,
+}
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
+
 def write_hubert(folder: Path, small: bool) -> None:
     """HuBERT-large: 24 layers of 1024, layer norms in the convolutions. Small: 2 layers of 64."""
+    _write_speech(folder, HubertModel, HubertConfig, small)
+
+
+def write_wavlm(folder: Path, small: bool) -> None:
+    """WavLM-large: HuBERT-large's shape, with a gated position bias in every layer. Small: 2 layers of 64."""
+    _write_speech(folder, WavLMModel, WavLMConfig, small)
+
+
+def _write_speech(folder: Path, model: Any, config: Any, small: bool) -> None:
     torch.manual_seed(0)
-    size: dict[str, Any] = {
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 128,
-        "conv_dim": (32,) * 7,
-    }
-    large = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-    config = HubertConfig(**(size if small else large), feat_extract_norm="layer", conv_bias=True,
-                          do_stable_layer_norm=True)  # fmt: skip
+    shape = config(**(_SMALL if small else _LARGE), feat_extract_norm="layer", conv_bias=True,
+                   do_stable_layer_norm=True)  # fmt: skip
     with quiet():
-        HubertModel(config).save_pretrained(folder)
+        model(shape).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)  # type: ignore[no-untyped-call]
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..cache.device import DEVICE, DEVICE_HELP
 from ..cache.errors import EmocacheError
+from .every_device import ALL, devices, extract_on_every_device, without_device
 from .listing import parse_mapping
 
 if TYPE_CHECKING:
@@ -84,8 +86,12 @@ def extract(
     precision: Annotated[
         str | None, typer.Option(metavar="float32|bf16|fp16", help="How the model computes; else in float32.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs.")] = "auto",
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Decode threads.")] = 2,
+    device: Annotated[
+        str, typer.Option(metavar=f"{DEVICE_HELP}|all", help="Where the model runs; cuda:all: on every GPU.")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Decode threads; as many as cores, at most 16, if not given.")
+    ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="This worker's share of the units.")] = "1/1",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N utterances.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Encode again what failed.")] = False,
@@ -101,8 +107,12 @@ def extract(
     if dtype is not None:
         _one_of("--dtype", dtype, ("float16", "float32"))
     _one_of("--precision", precision or "float32", ("float32", "bf16", "fp16"))
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
+    if device == ALL:
+        if shard != "1/1":
+            raise typer.BadParameter("is cut for the devices here; leave it out", param_hint="--shard")
+        raise typer.Exit(extract_on_every_device(without_device(sys.argv[1:]), devices()))
+    if not DEVICE.fullmatch(device):
+        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N, {ALL}", param_hint="--device")
     if not re.fullmatch(r"all|(last|\d+)(,(last|\d+))*", layers.replace(" ", "")):
         raise typer.BadParameter(f"{layers!r} is not last, all, or numbers as in 6,9,12", param_hint="--layers")
     if encoder and (pca is None) != (fit_on is None):

@@ -42,7 +42,7 @@ class How:
     checkpoints: Path | None = None
     detector: str | None = None
     device: str = "auto"
-    workers: int = 2
+    workers: int | None = None
     offline: bool = False
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..cache import Cache, EmocacheError
+from ..cache.device import tell_device
 from .encoders.needs import need_of
 from .goal_plan import plan_streams
 from .goals.passes import Goal, plan_passes
@@ -87,6 +88,8 @@ def tell_plan(options: Options, goals: Sequence[Goal], out: TextIO) -> bool:
     plans = list(plan_streams(cache, manifest, goals, options.checkpoints, options.dtype))
     device = options.device if find_spec("torch") else "cpu"
     rates = {**of_signals(recorded_rates(machine.hardware("cpu"))), **recorded_rates(machine.hardware(device))}
+    if find_spec("torch") and options.device != "cpu":
+        print(tell_device(options.device, ", ".join(sorted({goal.how.precision for goal in goals}))), file=out)
     for line in (*notes, *plan_lines(manifest.corpus, plans, fetches, rates, machine.on_gpu(device))):
         print(line, file=out)
     return all(plan.can_be_made(fetches) for plan in plans)

@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from emocache.benchmarks import gpu, ratios
+from emocache.benchmarks import cuts, gpu, ratios, writers
 
 
 def test_bench_gpu_stands_ready(capsys: pytest.CaptureFixture[str]) -> None:
     """Tiny shapes on the CPU go all the way: extraction, the loop, the batches alone, both precisions."""
-    gpu.main(["--device", "cpu", "--small", "--encoder", "hubert-large"])
+    gpu.main(["--device", "cpu", "--small", "--encoder", "wavlm-large"])
     header, columns, row, _ = capsys.readouterr().out.splitlines()
-    assert header.startswith("CPU; torch") and columns.split()[:3] == ["encoder", "emocache", "loop"]
-    name, ours, loop, device, unit, *_ = row.split()
-    assert (name, unit) == ("hubert-large", "h/s") and min(float(ours), float(loop), float(device)) > 0
+    assert header.startswith("on the CPU") and columns.split()[:3] == ["encoder", "emocache", "loop"]
+    name, ours, loop, reduced, device, unit, *_ = row.split()
+    assert (name, unit) == ("wavlm-large", "h/s") and min(map(float, (ours, loop, reduced, device))) > 0
+    busy = float(row.split(" x ")[-1].split()[0])
+    assert 0 < busy < 100
 
 
 def test_bench_gpu_without_a_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +49,12 @@ def test_other_bytes_than_were_written_are_always_an_error(tmp_path: Path, monke
     monkeypatch.setattr(ratios, "checksum", lambda _: next(numbers))
     with pytest.raises(SystemExit, match="the frames read are not those written"):
         ratios.bench_reading(tmp_path, ratios.make_frames(2), 1)
+
+
+def test_writers_and_cuts_of_small_shapes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    writers.main(["--clips", "4", "--dim", "8", "--rounds", "1", "--folder", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "4 writers" in told and not list(tmp_path.iterdir())
+    cuts.main(["--models", "tiny", "--clips", "2", "--device", "cpu"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[1] for row in rows] == ["float32", "bf16", "fp16"] and float(rows[0][2]) < 1e-5

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from ..cache.device import DEVICE, DEVICE_HELP
+
 
 def _experiments() -> list[str]:
     from .config.experiment_names import experiment_names
@@ -97,7 +99,7 @@ def train(
     log_dir: Annotated[
         Path | None, typer.Option("--log-dir", metavar="DIR", help="For event files; RUNS/.tensorboard if not given.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where heads are trained.")] = "auto",
+    device: Annotated[str, typer.Option(metavar=DEVICE_HELP, help="Where heads are trained.")] = "auto",
     list_: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list, help="List the shipped experiments.")
     ] = False,
@@ -111,8 +113,8 @@ def train(
     """
     if as_json:
         raise typer.BadParameter("goes with --list", param_hint="--json")
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
+    if not DEVICE.fullmatch(device):
+        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
     for option, folder in (("--cache", cache), ("--runs", runs)):
         if not folder.strip():
             raise typer.BadParameter("is empty; give a folder", param_hint=option)
@@ -121,9 +123,10 @@ def train(
     if final and (fold or dry_run or not experiments):
         raise typer.BadParameter("needs an experiment, and all its folds trained", param_hint="--final")
     from ..cache import Cache
+    from ..cache.device import choose_device, tell_device
+    from ..cache.telling import tell
     from .config.experiment_files import sweep_override
     from .config.experiment_names import each_experiment
-    from .fit.device import choose_device
     from .run.everything import carry_out_everything, cores, corpora_in
     from .run.request import Request, carry_out, carry_out_all, carry_out_final
     from .watch.watching import Watching
@@ -144,6 +147,7 @@ def train(
     names = dict.fromkeys(name for given in experiments or () for name in each_experiment(given))
     chosen = [request.experiment(name) for name in names]
     request.check(dry_run)
+    tell(tell_device(device), err=True)
     if everything:
         requests = {name: replace(request, corpora=[name]) for name in corpora}
         carry_out_everything(requests, _tell, jobs or cores(), dry_run)

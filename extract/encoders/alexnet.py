@@ -135,7 +135,7 @@ class SpectrogramAlexNet:
         short = max(_LEAST - len(spectrogram), 0)
         spectrogram = np.pad(spectrogram, ((0, short), (0, 0)), constant_values=_SILENCE)
         parts = np.array_split(spectrogram, -(-len(spectrogram) // _MOST))
-        vectors = [self._forward(part).float().cpu().numpy() for part in parts]
+        vectors = [self._runtime.fetch({0: self._forward(part)})[0] for part in parts]
         mean: npt.NDArray[np.float32] = np.mean(vectors, axis=0, dtype=np.float32)
         return mean
 

@@ -10,10 +10,11 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
+from ...cache.device import is_device_lost, is_out_of_memory
 from ...cache.recipe import Recipe
 from .checkpoints import Checkpoint, first_line, refuse_own_code
 from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, audio_fault, check_layer, seconds
-from .inference import Runtime, quiet
+from .inference import Key, Runtime, quiet
 from .text import TokenText, load_fast_tokenizer, text_fault
 
 _LOG = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class AnyModel:
                 out = self._model(**given, output_hidden_states=True)
             states, last = out.hidden_states, out.last_hidden_state
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError):
+            if is_out_of_memory(error) or is_device_lost(error):
                 raise
             raise EmocacheError(
                 f"{self._checkpoint.folder}: a {self._checkpoint.model_type} model cannot be run on one clip by itself"
@@ -65,6 +66,10 @@ class AnyModel:
                 f"{self._checkpoint.folder}: a {self._checkpoint.model_type} model gives no frames of hidden states"
             )
         return states, last
+
+    def fetch(self, states: Mapping[Key, torch.Tensor]) -> dict[Key, npt.NDArray[np.float32]]:
+        """See `Runtime.fetch`."""
+        return self._runtime.fetch(states)
 
     def told(self) -> dict[str, Any]:
         """Return what a recipe says of the checkpoint and of how it is run."""
@@ -127,7 +132,7 @@ class AnyAudio:
 
     def _encode(self, audio: Audio, wanted: Mapping[int | None, int | None]) -> LayerItems:
         states, last = self._hidden(audio)
-        found = {layer: _frames(last if i is None else states[i]) for layer, i in wanted.items()}
+        found = self._any.fetch({layer: (last if i is None else states[i])[0] for layer, i in wanted.items()})
         # Layers of one model may differ in their number of frames (SEW squeezes them, and spreads them again).
         return {layer: Item(frames, _spread(len(frames), len(audio))) for layer, frames in found.items()}
 
@@ -172,7 +177,7 @@ class AnyText(TokenText):
 
     def _encode(self, clip: Clip, wanted: Mapping[int | None, int | None]) -> LayerItems:
         (states, last), offsets = self._hidden(clip.text or "")
-        found = {layer: _frames(last if i is None else states[i]) for layer, i in wanted.items()}
+        found = self._any.fetch({layer: (last if i is None else states[i])[0] for layer, i in wanted.items()})
         if wrong := next((len(frames) for frames in found.values() if len(frames) != len(offsets)), 0):
             raise EmocacheError(
                 f"{self._any.folder}: the model gives {wrong} frames for {len(offsets)} tokens, so that none has a word"
@@ -191,11 +196,6 @@ def _spread(count: int, samples: int) -> npt.NDArray[np.float64]:
     """Spread frames evenly over a clip: (T, 2) seconds."""
     edges = np.linspace(0, samples / SAMPLE_RATE, count + 1)
     return np.stack([edges[:-1], edges[1:]], axis=1)
-
-
-def _frames(states: torch.Tensor) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = states[0].float().cpu().numpy()
-    return found
 
 
 def _extractor(checkpoint: Checkpoint) -> Any:

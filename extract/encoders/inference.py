@@ -6,21 +6,25 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from ...cache import EmocacheError
+from ...cache.device import choose_device, full_precision, room_on
 from .checkpoints import Checkpoint, first_line
 from .encoder import Layers
 
+Key = TypeVar("Key")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Weights that inference never touches, which some checkpoints therefore lack.
 _UNUSED = re.compile(r"(^|\.)(pooler\.|masked_spec_embed$)")
 _NARROW = 16  # channels of a group
 # Passes overlap on the device, but are launched one at a time: hooks and masked norms belong to the model, the flags of
-# `_full_precision` to the process, and it is while it is launched that a pass takes its memory.
+# `full_precision` to the process, and it is while it is launched that a pass takes its memory.
 _LAUNCHING = threading.RLock()
 
 
@@ -36,7 +40,7 @@ class Runtime:
         """Pick the device.
 
         Args:
-            device: "auto" (the GPU if there is one), "cpu", "cuda" or "cuda:1".
+            device: see `choose_device`.
             precision: "float32", "bf16" or "fp16".
 
         Returns:
@@ -45,18 +49,12 @@ class Runtime:
         Raises:
             EmocacheError: there is no such device.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            chosen = torch.device(device)
-        except RuntimeError as error:
-            raise EmocacheError(f"device {device!r} is not one of auto, cpu, cuda, cuda:N") from error
-        count = torch.cuda.device_count()
-        if chosen.type not in ("cpu", "cuda"):
-            raise EmocacheError(f"device {device!r} is not one of auto, cpu, cuda, cuda:N")
-        if chosen.type == "cuda" and (chosen.index or 0) >= count:
-            raise EmocacheError(f"device {device!r}: torch sees {count} CUDA devices; use --device cpu")
-        return cls(chosen, precision)
+        return cls(torch.device(choose_device(device)), precision)
+
+    @property
+    def reduced(self) -> torch.dtype | None:
+        """The type that `model` computes in where it can; None for float32."""
+        return _AUTOCAST.get(self.precision)
 
     @property
     def few(self) -> int:
@@ -70,20 +68,36 @@ class Runtime:
             return batch.pin_memory().to(self.device, non_blocking=True)
         return batch
 
+    def fetch(self, found: Mapping[Key, Tensor]) -> dict[Key, npt.NDArray[np.float32]]:
+        """Copy tensors to the host as float32, all in one go.
+
+        Only the launch of the copies keeps other threads from launching theirs; the wait for them does not. They are
+        copied in the type that they were computed in, into pinned memory.
+        """
+        if self.device.type != "cuda":
+            return {key: tensor.float().numpy() for key, tensor in found.items()}
+        with _LAUNCHING, torch.inference_mode():
+            pinned = {key: torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for key, t in found.items()}
+            for key, tensor in found.items():
+                pinned[key].copy_(tensor, non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record(torch.cuda.current_stream(self.device))
+        done.synchronize()
+        return {key: tensor.float().numpy() for key, tensor in pinned.items()}
+
     @contextmanager
     def exact(self) -> Iterator[None]:
         """Run front ends: no gradients, no autocast, no TF32, deterministic kernels, one thread at a time.
 
-        Waiting for the device, as `.cpu()` does, belongs outside, or no other thread can go on meanwhile.
+        Waiting for the device, as `fetch` does, belongs outside, or no other thread can go on meanwhile.
         """
-        with _LAUNCHING, torch.inference_mode(), _full_precision():
+        with _LAUNCHING, torch.inference_mode(), full_precision():
             yield
 
     @contextmanager
     def model(self) -> Iterator[None]:
         """Run the model itself: like `exact`, with autocast to the precision asked for."""
-        reduced = _AUTOCAST.get(self.precision)
-        with self.exact(), torch.autocast(self.device.type, reduced) if reduced else nullcontext():
+        with self.exact(), torch.autocast(self.device.type, self.reduced) if self.reduced else nullcontext():
             yield
 
     def load(self, model_class: Any, checkpoint: Checkpoint, **options: Any) -> Any:
@@ -178,10 +192,9 @@ def device_memory(device: str) -> Callable[[], tuple[int, int]]:
 
     def memory() -> tuple[int, int]:
         taken = torch.cuda.max_memory_allocated(chosen) - weights
-        free, _ = torch.cuda.mem_get_info(chosen)
         torch.cuda.reset_peak_memory_stats(chosen)
-        # The allocator keeps what it once took: used in the device's eyes, free for the next pass.
-        return taken, free + torch.cuda.memory_reserved(chosen) - weights
+        # What passes under way hold, the next one can take.
+        return taken, room_on(chosen) + torch.cuda.memory_allocated(chosen) - weights
 
     return memory
 
@@ -226,19 +239,6 @@ def captured(blocks: nn.Module, layers: Layers) -> Iterator[Mapping[int, Tensor]
         # The model outlives the pass: hooks left behind would keep its tensors alive and be run by the next one.
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Turn TF32 off, which keeps 10 bits of the mantissa: cuDNN's default, and in some containers matrix products'."""
-    # The flags are the process's, not ours: whoever runs emocache from Python gets them back as they were.
-    usual = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(usual)
 
 
 @contextmanager

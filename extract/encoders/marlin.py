@@ -135,7 +135,7 @@ class Marlin:
         with self._runtime.model(), captured(self._model.blocks, numbers) as found:
             last = self._model(pixels)
             means = {layer: last if i is None else found[i].float().mean(dim=1) for layer, i in wanted.items()}
-        return {layer: mean.float().cpu().numpy() for layer, mean in means.items()}
+        return self._runtime.fetch(means)
 
 
 def _crops(video: FaceVideo, plan: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:

@@ -124,7 +124,7 @@ class FacePictures:
             last: Tensor = output.pooler_output if self._pooled else output.last_hidden_state[:, 0]
             vectors: dict[int | None, Tensor] = {number: self._one(states) for number, states in found.items()}
             vectors[None] = last
-        return {layer: vectors[number].float().cpu().numpy() for layer, number in wanted.items()}
+        return self._runtime.fetch({layer: vectors[number] for layer, number in wanted.items()})
 
     def _one(self, states: Tensor) -> Tensor:
         """Turn a layer's (B, T, D) into (B, D)."""

@@ -90,7 +90,7 @@ class TokenText:
             with self._runtime.model(), captured(self._blocks, list(wanted.values())) as found:
                 last = self._forward(tokens)
             hidden = {layer: last if number is None else found[number] for layer, number in wanted.items()}
-            arrays = {layer: states.float().cpu().numpy() for layer, states in hidden.items()}
+            arrays = self._runtime.fetch(hidden)
             for row, i in enumerate(sound):
                 offsets = np.asarray(encoded["offset_mapping"][row], np.int64).reshape(-1, 2)
                 results[i] = {layer: self._item(states[row], offsets, clips[i]) for layer, states in arrays.items()}

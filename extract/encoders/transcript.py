@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
@@ -14,7 +13,7 @@ from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, audio_fault, 
 from .inference import Runtime
 from .transcript_checks import RULES, Passage, clip_flag, is_digital_silence, repeats
 from .whisper import frames
-from .whisper_decoder import Opening, WhisperDecoder
+from .whisper_decoder import Opening, Score, WhisperDecoder
 from .word_times import group_words, loud_frames, token_starts, trim
 
 _WINDOW, _SEARCH, _PAUSE = 30 * SAMPLE_RATE, 5 * SAMPLE_RATE, SAMPLE_RATE // 5  # samples
@@ -139,9 +138,10 @@ class Transcript:
             openings.setdefault(window.clip, opening)
         languages = [openings[window.clip].language for window in windows]
         sampled = decoder.sample(states, languages, "transcribe")
+        scores = decoder.score(states, languages, sampled)
         heard = [
             self._read(*each)
-            for each in zip(windows, states, languages, sampled, (o.no_speech_prob for o in opened), strict=True)
+            for each in zip(windows, scores, languages, sampled, (o.no_speech_prob for o in opened), strict=True)
         ]
         # A text that does not count is not worth a translation, and English is its own.
         foreign = [i for i, language in enumerate(languages) if language != "en" and heard[i].passage.valid]
@@ -151,9 +151,8 @@ class Transcript:
                 heard[i] = replace(heard[i], translation=None if repeats(text) else text)
         return heard
 
-    def _read(self, window: _Window, state: Tensor, language: str, sampled: list[int], no_speech: float) -> _Heard:
+    def _read(self, window: _Window, score: Score, language: str, sampled: list[int], no_speech: float) -> _Heard:
         decoder = self._decoder
-        score = decoder.score(state, language, sampled)
         complete = decoder.complete(sampled)
         # The end of the text counts even where it was not reached, as in Whisper's own code.
         count = len(sampled) + (not complete)

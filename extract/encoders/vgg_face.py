@@ -98,7 +98,8 @@ class VggFace:
             bgr = self._runtime.send(torch.from_numpy(np.stack(crops))).flip(-1).float() - self._means
         with self._runtime.model():
             pool5: Tensor = self._model(bgr.permute(0, 3, 1, 2))
-        return pool5.amax(dim=(2, 3)).float().cpu().numpy()
+            most = pool5.amax(dim=(2, 3))
+        return self._runtime.fetch({0: most})[0]
 
 
 def _crops(video: FaceVideo) -> Iterator[Picture]:

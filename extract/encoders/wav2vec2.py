@@ -20,7 +20,7 @@ from .checkpoints import Checkpoint
 from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
 from .front_end import normalizes
 from .inference import Runtime, captured
-from .masked_norm import MaskedBatchNorm, MaskedConvolution, MaskedGroupNorm
+from .masked_norm import FrameMask, MaskedBatchNorm, MaskedConvolution, MaskedGroupNorm
 from .windows import Window, encode_windows, equal_parts
 
 _LOG = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Wav2Vec2:
         self.dim = int(self._model.config.hidden_size)
         self.layers = int(self._model.config.num_hidden_layers)
         self._group_norm, self._framewise = _mask_layers(self._model)
+        self._frame_mask = FrameMask(self._model, runtime.send)
         self._adapter = drop_adapter(self._model)
 
     def recipe(self, layer: int | None) -> Recipe:
@@ -106,14 +107,14 @@ class Wav2Vec2:
 
         def forward(rows: list[Audio]) -> Mapping[int | None, Tensor]:
             lengths = [len(row) for row in rows]
-            values, mask = self._padded(rows)
+            values = self._padded(rows)
             with self._runtime.model(), captured(self._model.encoder.layers, list(wanted.values())) as found:
-                last = self._forward(values, mask, lengths)
+                last = self._forward(values, lengths)
             return {layer: last if number is None else found[number] for layer, number in wanted.items()}
 
         def run(audios: list[Audio]) -> list[Mapping[int | None, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
             ready = [self._prepare(audio) for audio in audios]
-            return encode_windows(ready, _cut(ready), forward, self._runtime.few)
+            return encode_windows(ready, _cut(ready), forward, self._runtime)
 
         return encode_audio(clips, run)
 
@@ -125,22 +126,20 @@ class Wav2Vec2:
             audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
         return np.pad(audio, (0, max(0, _FIELD - len(audio))))
 
-    def _padded(self, rows: Sequence[Audio]) -> tuple[Tensor, Tensor]:
-        """Pad clips to samples, (B, n) float32, and a mask of those that are the clip's, (B, n) bool, on the device."""
-        lengths = torch.tensor([len(row) for row in rows])
-        padded = np.zeros((len(rows), int(lengths.max())), np.float32)
+    def _padded(self, rows: Sequence[Audio]) -> Tensor:
+        """Pad clips to samples, (B, n) float32, on the device."""
+        padded = np.zeros((len(rows), max(map(len, rows))), np.float32)
         for target, row in zip(padded, rows, strict=True):
             target[: len(row)] = row
-        valid = torch.arange(padded.shape[1]) < lengths[:, None]
-        return self._runtime.send(torch.from_numpy(padded)), self._runtime.send(valid)
+        return self._runtime.send(torch.from_numpy(padded))
 
-    def _forward(self, values: Tensor, mask: Tensor, lengths: Sequence[int]) -> Tensor:
+    def _forward(self, values: Tensor, lengths: Sequence[int]) -> Tensor:
         if self._group_norm is not None:
             # It stands right behind the first convolution, so it counts that one's outputs.
             self._group_norm.lengths = [(n - _KERNELS[0]) // _STRIDES[0] + 1 for n in lengths]
-        for layer in self._framewise:
+        for layer in (self._frame_mask, *self._framewise):
             layer.lengths = [frames(n) for n in lengths]
-        hidden: Tensor = self._model(values, attention_mask=mask).last_hidden_state
+        hidden: Tensor = self._model(values).last_hidden_state
         return hidden
 
 

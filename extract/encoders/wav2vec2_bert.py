@@ -13,6 +13,7 @@ from .checkpoints import Checkpoint
 from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
 from .front_end import filter_banks
 from .inference import Runtime, captured
+from .masked_norm import FrameMask
 from .wav2vec2 import drop_adapter
 from .windows import Window, encode_windows, equal_parts
 
@@ -56,6 +57,7 @@ class Wav2Vec2Bert:
         self.dim = int(self._model.config.hidden_size)
         self.layers = int(self._model.config.num_hidden_layers)
         self._adapter = drop_adapter(self._model)
+        self._frame_mask = FrameMask(self._model, runtime.send)
 
     def recipe(self, layer: int | None) -> Recipe:
         """See `Encoder.recipe`."""
@@ -94,14 +96,15 @@ class Wav2Vec2Bert:
         wanted = {layer: check_layer(self.name, layer, self.layers) for layer in layers}
 
         def forward(rows: list[Audio]) -> Mapping[int | None, Tensor]:
-            values, mask = self._padded(rows)
+            values = self._padded(rows)
             with self._runtime.model(), captured(self._model.encoder.layers, list(wanted.values())) as found:
-                last = self._model(values, attention_mask=mask).last_hidden_state
+                self._frame_mask.lengths = [len(row) for row in rows]
+                last = self._model(values).last_hidden_state
             return {layer: last if number is None else found[number] for layer, number in wanted.items()}
 
         def run(audios: list[Audio]) -> list[Mapping[int | None, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
             features = [self._features(audio) for audio in audios]
-            return encode_windows(features, _cut(features), forward, self._runtime.few)
+            return encode_windows(features, _cut(features), forward, self._runtime)
 
         return encode_audio(clips, run)
 
@@ -111,12 +114,10 @@ class Wav2Vec2Bert:
         found = self._extractor(audio, sampling_rate=SAMPLE_RATE, return_tensors="np")
         return np.asarray(found["input_features"][0][: frames(len(audio))], np.float32)
 
-    def _padded(self, rows: Sequence[Audio]) -> tuple[Tensor, Tensor]:
-        """Pad features to (B, T, 2 * bands), with a mask of the clips' own frames, (B, T) bool, on the device."""
-        lengths = torch.tensor([len(row) for row in rows])
+    def _padded(self, rows: Sequence[Audio]) -> Tensor:
+        """Pad features to (B, T, 2 * bands), on the device."""
         padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)
-        valid = torch.arange(padded.shape[1]) < lengths[:, None]
-        return self._runtime.send(padded), self._runtime.send(valid)
+        return self._runtime.send(padded)
 
 
 def _cut(features: Sequence[Audio]) -> list[Window]:

@@ -93,8 +93,7 @@ class Whisper:
                 last = self._model(mel).last_hidden_state
             return {layer: last if number is None else found[number] for layer, number in wanted.items()}
 
-        few = self._runtime.few
-        return encode_audio(clips, lambda audios: encode_windows(audios, self._cut(audios), forward, few))
+        return encode_audio(clips, lambda audios: encode_windows(audios, self._cut(audios), forward, self._runtime))
 
     def _frames(self, n: int) -> int:
         return frames(n)

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+from torch import Tensor, nn
+from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from ...cache import EmocacheError
-from .checkpoints import Checkpoint, read_json
+from .checkpoints import Checkpoint
 from .encoder import SAMPLE_RATE, Audio
 from .front_end import check_whisper
 from .inference import Runtime, quiet
-from .tokenizer import load_tokenizer
+from .whisper_settings import alignment_heads, read_settings, read_tokenizer
 
-_REMEDY = "copy generation_config.json from the Whisper model that the checkpoint was made from"
+_SCORED = 8  # texts that are scored together
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class WhisperDecoder:
     """A Whisper that reads windows of up to 30 s.
 
     Results do not depend on the batch: the encoder sees each window alone, the tokens that a finished text is padded
-    with are cut off, and scores come from a pass over one text.
+    with are cut off, and scores do not see it.
 
     Args:
         checkpoint: a whole Whisper's, with its generation_config.json and tokenizer.
@@ -70,13 +69,15 @@ class WhisperDecoder:
     def __init__(self, checkpoint: Checkpoint, runtime: Runtime) -> None:
         self._runtime = runtime
         self._model = runtime.load(WhisperForConditionalGeneration, checkpoint)
+        if runtime.reduced is not None:
+            _cast_once(self._model, runtime.reduced)
         config = self._model.config
         self.bands = int(config.num_mel_bins)
         check_whisper(checkpoint, self.bands)
         self._front_end = WhisperFeatureExtractor(feature_size=self.bands)  # type: ignore[no-untyped-call]
-        settings = _settings(checkpoint)
+        settings = read_settings(checkpoint)
         self._start, self._end = int(settings["decoder_start_token_id"]), int(settings["eos_token_id"])
-        self._tokenizer = _tokenizer(checkpoint, self._end)
+        self._tokenizer = read_tokenizer(checkpoint, self._end)
         self._no_timestamps = int(settings["no_timestamps_token_id"])
         multilingual = bool(settings["is_multilingual"])
         self._tasks: Mapping[str, int] = settings["task_to_id"] if multilingual else {}
@@ -86,14 +87,21 @@ class WhisperDecoder:
         )
         self.translates = multilingual and config.decoder_layers == config.encoder_layers
         self.max_tokens = int(config.max_target_positions) // 2
-        self._heads = _alignment_heads(checkpoint, settings)
+        self._heads = alignment_heads(checkpoint, settings)
         self._never, self._never_first = (settings.get(f"{key}suppress_tokens") or [] for key in ("", "begin_"))
+        self._banned, self._banned_first = self._mask(self._never), self._mask(self._never_first)
         # In place of the checkpoint's own, whose beams, temperatures or forced tokens differ from one to the next.
         self._model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             decoder_start_token_id=self._start, eos_token_id=self._end, pad_token_id=self._end, do_sample=False,
             num_beams=1, max_new_tokens=self.max_tokens, suppress_tokens=self._never or None,
             begin_suppress_tokens=self._never_first or None,
         )  # fmt: skip
+
+    def _mask(self, some: Sequence[int]) -> Tensor:
+        """Make a mask of tokens, (V,) on the device."""
+        mask = torch.zeros(int(self._model.config.vocab_size), dtype=torch.bool)
+        mask[list(some)] = True
+        return mask.to(self._runtime.device)
 
     def states(self, rows: Sequence[Audio]) -> Tensor:
         """Encode windows of up to 30 s, filled up with silence, to (B, 1500, D)."""
@@ -129,10 +137,11 @@ class WhisperDecoder:
             The tokens of each text; the last one is the end of the text, unless `max_tokens` were sampled before it.
         """
         prompts = [self._prompt(language, task) for language in languages]
+        inputs = self._padded(prompts)
         with self._runtime.model(), quiet():
             rows = self._model.generate(
                 encoder_outputs=BaseModelOutput(states),
-                decoder_input_ids=torch.tensor(prompts, device=states.device),
+                decoder_input_ids=inputs,
                 force_unique_generate_call=True,  # else parts of the text would be taken for time stamps to go on from
             )
         sampled = [row[len(prompts[0]) :] for row in rows.tolist()]
@@ -143,36 +152,72 @@ class WhisperDecoder:
         """Tell whether the end of the text was reached."""
         return sampled[-1] == self._end
 
-    def score(self, state: Tensor, language: str, sampled: Sequence[int]) -> Score:
-        """Run the decoder once over a whole transcript.
+    def score(self, states: Tensor, languages: Sequence[str], sampled: Sequence[Sequence[int]]) -> list[Score]:
+        """Run the decoder once over whole transcripts.
 
         Args:
-            state: (1500, D).
-            language: as in `sample`.
-            sampled: the tokens that `sample` gave.
+            states: (B, 1500, D).
+            languages: as in `sample`.
+            sampled: the tokens that `sample` gave for each.
 
         Returns:
             The log probabilities of these tokens, and the attention with which they were predicted.
         """
-        prompt = self._prompt(language, "transcribe")
+        scores: list[Score] = []
+        for i in range(0, len(sampled), _SCORED):
+            some = slice(i, i + _SCORED)
+            scores += self._score(states[some], languages[some], sampled[some])
+        return scores
+
+    def _score(self, states: Tensor, languages: Sequence[str], sampled: Sequence[Sequence[int]]) -> list[Score]:
+        prompts = [self._prompt(language, "transcribe") for language in languages]
         # The end of the text is predicted, but nothing after it, so it is not put in.
-        inputs = [*prompt, *(sampled[:-1] if self.complete(sampled) else sampled)]
-        with self._runtime.model(), _eager(self._model):
+        rows = [
+            [*prompt, *(tokens[:-1] if self.complete(tokens) else tokens)]
+            for prompt, tokens in zip(prompts, sampled, strict=True)
+        ]
+        # Row i predicts token i + 1: the prompt's last row predicts the first token of the text.
+        first, steps = len(prompts[0]) - 1, max(map(len, sampled))
+        inputs, chosen = self._padded(rows), self._padded(sampled)
+        with self._runtime.model(), _eager(self._model), self._followed() as found:
             out = self._model(
-                encoder_outputs=BaseModelOutput(state[None]),
-                decoder_input_ids=torch.tensor([inputs], device=state.device),
-                output_attentions=True,
+                encoder_outputs=BaseModelOutput(states),
+                decoder_input_ids=inputs,
+                decoder_attention_mask=torch.ones_like(inputs),  # else transformers asks the device for positions
                 use_cache=False,
             )
-        # Row i predicts token i + 1: the prompt's last row predicts the first token of the text.
-        first = len(prompt) - 1
-        logits = out.logits[0, first : first + len(sampled)].float().cpu().clone()
-        # What sampling was not allowed to choose took no share of the probability then, and takes none here.
-        logits[:, self._never] = -torch.inf
-        logits[0, self._never_first] = -torch.inf
-        chosen = logits.log_softmax(-1).gather(1, torch.tensor(sampled)[:, None])[:, 0]
-        attention = torch.stack([out.cross_attentions[layer][0, head] for layer, head in self._heads])
-        return Score(chosen.double().numpy(), attention.double().cpu().numpy(), first)
+        with self._runtime.exact():
+            # What sampling was not allowed to choose took no share of the probability then, and takes none here.
+            logits = out.logits[:, first : first + steps].float().masked_fill(self._banned, -torch.inf)
+            logits[:, 0].masked_fill_(self._banned_first, -torch.inf)
+            logprobs = logits.log_softmax(-1).gather(2, chosen[..., None])[..., 0]
+            attention = torch.stack([found[layer][:, head] for layer, head in self._heads], dim=1)
+        told = self._runtime.fetch({"logprobs": logprobs, "attention": attention})
+        return [
+            Score(logprobs[: len(tokens)].astype(np.float64), attention[:, : len(row)].astype(np.float64), first)
+            for logprobs, attention, tokens, row in zip(told["logprobs"], told["attention"], sampled, rows, strict=True)
+        ]
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Fill rows of tokens up with ends, (B, L) on the device; nothing before them sees what comes after."""
+        longest = max(map(len, rows))
+        return self._runtime.send(torch.tensor([[*row, *[self._end] * (longest - len(row))] for row in rows]))
+
+    @contextmanager
+    def _followed(self) -> Iterator[dict[int, Tensor]]:
+        """Collect {layer: (B, H, L, 1500)}, the cross-attention of the layers that follow the words, and no other."""
+        found: dict[int, Tensor] = {}
+        handles = [
+            self._model.model.decoder.layers[layer].encoder_attn.register_forward_hook(
+                lambda _module, _given, out, layer=layer: found.__setitem__(layer, out[1])
+            )
+            for layer in {layer for layer, _ in self._heads}
+        ]
+        try:
+            yield found
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def is_text(self, token: int) -> bool:
         """Tell whether a token is part of the text; the special ones all come after."""
@@ -189,6 +234,15 @@ class WhisperDecoder:
         return [self._start, *known, self._no_timestamps]
 
 
+def _cast_once(model: nn.Module, reduced: torch.dtype) -> None:
+    """Cast the weights that autocast would cast at every use, which is for each token again."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d):
+            for name, weight in list(module.named_parameters(recurse=False)):
+                # A parameter of its own: the matrix of the logits is that of the tokens too, which stays in float32.
+                setattr(module, name, nn.Parameter(weight.to(reduced), requires_grad=False))
+
+
 @contextmanager
 def _eager(model: Any) -> Iterator[None]:
     """Switch to the attention that alone gives its weights; it is slower, and needs more memory."""
@@ -199,45 +253,3 @@ def _eager(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(usual)
-
-
-def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Read the checkpoint's generation_config.json, which has to name the tokens every Whisper has."""
-    found = read_json(checkpoint.folder / "generation_config.json")
-    if found is None:
-        raise EmocacheError(f"{checkpoint.folder}: there is no generation_config.json; {_REMEDY}")
-    needed = ["decoder_start_token_id", "eos_token_id", "no_timestamps_token_id", "is_multilingual"]
-    needed += ["lang_to_id", "task_to_id"] if found.get("is_multilingual") else []
-    lacking = ", ".join(key for key in needed if found.get(key) is None)
-    if lacking:
-        raise EmocacheError(f"{checkpoint.folder}: generation_config.json lacks {lacking}; {_REMEDY}")
-    return found
-
-
-def _alignment_heads(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Choose (layer, head) of the cross-attention that follows the words; without a list, the decoder's upper half.
-
-    That is what Whisper's own code does with models it has no list for (model.py).
-    """
-    layers, heads = (int(checkpoint.config[f"decoder_{key}"]) for key in ("layers", "attention_heads"))
-    every = [(layer, head) for layer in range(layers) for head in range(heads)]
-    if settings.get("alignment_heads") is None:
-        return every[layers // 2 * heads :]
-    chosen = [(layer, head) for layer, head in settings["alignment_heads"]]
-    if not chosen or not set(chosen) <= set(every):
-        raise EmocacheError(
-            f"{checkpoint.folder}: alignment_heads of generation_config.json do not fit a decoder of {layers} layers"
-            f" with {heads} heads; {_REMEDY}"
-        )
-    return chosen
-
-
-def _tokenizer(checkpoint: Checkpoint, needed: int) -> Any:
-    """Load the tokenizer, which has to know at least the `needed` first tokens, those of text."""
-    tokenizer = load_tokenizer(checkpoint, WhisperTokenizer)
-    if len(tokenizer) < needed:  # without its files it is an empty one
-        raise EmocacheError(
-            f"{checkpoint.folder}: the tokenizer knows {len(tokenizer)} tokens, the model {needed};"
-            " is tokenizer.json there?"
-        )
-    return tokenizer

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .encoder import Audio
+from .inference import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def encode_windows(
     audios: Sequence[Audio],
     windows: Sequence[Window],
     forward: Callable[[list[Audio]], Mapping[int | None, Tensor]],
-    few: int = 2,
+    runtime: Runtime,
 ) -> list[Mapping[int | None, npt.NDArray[np.float32]]]:
     """Run all windows and join the kept frames of each clip.
 
@@ -42,13 +43,13 @@ def encode_windows(
     Args:
         audios: the clips' samples, or what else is cut along its first axis.
         windows: in the order of the clips and of time.
-        forward: takes the windows' samples and gives {layer: (B, T, D)} on any device.
-        few: windows that a pass may hold however few the clips are, see `Runtime.few`.
+        forward: takes the windows' samples and gives {layer: (B, T, D)} on the device.
+        runtime: of the model.
 
     Returns:
         {layer: (T, D) float32} for each clip.
     """
-    width = max(len(audios), few)
+    width = max(len(audios), runtime.few)
     # Longest first: windows of like length share a pass, with little padding, and if memory is short it shows at once.
     order = sorted(range(len(windows)), key=lambda w: windows[w].start - windows[w].stop)
     kept: dict[int, dict[int | None, npt.NDArray[np.float32]]] = {}
@@ -56,7 +57,7 @@ def encode_windows(
         numbers = order[first : first + width]
         chosen = [windows[w] for w in numbers]
         rows = [audios[window.clip][window.start : window.stop] for window in chosen]
-        kept.update(zip(numbers, _kept(forward(rows), chosen), strict=True))
+        kept.update(zip(numbers, _kept(forward(rows), chosen, runtime), strict=True))
     parts: list[list[dict[int | None, npt.NDArray[np.float32]]]] = [[] for _ in audios]
     for w, window in enumerate(windows):
         parts[window.clip].append(kept[w])
@@ -64,15 +65,18 @@ def encode_windows(
 
 
 def _kept(
-    hidden: Mapping[int | None, Tensor], windows: Sequence[Window]
+    hidden: Mapping[int | None, Tensor], windows: Sequence[Window], runtime: Runtime
 ) -> list[dict[int | None, npt.NDArray[np.float32]]]:
     """Copy the kept frames of each window to the host: nothing of a pass stays on the device during the next one."""
     kept: list[dict[int | None, npt.NDArray[np.float32]]] = [{} for _ in windows]
     bounds = np.cumsum([window.keep for window in windows])[:-1]
-    for layer, states in hidden.items():
-        valid = [states[b, window.skip : window.skip + window.keep] for b, window in enumerate(windows)]
+    with runtime.exact():
         # Packed on the device: padding is never copied back.
-        packed = torch.cat(valid).float().cpu().numpy()
-        for frames, found in zip(np.split(packed, bounds), kept, strict=True):
+        packed = {
+            layer: torch.cat([states[b, w.skip : w.skip + w.keep] for b, w in enumerate(windows)])
+            for layer, states in hidden.items()
+        }
+    for layer, joined in runtime.fetch(packed).items():
+        for frames, found in zip(np.split(joined, bounds), kept, strict=True):
             found[layer] = frames
     return kept

@@ -35,7 +35,8 @@ class Budget:
         self._rate = 0.0  # bytes for one unit of cost, at most
         self._under_way: list[float] = []  # costs of the batches in an encoder
         self._dearest = 0.0  # of the batches in an encoder since the memory was last asked for
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._alone = False
 
     def items(self, dearest: float) -> int:
         """Count the items, at least 1, that fit in a batch where all are padded to the dearest one's cost."""
@@ -49,6 +50,7 @@ class Budget:
         broke off, or where all were small.
         """
         with self._lock:
+            self._lock.wait_for(lambda: not self._alone)
             self._under_way.append(cost)
             self._dearest = max(self._dearest, cost)
         whole = False
@@ -58,11 +60,26 @@ class Budget:
         finally:
             with self._lock:
                 self._under_way.remove(cost)
+                self._lock.notify_all()
                 dearest, self._dearest = self._dearest, max(self._under_way, default=0.0)
                 if self._memory is not None:
                     taken, there = self._memory()
                     if whole and dearest >= _TELLING * self.cost:
                         self._learn(taken / dearest, there)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No batch is in an encoder but what this block puts there; called by none that is in one."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._alone)
+            self._alone = True
+            self._lock.wait_for(lambda: not self._under_way)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._alone = False
+                self._lock.notify_all()
 
     def shrink(self, cost: float) -> None:
         """A batch of this cost did not fit: no later one may cost more than half of it."""

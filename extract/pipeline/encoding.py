@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...cache import EmocacheError, InputFailure, Item, StreamWriter
+from ...cache.device import is_device_lost, is_out_of_memory
 from ..encoders.encoder import Clip, Encoder
 from .batching import Budget
 
@@ -30,7 +32,7 @@ class Encoded:
         items, failures: {stream: {id: what it stores, or why there is nothing to store}}.
         encoded: utterances that went through an encoder, once per encoder.
         unresolved: {id: cause} outside the input.
-        spent: {encoder: seconds that it took}.
+        spent: {encoder: seconds that it took}. waited: seconds for clips that were not decoded yet.
     """
 
     items: dict[str, dict[str, Result]] = field(default_factory=dict)
@@ -38,6 +40,7 @@ class Encoded:
     encoded: int = 0
     unresolved: dict[str, str] = field(default_factory=dict)
     spent: dict[str, float] = field(default_factory=dict)
+    waited: float = 0.0
 
 
 def encode_batch(
@@ -101,25 +104,34 @@ def _encode(
     costs: Mapping[str, float],
     budget: Budget,
     encoded: Encoded,
+    alone: bool = False,
 ) -> list[Mapping[int | None, Result] | InputFailure | None]:
     """Encode clips, in halves where memory is short or a clip breaks the encoder; None where nothing helps."""
     if not clips:
         return []
     cost = len(clips) * max(costs[clip.id] for clip in clips)
     try:
-        with budget.spend(cost):
+        with nullcontext() if alone else budget.spend(cost):
             results = list(encoder.encode(clips, layers))
         encoded.encoded += len(clips)
         return results  # type: ignore[return-value]
     except EmocacheError:
         raise
     except Exception as error:
-        if len(clips) == 1:
+        if is_device_lost(error):
+            raise EmocacheError(
+                f"encoder {encoder.name}: the device failed, and nothing runs on it any more ({one_line(error)}); what"
+                " was finished is stored: run the same command again, which goes on from there"
+            ) from error
+        short = is_out_of_memory(error)
+        if short:
+            budget.shrink(cost)
+        if len(clips) == 1 and (alone or not short):
             encoded.unresolved[clips[0].id] = f"encoder {encoder.name}: {type(error).__name__}: {one_line(error)}"
             return [None]
-        # Of CUDA's own out-of-memory error, and of the ..._ALLOC_FAILED of cuBLAS and cuDNN.
-        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in ("memory", "alloc")):
-            budget.shrink(cost)
     # Outside the except block, where the error would keep the tensors of the failed pass alive.
+    if len(clips) == 1:  # the other pass may hold what this one lacks
+        with budget.alone():
+            return _encode(encoder, clips, layers, costs, budget, encoded, alone=True)
     halves = clips[: len(clips) // 2], clips[len(clips) // 2 :]
     return [result for half in halves for result in _encode(encoder, half, layers, costs, budget, encoded)]

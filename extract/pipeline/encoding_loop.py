@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from ...cache import EmocacheError, InputFailure, Task, Utterance
 from ..encoders.encoder import Clip
@@ -13,7 +13,8 @@ from .under_way import Batch, Measure, Outcome, Tell, UnderWay, Unit
 
 __all__ = ["Decode", "Outcome", "Target", "run"]
 
-_AHEAD = 3  # batches decoded before the encoder asks for them
+_AHEAD = 2  # batches decoded before the encoder asks for them, at least
+_EACH = 2  # clips for each decode thread ahead of the encoder, at least: none waits for the next batch to be cut
 _TRIES = 3  # for causes that may pass: I/O, memory
 
 Decode = Callable[[Utterance], Clip]
@@ -28,9 +29,10 @@ def run(
     budget: Budget,
     workers: int = 2,
     passes: int = 1,
+    writers: int = 1,
     retry_failed: bool = False,
     tell: Tell = lambda encoded, stored: None,
-    measure: Measure = lambda utterances, spent: None,
+    measure: Measure = lambda utterances, spent, waits: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Encode and commit tasks.
@@ -48,6 +50,7 @@ def run(
         budget: what a batch may cost.
         workers: decode threads.
         passes: batches in the encoder at the same time. With 2, a GPU works on one while the host prepares the next.
+        writers: threads that store what is encoded.
         retry_failed: encode utterances again whose failure is committed.
         tell: called when that many more utterances are encoded, and when that many more are stored.
         measure: told of each batch that went through the encoders, before `tell` is.
@@ -62,11 +65,11 @@ def run(
     """
     streams = {target.writer.name: target for target in targets}
     decoders, encoders = ThreadPoolExecutor(workers, "decode"), ThreadPoolExecutor(passes, "encode")
-    with ThreadPoolExecutor(1, "write") as writer:
-        under_way = UnderWay(streams, writer, tell, clock, measure)
+    with ThreadPoolExecutor(writers, "write") as pool:
+        under_way = UnderWay(streams, pool, tell, clock, measure, writers)
         try:
             batches = _batches(tasks, streams, utterances, budget, retry_failed, tell)
-            for batch in _decoded(batches, decoders, decode):
+            for batch in _decoded(batches, decoders, decode, _EACH * workers):
                 batch.begun = clock()
                 under_way.encoding.append((batch, encoders.submit(_encode, batch, streams, budget)))
                 under_way.collect(passes - 1)
@@ -115,13 +118,13 @@ def _batches(
             yield Batch(unit, batch, costs, last=not left)
 
 
-def _decoded(batches: Iterator[Batch], decoders: ThreadPoolExecutor, decode: Decode) -> Iterator[Batch]:
-    """The same batches, each with its clips under way, some batches ahead of the consumer."""
+def _decoded(batches: Iterator[Batch], decoders: ThreadPoolExecutor, decode: Decode, clips: int) -> Iterator[Batch]:
+    """The same batches, each with its clips under way: at least so many clips ahead of the consumer."""
     ahead: deque[Batch] = deque()
     for batch in batches:
         batch.clips = [decoders.submit(_decode, decode, utterance) for utterance in batch.utterances]
         ahead.append(batch)
-        if len(ahead) > _AHEAD:
+        while len(ahead) > _AHEAD and sum(len(one.clips) for one in list(ahead)[1:]) >= clips:
             yield ahead.popleft()
     yield from ahead
 
@@ -139,6 +142,9 @@ def _decode(decode: Decode, utterance: Utterance) -> Clip:
 def _encode(batch: Batch, streams: Mapping[str, Target], budget: Budget) -> Encoded:
     """Wait for the batch's clips and encode them; a clip that cannot be had keeps its text."""
     clips, unreadable = [], {}
+    begun = time.monotonic()
+    wait(batch.clips)
+    waited = time.monotonic() - begun
     for utterance, future in zip(batch.utterances, batch.clips, strict=True):
         faults: dict[str, InputFailure] = {}
         try:
@@ -151,4 +157,6 @@ def _encode(batch: Batch, streams: Mapping[str, Target], budget: Budget) -> Enco
         except Exception as error:
             unreadable[utterance.id] = f"cannot be read: {one_line(error)}"
         clips.append(Clip(utterance.id, None, utterance.text, utterance.words, faults=faults))
-    return encode_batch(clips, unreadable, batch.unit.wanted, streams, batch.costs, budget)
+    encoded = encode_batch(clips, unreadable, batch.unit.wanted, streams, batch.costs, budget)
+    encoded.waited = waited
+    return encoded

@@ -3,24 +3,45 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypedDict
 
+from ...cache.device import choose_device
 from .batching import Budget
 
 _FIRST = {"cpu": 60.0, "cuda": 960.0}  # seconds of audio in the first batch
+_MOST_WORKERS = 16  # with more the writer, or the disk, is waited for
 _PACKAGES = (
     "emocache", "numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "dlib-bin", "pillow",
     "opencv-python-headless", "opensmile", "zarr", "h5py",
 )  # fmt: skip
 
 
+def decode_workers(asked: int | None = None) -> int:
+    """Return how many threads decode; where nobody asks as many as there are cores, 16 at most."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_WORKERS, cores)
+
+
 def on_gpu(device: str) -> bool:
     """Tell whether `--device` means a GPU here."""
-    if device == "auto":
-        import torch
+    return choose_device(device) != "cpu"
 
-        return torch.cuda.is_available()
-    return device.startswith("cuda")
+
+class SideBySide(TypedDict):
+    """Batches in the encoder at once, and threads that store what comes out of it."""
+
+    passes: int
+    writers: int
+
+
+def side_by_side(device: str) -> SideBySide:
+    """Tell how much goes on at once.
+
+    On a GPU one batch runs while the other is prepared, and HuBERT-large in bf16 makes more than one thread stores.
+    """
+    return {"passes": 2, "writers": 4} if on_gpu(device) else {"passes": 1, "writers": 1}
 
 
 def first_budget(device: str) -> Budget:

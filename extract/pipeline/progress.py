@@ -21,6 +21,7 @@ _SETTLED = 15.0  # seconds after which a pace is worth telling, from the second 
 _LONG = 60.0  # seconds left that are worth a line of their own
 _RECORDED = 5.0  # seconds; a shorter run says little of the next
 _SECONDS_BETWEEN_LINES = 10.0
+_IDLE = 0.3  # of the encoders' time: waiting for so long is worth telling
 _BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} stored [{elapsed}{postfix}]"
 
 
@@ -42,6 +43,7 @@ class Pace:
         self._done = 0.0
         self._batches = 0
         self._spent: Counter[str] = Counter()
+        self._waits: Counter[str] = Counter()
 
     def __enter__(self) -> "Pace":
         return self
@@ -51,13 +53,20 @@ class Pace:
     ) -> None:
         record_rates(self._hardware, {setting(name, self._how): rate for name, rate in self.rates().items()})
 
-    def __call__(self, utterances: Sequence[Utterance], spent: Mapping[str, float]) -> None:
-        """A batch went through the encoders, which took so many seconds each."""
+    def __call__(self, utterances: Sequence[Utterance], spent: Mapping[str, float], waits: Mapping[str, float]) -> None:
+        """A batch went through the encoders, which took so many seconds each, and waited as long."""
         length = sum(map(seconds, utterances))
         self._done += length
         self._left = max(0.0, self._left - length)
         self._batches += 1
         self._spent.update(spent)
+        self._waits.update(waits)
+
+    @property
+    def waits_for(self) -> str:
+        """Tell what the run waits for: "decoder" or "writer" where the encoders stood still for it, else "encoder"."""
+        name, longest = max(self._waits.items(), key=lambda one: one[1], default=("", 0.0))
+        return name if longest > _IDLE * (self._spent.total() + self._waits.total()) else "encoder"
 
     @property
     def settled(self) -> bool:
@@ -127,8 +136,13 @@ class Progress:
                 self._line(stored, left)
             else:
                 about = "" if left is None else f", about {tqdm.format_interval(left)} left"
-                self._bar.set_postfix_str(f"{self.encoded} encoded{about}", refresh=False)
+                slow = self._slowest()
+                told = f", waiting for the {slow}" if slow in ("decoder", "writer") else ""
+                self._bar.set_postfix_str(f"{self.encoded} encoded{about}{told}", refresh=False)
                 self._bar.update(stored)
+
+    def _slowest(self) -> str | None:
+        return self._pace.waits_for if self._pace is not None and self._pace.settled else None
 
     def _correct(self) -> None:
         """Put what the first batches took in the place of what was told before, once."""
@@ -154,5 +168,6 @@ class Progress:
                 "total": self.total,
                 "seconds": round(now - self._started, 1),
                 "seconds_left": left,
+                **({"waits_for": slow} if (slow := self._slowest()) else {}),
             }
             print(json.dumps(line), file=sys.stderr, flush=True)

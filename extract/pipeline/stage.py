@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, plan_tasks
+from ...cache.device import tell_device
 from ...cache.telling import tell
 from .. import corpora, encoders
 from ..encoders.encoder import Encoder, seconds, storage_dtype
@@ -43,7 +44,7 @@ class Options:
     dtype: str | None = None  # None: as each encoder needs
     precision: str = "float32"
     device: str = "auto"
-    workers: int = 2
+    workers: int | None = None  # None: as many as there are cores
     shard: tuple[int, int] = (1, 1)
     limit: int | None = None
     retry_failed: bool = False
@@ -124,9 +125,10 @@ def extract(options: Options) -> Report:
             report.unmade[name] = str(error)
     detector = load_detector(options.detector) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources)
-    asked = [u for u in manifest if options.only is None or u.id in options.only]
-    wanted = sources.fill(asked[: options.limit])
+    wanted = sources.fill([u for u in manifest if options.only is None or u.id in options.only][: options.limit])
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
+    if options.goals is None and device != "cpu":  # the plan of goals has told it
+        tell(tell_device(device, options.precision), err=True)
     check_expected(chosen, decoder, options.dtype, options.expected)
     weights = {encoder: origin(name, options.checkpoints, work.origins) for name, encoder in loaded.items()}
     environments = {encoder: {**machine.environment(device), "weights": of} for encoder, of in weights.items()}
@@ -251,16 +253,15 @@ def _run(
     device: str,
 ) -> encoding_loop.Outcome:
     loads = estimate.loads(wanted, chosen, options.dtype, options.fps)
-    writers = [target.writer for target in targets]
     number, of = options.shard
     # Several workers want several units each, so that none waits for the last one.
-    tasks = plan_tasks(writers, loads, retry_failed=options.retry_failed, min_units=1 if of == 1 else 4 * of)
+    writers, least = [target.writer for target in targets], 1 if of == 1 else 4 * of
+    tasks = plan_tasks(writers, loads, retry_failed=options.retry_failed, min_units=least)
     tasks = [task for task in tasks if task.number % of == number - 1]
     ids = {utterance for task in tasks for utterance in task.ids}
     left = {utterance.id: utterance for utterance in wanted if utterance.id in ids}
     needed = estimate.total_bytes(tasks, targets, left, options.dtype, options.fps)
-    folder = cache.objects.local("")
-    estimate.check_room(folder, needed)
+    estimate.check_room(cache.objects.local(""), needed)
     if left:
         streams = len({stream for task in tasks for stream in task.units})
         room = f"about {needed / 1e6:.1f} MB in {streams} stream{'s' if streams > 1 else ''}"
@@ -269,11 +270,11 @@ def _run(
     by_stream = {target.writer.name: target.encoder for target in targets}
     missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)
     decoder = replace(decoder, inputs=missing)
-    passes = 2 if machine.on_gpu(device) else 1
     total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
     how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
     with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:
         return encoding_loop.run(
-            tasks, targets, left, decoder, budget=machine.first_budget(device), workers=options.workers,
-            passes=passes, retry_failed=options.retry_failed, tell=progress, measure=pace,
+            tasks, targets, left, decoder,
+            budget=machine.first_budget(device), workers=machine.decode_workers(options.workers),
+            **machine.side_by_side(device), retry_failed=options.retry_failed, tell=progress, measure=pace,
         )  # fmt: skip

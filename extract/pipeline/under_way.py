@@ -1,19 +1,24 @@
 """The tasks that have begun and are not committed yet, and when they are."""
 
+import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 
-from ...cache import Committed, InputFailure, Task, Utterance
+import numpy as np
+
+from ...cache import Committed, InputFailure, Item, StreamWriter, Task, Utterance
 from ..encoders.encoder import Clip
 from .encoding import Encoded, Result, Target
 
-_BEHIND = 2  # commits waiting for the writer
+_BEHIND = 1  # commits waiting for a writer, beside one that each writer is at
 _SAVE_SECONDS = 60.0  # of encoding that a kill may cost
 
-Measure = Callable[[Sequence[Utterance], Mapping[str, float]], None]
-"""Told of each batch that went through the encoders: its utterances, and the seconds that each encoder took."""
+Measure = Callable[[Sequence[Utterance], Mapping[str, float], Mapping[str, float]], None]
+"""Told of each batch that went through the encoders: its utterances, the seconds that each encoder took, and those that
+it waited, for "decoder" and "writer"."""
 Tell = Callable[[int, int], None]
 """Told how many more utterances of the tasks are encoded, and how many more every stream of their task has stored."""
 
@@ -51,6 +56,7 @@ class Unit:
     failures: dict[str, dict[str, InputFailure]] = field(default_factory=dict)
     since: float | None = None  # when the oldest of these results began to be encoded
     stored: Counter[str] = field(default_factory=Counter)  # id -> in how many of the streams that want it
+    commits: dict[str, Future[Committed]] = field(default_factory=dict)  # stream -> the last one given to a writer
 
 
 @dataclass
@@ -78,7 +84,7 @@ class UnderWay:
 
     Args:
         streams: {name: its target}.
-        writer: commits beside the encoder.
+        pool: its threads commit beside the encoder. writers: how many it has.
         tell: called when that many more utterances are encoded, and when that many more are stored.
         clock: seconds.
         measure: told of each batch, before `tell` is.
@@ -91,19 +97,22 @@ class UnderWay:
     def __init__(
         self,
         streams: Mapping[str, Target],
-        writer: ThreadPoolExecutor,
+        pool: ThreadPoolExecutor,
         tell: Tell,
         clock: Callable[[], float],
-        measure: Measure = lambda utterances, spent: None,
+        measure: Measure = lambda utterances, spent, waits: None,
+        writers: int = 1,
     ) -> None:
         self.encoding: deque[tuple[Batch, Future[Encoded]]] = deque()
         self.outcome = Outcome()
         self._streams = streams
-        self._writer = writer
+        self._pool = pool
+        self._behind = writers + _BEHIND
         self._writing: deque[tuple[Unit, set[str], Future[Committed]]] = deque()
         self._tell = tell
         self._clock = clock
         self._measure = measure
+        self._waited = 0.0  # seconds for the writer, since the last batch
         self._open: Unit | None = None  # some of its batches are through, others are not
 
     def collect(self, most: int) -> None:
@@ -114,25 +123,28 @@ class UnderWay:
             self._open = unit = batch.unit
             _file(encoded, batch, self.outcome)
             self.encoding.popleft()
-            self._measure(batch.utterances, encoded.spent)
+            waits, self._waited = {"decoder": encoded.waited, "writer": self._waited}, 0.0
+            self._measure(batch.utterances, encoded.spent, waits)
             self._tell(len(batch.utterances), 0)
             if batch.last or (unit.since is not None and self._clock() - unit.since > _SAVE_SECONDS):
                 self._commit(unit)
             if batch.last:
                 self._open = None
-            self.settle(_BEHIND)
+            self.settle(self._behind)
 
     def settle(self, most: int) -> None:
-        """Wait until no more than so many commits are with the writer, and tell of those that are done."""
+        """Wait until no more than so many commits are with the writers, and tell of those that are done."""
         while len(self._writing) > most or (self._writing and self._writing[0][2].done()):
             unit, ids, coming = self._writing.popleft()
+            begun = time.monotonic()
             self.outcome.add(coming.result())
+            self._waited += time.monotonic() - begun
             unit.stored.update(ids)
             whole = [i for i in ids if unit.stored[i] == sum(i in wanted for wanted in unit.wanted.values())]
             self._tell(0, len(whole))
 
     def commit_finished(self) -> None:
-        """Commit what there is of the units that were not completed, and wait for the writer."""
+        """Commit what there is of the units that were not completed, and wait for the writers."""
         units = [] if self._open is None else [self._open]
         for batch, coming in self.encoding:
             if coming.done() and not coming.cancelled() and coming.exception() is None:
@@ -148,7 +160,8 @@ class UnderWay:
             items, failures = unit.items.get(stream, {}), unit.failures.get(stream, {})
             if items or failures:
                 key, writer = unit.task.units[stream], self._streams[stream].writer
-                coming = self._writer.submit(writer.commit, key, items, failures)
+                coming = self._pool.submit(_store, unit.commits.get(stream), writer, key, items, failures)
+                unit.commits[stream] = coming
                 self._writing.append((unit, items.keys() | failures.keys(), coming))
                 unit.items[stream], unit.failures[stream] = {}, {}
         unit.since = None
@@ -163,3 +176,29 @@ def _file(encoded: Encoded, batch: Batch, outcome: Outcome) -> None:
         unit.items.setdefault(stream, {}).update(items)
     for stream, failures in encoded.failures.items():
         unit.failures.setdefault(stream, {}).update(failures)
+
+
+def _store(
+    before: Future[Committed] | None,
+    writer: StreamWriter,
+    unit: str,
+    items: Mapping[str, Result],
+    failures: Mapping[str, InputFailure],
+) -> Committed:
+    """Commit a part of a unit, after the part `before`, which another thread may still be at."""
+    if before is not None:
+        wait([before])
+    if writer.recipe.get("dtype") == "float16":
+        items = {i: _halved(item) if isinstance(item, Item) else item for i, item in items.items()}
+    return writer.commit(unit, items, failures)
+
+
+def _halved(item: Item) -> Item:
+    """Cast frames to float16 as the writer would; those that do not fit are left to it, which tells why."""
+    torch, frames = sys.modules.get("torch"), item.frames
+    # Several times as fast as NumPy's cast, where torch is loaded anyway; it takes arrays that could be written to.
+    if torch is None or frames.dtype != np.float32 or not (frames.size and frames.flags.carray):
+        return item
+    most = np.finfo(np.float16).max
+    fits = -most <= frames.min() and frames.max() <= most  # NaN does not
+    return replace(item, frames=torch.from_numpy(frames).half().numpy()) if fits else item

@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from emocache.cache import InputFailure
-from emocache.extract.encoders import Clip, Encoder
+from emocache.extract.encoders import REGISTRY, Clip, Encoder
+
+from . import fixed_models
 
 Samples = npt.NDArray[np.float32]
 MakeCheckpoint = Callable[..., Path]
@@ -204,3 +206,28 @@ _TEXT_SIZE: dict[str, Any] = {
     "num_attention_heads": 2,
     "intermediate_size": 64,
 }
+
+
+LAYER_NORM = (
+    "wav2vec2-large-lv60", "hubert-large", "hubert-large-ls960-ft", "wavlm-large", "audeering-dimensional"
+)  # fmt: skip
+NOT_NORMALISED = ("wavlm-base", "wavlm-base-plus")
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small checkpoint under the name of every entry that needs one."""
+    shelf = tmp_path_factory.mktemp("shelf")
+    for name, entry in REGISTRY.items():
+        model_type = (
+            str(entry.hub).rpartition("/")[2].split("-")[0] if entry.family == "wav2vec2" else name.split("-")[0]
+        )
+        if entry.family == "whisper":
+            fixed_models.whisper(shelf / name, 128 if "v3" in name else 80)
+        elif entry.family == "text":
+            fixed_models.text(shelf / name, model_type)
+        elif entry.family == "wav2vec2":
+            norm = "layer" if name in LAYER_NORM else "group"
+            fixed_models.speech(shelf / name, model_type, norm, name not in NOT_NORMALISED)
+    fixed_models.weight_files(shelf)
+    return shelf

@@ -98,6 +98,8 @@ def extract(
     budget: float | Budget = 12.0,
     decoder: encoding_loop.Decode = decode,
     passes: int = 1,
+    threads: int = 1,
+    workers: int = 2,
     clock: Callable[[], float] = time.monotonic,
 ) -> encoding_loop.Outcome:
     """One run, from the manifest to the index, in the steps of the real one."""
@@ -117,7 +119,16 @@ def extract(
     tasks = [task for task in tasks if task.number % of_shards == number - 1]
     budget = budget if isinstance(budget, Budget) else Budget(budget)
     outcome = encoding_loop.run(
-        tasks, targets, wanted, decoder, budget=budget, passes=passes, retry_failed=retry_failed, clock=clock
+        tasks,
+        targets,
+        wanted,
+        decoder,
+        budget=budget,
+        passes=passes,
+        writers=threads,
+        workers=workers,
+        retry_failed=retry_failed,
+        clock=clock,
     )
     for writer in writers:
         writer.finish()

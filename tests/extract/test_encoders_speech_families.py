@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emocache.cache import EmocacheError, Utterance
-from emocache.extract.encoders import Clip, Encoder, load
+from emocache.extract.encoders import Clip, Encoder, inference, load
 from emocache.extract.encoders import wav2vec2_bert as bert
+
+from ..pretend_cuda import pretend_cuda
 
 Samples = npt.NDArray[np.float32]
 Make = Callable[..., Path]
@@ -139,6 +141,42 @@ def test_batched_equals_alone_and_transformers(kind: str, make: Make, ten: list[
     ends = [relative(b[None][-1:], d[None][-1:]) for b, d in zip(together, expected, strict=True)]
     assert max(ends) <= 2e-5
     assert encoder.recipe(None).get("output") == ("before the adapter" if kind.startswith("adapter") else None)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("adapter")])
+def test_frames_are_masked_as_transformers_masks_them(kind: str, precision: str, make: Make, ten: list[Clip]) -> None:
+    """The hooks that ask the device for nothing give the numbers of `attention_mask`."""
+    folder = make(kind)
+    ours, usual = (load(str(folder), device="cpu", precision=precision) for _ in range(2))
+    model: Any = usual._model  # type: ignore[attr-defined]
+    for module in (model.encoder, *model.encoder.layers):
+        module._forward_pre_hooks.clear()
+    batch = [clip for clip in ten[3:] if clip.audio is not None]
+
+    def mask(_: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        longest = sorted((len(clip.audio) for clip in batch if clip.audio is not None), reverse=True)
+        counts = torch.tensor([bert.frames(n) if given[0].dim() == 3 else n for n in longest])
+        return given, named | {"attention_mask": torch.arange(given[0].shape[1]) < counts[:, None]}
+
+    model.register_forward_pre_hook(mask, with_kwargs=True)
+    for a, b in zip(encoded(ours, batch, [0, 1, None]), encoded(usual, batch, [0, 1, None]), strict=True):
+        assert all(np.abs(a[layer] - b[layer]).max() <= 1e-6 for layer in a)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_family_asks_the_device_for_values(kind: str, make: Make, ten: list[Clip]) -> None:
+    here = encoded(load(str(make(kind)), device="cpu"), ten[3:6], [0, None])
+    with pretend_cuda() as device:
+        device.lock = inference._LAUNCHING
+        encoder = load(str(make(kind)), device="cuda")
+        device.counts.clear()
+        there = encoded(encoder, ten[3:6], [0, None])
+    # transformers makes the table of rotary positions on the host, when a length is new.
+    assert device.counts["waits in the lock"] == kind.endswith("rotary")
+    assert device.counts["waits"] - device.counts["waits in the lock"] == 1
+    for a, b in zip(here, there, strict=True):
+        assert all(np.allclose(a[layer], b[layer], atol=1e-5) for layer in a)
 
 
 @pytest.mark.parametrize("kind", ["data2vec", "conformer-rotary"])

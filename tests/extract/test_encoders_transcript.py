@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -10,15 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from emocache.cache import EmocacheError, InputFailure, Utterance
-from emocache.extract.encoders import Clip, transcript, transcript_checks
+from emocache.extract.encoders import Clip, inference, transcript, transcript_checks, whisper_decoder
 from emocache.extract.encoders.checkpoints import read
 from emocache.extract.encoders.inference import Runtime
 from emocache.extract.encoders.transcript import FifteenSecondTranscript, Transcript, cut
 from emocache.extract.encoders.transcript_checks import Passage, clip_flag, is_digital_silence, repeats
 from emocache.extract.encoders.word_times import best_path, group_words, loud_frames, token_starts, trim
 from emocache.extract.media.audio import decode_audio
+
+from ..pretend_cuda import pretend_cuda
 
 Samples = npt.NDArray[np.float32]
 SENTENCES = {"01": "kids are talking by the door", "02": "dogs are sitting by the door"}  # by part of the file name
@@ -290,6 +294,100 @@ def test_decoding_is_greedy_whatever_the_checkpoint_asks_for(tiny: Transcript, v
         assert batched == tokens
 
 
+class Casts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts casts of each of a model's weights."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.weights = {weight.data_ptr(): name for name, weight in model.named_parameters()}
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        made = function(*args, **(kwargs or {}))
+        if function.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.to) and made.dtype == torch.bfloat16:
+            self.found.update([self.weights[args[0].data_ptr()]] if args[0].data_ptr() in self.weights else [])
+        return made
+
+
+def test_weights_are_cast_once_for_all_tokens(
+    tiny_folder: Path, voice: Callable[..., Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the numbers of weights that autocast casts for every token."""
+    found = []
+    for once in (False, True):
+        if not once:
+            monkeypatch.setattr(whisper_decoder, "_cast_once", lambda *_: None)
+        decoder = load(tiny_folder, "bf16")._decoder
+        monkeypatch.undo()
+        with Casts(decoder._model) as casts:
+            states = decoder.states([voice(1.0, seed) for seed in range(3)])
+            sampled = decoder.sample(states, ["en", "fr", "zh"], "transcribe")
+            scores = decoder.score(states, ["en", "fr", "zh"], sampled)
+        found.append((sampled, [(score.logprobs.tolist(), score.attention.tolist()) for score in scores]))
+        tokens = max(map(len, sampled))
+        print("cast once:" if once else "autocast:", sum(casts.found.values()), "casts of weights,", tokens, "tokens")
+        assert tokens > 10 and max(casts.found.values(), default=0) == (0 if once else tokens + 1)
+    assert found[0] == found[1]
+
+
+def test_texts_are_scored_together_as_each_alone(tiny: Transcript, voice: Callable[..., Samples]) -> None:
+    """Against one pass over one text that gives all attention, of texts of several lengths, some without an end."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    decoder = tiny._decoder
+    states = decoder.states([voice(1.0, seed) for seed in range(10)])
+    languages = ["en", "fr", "zh", "en", "fr"] * 2
+    sampled = decoder.sample(states, languages, "transcribe")
+    sampled = [[*tokens[: 3 + i], *([decoder._end] if i % 2 else [])] for i, tokens in enumerate(sampled)]
+    passes: list[int] = []
+    handle = decoder._model.register_forward_hook(lambda *_: passes.append(1))
+    scores = decoder.score(states, languages, sampled)
+    handle.remove()
+    assert len(passes) == 2  # of 8 texts and of 2
+    decoder._model.set_attn_implementation("eager")
+    for state, language, tokens, score in zip(states, languages, sampled, scores, strict=True):
+        prompt = decoder._prompt(language, "transcribe")
+        inputs = torch.tensor([[*prompt, *(tokens[:-1] if decoder.complete(tokens) else tokens)]])
+        with torch.no_grad():
+            out = decoder._model(encoder_outputs=BaseModelOutput(state[None]), decoder_input_ids=inputs,
+                                 output_attentions=True, use_cache=False)  # fmt: skip
+        logits = out.logits[0, len(prompt) - 1 :][: len(tokens)]
+        logits[:, decoder._never] = -torch.inf
+        logits[0, decoder._never_first] = -torch.inf
+        logprobs = logits.log_softmax(-1)[torch.arange(len(tokens)), tokens].numpy()
+        attention = torch.stack([out.cross_attentions[layer][0, head] for layer, head in decoder._heads]).numpy()
+        assert score.first == len(prompt) - 1 and score.logprobs.shape == (len(tokens),)
+        assert np.array_equal(np.isinf(score.logprobs), np.isinf(logprobs))
+        np.testing.assert_allclose(score.logprobs, logprobs, atol=2e-6, rtol=1e-6)
+        np.testing.assert_allclose(score.attention, attention, atol=1e-6)
+    decoder._model.set_attn_implementation("sdpa")
+
+
+def test_only_the_search_waits_for_the_device_in_the_lock(tiny_folder: Path, voice: Callable[..., Samples]) -> None:
+    """It has to know after each token if all texts have ended."""
+    audios = [voice(1.0 + seed, seed) for seed in range(3)]
+    here = rows(load(tiny_folder), *audios)
+    with pretend_cuda() as device:
+        device.lock = inference._LAUNCHING
+        encoder = Transcript("transcript-tiny", read(tiny_folder), Runtime.create("cuda", "float32"))
+        waits: dict[str, int] = {}
+        for name in ("states", "open", "sample", "score"):
+            work = getattr(encoder._decoder, name)
+
+            def counted(*given: Any, name: str = name, work: Callable[..., Any] = work) -> Any:
+                before = device.counts["waits in the lock"]
+                out = work(*given)
+                waits[name] = waits.get(name, 0) + device.counts["waits in the lock"] - before
+                return out
+
+            setattr(encoder._decoder, name, counted)
+        there = rows(encoder, *audios)
+    for a, b in zip(here, there, strict=True):
+        assert_close(a, b)
+    assert waits.pop("sample") > 0 and set(waits.values()) == {0}
+
+
 def test_languages_and_translation(tiny: Transcript, voice: Callable[..., Samples]) -> None:
     for row in rows(tiny, *(voice(1.0, seed) for seed in range(6))):
         assert row["language"] in ("en", "fr", "zh") and 1 / 3 < row["language_probability"] < 1
@@ -435,7 +533,7 @@ def test_scores_are_those_of_the_search(real: Transcript, speech: dict[str, Samp
         start = model(encoder_outputs=BaseModelOutput(states), decoder_input_ids=prompt).logits[0, 0].softmax(-1)
     assert out.sequences[0, 4:].tolist() == sampled and decoder.complete(sampled)
     expected = [scores[0].log_softmax(-1)[token].item() for scores, token in zip(out.scores, sampled, strict=True)]
-    np.testing.assert_allclose(decoder.score(states[0], "en", sampled).logprobs, expected, atol=1e-4)
+    np.testing.assert_allclose(decoder.score(states, ["en"], [sampled])[0].logprobs, expected, atol=1e-4)
     assert decoder.open(states)[0].no_speech_prob == pytest.approx(start[50362].item(), abs=1e-5)
 
 

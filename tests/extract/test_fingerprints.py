@@ -135,31 +135,8 @@ REAL = {
     "transcript-whisper-base-15s": "7bad413b4d835d42",
 }
 
-LAYER_NORM = (
-    "wav2vec2-large-lv60", "hubert-large", "hubert-large-ls960-ft", "wavlm-large", "audeering-dimensional"
-)  # fmt: skip
-NOT_NORMALISED = ("wavlm-base", "wavlm-base-plus")
 NEEDS = {"egemaps": "opensmile", "egemaps-functionals": "opensmile", "face-dlib": "dlib"}
 OWN_WEIGHTS = ("alexnet-random", "glove-840b")  # theirs are the same on every machine
-
-
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small checkpoint under the name of every entry that needs one."""
-    shelf = tmp_path_factory.mktemp("shelf")
-    for name, entry in REGISTRY.items():
-        model_type = (
-            str(entry.hub).rpartition("/")[2].split("-")[0] if entry.family == "wav2vec2" else name.split("-")[0]
-        )
-        if entry.family == "whisper":
-            fixed_models.whisper(shelf / name, 128 if "v3" in name else 80)
-        elif entry.family == "text":
-            fixed_models.text(shelf / name, model_type)
-        elif entry.family == "wav2vec2":
-            norm = "layer" if name in LAYER_NORM else "group"
-            fixed_models.speech(shelf / name, model_type, norm, name not in NOT_NORMALISED)
-    fixed_models.weight_files(shelf)
-    return shelf
 
 
 def filed_under(encoder: Encoder, layer: int | None = None, weights: str | None = "0" * 64) -> str:

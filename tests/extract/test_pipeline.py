@@ -306,6 +306,19 @@ def test_a_store_that_fails_stops_the_run_and_loses_nothing(tmp_path: Path, monk
     assert stream_of(tmp_path / "a") == reference(tmp_path)
 
 
+def test_every_worker_decodes_though_batches_are_small(tmp_path: Path) -> None:
+    workers = 16
+    together = threading.Barrier(workers)
+
+    def decoder(utterance: Utterance) -> Clip:
+        together.wait(10)  # breaks unless so many decode at the same time
+        return decode(utterance)
+
+    ids = [f"clip{n:03d}" for n in range(4 * workers)]
+    outcome = extract(tmp_path, manifest(ids), [LightEncoder()], decoder=decoder, budget=1.0, units=1, workers=workers)
+    assert outcome.committed == len(ids) and not outcome.unresolved
+
+
 def test_little_is_decoded_ahead(tmp_path: Path) -> None:
     """Memory holds a few batches, however long the corpus."""
     ids = [f"clip{n:03d}" for n in range(60)]

@@ -135,7 +135,7 @@ def test_a_pace_shares_the_time_out_among_encoders() -> None:
     assert not pace.settled and pace.rates() == {}
     for _ in range(2):
         now[0] += 20.0
-        pace(list(HOUR)[:2], {"slow": 15.0, "fast": 3.0})
+        pace(list(HOUR)[:2], {"slow": 15.0, "fast": 3.0}, {})
     assert pace.settled and pace.left() == pytest.approx(40 * (360 - 144) / 144)
     found = pace.rates()
     assert found["fast"] == pytest.approx(5 * found["slow"])
@@ -143,6 +143,23 @@ def test_a_pace_shares_the_time_out_among_encoders() -> None:
     with pace:
         pass
     assert rates.recorded_rates("CPU") == {rates.setting(name, PLAIN): rate for name, rate in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("waits", "told"),
+    [({"decoder": 9.0, "writer": 1.0}, "decoder"), ({"decoder": 1.0, "writer": 9.0}, "writer"),
+     ({"decoder": 2.0, "writer": 2.0}, "encoder"), ({}, "encoder")],
+)  # fmt: skip
+def test_what_is_waited_for_is_told(waits: dict[str, float], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    pace = Pace(3600.0, "CPU", PLAIN, lambda: now[0])
+    with Progress(100, lambda: now[0], pace) as shown:
+        for _ in range(3):
+            now[0] += 10.0
+            pace(list(HOUR)[:1], {"slow": 10.0}, waits)
+            shown(1, 1)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert "waits_for" not in lines[0] and lines[-1]["waits_for"] == told
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -155,7 +172,7 @@ def test_the_first_batches_correct_what_was_told(
     with Progress(100, lambda: now[0], pace) as shown:
         for _ in range(4):
             now[0] += 130.0
-            pace(list(HOUR)[:1], {"slow": 130.0})
+            pace(list(HOUR)[:1], {"slow": 130.0}, {})
             shown(1, 0)
     told = capsys.readouterr().err
     assert told.count("measured:") == 1 and "measured: about 3 h 30 min to go in this pass" in told

@@ -172,3 +172,30 @@ def test_overlapping_passes_give_the_same_bytes(tmp_path: Path, checkpoint: Call
             extract(tmp_path / f"{kind}{passes}", manifest(ids), [encoder], decoder=decoder, budget=4.0, passes=passes)
         one, two = (Cache(tmp_path / f"{kind}{passes}").stream(CORPUS, encoder.name) for passes in (1, 2))
         assert all(one.crc32c(i) == two.crc32c(i) for i in one.ids) and len(one) == 24
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("precision", "most"), [("float32", 1e-5), ("bf16", 0.02), ("fp16", 0.003)])
+def test_runs_that_cut_their_batches_otherwise_agree(
+    tmp_path: Path, kind: str, precision: str, most: float, checkpoint: Callable[[str], str]
+) -> None:
+    """Within what docs/reliability.md says; and those that cut alike give the same bytes."""
+    encoder: Any = load(checkpoint(kind), device="cpu", precision=precision)
+    ids = [f"clip{n:02d}" for n in range(6)]
+
+    def decoder(utterance: Any) -> Clip:
+        rng = np.random.default_rng(int(utterance.id[4:]))
+        return Clip(utterance.id, (0.1 * rng.standard_normal(8000 + 3000 * rng.integers(9))).astype(np.float32))
+
+    streams = []
+    for number, budget in enumerate((1.0, 3.0, 1e3, 1e3)):
+        folder = tmp_path / str(number)
+        extract(folder, manifest(ids), [encoder], decoder=decoder, budget=budget, units=1)
+        streams.append(Cache(folder).stream(CORPUS, encoder.name))
+    *others, whole, again = streams
+    for i in ids:
+        assert whole.crc32c(i) == again.crc32c(i)
+        expected = whole.read(i).astype(np.float64)
+        for other in others:
+            distance = np.linalg.norm(other.read(i) - expected) / np.linalg.norm(expected)
+            assert distance <= most + 2.0**-11  # stored in float16

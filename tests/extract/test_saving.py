@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from emocache.cache import Cache, InputFailure, Load, Utterance, plan_tasks
+from emocache.cache import Cache, InputFailure, Item, Load, StreamWriter, Utterance, plan_tasks
 from emocache.cache.recipe import stream_name
+from emocache.cache.stored_form import to_storage
 from emocache.extract.encoders.encoder import Clip, LayerItems, Layers
-from emocache.extract.pipeline import encoding_loop
+from emocache.extract.pipeline import encoding_loop, under_way
 from emocache.extract.pipeline.batching import Budget
 
 from .light import CORPUS, LightEncoder, decode, extract, manifest, snapshot
@@ -86,15 +88,15 @@ def test_an_open_unit_is_committed_every_minute(tmp_path: Path, seconds: float, 
     assert_as_undisturbed(tmp_path, ["light"], [LightEncoder()])
 
 
-@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize(("passes", "writers"), [(1, 1), (2, 1), (1, 3), (2, 4)])
 @pytest.mark.parametrize("seconds", [7.0, 13.0, 100.0])
-def test_several_streams_passes_and_failures(tmp_path: Path, passes: int, seconds: float) -> None:
+def test_several_streams_passes_and_failures(tmp_path: Path, passes: int, writers: int, seconds: float) -> None:
     """Three streams of two encoders in one task, of which one lacks less than the others."""
     of = manifest(IDS)
     extract(tmp_path, of, [LightEncoder("other")], limit=4, units=1)
     slow, other = Slow(seconds=seconds), LightEncoder("other")
     extract(
-        tmp_path, of, [slow, other], (None, 1), units=1, budget=2.0, passes=passes, clock=slow.clock
+        tmp_path, of, [slow, other], (None, 1), units=1, budget=2.0, passes=passes, threads=writers, clock=slow.clock
     )  # fmt: skip
     assert max(map(len, records(tmp_path).values())) > 1
     assert set(slow.calls.values()) == {1} and set(other.calls.values()) == {1}
@@ -102,12 +104,58 @@ def test_several_streams_passes_and_failures(tmp_path: Path, passes: int, second
     assert_as_undisturbed(tmp_path, names, [LightEncoder(), LightEncoder("other")], layers=(None, 1))
 
 
+@pytest.mark.parametrize("writers", [1, 3])
+def test_parts_of_a_unit_are_committed_in_order_and_streams_side_by_side(
+    tmp_path: Path, writers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every first part waits until as many threads are in a commit as there are writers, or streams."""
+    together = threading.Barrier(min(writers, 2))
+    begun: dict[str, list[list[str]]] = {}
+    real = StreamWriter.commit
+
+    def commit(self: StreamWriter, unit: str, items: Any, failures: Any = None) -> Any:
+        first = self.name not in begun
+        begun.setdefault(self.name, []).append(sorted([*items, *failures]))
+        if first:
+            together.wait(60)
+        return real(self, unit, items, failures)
+
+    monkeypatch.setattr(StreamWriter, "commit", commit)
+    slow = Slow(seconds=100.0)
+    options: Any = {"units": 1, "budget": 1.0, "threads": writers, "clock": slow.clock}
+    outcome = extract(tmp_path, manifest(IDS), [slow], (None, 1), **options)
+    assert outcome.committed == 16 and [len(one) for one in begun["light"]] == [1] * 10
+    found = {name: [sorted(ids) for ids in parts] for name, parts in records(tmp_path).items()}
+    assert found == begun
+
+
+def test_frames_are_cast_as_the_writer_casts_them() -> None:
+    """By torch, to the same bytes; those that do not fit are left, with what the writer says of them."""
+    import torch  # noqa: F401
+
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    every = every[np.isfinite(every)]
+    near = np.nextafter(every, np.float32(np.inf)), np.nextafter(every, np.float32(-np.inf))
+    values = np.concatenate([every, *near, (every[:-1] + every[1:]) / 2])
+    values = np.resize(values[np.abs(values) <= 65_504], (1 << 17, 3))
+    recipe = recipe_of(LightEncoder()) | {"times": {"rate": 1.0}, "aux": {}}
+    (half, usual) = (to_storage(item, recipe) for item in (under_way._halved(Item(values)), Item(values)))
+    assert half.frames.tobytes() == usual.frames.tobytes()
+    assert under_way._halved(Item(values)).frames.dtype == np.float16
+    for bad in (70_000.0, np.nan, np.inf):
+        item = Item(np.array([[1.0, bad, 0.0]], np.float32))
+        assert under_way._halved(item) is item
+    fixed = values[:3].copy()
+    fixed.flags.writeable = False
+    assert under_way._halved(Item(fixed)).frames is fixed
+
+
 CHILD = """
 import os, signal, sys
 from pathlib import Path
 from tests.extract.light import LightEncoder, extract, manifest
 from tests.extract.test_saving import IDS, Slow
-root, seconds, passes, committed = Path(sys.argv[1]), *map(int, sys.argv[2:])
+root, seconds, passes, writers, committed = Path(sys.argv[1]), *map(int, sys.argv[2:])
 class Killed(Slow):
     def encode(self, clips, layers):
         if len(self.passes) == 7:
@@ -116,17 +164,19 @@ class Killed(Slow):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().encode(clips, layers)
 encoder = Killed(seconds=seconds)
-extract(root, manifest(IDS), [encoder], (None, 1), units=1, budget=1.0, passes=passes, clock=encoder.clock)
+extract(root, manifest(IDS), [encoder], (None, 1), units=1, budget=1.0, passes=passes, threads=writers,
+        clock=encoder.clock)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL and sched_yield")
-@pytest.mark.parametrize(("seconds", "passes", "attempts", "stored"), [(25, 1, 2, 6), (25, 2, 1, 3), (100, 1, 7, 7)])
+@pytest.mark.parametrize("writers", [1, 3])
+@pytest.mark.parametrize(("seconds", "passes", "attempts", "stored"), [(25, 1, 2, 6), (25, 2, 2, 3), (100, 1, 7, 7)])
 def test_a_kill_costs_a_minute_or_the_batch_under_way(
-    tmp_path: Path, seconds: int, passes: int, attempts: int, stored: int
+    tmp_path: Path, seconds: int, passes: int, attempts: int, stored: int, writers: int
 ) -> None:
     """Killed in the eighth batch, of one utterance; going on then encodes what was not stored, and nothing twice."""
-    command = [sys.executable, "-c", CHILD, str(tmp_path), str(seconds), str(passes), str(2 * attempts)]
+    command = [sys.executable, "-c", CHILD, str(tmp_path), str(seconds), str(passes), str(writers), str(2 * attempts)]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     child = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, check=False)
     assert child.returncode == -signal.SIGKILL

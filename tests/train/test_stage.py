@@ -18,12 +18,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from emocache.cache import Cache, EmocacheError, Manifest
+from emocache.cache.device import choose_device
 from emocache.evaluate.scoring.stored_predictions import read_predictions
 from emocache.evaluate.scoring.stored_runs import read_run as discovered
 from emocache.train.config.settings import Settings
 from emocache.train.data.reading import load_dataset
 from emocache.train.fit import train_fold as fold_module
-from emocache.train.fit.device import choose_device
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.inputs.joining import JoinedStreams
 from emocache.train.protocols.folds import Fold

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ...cache import EmocacheError
+from ...cache.device import full_precision
 from ..config.sections import Training
 from ..config.settings import Settings
 from ..heads import Head
@@ -192,6 +193,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
-            yield
+            with full_precision():
+                yield
         finally:
             torch.use_deterministic_algorithms(before)

@@ -1,11 +1,13 @@
 """From a trained head to its outputs, and to validation scores."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...cache.device import full_precision
 from ..heads import Head
 from ..heads.head import Outputs, Term, as_outputs
 from ..inputs.batches import Batches
@@ -17,6 +19,7 @@ from .selection import Score, score
 _EVALUATION_BATCH = 64
 
 
+@full_precision()
 @torch.no_grad()
 def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) -> Predicted:
     """Compute the outputs of each utterance, in the order of `rows`; the loss is NaN where none is given."""
@@ -27,14 +30,14 @@ def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) 
     last: Outputs | None = None
     for batch in batches.in_order(rows, _EVALUATION_BATCH):
         teacher = {"teacher": batch.targets} if head.teacher == "always" else {}
-        last = as_outputs(head(*batch.inputs, **teacher))
+        last = _on_host(as_outputs(head(*batch.inputs, **teacher)))
         terms = terms or [{} for _ in last.terms]
         lengths = batches.lengths[batch.rows]
         for at, (row, length) in enumerate(zip(batch.rows.tolist(), lengths, strict=True)):
             found[row] = _cut(last.prediction[at], length if head.per_frame else None)
             for number, term in enumerate(last.terms):
                 whole = head.per_frame and term.target == "main"
-                terms[number][row] = term.output[at, :length].cpu() if whole else term.output[at : at + 1].cpu()
+                terms[number][row] = term.output[at, :length] if whole else term.output[at : at + 1]
             for name, values in last.kept.items():
                 # What has one entry a frame is cut to the utterance's length; a gate or an embedding is not.
                 framed = values.ndim == 3 and values.shape[1] == batch.inputs[0].mask.shape[1]
@@ -55,9 +58,23 @@ def predict(head: Head, batches: Batches, rows: Rows, loss: Loss | None = None) 
     return Predicted(outputs, total, second, {name: [one[row] for row in order] for name, one in kept.items()})
 
 
+def _on_host(outputs: Outputs) -> Outputs:
+    """Bring outputs to the host, each tensor in one copy: every copy waits for all that a GPU still has to do."""
+    there: dict[int, torch.Tensor] = {}
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in there:
+            there[id(tensor)] = tensor.cpu()
+        return there[id(tensor)]
+
+    terms = tuple(term._replace(output=moved(term.output)) for term in outputs.terms)
+    kept = {name: moved(values) for name, values in outputs.kept.items()}
+    return replace(outputs, prediction=moved(outputs.prediction), terms=terms, kept=kept)
+
+
 def _cut(values: torch.Tensor, length: int | None) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = values.float().cpu().numpy()
-    return array if length is None else array[:length].copy()
+    array: npt.NDArray[np.float32] = values.float().numpy()
+    return array.copy() if length is None else array[:length].copy()
 
 
 def validation_score(head: Head, batches: Batches, loss: Loss, rows: Rows) -> Score:

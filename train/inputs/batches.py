@@ -1,5 +1,6 @@
 """Masked batches, gathered from frames that lie in memory once."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ...cache.device import room_on
 from ..config.sections import Training
 from ..config.settings import Settings
 from ..data.dataset import Dataset
@@ -21,56 +23,75 @@ _MIN_CCC_CLIPS = 8  # fewer in a step give no estimate of a pooled CCC
 
 
 class _Gatherer:
-    """The frames of one input, gathered by row. They stay in their storage dtype, on the device if they fit there."""
+    """The frames of one input, gathered by row. They stay in their storage dtype, on the device if they fit there.
+
+    What says where they are is on the device in any case: a batch costs one small copy, of its rows.
+    """
 
     def __init__(self, one: PreparedInput, device: torch.device, unmasked: bool, padded_to: int) -> None:
         self.device = device
         features = one.features
-        frames = torch.from_numpy(features.frames)
-        # At most half of the free memory: the rest is for the head and its gradients.
-        if device.type == "cuda" and 2 * frames.nbytes < torch.cuda.mem_get_info(device)[0]:
-            frames = frames.to(device)
-        self._frames = frames
+        self._frames = _placed(torch.from_numpy(features.frames), device)
+        self._on_host = self._frames.device.type != device.type
         self.offsets, self.lengths = features.offsets, features.lengths
-        self._valid = None if features.valid is None else torch.from_numpy(features.valid)
-        self._widths = torch.tensor(features.widths)
+        self._first = torch.from_numpy(features.offsets[:-1]).to(device)
+        self._count = torch.from_numpy(features.lengths).to(device)
+        there = features.valid
+        self._valid = None if there is None else torch.from_numpy(there).to(self._frames.device)
+        self._widths = torch.tensor(features.widths).to(self._frames.device)
         self._pieces = one.pieces
-        self._words = None if one.vocabulary is None else torch.from_numpy(one.vocabulary.words)
-        self._normaliser = one.normaliser
+        self._words = None if one.vocabulary is None else torch.from_numpy(one.vocabulary.words).to(device)
         self._pooled = one.pooled
         self._padded_to = max(int(self.lengths.max()), padded_to) if unmasked else 0
+        self._normalised = one.normaliser is not None
         if one.normaliser is not None:
+            self._group = torch.from_numpy(one.normaliser.group_of).to(device)
             self._mean = torch.from_numpy(one.normaliser.mean).to(device)
             self._std = torch.from_numpy(one.normaliser.std).to(device)
 
-    def gather(self, rows: npt.NDArray[np.int64], extra_padding: int) -> tuple[Frames, torch.Tensor]:
-        """Gather the input of some rows, and the place of each of its frames among all: (B, T) int64, 0 for padding."""
-        lengths = torch.from_numpy(self.lengths[rows])
-        longest = max(int(lengths.max()), self._padded_to, 1) + (0 if self._pooled else extra_padding)
-        steps = torch.arange(longest)
-        mask = steps < lengths.unsqueeze(1)
-        where = torch.where(mask, torch.from_numpy(self.offsets[rows]).unsqueeze(1) + steps, 0)
+    def gather(
+        self, rows: npt.NDArray[np.int64], at: torch.Tensor, extra_padding: int
+    ) -> tuple[Frames, torch.Tensor, torch.Tensor]:
+        """Gather the input of some rows.
+
+        Args:
+            rows: (B,) utterances.
+            at: the same, on the device.
+            extra_padding: see `Batches.gather`.
+
+        Returns:
+            The input; the place of each of its frames among all, (B, T) int64, 0 for padding; and which are frames of
+            its own, (B, T) bool.
+        """
+        longest = max(int(self.lengths[rows].max()), self._padded_to, 1) + (0 if self._pooled else extra_padding)
+        steps = torch.arange(longest, device=self.device)
+        mask = steps < self._count.index_select(0, at).unsqueeze(1)
+        where = torch.where(mask, self._first.index_select(0, at).unsqueeze(1) + steps, 0)
         # All rows are taken at once from the flat frames; padding reads frame 0 and is zeroed below.
-        flat = where.flatten()
-        values = self._frames.index_select(0, flat.to(self._frames.device)).to(self.device).float()
+        flat = self._flat_on_host(rows, longest) if self._on_host else where.flatten()
+        values = send(self._frames.index_select(0, flat), self.device).float()
         values = values.view(*where.shape, values.shape[-1])
-        on_device = mask.to(self.device)
-        if self._normaliser is not None:
-            group = torch.from_numpy(self._normaliser.group_of[rows]).to(self.device)
+        if self._normalised:
+            group = self._group.index_select(0, at)
             values = (values - self._mean[group].unsqueeze(1)).div_(self._std[group].unsqueeze(1))
         valid = None
         if self._valid is not None:
-            there = self._valid.index_select(0, flat).repeat_interleave(self._widths, dim=1)
-            valid = there.view(values.shape).to(self.device) & on_device.unsqueeze(-1)
+            there = self._valid.index_select(0, flat).repeat_interleave(
+                self._widths, dim=1, output_size=values.shape[-1]
+            )
+            valid = send(there, self.device).view(values.shape) & mask.unsqueeze(-1)
             values.masked_fill_(~valid, 0.0)
         # After normalisation, or padding would be minus the mean instead of zero.
-        values.masked_fill_(~on_device.unsqueeze(-1), 0.0)
-        words = None
-        if self._words is not None:
-            words = torch.where(mask, self._words[where], -1).to(self.device)
-        if self._padded_to:
-            on_device = torch.ones_like(on_device)
-        return Frames(values, on_device, self._segments(rows), words, valid), where
+        values.masked_fill_(~mask.unsqueeze(-1), 0.0)
+        words = None if self._words is None else torch.where(mask, self._words[where], -1)
+        counted = torch.ones_like(mask) if self._padded_to else mask
+        return Frames(values, counted, self._segments(rows), words, valid), where, mask
+
+    def _flat_on_host(self, rows: npt.NDArray[np.int64], longest: int) -> torch.Tensor:
+        """The places of the frames again, for frames that the device has no room for."""
+        steps = np.arange(longest)
+        inside = steps < self.lengths[rows][:, None]
+        return torch.from_numpy(np.where(inside, self.offsets[rows][:, None] + steps, 0).ravel())
 
     def _segments(self, rows: npt.NDArray[np.int64]) -> torch.Tensor | None:
         if self._pieces is None:
@@ -80,7 +101,23 @@ class _Gatherer:
         held = torch.zeros(len(rows), max(1, *(len(bounds) for bounds in own)), 2, dtype=torch.int64)
         for at, bounds in enumerate(own):
             held[at, : len(bounds)] = torch.from_numpy(bounds)
-        return held.to(self.device)
+        return send(held, self.device)
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to a device without waiting for it; what is there already stays."""
+    # From memory that is not pinned the copy would wait for all that the device still has to do.
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+def _placed(frames: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Put frames on the device if they take no more than half of its room: the rest is for the head."""
+    if device.type == "cuda" and 2 * frames.nbytes < room_on(device):
+        with contextlib.suppress(torch.OutOfMemoryError):  # another process took it meanwhile
+            return frames.to(device)
+    return frames
 
 
 class Batches:
@@ -123,6 +160,8 @@ class Batches:
         self._longest = np.max([one.lengths for one in self._inputs], axis=0)
         self.targets = make_targets(dataset, settings, prepared) if targets is None else targets
         self._classes = self.targets.values.numpy() if settings.task == "classification" else None
+        self._values, self._mask = self.targets.values.to(device), self.targets.mask.to(device)
+        self._second = None if self.targets.auxiliary is None else self.targets.auxiliary.to(device)
 
     def gather(self, rows: npt.NDArray[np.int64], extra_padding: int = 0) -> Batch:
         """Gather one batch.
@@ -134,19 +173,18 @@ class Batches:
         Returns:
             Inputs and targets on the device. Without masks (`masking = "none"`) padding counts as frames.
         """
-        gathered = [one.gather(rows, extra_padding) for one in self._inputs]
-        inputs = tuple(frames for frames, _ in gathered)
-        chosen = gathered[0][1] if self.settings.per_frame else torch.from_numpy(rows)
-        targets = self.targets.values[chosen].to(self.device)
-        target_mask = self.targets.mask[chosen].to(self.device)
+        at = send(torch.from_numpy(rows), self.device)
+        gathered = [one.gather(rows, at, extra_padding) for one in self._inputs]
+        inputs = tuple(frames for frames, _, _ in gathered)
+        _, where, real = gathered[0]
+        chosen = where if self.settings.per_frame else at
+        targets, target_mask = self._values[chosen], self._mask[chosen]
         if self.settings.per_frame:
             # Without masks padding counts, with the value zero.
-            real = torch.arange(targets.shape[1]) < torch.from_numpy(self.lengths[rows]).unsqueeze(1)
-            real = real.to(self.device).unsqueeze(-1)
+            real = real.unsqueeze(-1)
             targets = targets.masked_fill(~real, 0.0)
             target_mask = target_mask & real if self.settings.masking == "proper" else target_mask | ~real
-        second = self.targets.auxiliary
-        auxiliary = None if second is None else second[torch.from_numpy(rows)].to(self.device)
+        auxiliary = None if self._second is None else self._second[at]
         return Batch(inputs, targets, target_mask, rows, auxiliary)
 
     def epoch(self, rows: npt.NDArray[np.int64], size: int, generator: np.random.Generator) -> Iterator[Batch]:

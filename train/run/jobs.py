@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 
 from ...cache import EmocacheError
+from ...cache.device import share_device
 from ...cache.telling import Progress
 from ..data.dataset import Features
 from ..inputs.joining import JoinedStreams
@@ -82,7 +83,7 @@ def _trained(plan: Plan, runs: Sequence[tuple[int, int]], jobs: int) -> Iterator
         context = get_context("spawn")
         theirs, lifeline = context.Pipe(duplex=False)
         with _no_signals():  # the pool starts a process of its own, which would not outlive a SIGHUP
-            pool = ProcessPoolExecutor(jobs, context, _start, (light, joined, folder, threads, theirs))
+            pool = ProcessPoolExecutor(jobs, context, _start, (light, joined, folder, threads, jobs, theirs))
         try:
             with _no_signals():
                 futures = [pool.submit(_train, run) for run in runs]
@@ -173,10 +174,11 @@ def _spill(plan: Plan, folder: Path) -> tuple[Plan, dict[str, Joined]]:
     return replace(plan, dataset=replace(plan.dataset, features=features)), light
 
 
-def _start(plan: Plan, joined: dict[str, Joined], folder: str, threads: int, lifeline: Connection) -> None:
+def _start(plan: Plan, joined: dict[str, Joined], folder: str, threads: int, jobs: int, lifeline: Connection) -> None:
     global _shared
     end_with(lifeline)
     torch.set_num_threads(threads)
+    share_device(jobs)
     names = enumerate(plan.dataset.features.items())
     features = {name: replace(one, frames=_mapped(folder, number)) for number, (name, one) in names}
     plan = replace(plan, dataset=replace(plan.dataset, features=features))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...cache import Cache, EmocacheError
+from ...cache.device import is_out_of_memory
 from ..config.experiment_files import key_of
 from ..config.experiment_names import beside, experiment_names
 from ..config.fusion_settings import FusionSettings
@@ -136,7 +137,7 @@ def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool, brief: bool = F
     except EmocacheError as error:
         raise EmocacheError(f"{plan.experiment}: {error}") from error
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         why = str(error).partition("\n")[0] or "MemoryError"
         raise EmocacheError(f"{plan.experiment}: out of memory ({why}); make the head or training.batch_size smaller,"
@@ -161,12 +162,6 @@ def carry_out_final(plan: Plan | FusionPlan) -> str:
         return train_final_run(plan)
     except EmocacheError as error:
         raise EmocacheError(f"{plan.experiment}: {error}") from error
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Tell whether torch or numpy was asked for more than there is, or than a tensor can hold."""
-    told = ("allocate memory", "out of memory", "calculation overflowed")
-    return isinstance(error, MemoryError) or any(text in str(error) for text in told)
 
 
 def _train(plan: Plan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
