@@ -1,60 +1,107 @@
-"""The one face that a clip is about: chosen in every picture, followed over time, cut out."""
+"""The one face that a clip is about, in every picture: found, cut out on the way, or cut out later."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from ...cache import InputFailure
-from .detectors import FaceDetector, Faces, Picture
+from .detectors import FaceDetector, Picture
+from .tracks import Boxes, Track
 from .video import Frame
 
-Boxes = npt.NDArray[np.float32]
+Cut = Callable[[Picture, Boxes], npt.NDArray[Any]]
+"""Cuts a face out of a picture, by its box, as an encoder takes it; told from others by == and hash()."""
 
-POLICY = {
-    "version": 1,
-    "choice": "most overlap with the last, else the largest",
-    "smoothing": "centred median of 5 detections",
-    "not_found": "last box, before the first the central square",
-}
-"""The rule by which one box a picture comes of what a detector finds; part of the recipe of every encoder of faces."""
-
-_HALF = 2  # detections on either side that the median takes in
+_WAITING = 128  # pictures kept until their boxes are certain
 
 
 @dataclass(frozen=True, eq=False)
 class FaceVideo:
-    """The pictures of a clip and the face in each. Only times and boxes are kept in memory.
+    """The pictures of a clip and the face in each. Only times, boxes and what was cut out are kept in memory.
 
     Attributes:
         times: (T, 2) float64, start and end of every frame in seconds from the utterance's start.
         boxes: (T, 4) float32: left, top, right, bottom in pixels, smoothed; the fall-back where no face was found.
         found: (T,) bool, whether a face was detected in that very frame.
         frames: decodes the T images again, in order, (H, W, 3) uint8 RGB.
+        crops: {cut: the T faces as it cuts them out}, of none where there was no room.
     """
 
     times: npt.NDArray[np.float64]
     boxes: Boxes
     found: npt.NDArray[np.bool_]
     frames: Callable[[], Iterator[Picture]]
+    crops: Mapping[Cut, Sequence[npt.NDArray[Any]]] = field(default_factory=dict)
+
+    def cut(self, cut: Cut, wanted: Container[int] | None = None) -> Iterator[npt.NDArray[Any]]:
+        """Yield the faces as one cut out: those that were, else out of pictures that are decoded again.
+
+        Args:
+            cut: of an encoder.
+            wanted: numbers of the frames; None for all.
+
+        Raises:
+            ValueError: the second decoding gives more or fewer frames than the first.
+        """
+        if cut in self.crops:
+            yield from (crop for i, crop in enumerate(self.crops[cut]) if wanted is None or i in wanted)
+            return
+        for i, (image, box) in enumerate(zip(self.frames(), self.boxes, strict=True)):
+            if wanted is None or i in wanted:
+                yield cut(image, box)
 
 
-def track_faces(frames: Callable[[], Iterator[Frame]], detector: FaceDetector) -> FaceVideo:
-    """Find one face in every frame, in one pass that keeps no picture.
+class Room:
+    """Bytes that all clips under way may keep together; safe to use from several threads.
 
-    Of several faces, the one that overlaps the last chosen box most (intersection over union) is taken, and where none
-    overlaps it, the largest; of equally large ones that with the higher score, then the one further left, then up.
+    Args:
+        size: in bytes.
+    """
 
-    Each detected box is then replaced by the median, coordinate by coordinate, of the five detections around it, fewer
-    at either end, always as many before as after. Frames without a detection keep the last box; those before the first
-    detection get the largest central square.
+    def __init__(self, size: float) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    @property
+    def left(self) -> float:
+        """The bytes that nobody has taken."""
+        return self._left
+
+    def take(self, size: int) -> bool:
+        """Take so many bytes; False where that is more than there are."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+        return True
+
+    def give(self, size: int) -> None:
+        """Give bytes back."""
+        with self._lock:
+            self._left += size
+
+
+def track_faces(
+    frames: Callable[[], Iterator[Frame]], detector: FaceDetector, cuts: Sequence[Cut] = (), room: Room | None = None
+) -> FaceVideo:
+    """Find one face in every frame and cut it out, in one pass over the video.
+
+    A frame's box is certain two detections later, see `Track`; until then the picture is kept.
 
     Args:
         frames: gives the frames, the same every time it is called.
         detector: finds faces.
+        cuts: of the encoders that are to see it.
+        room: for crops and the pictures that wait. A clip that finds none, or whose face stays away for long, is left
+            without crops. Freed with the result. None: all that is needed.
 
     Returns:
         The box of every frame, and in which of them a face was found.
@@ -63,23 +110,105 @@ def track_faces(frames: Callable[[], Iterator[Frame]], detector: FaceDetector) -
         InputFailure: there are no frames, or no face in any; or as `frames` raises.
     """
     times: list[tuple[float, float]] = []
-    squares: list[tuple[float, ...]] = []
     found: list[bool] = []
-    chosen: list[Boxes] = []
-    for frame in frames():
-        faces = detector.detect(frame.image)
-        if len(faces):
-            chosen.append(_choose(faces, chosen[-1] if chosen else None))
-        found.append(len(faces) > 0)
-        times.append((frame.start, frame.end))
-        squares.append(_central_square(frame.image))
-    if not times:
-        raise InputFailure("no_frames", "the video has 0 frames")
-    if not chosen:
-        raise InputFailure("no_face", f"no face was found in any of {len(times)} frames")
-    last = np.cumsum(found) - 1  # the number of the detection that each frame goes by, -1 before the first
-    boxes = np.where(last[:, None] < 0, np.array(squares, np.float32), _smooth(np.stack(chosen))[last])
-    return FaceVideo(np.array(times, np.float64), boxes, np.array(found), lambda: (f.image for f in frames()))
+    boxes: list[Boxes] = []
+    track, crops = Track(), _Crops(cuts, Room(math.inf) if room is None else room)
+    try:
+        for frame in frames():
+            faces = detector.detect(frame.image)
+            times.append((frame.start, frame.end))
+            found.append(len(faces) > 0)
+            track.add(frame.image, faces)
+            crops.wait(frame.image)
+            for box in track.boxes():
+                boxes.append(box)
+                crops.cut(box)
+        if not times:
+            raise InputFailure("no_frames", "the video has 0 frames")
+        if not track.detections:
+            raise InputFailure("no_face", f"no face was found in any of {len(times)} frames")
+        for box in track.boxes(whole=True):
+            boxes.append(box)
+            crops.cut(box)
+        return crops.keep(
+            FaceVideo(np.array(times, np.float64), np.stack(boxes), np.array(found),
+                      lambda: (frame.image for frame in frames()), crops.kept)
+        )  # fmt: skip
+    finally:
+        crops.close()
+
+
+class _Crops:
+    """The crops of a clip, and the pictures whose boxes are not certain yet."""
+
+    def __init__(self, cuts: Sequence[Cut], room: Room) -> None:
+        self.kept: dict[Cut, list[npt.NDArray[Any]]] = {cut: [] for cut in cuts}
+        self._room = room
+        self._taken = 0
+        self._waiting: deque[Picture] = deque()
+
+    def wait(self, image: Picture) -> None:
+        """Keep a picture until its box is known."""
+        if self.kept:
+            self._waiting.append(image)
+            self._check(self._take(image.nbytes) and len(self._waiting) <= _WAITING)
+
+    def cut(self, box: Boxes) -> None:
+        """Cut the face out of the oldest picture."""
+        if self.kept:
+            image = self._waiting.popleft()
+            made = {cut: cut(image, box) for cut in self.kept}
+            self._give(image.nbytes)
+            for cut, crop in made.items():
+                self.kept[cut].append(crop)
+            self._check(self._take(sum(crop.nbytes for crop in made.values())))
+
+    def keep(self, video: FaceVideo) -> FaceVideo:
+        """Leave the room taken for as long as the video is there."""
+        weakref.finalize(video, self._room.give, self._taken).atexit = False
+        self._taken = 0
+        return video
+
+    def close(self) -> None:
+        """Give back what no video keeps."""
+        self._give(self._taken)
+
+    def _check(self, fits: bool) -> None:
+        if not fits:
+            self.kept.clear()
+            self._waiting.clear()
+            self._give(self._taken)
+
+    def _take(self, size: int) -> bool:
+        taken = self._room.take(size)
+        self._taken += size if taken else 0
+        return taken
+
+    def _give(self, size: int) -> None:
+        self._room.give(size)
+        self._taken -= size
+
+
+@dataclass(frozen=True)
+class Square:
+    """Cuts faces out square, see `crop_face`.
+
+    Attributes:
+        margin: around the box on every side, as a fraction of its longer side.
+        size: of the result, in pixels; None for as large as it is in the picture.
+    """
+
+    margin: float
+    size: int | None = None
+
+    def __call__(self, image: Picture, box: Boxes) -> Picture:
+        """Cut out the face in a box."""
+        size = self.size
+        if size is None:
+            left, top, right, bottom = (float(edge) for edge in box)
+            side = max(right - left, bottom - top, 1.0) * (1 + 2 * self.margin)
+            size = round(min(side, 2.0 * max(image.shape[:2])))
+        return crop_face(image, box, size, self.margin)
 
 
 def crop_face(image: Picture, box: Boxes, size: int, margin: float) -> Picture:
@@ -109,34 +238,3 @@ def crop_face(image: Picture, box: Boxes, size: int, margin: float) -> Picture:
     x, y = x - columns[0], y - rows[0]
     inside = (x, y, min(x + side, len(columns)), min(y + side, len(rows)))
     return np.array(Image.fromarray(patch).resize((size, size), Image.Resampling.BILINEAR, box=inside))
-
-
-def _choose(faces: Faces, last: Boxes | None) -> Boxes:
-    boxes, scores = faces[:, :4], faces[:, 4]
-    # np.lexsort's last key counts most.
-    order = np.lexsort((boxes[:, 1], boxes[:, 0], -scores, -_area(boxes)))
-    boxes = boxes[order]
-    if last is None:
-        return np.asarray(boxes[0])
-    shared = _area(np.hstack([np.maximum(boxes[:, :2], last[:2]), np.minimum(boxes[:, 2:], last[2:])]))
-    together = np.maximum(_area(boxes) + _area(last[None]) - shared, 1e-9)
-    return np.asarray(boxes[np.argmax(shared / together)])
-
-
-def _area(boxes: Boxes) -> npt.NDArray[np.float32]:
-    return np.asarray(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1))
-
-
-def _central_square(image: Picture) -> tuple[float, ...]:
-    height, width = image.shape[:2]
-    side = min(height, width)
-    return (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2
-
-
-def _smooth(boxes: Boxes) -> Boxes:
-    """(N, 4): the median of each detection and its neighbours."""
-    smoothed = np.empty_like(boxes)
-    for i in range(len(boxes)):
-        half = min(_HALF, i, len(boxes) - 1 - i)
-        smoothed[i] = np.median(boxes[i - half : i + half + 1], axis=0)
-    return smoothed

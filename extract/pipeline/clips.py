@@ -10,7 +10,8 @@ from ...cache import InputFailure, Utterance
 from ..encoders.encoder import Clip
 from ..media.audio import AUDIO_RECIPE, decode_audio
 from ..media.detectors import FaceDetector
-from ..media.faces import POLICY, FaceVideo, track_faces
+from ..media.faces import Cut, FaceVideo, Room, track_faces
+from ..media.tracks import POLICY
 from ..media.video import Frame, decode_video, video_recipe
 from .sources import Sources
 
@@ -26,6 +27,8 @@ class Decoder:
         detector: finds faces; needed for "video" only.
         fps: pictures a second at most; None for all there are.
         sources: where texts and words come from, and fail.
+        cuts: of the encoders of faces: what they do to every picture, done here.
+        room: for what comes of that.
     """
 
     data: Path
@@ -33,6 +36,8 @@ class Decoder:
     detector: FaceDetector | None = None
     fps: float | None = None
     sources: Sources = field(default_factory=Sources)
+    cuts: Sequence[Cut] = ()
+    room: Room | None = None
 
     def __call__(self, utterance: Utterance) -> Clip:
         """Decode an utterance.
@@ -84,7 +89,7 @@ class Decoder:
         film = self._film(utterance)
         if self.detector is None:
             raise ValueError("video needs a face detector")
-        return track_faces(film, self.detector)
+        return track_faces(film, self.detector, self.cuts, self.room)
 
     def _film(self, utterance: Utterance) -> Callable[[], Iterator[Frame]]:
         media = utterance.media_of("video")

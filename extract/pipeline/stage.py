@@ -11,14 +11,14 @@ from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, pl
 from ...cache.device import tell_device
 from ...cache.telling import tell
 from .. import corpora, encoders
-from ..encoders.encoder import Encoder, seconds, storage_dtype
+from ..encoders.encoder import Encoder, face_cuts, seconds, storage_dtype
 from ..encoders.provenance import origin
 from ..goals.passes import Making, Pass, PcaGoal, pass_of_flags
 from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
 from .clips import Decoder
 from .progress import Pace, Progress
-from .projecting import check_projections, pair_projections, project
+from .projecting import check_projections, pair_projections, project, waits_for
 from .sources import Sources
 from .stream_targets import Expected, check_expected, complete_streams, make_targets, parse_layers
 
@@ -163,19 +163,15 @@ def _project(
     report: Report,
 ) -> None:
     """Write the PCA stream, if all it is fitted on is there already."""
-    components, fit_on = one.components, one.fit_on
     exact = f"{target.writer.name}@{target.writer.fingerprint}"
-    stream = cache.stream(report.corpus, exact)
-    absent = set(stream.manifest.select(fit_on)) & set(stream.missing)
-    if absent:
-        report.notes.append(
-            f"{stream.name}.pca{components} waits for {len(absent)} utterances it is to be fitted on, such as"
-            f" {min(absent)!r}; run the same command again when they are extracted"
-        )
+    if note := waits_for(cache.stream(report.corpus, exact), one):
+        report.notes.append(note)
         return
     dtype = options.dtype or storage_dtype(target.encoder)
     shared: Any = {"dtype": dtype, "backend": options.backend, "environment": environment}
-    report.streams.append(project(cache, report.corpus, exact, components, fit_on, report.outcome.add, **shared))
+    report.streams.append(
+        project(cache, report.corpus, exact, one.components, one.fit_on, report.outcome.add, **shared)
+    )
 
 
 def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
@@ -268,8 +264,9 @@ def _run(
         print(f"{len(left)} of {len(wanted)} utterances to encode, {room}", file=sys.stderr)
     # What is there already is not decoded again: finding faces costs more than most encoders of sound.
     by_stream = {target.writer.name: target.encoder for target in targets}
-    missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)
-    decoder = replace(decoder, inputs=missing)
+    needing = [by_stream[stream] for task in tasks for stream in task.units]
+    missing = frozenset(name for encoder in needing for name in encoder.inputs)
+    decoder = replace(decoder, inputs=missing, cuts=face_cuts(needing), room=machine.room_for_crops())
     total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
     how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
     with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:

@@ -19,12 +19,12 @@ from transformers import AutoImageProcessor
 from emocache.cache import Cache, EmocacheError, InputFailure, Item
 from emocache.extract import encoders
 from emocache.extract.encoders.encoder import Clip
-from emocache.extract.encoders.face_clips import CHUNK
 from emocache.extract.media.detectors import load_detector
 from emocache.extract.media.faces import FaceVideo, track_faces
 from emocache.extract.media.video import Frame, decode_video
 from emocache.extract.pipeline import stage
 
+CHUNK = 32  # pictures at once on a CPU
 LENGTHS = (1, 2, 3, 5, 8, 13, CHUNK - 1, CHUNK, CHUNK + 1, 45)  # frames
 TOWER: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,

@@ -1,0 +1,148 @@
+"""Faces cut out in the one pass that finds them: equal to those of a second pass, within the room there is."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from emocache.cache import InputFailure, Utterance
+from emocache.cache.utterance import Media
+from emocache.extract.encoders.encoder import face_cuts
+from emocache.extract.media import faces as faces_module
+from emocache.extract.media.faces import FaceVideo, Room, Square, crop_face, track_faces
+from emocache.extract.media.video import Frame
+from emocache.extract.pipeline import clips
+from emocache.extract.pipeline.clips import Decoder
+
+Picture = npt.NDArray[np.uint8]
+CUTS = (Square(0.25, 24), Square(0.0, 24), Square(0.25))
+
+
+class Scene:
+    """A film of noise, a detector that finds some of `found` in it, and the passes over it."""
+
+    def __init__(self, found: Sequence[Any], seed: int = 0) -> None:
+        random = np.random.default_rng(seed)
+        self.images = [random.integers(0, 255, (40, 60, 3), np.uint8) for _ in found]
+        self.faces = {
+            image.tobytes(): random.uniform(0, 30, (int(many), 5)).astype(np.float32)
+            for image, many in zip(self.images, found, strict=True)
+        }
+        for boxes in self.faces.values():
+            boxes[:, 2:4] = boxes[:, :2] + boxes[:, 2:4]
+        self.passes = 0
+
+    def recipe(self) -> dict[str, Any]:
+        return {"name": "scene"}
+
+    def detect(self, image: Picture) -> npt.NDArray[np.float32]:
+        return self.faces[image.tobytes()]
+
+    def frames(self) -> Iterator[Frame]:
+        self.passes += 1
+        for k, image in enumerate(self.images):
+            yield Frame(image, k / 25, (k + 1) / 25)
+
+    def track(self, *cuts: Any, room: Room | None = None) -> FaceVideo:
+        return track_faces(self.frames, self, cuts, room)
+
+
+def patterns() -> list[list[int]]:
+    """Numbers of faces, picture by picture."""
+    random = np.random.default_rng(1)
+    drawn = [random.integers(0, 3, length).tolist() for length in (6, 7, 20, 60)]
+    return [[1], [1, 0], [0, 1], [1, 1], [1] * 9, [0, 0, 2, 1, 0], [1, *[0] * 50, 1, 1], *drawn]
+
+
+@pytest.mark.parametrize("found", patterns(), ids=str)
+def test_crops_are_those_of_a_second_pass(found: list[int]) -> None:
+    scene = Scene(found)
+    video = scene.track(*CUTS)
+    for cut in CUTS:
+        crops = list(video.cut(cut))
+        assert scene.passes == 1
+        assert len(crops) == len(found)
+        for crop, image, box in zip(crops, scene.images, video.boxes, strict=True):
+            np.testing.assert_array_equal(crop, cut(image, box))
+    again = list(scene.track().cut(CUTS[0]))
+    assert scene.passes == 3
+    np.testing.assert_array_equal(again, list(video.cut(CUTS[0])))
+    some = list(video.cut(CUTS[0], {0, len(found) - 1}))
+    np.testing.assert_array_equal(some, [again[i] for i in sorted({0, len(found) - 1})])
+
+
+def test_a_square_is_a_crop() -> None:
+    image, box = Scene([1]).images[0], np.array([3, 4, 20, 30], np.float32)
+    np.testing.assert_array_equal(Square(0.25, 24)(image, box), crop_face(image, box, 24, 0.25))
+    np.testing.assert_array_equal(Square(0.25)(image, box), crop_face(image, box, 39, 0.25))
+    assert Square(0.25, 24) == Square(0.25, 24)
+
+
+def test_room_is_given_back_with_the_video() -> None:
+    room = Room(1e6)
+    video = Scene([1] * 9).track(CUTS[0], room=room)
+    assert 1e6 - room.left == 9 * 24 * 24 * 3
+    del video
+    gc.collect()
+    assert room.left == 1e6
+
+
+@pytest.mark.parametrize("size", [0, 40 * 60 * 3 - 1, 40 * 60 * 3 * 2, 40 * 60 * 3 * 3 + 5 * 24 * 24 * 3])
+def test_without_room_the_second_pass_cuts(size: int) -> None:
+    room, scene = Room(size), Scene([1] * 30)
+    video = scene.track(CUTS[0], room=room)
+    assert room.left == size
+    assert not video.crops
+    np.testing.assert_array_equal(list(video.cut(CUTS[0])), list(Scene([1] * 30).track(CUTS[0]).cut(CUTS[0])))
+    assert scene.passes == 2
+
+
+def test_a_face_that_stays_away_takes_no_more_than_some_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faces_module, "_WAITING", 8)
+    most: list[float] = []
+    room, scene = Room(1e7), Scene([1, 1, *[0] * 40, 1])
+    frames = scene.frames
+
+    def watched() -> Iterator[Frame]:
+        for frame in frames():
+            most.append(1e7 - room.left)
+            yield frame
+
+    video = track_faces(watched, scene, CUTS[:1], room)
+    assert not video.crops and room.left == 1e7
+    assert max(most) <= 8 * 40 * 60 * 3 + 2 * 24 * 24 * 3
+
+
+def test_what_fails_keeps_no_room() -> None:
+    room = Room(1e6)
+    with pytest.raises(InputFailure, match="no_face"):
+        Scene([0] * 9).track(CUTS[0], room=room)
+    assert room.left == 1e6
+
+
+def test_decoding_cuts_what_encoders_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene([1] * 5)
+    monkeypatch.setattr(clips, "decode_video", lambda *_, **__: scene.frames())
+    utterance = Utterance("a", media=(Media("video", "a.mp4", "0" * 64),))
+    decoder = Decoder(Path(), frozenset(["video"]), scene, cuts=CUTS[:1], room=Room(1e6))
+    clip = decoder(utterance)
+    assert clip.video is not None
+    assert len(list(clip.video.cut(CUTS[0]))) == 5
+    assert scene.passes == 1
+
+
+def test_a_cut_is_asked_for_once() -> None:
+    class Encoder:
+        def __init__(self, cut: Any, *inputs: str) -> None:
+            self.cut, self.inputs = cut, inputs
+
+    encoders: Any = [
+        Encoder(Square(0.25, 24), "video"),
+        Encoder(Square(0.25, 24), "video"),
+        Encoder(CUTS[1], "pictures"),
+    ]
+    assert face_cuts(encoders) == [Square(0.25, 24)]
