@@ -171,6 +171,7 @@ def _goal(name: str, wanted: WantedStream, how: How) -> Goal:
         fps=decoding.get("fps"),
         detector="dlib" if detector == "dlib" else str(how.detector),
         precision=recipe.get("precision", "float32"),
+        detect_every=decoding.get("faces", {}).get("detect_every", 1),
         words_from=None if words == recipe.get("text_from", {}).get("encoder") else words,
     )
     goal = Goal(_base(name), making)

@@ -113,7 +113,7 @@ def guess(work: Work, gpu: bool, cores: int | None = None) -> float:
     speed = _GPU if gpu else _CORE * min(cores or os.cpu_count() or 1, _MOST_CORES)
     if family in _PICTURES:
         pictures = min(work.how.fps or _FRAMES, _FRAMES)
-        return 1 / (pictures * (_PICTURE[0] + _PICTURE[1] / speed))
+        return 1 / (pictures * (_PICTURE[0] / work.how.detect_every + _PICTURE[1] / speed))
     dim, layers, rate = (
         _LIKE_LARGE if base is None or not base.layers else (base.dim, base.layers, base.rate or _TOKENS)
     )

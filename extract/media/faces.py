@@ -30,7 +30,7 @@ class FaceVideo:
     Attributes:
         times: (T, 2) float64, start and end of every frame in seconds from the utterance's start.
         boxes: (T, 4) float32: left, top, right, bottom in pixels, smoothed; the fall-back where no face was found.
-        found: (T,) bool, whether a face was detected in that very frame.
+        found: (T,) bool, whether a face was detected in that very frame; see `Track` for the others.
         frames: decodes the T images again, in order, (H, W, 3) uint8 RGB.
         crops: {cut: the T faces as it cuts them out}, of none where there was no room.
     """
@@ -90,7 +90,11 @@ class Room:
 
 
 def track_faces(
-    frames: Callable[[], Iterator[Frame]], detector: FaceDetector, cuts: Sequence[Cut] = (), room: Room | None = None
+    frames: Callable[[], Iterator[Frame]],
+    detector: FaceDetector,
+    cuts: Sequence[Cut] = (),
+    room: Room | None = None,
+    every: int = 1,
 ) -> FaceVideo:
     """Find one face in every frame and cut it out, in one pass over the video.
 
@@ -102,6 +106,7 @@ def track_faces(
         cuts: of the encoders that are to see it.
         room: for crops and the pictures that wait. A clip that finds none, or whose face stays away for long, is left
             without crops. Freed with the result. None: all that is needed.
+        every: N, to look for faces in every N-th frame only; see `Track`.
 
     Returns:
         The box of every frame, and in which of them a face was found.
@@ -110,30 +115,30 @@ def track_faces(
         InputFailure: there are no frames, or no face in any; or as `frames` raises.
     """
     times: list[tuple[float, float]] = []
-    found: list[bool] = []
-    boxes: list[Boxes] = []
-    track, crops = Track(), _Crops(cuts, Room(math.inf) if room is None else room)
+    told: list[tuple[Boxes, bool]] = []
+    track, crops = Track(every), _Crops(cuts, Room(math.inf) if room is None else room)
+
+    def settle(whole: bool) -> None:
+        for box, found in track.boxes(whole):
+            told.append((box, found))
+            crops.cut(box)
+
     try:
         for frame in frames():
-            faces = detector.detect(frame.image)
+            track.add(frame.image, detector.detect)
             times.append((frame.start, frame.end))
-            found.append(len(faces) > 0)
-            track.add(frame.image, faces)
             crops.wait(frame.image)
-            for box in track.boxes():
-                boxes.append(box)
-                crops.cut(box)
+            settle(whole=False)
         if not times:
             raise InputFailure("no_frames", "the video has 0 frames")
         if not track.detections:
             raise InputFailure("no_face", f"no face was found in any of {len(times)} frames")
-        for box in track.boxes(whole=True):
-            boxes.append(box)
-            crops.cut(box)
-        return crops.keep(
-            FaceVideo(np.array(times, np.float64), np.stack(boxes), np.array(found),
-                      lambda: (frame.image for frame in frames()), crops.kept)
-        )  # fmt: skip
+        settle(whole=True)
+        boxes, found = (np.array(column) for column in zip(*told, strict=True))
+        video = FaceVideo(
+            np.array(times, np.float64), boxes, found, lambda: (frame.image for frame in frames()), crops.kept
+        )
+        return crops.keep(video)
     finally:
         crops.close()
 

@@ -11,7 +11,7 @@ from ..encoders.encoder import Clip
 from ..media.audio import AUDIO_RECIPE, decode_audio
 from ..media.detectors import FaceDetector
 from ..media.faces import Cut, FaceVideo, Room, track_faces
-from ..media.tracks import POLICY
+from ..media.tracks import policy
 from ..media.video import Frame, decode_video, video_recipe
 from .sources import Sources
 
@@ -29,6 +29,7 @@ class Decoder:
         sources: where texts and words come from, and fail.
         cuts: of the encoders of faces: what they do to every picture, done here.
         room: for what comes of that.
+        detect_every: N, to look for faces in every N-th picture only.
     """
 
     data: Path
@@ -38,6 +39,7 @@ class Decoder:
     sources: Sources = field(default_factory=Sources)
     cuts: Sequence[Cut] = ()
     room: Room | None = None
+    detect_every: int = 1
 
     def __call__(self, utterance: Utterance) -> Clip:
         """Decode an utterance.
@@ -74,7 +76,11 @@ class Decoder:
         if "audio" in inputs:
             decoding |= AUDIO_RECIPE
         if "video" in inputs and self.detector is not None:
-            decoding |= {**video_recipe(self.fps), "detector": self.detector.recipe(), "faces": POLICY}
+            decoding |= {
+                **video_recipe(self.fps),
+                "detector": self.detector.recipe(),
+                "faces": policy(self.detect_every),
+            }
         if "pictures" in inputs:
             decoding |= video_recipe(self.fps)
         return {**({"decoding": decoding} if decoding else {}), **self.sources.recipe(inputs)}
@@ -89,7 +95,7 @@ class Decoder:
         film = self._film(utterance)
         if self.detector is None:
             raise ValueError("video needs a face detector")
-        return track_faces(film, self.detector, self.cuts, self.room)
+        return track_faces(film, self.detector, self.cuts, self.room, self.detect_every)
 
     def _film(self, utterance: Utterance) -> Callable[[], Iterator[Frame]]:
         media = utterance.media_of("video")

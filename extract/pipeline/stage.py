@@ -41,6 +41,7 @@ class Options:
     words_from: str | None = None
     fps: float | None = None
     detector: str = "dlib"
+    detect_every: int = 1
     backend: str = "zarr"
     dtype: str | None = None  # None: as each encoder needs
     precision: str = "float32"
@@ -122,7 +123,7 @@ def extract(options: Options) -> Report:
         else:
             report.unmade[name] = str(error)
     detector = load_detector(options.detector) if "video" in inputs else None
-    decoder = Decoder(options.data, inputs, detector, options.fps, sources)
+    decoder = Decoder(options.data, inputs, detector, options.fps, sources, detect_every=options.detect_every)
     asked = [u for u in manifest if options.only is None or u.id in options.only]
     wanted = sources.fill(asked[: options.limit])
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
@@ -268,7 +269,9 @@ def _run(
     missing = frozenset(name for encoder in needing for name in encoder.inputs)
     decoder = replace(decoder, inputs=missing, cuts=face_cuts(needing), room=machine.room_for_crops())
     total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
-    how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
+    how = Making(
+        fps=options.fps, detector=options.detector, precision=options.precision, detect_every=options.detect_every
+    )
     with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:
         return encoding_loop.run(
             tasks, targets, left, decoder,
