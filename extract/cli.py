@@ -76,7 +76,10 @@ def extract(
     ] = None,
     detector: Annotated[
         str | None,
-        typer.Option(metavar="dlib|FILE", help="What finds faces: dlib (the default), or YuNet's .onnx file."),
+        typer.Option(
+            metavar="dlib|centerface|FILE",
+            help="What finds faces: dlib (the default), centerface (on the device), or YuNet's .onnx file.",
+        ),
     ] = None,
     detect_every: Annotated[
         int | None,

@@ -6,6 +6,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...cache import InputFailure
-from .detectors import FaceDetector, Picture
+from .detectors import BatchDetector, FaceDetector, Faces, Picture
 from .tracks import Boxes, Track
 from .video import Frame
 
@@ -124,8 +125,8 @@ def track_faces(
             crops.cut(box)
 
     try:
-        for frame in frames():
-            track.add(frame.image, detector.detect)
+        for frame, faces in _looked_at(frames(), detector, every):
+            track.add(frame.image, faces)
             times.append((frame.start, frame.end))
             crops.wait(frame.image)
             settle(whole=False)
@@ -141,6 +142,25 @@ def track_faces(
         return crops.keep(video)
     finally:
         crops.close()
+
+
+def _looked_at(
+    frames: Iterator[Frame], detector: FaceDetector | BatchDetector, every: int
+) -> Iterator[tuple[Frame, Faces | None]]:
+    """Pair frames with the faces in them, None but in every N-th; as many at once as the detector is best given."""
+    batch = detector.batch if hasattr(detector, "batch") else 1
+    for first in count(step=batch):
+        chunk = list(islice(frames, batch))
+        turn = range(-first % every, len(chunk), every)
+        images = [chunk[i].image for i in turn]
+        if hasattr(detector, "detect_many"):
+            found = detector.detect_many(images) if images else []
+        else:
+            found = [detector.detect(image) for image in images]
+        faces = dict(zip(turn, found, strict=True))
+        yield from ((frame, faces.get(i)) for i, frame in enumerate(chunk))
+        if len(chunk) < batch:
+            return
 
 
 class _Crops:

@@ -1,7 +1,7 @@
 """One face followed from picture to picture: its box in each, told as soon as no later picture can change it."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -63,10 +63,9 @@ class Track:
         """The detections so far."""
         return len(self._chosen)
 
-    def add(self, image: Picture, detect: Callable[[Picture], Faces]) -> None:
-        """Take in the next picture, and look for faces in it where that is its turn."""
-        if self._count % self._every == 0:
-            faces = detect(image)
+    def add(self, image: Picture, faces: Faces | None) -> None:
+        """Take in the next picture, with the faces in it; None where it is not looked at."""
+        if faces is not None:
             self._hits.append(len(faces) > 0)
             if len(faces):
                 self._chosen.append(_choose(faces, self._chosen[-1] if self._chosen else None))

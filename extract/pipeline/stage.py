@@ -11,10 +11,10 @@ from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, pl
 from ...cache.device import tell_device
 from ...cache.telling import tell
 from .. import corpora, encoders
+from ..encoders.centerface import load_detector
 from ..encoders.encoder import Encoder, face_cuts, seconds, storage_dtype
 from ..encoders.provenance import origin
 from ..goals.passes import Making, Pass, PcaGoal, pass_of_flags
-from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
 from .clips import Decoder
 from .progress import Pace, Progress
@@ -122,7 +122,7 @@ def extract(options: Options) -> Report:
             raise error
         else:
             report.unmade[name] = str(error)
-    detector = load_detector(options.detector) if "video" in inputs else None
+    detector = load_detector(options.detector, options.device) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources, detect_every=options.detect_every)
     asked = [u for u in manifest if options.only is None or u.id in options.only]
     wanted = sources.fill(asked[: options.limit])

@@ -391,7 +391,7 @@ def test_faces_and_whole_pictures_of_one_run_fail_each_for_its_own_reason(
     (tmp_path / "data").mkdir()
     write_video(tmp_path / "data" / "a.mp4", 4)
     (tmp_path / "data" / "table.csv").write_text("file,emotion\na.mp4,sad\n")
-    monkeypatch.setattr(stage, "load_detector", lambda _: Blind())
+    monkeypatch.setattr(stage, "load_detector", lambda *_: Blind())
     report = stage.extract(options(tmp_path, shelf, "vit", "vit-whole", fps=5.0))
     failed = {name.split("@")[0]: [reason for reason, _ in found.values()] for name, found in report.failures.items()}
     assert failed == {"vit": ["no_face"], "vit.L1": ["no_face"], "vit-whole": [], "vit-whole.L1": []}

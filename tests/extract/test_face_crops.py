@@ -146,3 +146,30 @@ def test_a_cut_is_asked_for_once() -> None:
         Encoder(CUTS[1], "pictures"),
     ]
     assert face_cuts(encoders) == [Square(0.25, 24)]
+
+
+@pytest.mark.parametrize("every", [1, 3, 7])
+@pytest.mark.parametrize("count", [1, 4, 5, 23])
+def test_batches_give_what_single_pictures_give(every: int, count: int) -> None:
+    scene = Scene(np.random.default_rng(3).integers(1, 3, count).tolist())
+    sizes: list[int] = []
+
+    class Batches:
+        batch = 5
+
+        def recipe(self) -> dict[str, Any]:
+            return {}
+
+        def detect(self, image: Picture) -> npt.NDArray[np.float32]:
+            raise AssertionError("one by one")
+
+        def detect_many(self, images: Sequence[Picture]) -> list[npt.NDArray[np.float32]]:
+            sizes.append(len(images))
+            return [scene.detect(image) for image in images]
+
+    one = track_faces(scene.frames, scene, every=every)
+    other = track_faces(scene.frames, Batches(), CUTS, every=every)
+    np.testing.assert_array_equal(one.boxes, other.boxes)
+    np.testing.assert_array_equal(one.found, other.found)
+    assert sum(sizes) == len(range(0, count, every)) and (every > 1 or max(sizes) == min(count, 5))
+    np.testing.assert_array_equal(list(one.cut(CUTS[0])), list(other.cut(CUTS[0])))

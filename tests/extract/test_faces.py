@@ -145,7 +145,9 @@ def test_strange_boxes_give_bounded_crops(box: tuple[float, ...]) -> None:
 
 
 def test_unknown_detectors_are_named(tmp_path: Path) -> None:
-    with pytest.raises(EmocacheError, match=r"face detector 'haar' is neither 'dlib' nor an \.onnx file"):
+    with pytest.raises(
+        EmocacheError, match=r"face detector 'haar' is neither 'dlib' nor 'centerface' nor an \.onnx file"
+    ):
         load_detector("haar")
     with pytest.raises(EmocacheError, match=r"missing\.onnx: there is no such file"):
         load_detector(str(tmp_path / "missing.onnx"))
