@@ -12,7 +12,8 @@ from ...cache.recipe import Recipe
 from ..media.decoders import MAX_SECONDS
 
 if TYPE_CHECKING:
-    from ..media.faces import Cut, FaceVideo
+    from ..media.crops import Cut
+    from ..media.faces import FaceVideo
     from ..media.video import Frame
 
 SAMPLE_RATE = 16_000

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import InputFailure, Item, Utterance
+from ..media.crops import Cut
 from ..media.detectors import Picture
-from ..media.faces import Cut, FaceVideo
+from ..media.faces import FaceVideo
 from .encoder import Clip, LayerItems, seconds
 
 Network = Callable[[Sequence[Picture]], npt.NDArray[np.float32]]

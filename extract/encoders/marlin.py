@@ -10,7 +10,8 @@ import torch
 
 from ...cache import InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
-from ..media.faces import FaceVideo, Square
+from ..media.crops import Square
+from ..media.faces import FaceVideo
 from ..weights.pickles import weights_sha256
 from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import SIZE, encode_videos, pictures

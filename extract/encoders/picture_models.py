@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
+from ..media.crops import Square
 from ..media.detectors import Picture
-from ..media.faces import FaceVideo, Square
+from ..media.faces import FaceVideo
 from ..media.tracks import Boxes
 from ..media.video import Frame
 from .checkpoints import Checkpoint

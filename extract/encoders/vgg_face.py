@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ...cache import InputFailure, Utterance
 from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
+from ..media.crops import Square
 from ..media.detectors import Picture
-from ..media.faces import Square
 from .encoder import Clip, LayerItems, Layers, check_layer
 from .face_clips import SIZE, encode_pictures, pictures
 from .inference import Runtime

@@ -1,9 +1,6 @@
 """The one face that a clip is about, in every picture: found, cut out on the way, or cut out later."""
 
 import math
-import threading
-import weakref
-from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -11,17 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ...cache import InputFailure
+from .crops import Crops, Cut, Room
 from .detectors import BatchDetector, FaceDetector, Faces, Picture
 from .tracks import Boxes, Track
 from .video import Frame
-
-Cut = Callable[[Picture, Boxes], npt.NDArray[Any]]
-"""Cuts a face out of a picture, by its box, as an encoder takes it; told from others by == and hash()."""
-
-_WAITING = 128  # pictures kept until their boxes are certain
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,36 +52,6 @@ class FaceVideo:
                 yield cut(image, box)
 
 
-class Room:
-    """Bytes that all clips under way may keep together; safe to use from several threads.
-
-    Args:
-        size: in bytes.
-    """
-
-    def __init__(self, size: float) -> None:
-        self._left = size
-        self._lock = threading.Lock()
-
-    @property
-    def left(self) -> float:
-        """The bytes that nobody has taken."""
-        return self._left
-
-    def take(self, size: int) -> bool:
-        """Take so many bytes; False where that is more than there are."""
-        with self._lock:
-            if size > self._left:
-                return False
-            self._left -= size
-        return True
-
-    def give(self, size: int) -> None:
-        """Give bytes back."""
-        with self._lock:
-            self._left += size
-
-
 def track_faces(
     frames: Callable[[], Iterator[Frame]],
     detector: FaceDetector,
@@ -117,7 +79,7 @@ def track_faces(
     """
     times: list[tuple[float, float]] = []
     told: list[tuple[Boxes, bool]] = []
-    track, crops = Track(every), _Crops(cuts, Room(math.inf) if room is None else room)
+    track, crops = Track(every), Crops(cuts, Room(math.inf) if room is None else room)
 
     def settle(whole: bool) -> None:
         for box, found in track.boxes(whole):
@@ -136,10 +98,7 @@ def track_faces(
             raise InputFailure("no_face", f"no face was found in any of {len(times)} frames")
         settle(whole=True)
         boxes, found = (np.array(column) for column in zip(*told, strict=True))
-        video = FaceVideo(
-            np.array(times, np.float64), boxes, found, lambda: (frame.image for frame in frames()), crops.kept
-        )
-        return crops.keep(video)
+        return _video(times, boxes, found, frames, crops)
     finally:
         crops.close()
 
@@ -163,103 +122,39 @@ def _looked_at(
             return
 
 
-class _Crops:
-    """The crops of a clip, and the pictures whose boxes are not certain yet."""
-
-    def __init__(self, cuts: Sequence[Cut], room: Room) -> None:
-        self.kept: dict[Cut, list[npt.NDArray[Any]]] = {cut: [] for cut in cuts}
-        self._room = room
-        self._taken = 0
-        self._waiting: deque[Picture] = deque()
-
-    def wait(self, image: Picture) -> None:
-        """Keep a picture until its box is known."""
-        if self.kept:
-            self._waiting.append(image)
-            self._check(self._take(image.nbytes) and len(self._waiting) <= _WAITING)
-
-    def cut(self, box: Boxes) -> None:
-        """Cut the face out of the oldest picture."""
-        if self.kept:
-            image = self._waiting.popleft()
-            made = {cut: cut(image, box) for cut in self.kept}
-            self._give(image.nbytes)
-            for cut, crop in made.items():
-                self.kept[cut].append(crop)
-            self._check(self._take(sum(crop.nbytes for crop in made.values())))
-
-    def keep(self, video: FaceVideo) -> FaceVideo:
-        """Leave the room taken for as long as the video is there."""
-        weakref.finalize(video, self._room.give, self._taken).atexit = False
-        self._taken = 0
-        return video
-
-    def close(self) -> None:
-        """Give back what no video keeps."""
-        self._give(self._taken)
-
-    def _check(self, fits: bool) -> None:
-        if not fits:
-            self.kept.clear()
-            self._waiting.clear()
-            self._give(self._taken)
-
-    def _take(self, size: int) -> bool:
-        taken = self._room.take(size)
-        self._taken += size if taken else 0
-        return taken
-
-    def _give(self, size: int) -> None:
-        self._room.give(size)
-        self._taken -= size
-
-
-@dataclass(frozen=True)
-class Square:
-    """Cuts faces out square, see `crop_face`.
-
-    Attributes:
-        margin: around the box on every side, as a fraction of its longer side.
-        size: of the result, in pixels; None for as large as it is in the picture.
-    """
-
-    margin: float
-    size: int | None = None
-
-    def __call__(self, image: Picture, box: Boxes) -> Picture:
-        """Cut out the face in a box."""
-        size = self.size
-        if size is None:
-            left, top, right, bottom = (float(edge) for edge in box)
-            side = max(right - left, bottom - top, 1.0) * (1 + 2 * self.margin)
-            size = round(min(side, 2.0 * max(image.shape[:2])))
-        return crop_face(image, box, size, self.margin)
-
-
-def crop_face(image: Picture, box: Boxes, size: int, margin: float) -> Picture:
-    """Cut out a square around a box and stretch it.
-
-    The square has the box's centre and a side of its longer side times 1 + 2 margin. Where it leaves the picture, the
-    border's pixels are repeated. Pillow's bilinear filter stretches it, which takes means where it shrinks.
+def revisit_faces(
+    frames: Callable[[], Iterator[Frame]],
+    times: npt.NDArray[np.float64],
+    boxes: Boxes,
+    found: npt.NDArray[np.bool_],
+    cuts: Sequence[Cut] = (),
+    room: Room | None = None,
+) -> FaceVideo:
+    """Cut out the faces whose boxes are known, in one pass over the video, or in none where nothing is to be cut out.
 
     Args:
-        image: (H, W, 3) uint8.
-        box: (4,) left, top, right, bottom in pixels.
-        size: of the result, in pixels.
-        margin: around the box on every side, as a fraction of its longer side.
+        frames: as `track_faces` took them. times: as it gave them. boxes: the same. found: the same.
+        cuts: see `track_faces`. room: see there.
 
     Returns:
-        (size, size, 3) uint8.
+        The same as `track_faces`.
     """
-    height, width = image.shape[:2]
-    left, top, right, bottom = (float(edge) for edge in box)
-    side = max(right - left, bottom - top, 1.0) * (1 + 2 * margin)
-    side = min(side, 2.0 * max(width, height))  # of a broken box; bounds memory
-    x, y = (left + right - side) / 2, (top + bottom - side) / 2
-    columns = np.arange(math.floor(x), math.ceil(x + side))
-    rows = np.arange(math.floor(y), math.ceil(y + side))
-    patch = image[np.clip(rows, 0, height - 1)[:, None], np.clip(columns, 0, width - 1)]
-    # The square need not lie on whole pixels; Pillow takes its edges as fractions, within the patch.
-    x, y = x - columns[0], y - rows[0]
-    inside = (x, y, min(x + side, len(columns)), min(y + side, len(rows)))
-    return np.array(Image.fromarray(patch).resize((size, size), Image.Resampling.BILINEAR, box=inside))
+    crops = Crops(cuts, Room(math.inf) if room is None else room)
+    try:
+        remaining = zip(frames(), boxes, strict=True) if cuts else iter(())
+        for frame, box in remaining:
+            crops.wait(frame.image)
+            crops.cut(box)
+            if not crops.kept:  # no room
+                break
+        return _video(times, boxes, found, frames, crops)
+    finally:
+        crops.close()
+
+
+def _video(times: Any, boxes: Boxes, found: Any, frames: Callable[[], Iterator[Frame]], crops: Crops) -> FaceVideo:
+    video = FaceVideo(
+        np.asarray(times, np.float64), boxes, found, lambda: (frame.image for frame in frames()), crops.kept
+    )
+    crops.keep(video)
+    return video

@@ -9,8 +9,9 @@ from typing import Any
 from ...cache import InputFailure, Utterance
 from ..encoders.encoder import Clip
 from ..media.audio import AUDIO_RECIPE, decode_audio
+from ..media.crops import Cut, Room
 from ..media.detectors import FaceDetector
-from ..media.faces import Cut, FaceVideo, Room, track_faces
+from ..media.faces import FaceVideo, track_faces
 from ..media.tracks import policy
 from ..media.video import Frame, decode_video, video_recipe
 from .sources import Sources

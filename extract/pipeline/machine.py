@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ...cache.device import choose_device
-from ..media.faces import Room
+from ..media.crops import Room
 from .batching import Budget
 
 _FIRST = {"cpu": 60.0, "cuda": 960.0}  # seconds of audio in the first batch

@@ -17,7 +17,8 @@ from emocache.extract.encoders.encoder import Clip
 from emocache.extract.encoders.inference import Runtime
 from emocache.extract.encoders.keras_file import read_convolutions
 from emocache.extract.encoders.vgg_face import VggFace
-from emocache.extract.media.faces import FaceVideo, crop_face
+from emocache.extract.media.crops import crop_face
+from emocache.extract.media.faces import FaceVideo
 
 CHUNK = 32  # pictures at once on a CPU
 Arrays = dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]

@@ -12,8 +12,9 @@ import pytest
 from emocache.cache import InputFailure, Utterance
 from emocache.cache.utterance import Media
 from emocache.extract.encoders.encoder import face_cuts
-from emocache.extract.media import faces as faces_module
-from emocache.extract.media.faces import FaceVideo, Room, Square, crop_face, track_faces
+from emocache.extract.media import crops
+from emocache.extract.media.crops import Room, Square, crop_face
+from emocache.extract.media.faces import FaceVideo, track_faces
 from emocache.extract.media.video import Frame
 from emocache.extract.pipeline import clips
 from emocache.extract.pipeline.clips import Decoder
@@ -102,7 +103,7 @@ def test_without_room_the_second_pass_cuts(size: int) -> None:
 
 
 def test_a_face_that_stays_away_takes_no_more_than_some_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faces_module, "_WAITING", 8)
+    monkeypatch.setattr(crops, "_WAITING", 8)
     most: list[float] = []
     room, scene = Room(1e7), Scene([1, 1, *[0] * 40, 1])
     frames = scene.frames

@@ -15,8 +15,9 @@ import pytest
 
 from emocache.cache import EmocacheError, InputFailure
 from emocache.extract.media import detectors, tracks
+from emocache.extract.media.crops import crop_face
 from emocache.extract.media.detectors import WORKING_PIXELS, FaceDetector, load_detector
-from emocache.extract.media.faces import crop_face, track_faces
+from emocache.extract.media.faces import track_faces
 from emocache.extract.media.video import Frame, decode_video
 
 Picture = npt.NDArray[np.uint8]
