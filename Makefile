@@ -16,7 +16,7 @@ WORKERS ?=
 ARGS ?=
 comma := ,
 # What the encoders and the corpus asked for need beside the extra `extract`.
-EXTRAS ?= extract$(if $(if $(ENCODER),$(filter face-dlib vgg-face marlin%,$(ENCODER)),all),$(comma)faces)$(if $(if $(ENCODER),$(filter egemaps%,$(ENCODER)),all),$(comma)egemaps)$(if $(filter audformat huggingface,$(DATASET)),$(comma)$(DATASET))
+EXTRAS ?= extract$(if $(if $(ENCODER),$(filter face-boxes face-dlib vgg-face marlin%,$(ENCODER)),all),$(comma)faces)$(if $(if $(ENCODER),$(filter egemaps%,$(ENCODER)),all),$(comma)egemaps)$(if $(filter audformat huggingface,$(DATASET)),$(comma)$(DATASET))
 EXTRACT_READY = $(VENV)/.$(subst $(comma),-,$(EXTRAS))
 
 # The stage folders must not shadow installed packages of the same name (Hugging Face's `evaluate`, say).

@@ -18,7 +18,7 @@ _SIGNALS = {  # seconds of media a second on a small CPU
     **dict.fromkeys(("alexnet", "glove"), 150.0),
 }
 _DECODING = 350.0  # seconds of sound a second: no encoder is faster than that
-_PICTURES = ("face-dlib", "vgg-face", "marlin", "picture", "picture-whole")
+_PICTURES = ("face-boxes", "face-dlib", "vgg-face", "marlin", "picture", "picture-whole")
 _PICTURE = (0.08, 5e9)  # seconds to find the face in one, on a CPU; multiply-adds to encode it
 _FRAMES = 25.0  # pictures a second of most video
 _WINDOWS = {  # many times what the clip's own length would take, for clips of some seconds

@@ -16,7 +16,7 @@ from ..encoders.encoder import Encoder, face_cuts, seconds, storage_dtype
 from ..encoders.provenance import origin
 from ..goals.passes import Making, Pass, PcaGoal, pass_of_flags
 from . import encoding_loop, estimate, machine
-from .clips import Decoder
+from .clips import Decoder, known_faces
 from .progress import Pace, Progress
 from .projecting import check_projections, pair_projections, project, waits_for
 from .sources import Sources
@@ -67,8 +67,7 @@ class Report:
         outcome: see `encoding_loop.Outcome`.
         already: items that were there before. missing: items that still are not.
         failures: {stream: {id: (reason, detail)}} of the utterances asked for, whenever they failed.
-        notes: lines to tell the user.
-        unmade: {encoder: why it cannot be had}; of goals only.
+        notes: lines to tell the user. unmade: {encoder: why it cannot be had}; of goals only.
     """
 
     corpus: str
@@ -124,6 +123,7 @@ def extract(options: Options) -> Report:
             report.unmade[name] = str(error)
     detector = load_detector(options.detector, options.device) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources, detect_every=options.detect_every)
+    decoder = replace(decoder, known=known_faces(cache, manifest.corpus, decoder))
     asked = [u for u in manifest if options.only is None or u.id in options.only]
     wanted = sources.fill(asked[: options.limit])
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from emocache.cache import InputFailure, Utterance
+from emocache.cache import Cache, InputFailure, Utterance
 from emocache.cache.utterance import Media
 from emocache.extract.encoders.encoder import face_cuts
 from emocache.extract.media import crops
 from emocache.extract.media.crops import Room, Square, crop_face
 from emocache.extract.media.faces import FaceVideo, track_faces
-from emocache.extract.media.video import Frame
-from emocache.extract.pipeline import clips
+from emocache.extract.media.video import Frame, decode_video
+from emocache.extract.pipeline import clips, machine, stage
 from emocache.extract.pipeline.clips import Decoder
 
 Picture = npt.NDArray[np.uint8]
@@ -174,3 +174,100 @@ def test_batches_give_what_single_pictures_give(every: int, count: int) -> None:
     np.testing.assert_array_equal(one.found, other.found)
     assert sum(sizes) == len(range(0, count, every)) and (every > 1 or max(sizes) == min(count, 5))
     np.testing.assert_array_equal(list(one.cut(CUTS[0])), list(other.cut(CUTS[0])))
+
+
+def write_video(path: Path, count: int, seed: int) -> None:
+    """A film of noise in blocks, each picture another."""
+    av = pytest.importorskip("av")
+    random = np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("mpeg4", rate=25)
+        track.width, track.height, track.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(count):
+            blocks = random.integers(0, 255, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+            for packet in track.encode(av.VideoFrame.from_ndarray(blocks, format="rgb24")):
+                container.mux(packet)
+        container.mux(track.encode())
+
+
+class Corner:
+    """A detector that finds a face whose place depends on the colour of a corner, and none in dark pictures."""
+
+    looked = 0
+
+    def recipe(self) -> dict[str, Any]:
+        return {"name": "corner"}
+
+    def detect(self, image: Picture) -> npt.NDArray[np.float32]:
+        Corner.looked += 1
+        x, y = image[:2, :2].mean(axis=(0, 1))[:2] / 10
+        return np.array([[x, y, x + 20, y + 20, 1]] if x > 5 else np.zeros((0, 5)), np.float32)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run extraction of three films with encoders, into a store; every decoding and search is counted."""
+    pytest.importorskip("dlib")
+    (tmp_path / "data").mkdir()
+    for seed, (name, count) in enumerate({"a.mp4": 4, "b.mp4": 7, "c.mp4": 2}.items()):
+        write_video(tmp_path / "data" / name, count, seed)
+    (tmp_path / "data" / "table.csv").write_text("file,emotion\na.mp4,sad\nb.mp4,sad\nc.mp4,sad\n")
+    decoded: list[str] = []
+    monkeypatch.setattr(stage, "load_detector", lambda *_: Corner())
+
+    def counted(path: Path, *rest: Any, **more: Any) -> Any:
+        decoded.append(path.name)
+        return decode_video(path, *rest, **more)
+
+    monkeypatch.setattr(clips, "decode_video", counted)
+
+    def run(store: str, *names: str, **more: Any) -> tuple[int, int]:
+        decoded.clear()
+        Corner.looked = 0
+        stage.extract(
+            stage.Options(
+                "table",
+                tmp_path / "data",
+                str(tmp_path / store),
+                names,
+                mapping={"id": "file", "corpus": "shades"},
+                device="cpu",
+                offline=True,
+                **more,
+            )
+        )
+        return len(decoded), Corner.looked
+
+    return run
+
+
+def test_boxes_that_are_known_are_not_looked_for_again(corpus: Any, tmp_path: Path) -> None:
+    assert corpus("alone", "face-dlib") == (3, 13)
+    assert corpus("store", "face-boxes") == (3, 13)
+    assert corpus("store", "face-dlib") == (3, 0)
+    assert corpus("store", "face-boxes", "face-dlib") == (0, 0)
+    one, other = (Cache(str(tmp_path / name)).stream("shades", "face-dlib") for name in ("alone", "store"))
+    assert one.fingerprint == other.fingerprint and one.ids == other.ids
+    for utterance in one.ids:
+        np.testing.assert_array_equal(one.read(utterance), other.read(utterance))
+        np.testing.assert_array_equal(one.times(utterance), other.times(utterance))
+        np.testing.assert_array_equal(one.aux(utterance)["face_found"], other.aux(utterance)["face_found"])
+
+
+def test_boxes_of_another_recipe_are_not_taken(corpus: Any) -> None:
+    corpus("store", "face-boxes", detect_every=2)
+    assert corpus("store", "face-dlib", detect_every=2) == (3, 0)
+    assert corpus("store", "face-dlib") == (3, 13)
+    corpus("half", "face-boxes", dtype="float16")
+    assert corpus("half", "face-dlib")[1] == 13
+
+
+def test_a_run_without_room_decodes_twice_and_writes_the_same(
+    corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert corpus("roomy", "face-dlib")[0] == 3
+    monkeypatch.setattr(machine, "room_for_crops", lambda: Room(0))
+    assert corpus("narrow", "face-dlib")[0] == 6
+    one, other = (Cache(str(tmp_path / name)).stream("shades", "face-dlib") for name in ("roomy", "narrow"))
+    for utterance in one.ids:
+        np.testing.assert_array_equal(one.read(utterance), other.read(utterance))
