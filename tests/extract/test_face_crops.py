@@ -11,8 +11,9 @@ import pytest
 
 from emocache.cache import Cache, InputFailure, Utterance
 from emocache.cache.utterance import Media
+from emocache.extract.clip_streams import How, WantedStream, _goal
 from emocache.extract.encoders.encoder import face_cuts
-from emocache.extract.media import crops
+from emocache.extract.media import crops, tracks
 from emocache.extract.media.crops import Room, Square, crop_face
 from emocache.extract.media.faces import FaceVideo, track_faces
 from emocache.extract.media.video import Frame, decode_video
@@ -271,3 +272,14 @@ def test_a_run_without_room_decodes_twice_and_writes_the_same(
     one, other = (Cache(str(tmp_path / name)).stream("shades", "face-dlib") for name in ("roomy", "narrow"))
     for utterance in one.ids:
         np.testing.assert_array_equal(one.read(utterance), other.read(utterance))
+
+
+@pytest.mark.parametrize(("detector", "given"), [("dlib", None), ("centerface", None), ("yunet", Path("a.onnx"))])
+def test_clips_for_prediction_are_searched_as_the_stream_was(detector: str, given: Path | None) -> None:
+    decoding = {"fps": None, "detector": {"name": detector}, "faces": tracks.policy(5)}
+    wanted = WantedStream({"encoder": "vgg-face", "decoding": decoding}, "0" * 64)
+    goal = _goal("vgg-face", wanted, How(detector=None if given is None else str(given)))
+    assert (goal.how.detector, goal.how.detect_every) == (str(given or detector), 5)
+    plain = {"encoder": "vgg-face", "decoding": {**decoding, "faces": tracks.policy()}}
+    how = How(detector=None if given is None else str(given))
+    assert _goal("vgg-face", WantedStream(plain, "0" * 64), how).how.detect_every == 1
