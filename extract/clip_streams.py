@@ -168,13 +168,14 @@ def _goal(name: str, wanted: WantedStream, how: How) -> Goal:
     recipe = wanted.recipe
     decoding: Mapping[str, Any] = recipe.get("decoding", {})
     detector = decoding.get("detector", {}).get("name", "dlib")
-    if detector != "dlib" and how.detector is None:
+    if detector not in ("dlib", "centerface") and how.detector is None:
         raise EmocacheError(f"stream {name!r} finds faces by {detector}; give its model with --detector FILE")
     words = recipe.get("words_from", {}).get("encoder")
     making = Making(
         fps=decoding.get("fps"),
-        detector="dlib" if detector == "dlib" else str(how.detector),
+        detector=detector if detector in ("dlib", "centerface") else str(how.detector),
         precision=recipe.get("precision", "float32"),
+        detect_every=decoding.get("faces", {}).get("detect_every", 1),
         words_from=None if words == recipe.get("text_from", {}).get("encoder") else words,
     )
     goal = Goal(_base(name), making)

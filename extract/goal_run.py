@@ -37,7 +37,7 @@ def reach_goals(options: Options, goals: Sequence[Goal]) -> Iterator[Report]:
     for one in plan_passes(goals):
         own = replace(
             options, goals=one, text_from=one.text_from, words_from=one.how.words_from, fps=one.how.fps,
-            detector=one.how.detector, precision=one.how.precision,
+            detector=one.how.detector, detect_every=one.how.detect_every, precision=one.how.precision,
         )  # fmt: skip
         rests_on = [name.partition(":")[0] for name in (one.text_from, one.how.words_from) if name is not None]
         absent = [name for name in rests_on if name in unmade]

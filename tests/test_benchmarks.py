@@ -1,12 +1,13 @@
 """The benchmarks that need what is not here still start, and say so."""
 
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
 
-from emocache.benchmarks import cuts, gpu, ratios, writers
+from emocache.benchmarks import cuts, face_rates, gpu, ratios, writers
 
 
 def test_bench_gpu_stands_ready(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,3 +59,26 @@ def test_writers_and_cuts_of_small_shapes(capsys: pytest.CaptureFixture[str], tm
     cuts.main(["--models", "tiny", "--clips", "2", "--device", "cpu"])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert [row[1] for row in rows] == ["float32", "bf16", "fp16"] and float(rows[0][2]) < 1e-5
+
+
+def test_the_rates_of_faces_become_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    """3.6 million pictures, 16 cores: 20 ms each on 2 of them take 10 h, 20 on 16 take 75 minutes."""
+    each = {"decode": 0.002, "detect, dlib": 0.018, "crop": 0.001, "to 320 x 240": 0.001,
+            "crop, before": 0.002, "decode again": 0.002}  # fmt: skip
+    face_rates.estimate(each, 2000.0, face_rates.Card())
+    rows = {line[:38].strip(): line[38:].split() for line in capsys.readouterr().out.splitlines()[2:]}
+    assert rows["before, 2 decode threads"][0] == "10.00" and rows["before, 16 decode threads"][0] == "1.25"
+    assert rows["before, 2 decode threads"][1] == "2.00" and rows["now, boxes known from face-boxes"][0] == "0.19"
+    assert rows["now, dlib"][0] == "1.31" and rows["now, dlib, --detect-every 5"][0] == "0.41"
+    assert float(rows["now, centerface"][3]) > 0.5 > float(rows["now, centerface, --detect-every 5"][3])
+
+
+def test_the_rates_of_faces_are_measured(capsys: pytest.CaptureFixture[str], shared: Callable[[str], Path]) -> None:
+    pytest.importorskip("dlib")
+    file = str(shared("data/cremad/VideoFlash/1001_DFA_ANG_XX.flv"))
+    face_rates.main([file, "--pictures", "4", "--rounds", "1"])
+    out = capsys.readouterr().out
+    assert "4 pictures of 480 x 360" in out and "SEWA, 40 h at 25 pictures a second" in out
+    assert all(
+        f"  {part} " in out for part in ("decode", "detect, dlib", "crop", "decode again", "now: one pass, dlib")
+    )

@@ -1,6 +1,6 @@
 """dlib's face descriptor (King 2017, "High Quality Face Recognition with Deep Metric Learning", blog.dlib.net)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
 from ..media.detectors import Picture, require_dlib
-from ..media.faces import FaceVideo
+from ..media.tracks import Boxes
 from .encoder import Clip, LayerItems, Layers, check_layer
-from .face_clips import encode_pictures, images_and_boxes, pictures
+from .face_clips import encode_pictures, pictures
 
 _PACKAGE = "face_recognition_models"
 _LANDMARKS = "shape_predictor_5_face_landmarks.dat"
@@ -82,19 +82,18 @@ class DlibFace:
         """See `Encoder.encode`."""
         for layer in layers:
             check_layer(self.name, layer, self.layers)
-        return encode_pictures(clips, self._chips, self._describe, _CHUNK)
+        return encode_pictures(clips, self.cut, self._describe, _CHUNK)
 
     def _describe(self, chips: Sequence[Picture]) -> npt.NDArray[np.float32]:
         """Turn B chips into (B, 128)."""
         return np.array(self._network.compute_face_descriptor(list(chips), 0), np.float32)
 
-    def _chips(self, video: FaceVideo) -> Iterator[Picture]:
-        """Cut out the faces, upright, each (150, 150, 3) RGB."""
-        for image, box in images_and_boxes(video):
-            left, top, right, bottom = (round(float(edge)) for edge in box)
-            # dlib's right and bottom are the last pixels inside.
-            landmarks = self._landmarks(image, self._dlib.rectangle(left, top, right - 1, bottom - 1))
-            yield self._dlib.get_face_chip(image, landmarks, _SIZE, _PADDING)
+    def cut(self, image: Picture, box: Boxes) -> Picture:
+        """Cut out the face, upright, (150, 150, 3) RGB."""
+        left, top, right, bottom = (round(float(edge)) for edge in box)
+        # dlib's right and bottom are the last pixels inside.
+        landmarks = self._landmarks(image, self._dlib.rectangle(left, top, right - 1, bottom - 1))
+        return np.asarray(self._dlib.get_face_chip(image, landmarks, _SIZE, _PADDING))
 
 
 def _weights() -> Path:

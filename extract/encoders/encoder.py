@@ -1,6 +1,6 @@
 """The contract between the pipeline and every encoder, and the helpers that most encoders share."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,7 @@ from ...cache.recipe import Recipe
 from ..media.decoders import MAX_SECONDS
 
 if TYPE_CHECKING:
+    from ..media.crops import Cut
     from ..media.faces import FaceVideo
     from ..media.video import Frame
 
@@ -112,6 +113,12 @@ class Encoder(Protocol):
 def storage_dtype(encoder: Encoder) -> str:
     """Return the type that an encoder's numbers are stored in by default: float16, unless it has its own."""
     return str(getattr(encoder, "storage", "float16"))
+
+
+def face_cuts(encoders: Iterable[Encoder]) -> "list[Cut]":
+    """Return what encoders of faces do to a picture before their network does: `cut`, each once."""
+    faces = (encoder for encoder in encoders if "video" in encoder.inputs)
+    return list(dict.fromkeys(cut for cut in (getattr(encoder, "cut", None) for encoder in faces) if cut is not None))
 
 
 def seconds(utterance: Utterance) -> float:

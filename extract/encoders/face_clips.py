@@ -1,6 +1,6 @@
 """The loops that all encoders of faces share: over clips one by one, and over pictures in chunks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -8,15 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import InputFailure, Item, Utterance
+from ..media.crops import Cut
 from ..media.detectors import Picture
 from ..media.faces import FaceVideo
 from .encoder import Clip, LayerItems, seconds
 
 Network = Callable[[Sequence[Picture]], npt.NDArray[np.float32]]
 _P = TypeVar("_P")
-
-CHUNK = 32
-"""The most pictures that go through a network of faces at once; bounds memory on long clips."""
 
 SIZE = 224
 """Width and height in pixels of the crops that networks of faces take here."""
@@ -80,14 +78,12 @@ def in_chunks(
     return {layer: np.concatenate(parts) for layer, parts in found.items()}
 
 
-def encode_pictures(
-    clips: Sequence[Clip], crops: Callable[[FaceVideo], Iterator[Picture]], network: Network, size: int
-) -> list[LayerItems | InputFailure]:
+def encode_pictures(clips: Sequence[Clip], cut: Cut, network: Network, size: int) -> list[LayerItems | InputFailure]:
     """Encode each picture on its own: a vector a frame, at the frame's times, and `face_found`.
 
     Args:
         clips: the batch.
-        crops: gives the face of each frame of a video, cut out, one by one.
+        cut: cuts the face out of each frame of a video.
         network: takes at most `size` of these and gives a float32 vector for each, (B, D).
         size: bounds memory.
 
@@ -96,25 +92,10 @@ def encode_pictures(
     """
 
     def run(video: FaceVideo) -> LayerItems:
-        vectors = in_chunks(crops(video), lambda chunk: {None: network(chunk)}, size)[None]
+        vectors = in_chunks(video.cut(cut), lambda chunk: {None: network(chunk)}, size)[None]
         return {None: Item(vectors, video.times, {"face_found": video.found})}
 
     return encode_videos(clips, run)
-
-
-def images_and_boxes(video: FaceVideo) -> Iterator[tuple[Picture, npt.NDArray[np.float32]]]:
-    """Pair the frames of a video with the boxes of their faces.
-
-    Args:
-        video: decoded while the pairs are taken.
-
-    Returns:
-        An iterator over the frames in order, (H, W, 3) RGB, each with its box (left, top, right, bottom) in pixels.
-
-    Raises:
-        ValueError: the video gives more or fewer frames than it has times.
-    """
-    return zip(video.frames(), video.boxes, strict=True)
 
 
 def pictures(utterance: Utterance) -> int:

@@ -43,6 +43,7 @@ IMPLEMENTATIONS = {
     "alexnet": "alexnet:SpectrogramAlexNet",
     "egemaps": "egemaps:Egemaps",
     "egemaps-functionals": "egemaps:EgemapsFunctionals",
+    "face-boxes": "face_boxes:FaceBoxes",
     "face-dlib": "dlib_face:DlibFace",
     "vgg-face": "vgg_face:VggFace",
     "marlin": "marlin:Marlin",

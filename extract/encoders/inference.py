@@ -61,6 +61,11 @@ class Runtime:
         """Windows of one long clip that go through the model together: what keeps the device busy in little memory."""
         return 8 if self.device.type == "cuda" else 2
 
+    @property
+    def pictures(self) -> int:
+        """Pictures of one clip that go through a network together; bounds memory on long clips."""
+        return 256 if self.device.type == "cuda" else 32
+
     def send(self, batch: Tensor) -> Tensor:
         """Copy to the device, from pinned memory if that is a GPU, without waiting."""
         # From other memory the copy would wait for all that the device still has to do.

@@ -10,10 +10,11 @@ import torch
 
 from ...cache import InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
-from ..media.faces import FaceVideo, crop_face
+from ..media.crops import Square
+from ..media.faces import FaceVideo
 from ..weights.pickles import weights_sha256
 from .encoder import Clip, LayerItems, Layers, check_layer
-from .face_clips import CHUNK, SIZE, encode_videos, images_and_boxes, pictures
+from .face_clips import SIZE, encode_videos, pictures
 from .inference import Runtime, captured
 from .marlin_weights import FRAMES, load_marlin
 
@@ -61,6 +62,7 @@ class Marlin:
 
     inputs: tuple[str, ...] = ("video",)
     rate: float | None = None
+    cut = Square(_MARGIN, SIZE)
 
     def __init__(self, name: str, file: Path, runtime: Runtime) -> None:
         self.name = name
@@ -109,9 +111,9 @@ class Marlin:
 
         def run(video: FaceVideo) -> LayerItems:
             plan = windows(len(video.times))
-            crops = _crops(video, plan)
+            crops = _crops(video.cut(self.cut, set(plan.ravel().tolist())), plan)
             chunks = []
-            while chunk := list(islice(crops, CHUNK // FRAMES)):
+            while chunk := list(islice(crops, self._runtime.pictures // FRAMES)):
                 chunks.append(self._forward(np.stack(chunk), wanted))
             # Of a long video every second frame is taken, so a window spans the one after its last as well.
             last = plan[:, -1] + (_EVERY - 1 if len(video.times) > _SPAN else 0)
@@ -138,20 +140,9 @@ class Marlin:
         return self._runtime.fetch(means)
 
 
-def _crops(video: FaceVideo, plan: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Cut out the faces of one window after the other, (16, 224, 224, 3) RGB each."""
-    # Windows do not overlap and follow each other, so the faces of one are all that is ever held.
-    rows = iter(plan)
-    row = next(rows)
-    faces: dict[int, npt.NDArray[np.uint8]] = {}
-    for i, (image, box) in enumerate(images_and_boxes(video)):
-        if i in row:
-            faces[i] = crop_face(image, box, SIZE, _MARGIN)
-        if i == row[-1]:
-            # A short video names its last frame several times; it is cropped once.
-            yield np.stack([faces[j] for j in row])
-            faces.clear()
-            following = next(rows, None)
-            if following is None:
-                return
-            row = following
+def _crops(faces: Iterator[npt.NDArray[np.uint8]], plan: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Put the faces of one window after the other together, (16, 224, 224, 3) RGB each."""
+    # Windows do not overlap and follow each other. A short video names its last frame several times.
+    for row in plan:
+        taken = {i: next(faces) for i in sorted(set(row))}
+        yield np.stack([taken[i] for i in row])

@@ -12,18 +12,21 @@ from torch import Tensor, nn
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance
 from ...cache.recipe import Recipe
+from ..media.crops import Square
 from ..media.detectors import Picture
-from ..media.faces import Boxes, FaceVideo, crop_face
+from ..media.faces import FaceVideo
+from ..media.tracks import Boxes
 from ..media.video import Frame
 from .checkpoints import Checkpoint
 from .encoder import Clip, LayerItems, Layers, check_layer
-from .face_clips import CHUNK, encode_videos, images_and_boxes, in_chunks, one_by_one, pictures
+from .face_clips import encode_videos, in_chunks, one_by_one, pictures
 from .image_front_end import ImageFrontEnd, Pixels
 from .inference import Runtime, captured
 
 Vectors = npt.NDArray[np.float32]
 
 _MARGIN = 0.25  # of the box, on every side
+_FACE = Square(_MARGIN)
 _COST = 10.0  # of a picture, in seconds of audio
 # Of a whole CLIP or SigLIP the class of the vision tower takes its own weights, and leaves those of the text.
 _CLASSES = {
@@ -106,11 +109,18 @@ class FacePictures:
         forward = self._forward_of(layers)
 
         def run(video: FaceVideo) -> LayerItems:
-            crops = (self._pixels(_face(image, box)) for image, box in images_and_boxes(video))
+            crops = video.cut(self.cut)
             aux = {"face_found": video.found}
-            return {layer: Item(found, video.times, aux) for layer, found in in_chunks(crops, forward, CHUNK).items()}
+            return {
+                layer: Item(found, video.times, aux)
+                for layer, found in in_chunks(crops, forward, self._runtime.pictures).items()
+            }
 
         return encode_videos(clips, run)
+
+    def cut(self, image: Picture, box: Boxes) -> Pixels:
+        """Cut out the face, and make of it the pixels that the model takes, (3, height, width)."""
+        return self._pixels(_FACE(image, box))
 
     def _forward_of(self, layers: Layers) -> Callable[[Sequence[Pixels]], Mapping[int | None, Vectors]]:
         return partial(self._forward, {layer: check_layer(self.name, layer, self.layers) for layer in layers})
@@ -150,7 +160,7 @@ class WholePictures(FacePictures):
             if clip.pictures is None:
                 raise InputFailure("no_video", "the utterance has no video")
             times: list[tuple[float, float]] = []
-            found = in_chunks(self._timed(clip.pictures(), times), forward, CHUNK)
+            found = in_chunks(self._timed(clip.pictures(), times), forward, self._runtime.pictures)
             if not times:
                 raise InputFailure("no_frames", "the video has 0 frames")
             return {layer: Item(vectors, np.array(times, np.float64)) for layer, vectors in found.items()}
@@ -162,13 +172,6 @@ class WholePictures(FacePictures):
         for frame in frames:
             times.append((frame.start, frame.end))
             yield self._pixels(frame.image)
-
-
-def _face(image: Picture, box: Boxes) -> Picture:
-    """Cut out the square around a face, as large as it is in the picture."""
-    left, top, right, bottom = (float(edge) for edge in box)
-    side = max(right - left, bottom - top, 1.0) * (1 + 2 * _MARGIN)
-    return crop_face(image, box, round(min(side, 2.0 * max(image.shape[:2]))), _MARGIN)
 
 
 def _check(checkpoint: Checkpoint, config: Any, pixels: ImageFrontEnd) -> None:

@@ -197,6 +197,11 @@ REGISTRY: dict[str, EncoderEntry] = {
         _own("egemaps-functionals", 88, None, "eGeMAPSv02 functionals, one vector per utterance (openSMILE)"),
         extra=_EGEMAPS,
     ),
+    "face-boxes": replace(
+        _own("face-boxes", 4, None, "where the face is, one box per picture; other encoders take it from there"),
+        storage="float32",
+        extra=_FACES,
+    ),
     "face-dlib": replace(
         _own("face-dlib", 128, None, "dlib's face descriptor, one per picture, weights by pip"), extra=_FACES
     ),

@@ -1,6 +1,6 @@
 """VGG-Face (Parkhi, Vedaldi and Zisserman 2015, Deep Face Recognition): its convolutions, over every face of a clip."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ...cache import InputFailure, Utterance
 from ...cache.hashing import file_sha256
 from ...cache.recipe import Recipe
+from ..media.crops import Square
 from ..media.detectors import Picture
-from ..media.faces import FaceVideo, crop_face
 from .encoder import Clip, LayerItems, Layers, check_layer
-from .face_clips import CHUNK, SIZE, encode_pictures, images_and_boxes, pictures
+from .face_clips import SIZE, encode_pictures, pictures
 from .inference import Runtime
 from .keras_file import Weights, read_convolutions
 
@@ -49,6 +49,7 @@ class VggFace:
     layers = 0
     dim = 512
     rate: float | None = None
+    cut = Square(_MARGIN, SIZE)
 
     def __init__(self, name: str, file: Path, runtime: Runtime) -> None:
         self.name = name
@@ -90,7 +91,7 @@ class VggFace:
         """See `Encoder.encode`."""
         for layer in layers:
             check_layer(self.name, layer, self.layers)
-        return encode_pictures(clips, _crops, self._forward, CHUNK)
+        return encode_pictures(clips, self.cut, self._forward, self._runtime.pictures)
 
     def _forward(self, crops: Sequence[Picture]) -> npt.NDArray[np.float32]:
         """Turn B pictures (224, 224, 3) RGB into (B, 512)."""
@@ -100,10 +101,6 @@ class VggFace:
             pool5: Tensor = self._model(bgr.permute(0, 3, 1, 2))
             most = pool5.amax(dim=(2, 3))
         return self._runtime.fetch({0: most})[0]
-
-
-def _crops(video: FaceVideo) -> Iterator[Picture]:
-    return (crop_face(image, box, SIZE, _MARGIN) for image, box in images_and_boxes(video))
 
 
 def _kernels() -> dict[str, tuple[int, ...]]:

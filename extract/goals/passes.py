@@ -16,6 +16,7 @@ class Making:
     detector: str = "dlib"
     precision: str = "float32"
     words_from: str | None = None
+    detect_every: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def plan_passes(goals: Sequence[Goal]) -> list[Pass]:
 
     for goal in goals:
         parts = goal.parts
-        how = Making("all", goal.how.fps, goal.how.detector, goal.how.precision, goal.how.words_from)
-        first = Making("all", goal.how.fps, goal.how.detector, goal.how.precision)
+        how = replace(goal.how, fit_on="all")
+        first = replace(how, words_from=None)
         origins |= goal.origins
         if parts.transcript is not None:
             want(0, "", first, parts.transcript, "last")

@@ -22,7 +22,8 @@ def setting(encoder: str, how: Making) -> str:
     'vgg-face, float32, 5 pictures a second, dlib'
     """
     pictures = "" if how.fps is None else f", {how.fps:g} pictures a second"
-    return f"{encoder}, {how.precision}{pictures}, {Path(how.detector).name}"
+    every = "" if how.detect_every == 1 else f" in every {how.detect_every}. picture"
+    return f"{encoder}, {how.precision}{pictures}, {Path(how.detector).name}{every}"
 
 
 def recorded_rates(hardware: str) -> dict[str, float]:

@@ -18,7 +18,7 @@ _SIGNALS = {  # seconds of media a second on a small CPU
     **dict.fromkeys(("alexnet", "glove"), 150.0),
 }
 _DECODING = 350.0  # seconds of sound a second: no encoder is faster than that
-_PICTURES = ("face-dlib", "vgg-face", "marlin", "picture", "picture-whole")
+_PICTURES = ("face-boxes", "face-dlib", "vgg-face", "marlin", "picture", "picture-whole")
 _PICTURE = (0.08, 5e9)  # seconds to find the face in one, on a CPU; multiply-adds to encode it
 _FRAMES = 25.0  # pictures a second of most video
 _WINDOWS = {  # many times what the clip's own length would take, for clips of some seconds
@@ -113,7 +113,7 @@ def guess(work: Work, gpu: bool, cores: int | None = None) -> float:
     speed = _GPU if gpu else _CORE * min(cores or os.cpu_count() or 1, _MOST_CORES)
     if family in _PICTURES:
         pictures = min(work.how.fps or _FRAMES, _FRAMES)
-        return 1 / (pictures * (_PICTURE[0] + _PICTURE[1] / speed))
+        return 1 / (pictures * (_PICTURE[0] / work.how.detect_every + _PICTURE[1] / speed))
     dim, layers, rate = (
         _LIKE_LARGE if base is None or not base.layers else (base.dim, base.layers, base.rate or _TOKENS)
     )

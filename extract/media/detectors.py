@@ -41,6 +41,20 @@ class FaceDetector(Protocol):
         """
 
 
+class BatchDetector(FaceDetector, Protocol):
+    """Finds the faces in many pictures at once.
+
+    Attributes:
+        batch: the pictures it is best given together.
+    """
+
+    @property
+    def batch(self) -> int: ...
+
+    def detect_many(self, images: Sequence[Picture]) -> list[Faces]:
+        """The faces of each picture, as `detect` would find them."""
+
+
 def load_detector(name: str) -> FaceDetector:
     """The detector of that name.
 
@@ -57,7 +71,9 @@ def load_detector(name: str) -> FaceDetector:
         return DlibDetector()
     path = Path(name)
     if path.suffix.lower() != ".onnx":
-        raise EmocacheError(f"face detector {name!r} is neither 'dlib' nor an .onnx file with a YuNet model")
+        raise EmocacheError(
+            f"face detector {name!r} is neither 'dlib' nor 'centerface' nor an .onnx file with a YuNet model"
+        )
     if not path.is_file():
         raise EmocacheError(f"face detector {name}: there is no such file; give the path of a YuNet model, or 'dlib'")
     return YuNetDetector(path)
@@ -86,7 +102,7 @@ class DlibDetector:
 
     def detect(self, image: Picture) -> Faces:
         """See `FaceDetector.detect`."""
-        working, scale = _working(image)
+        working, scale = to_working_size(image)
         with self._detectors.one() as detector:
             rectangles, scores, _ = detector.run(working, 0, 0.0)
         # dlib's right and bottom are the last pixels inside.
@@ -128,7 +144,7 @@ class YuNetDetector:
 
     def detect(self, image: Picture) -> Faces:
         """See `FaceDetector.detect`."""
-        working, scale = _working(image)
+        working, scale = to_working_size(image)
         with self._detectors.one() as detector:
             detector.setInputSize((working.shape[1], working.shape[0]))
             _, rows = detector.detect(np.ascontiguousarray(working[..., ::-1]))
@@ -156,10 +172,10 @@ class _Pool:
             self._idle.append(thing)
 
 
-def _working(image: Picture) -> tuple[Picture, tuple[float, float]]:
-    """The picture at the working size, and how many pixels wide and high a pixel of that is."""
+def to_working_size(image: Picture, pixels: int = WORKING_PIXELS) -> tuple[Picture, tuple[float, float]]:
+    """Return the picture at the working size, and how many pixels wide and high a pixel of that is."""
     height, width = image.shape[:2]
-    factor = math.sqrt(WORKING_PIXELS / (width * height))
+    factor = math.sqrt(pixels / (width * height))
     size = max(round(width * factor), 1), max(round(height * factor), 1)
     resized = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     return resized, (width / size[0], height / size[1])

@@ -1,16 +1,22 @@
 """Utterances decoded as encoders need them: the samples, and the face in every picture."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...cache import InputFailure, Utterance
+import numpy as np
+
+from ...cache import Cache, InputFailure, Stream, Utterance
 from ..encoders.encoder import Clip
+from ..encoders.face_boxes import NAME
 from ..media.audio import AUDIO_RECIPE, decode_audio
+from ..media.crops import Cut, Room
 from ..media.detectors import FaceDetector
-from ..media.faces import POLICY, FaceVideo, track_faces
+from ..media.faces import FaceVideo, revisit_faces, track_faces
+from ..media.tracks import policy
 from ..media.video import Frame, decode_video, video_recipe
 from .sources import Sources
 
@@ -26,6 +32,10 @@ class Decoder:
         detector: finds faces; needed for "video" only.
         fps: pictures a second at most; None for all there are.
         sources: where texts and words come from, and fail.
+        cuts: of the encoders of faces: what they do to every picture, done here.
+        room: for what comes of that.
+        detect_every: N, to look for faces in every N-th picture only.
+        known: where faces are known already, see `known_faces`.
     """
 
     data: Path
@@ -33,6 +43,10 @@ class Decoder:
     detector: FaceDetector | None = None
     fps: float | None = None
     sources: Sources = field(default_factory=Sources)
+    cuts: Sequence[Cut] = ()
+    room: Room | None = None
+    detect_every: int = 1
+    known: Stream | None = None
 
     def __call__(self, utterance: Utterance) -> Clip:
         """Decode an utterance.
@@ -69,7 +83,11 @@ class Decoder:
         if "audio" in inputs:
             decoding |= AUDIO_RECIPE
         if "video" in inputs and self.detector is not None:
-            decoding |= {**video_recipe(self.fps), "detector": self.detector.recipe(), "faces": POLICY}
+            decoding |= {
+                **video_recipe(self.fps),
+                "detector": self.detector.recipe(),
+                "faces": policy(self.detect_every),
+            }
         if "pictures" in inputs:
             decoding |= video_recipe(self.fps)
         return {**({"decoding": decoding} if decoding else {}), **self.sources.recipe(inputs)}
@@ -84,7 +102,9 @@ class Decoder:
         film = self._film(utterance)
         if self.detector is None:
             raise ValueError("video needs a face detector")
-        return track_faces(film, self.detector)
+        if self.known is None or (boxes := _recall(self.known, utterance.id)) is None:
+            return track_faces(film, self.detector, self.cuts, self.room, self.detect_every)
+        return revisit_faces(film, *boxes, self.cuts, self.room)
 
     def _film(self, utterance: Utterance) -> Callable[[], Iterator[Frame]]:
         media = utterance.media_of("video")
@@ -92,3 +112,40 @@ class Decoder:
             raise InputFailure("no_video", "the corpus has no video of the utterance")
         start, end = utterance.span_of("video")
         return partial(decode_video, self.data / media.path, start, end, region=media.region, fps=self.fps)
+
+
+def known_faces(cache: Cache, corpus: str, decoder: Decoder) -> Stream | None:
+    """Find the stream of boxes that were found as this decoder would find them.
+
+    Args:
+        cache: the cache.
+        corpus: its corpus.
+        decoder: that looks for faces.
+
+    Returns:
+        A stream of `face-boxes` of the same decoding, detector and rule, in full; None where there is none.
+    """
+    if decoder.detector is None:
+        return None
+    wanted = decoder.recipe(("video",))["decoding"]
+    for info in cache.streams(corpus):
+        recipe = info.recipe
+        whole = recipe["encoder"] == NAME and recipe.get("dtype") == "float32" and "projection" not in recipe
+        if whole and recipe.get("decoding") == wanted:
+            return cache.open_info(info)
+    return None
+
+
+_READING = threading.Lock()
+
+
+def _recall(known: Stream, utterance: str) -> tuple[Any, Any, Any] | None:
+    """Read the times, boxes and marks of an utterance's pictures; None where they are not known."""
+    with _READING:
+        reason, detail = known.failures.get(utterance, ("", ""))
+        if reason == "no_face":
+            raise InputFailure(reason, detail)
+        if utterance not in known:
+            return None
+        boxes = np.array(known.read(utterance))
+        return known.times(utterance), boxes, known.aux(utterance)["face_found"]

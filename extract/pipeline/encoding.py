@@ -97,6 +97,15 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def end_if_lost(error: Exception, what: str) -> None:
+    """Raise an EmocacheError where the error says that the device is gone."""
+    if is_device_lost(error):
+        raise EmocacheError(
+            f"{what}: the device failed, and nothing runs on it any more ({one_line(error)}); what was finished is"
+            " stored: run the same command again, which goes on from there"
+        ) from error
+
+
 def _encode(
     encoder: Encoder,
     clips: list[Clip],
@@ -118,11 +127,7 @@ def _encode(
     except EmocacheError:
         raise
     except Exception as error:
-        if is_device_lost(error):
-            raise EmocacheError(
-                f"encoder {encoder.name}: the device failed, and nothing runs on it any more ({one_line(error)}); what"
-                " was finished is stored: run the same command again, which goes on from there"
-            ) from error
+        end_if_lost(error, f"encoder {encoder.name}")
         short = is_out_of_memory(error)
         if short:
             budget.shrink(cost)

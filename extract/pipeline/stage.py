@@ -10,14 +10,14 @@ from ...cache import Cache, EmocacheError, Manifest, Utterance, media_hashes, pl
 from ...cache.device import tell_device
 from ...cache.telling import tell
 from .. import corpora, encoders
-from ..encoders.encoder import Encoder, seconds, storage_dtype
+from ..encoders.centerface import load_detector
+from ..encoders.encoder import Encoder, face_cuts, seconds, storage_dtype
 from ..encoders.provenance import origin
 from ..goals.passes import Making, Pass, PcaGoal, pass_of_flags
-from ..media.detectors import load_detector
 from . import encoding_loop, estimate, machine
-from .clips import Decoder
+from .clips import Decoder, known_faces
 from .progress import Pace, Progress
-from .projecting import check_projections, pair_projections, project
+from .projecting import check_projections, pair_projections, project, waits_for
 from .sources import Sources
 from .stream_targets import Expected, check_expected, complete_streams, make_targets, parse_layers
 
@@ -40,6 +40,7 @@ class Options:
     words_from: str | None = None
     fps: float | None = None
     detector: str = "dlib"
+    detect_every: int = 1
     backend: str = "zarr"
     dtype: str | None = None  # None: as each encoder needs
     precision: str = "float32"
@@ -65,8 +66,7 @@ class Report:
         outcome: see `encoding_loop.Outcome`.
         already: items that were there before. missing: items that still are not.
         failures: {stream: {id: (reason, detail)}} of the utterances asked for, whenever they failed.
-        notes: lines to tell the user.
-        unmade: {encoder: why it cannot be had}; of goals only.
+        notes: lines to tell the user. unmade: {encoder: why it cannot be had}; of goals only.
     """
 
     corpus: str
@@ -123,8 +123,9 @@ def extract(options: Options) -> Report:
             raise error
         else:
             report.unmade[name] = str(error)
-    detector = load_detector(options.detector) if "video" in inputs else None
-    decoder = Decoder(options.data, inputs, detector, options.fps, sources)
+    detector = load_detector(options.detector, options.device) if "video" in inputs else None
+    decoder = Decoder(options.data, inputs, detector, options.fps, sources, detect_every=options.detect_every)
+    decoder = replace(decoder, known=known_faces(cache, manifest.corpus, decoder))
     wanted = sources.fill([u for u in manifest if options.only is None or u.id in options.only][: options.limit])
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
     if options.goals is None and device != "cpu":  # the plan of goals has told it
@@ -164,19 +165,15 @@ def _project(
     report: Report,
 ) -> None:
     """Write the PCA stream, if all it is fitted on is there already."""
-    components, fit_on = one.components, one.fit_on
     exact = f"{target.writer.name}@{target.writer.fingerprint}"
-    stream = cache.stream(report.corpus, exact)
-    absent = set(stream.manifest.select(fit_on)) & set(stream.missing)
-    if absent:
-        report.notes.append(
-            f"{stream.name}.pca{components} waits for {len(absent)} utterances it is to be fitted on, such as"
-            f" {min(absent)!r}; run the same command again when they are extracted"
-        )
+    if note := waits_for(cache.stream(report.corpus, exact), one):
+        report.notes.append(note)
         return
     dtype = options.dtype or storage_dtype(target.encoder)
     shared: Any = {"dtype": dtype, "backend": options.backend, "environment": environment}
-    report.streams.append(project(cache, report.corpus, exact, components, fit_on, report.outcome.add, **shared))
+    report.streams.append(
+        project(cache, report.corpus, exact, one.components, one.fit_on, report.outcome.add, **shared)
+    )
 
 
 def _put_manifest(cache: Cache, manifest: Manifest) -> list[str]:
@@ -268,10 +265,13 @@ def _run(
         tell(f"{len(left)} of {len(wanted)} utterances to encode, {room}", err=True)
     # What is there already is not decoded again: finding faces costs more than most encoders of sound.
     by_stream = {target.writer.name: target.encoder for target in targets}
-    missing = frozenset(name for task in tasks for stream in task.units for name in by_stream[stream].inputs)
-    decoder = replace(decoder, inputs=missing)
+    needing = [by_stream[stream] for task in tasks for stream in task.units]
+    missing = frozenset(name for encoder in needing for name in encoder.inputs)
+    decoder = replace(decoder, inputs=missing, cuts=face_cuts(needing), room=machine.room_for_crops())
     total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
-    how = Making(fps=options.fps, detector=options.detector, precision=options.precision)
+    how = Making(
+        fps=options.fps, detector=options.detector, precision=options.precision, detect_every=options.detect_every
+    )
     with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:
         return encoding_loop.run(
             tasks, targets, left, decoder,

@@ -124,7 +124,18 @@ def test_all_channels_count_where_they_are_not_those_of_streams_side_by_side(mix
 
 
 def test_the_sound_is_known_by_the_names_of_its_encoders() -> None:
-    silent = ("face-dlib", "vgg-face", "marlin", "glove", "bert", "roberta", "distilbert", "transcript-", "align-")
+    silent = (
+        "face-boxes",
+        "face-dlib",
+        "vgg-face",
+        "marlin",
+        "glove",
+        "bert",
+        "roberta",
+        "distilbert",
+        "transcript-",
+        "align-",
+    )
     found = {name: gated_channels({"streams": {"frames": [f"{name}.pca8", "other"]}}).first == 8 for name in REGISTRY}
     assert found == {name: not name.startswith(silent) for name in REGISTRY}
     text = "all-MiniLM-L6-v2.from-whisper-base.pca8"

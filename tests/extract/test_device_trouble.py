@@ -142,3 +142,24 @@ def test_what_does_not_fit_alone_either_is_left_and_tells_why(tmp_path: Path) ->
     outcome = extract(tmp_path, manifest(IDS), [Never()], units=1, budget=1e9, passes=2)
     assert outcome.unresolved == {"clip6": "encoder light: OutOfMemoryError: CUDA out of memory"}
     assert outcome.committed == 9
+
+
+@pytest.mark.parametrize(("error", "tries"), [(ILLEGAL, 1), (torch.OutOfMemoryError("CUDA out of memory"), 3)])
+def test_a_device_that_fails_a_detector_of_faces_in_a_decode_thread(
+    tmp_path: Path, error: Exception, tries: int
+) -> None:
+    decoded: Counter[str] = Counter()
+
+    def decoder(utterance):  # type: ignore[no-untyped-def]
+        decoded[utterance.id] += 1
+        if utterance.id == IDS[0]:
+            raise error
+        return decode(utterance)
+
+    if tries == 1:
+        with pytest.raises(EmocacheError, match="finding faces: the device failed, and nothing runs on it any more"):
+            extract(tmp_path, manifest(IDS), [LightEncoder()], decoder=decoder)
+    else:
+        outcome = extract(tmp_path, manifest(IDS), [LightEncoder()], decoder=decoder)
+        assert list(outcome.unresolved) == [IDS[0]]
+    assert decoded[IDS[0]] == tries

@@ -18,7 +18,8 @@ from emocache.extract.encoders import load
 from emocache.extract.encoders.encoder import Clip
 from emocache.extract.encoders.inference import Runtime
 from emocache.extract.encoders.marlin import Marlin, windows
-from emocache.extract.media.faces import FaceVideo, crop_face
+from emocache.extract.media.crops import crop_face
+from emocache.extract.media.faces import FaceVideo
 
 Weights = dict[str, Tensor]
 CPU = Runtime(torch.device("cpu"), "float32")

@@ -19,12 +19,12 @@ from transformers import AutoImageProcessor
 from emocache.cache import Cache, EmocacheError, InputFailure, Item
 from emocache.extract import encoders
 from emocache.extract.encoders.encoder import Clip
-from emocache.extract.encoders.face_clips import CHUNK
 from emocache.extract.media.detectors import load_detector
 from emocache.extract.media.faces import FaceVideo, track_faces
 from emocache.extract.media.video import Frame, decode_video
 from emocache.extract.pipeline import stage
 
+CHUNK = 32  # pictures at once on a CPU
 LENGTHS = (1, 2, 3, 5, 8, 13, CHUNK - 1, CHUNK, CHUNK + 1, 45)  # frames
 TOWER: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
@@ -391,7 +391,7 @@ def test_faces_and_whole_pictures_of_one_run_fail_each_for_its_own_reason(
     (tmp_path / "data").mkdir()
     write_video(tmp_path / "data" / "a.mp4", 4)
     (tmp_path / "data" / "table.csv").write_text("file,emotion\na.mp4,sad\n")
-    monkeypatch.setattr(stage, "load_detector", lambda _: Blind())
+    monkeypatch.setattr(stage, "load_detector", lambda *_: Blind())
     report = stage.extract(options(tmp_path, shelf, "vit", "vit-whole", fps=5.0))
     failed = {name.split("@")[0]: [reason for reason, _ in found.values()] for name, found in report.failures.items()}
     assert failed == {"vit": ["no_face"], "vit.L1": ["no_face"], "vit-whole": [], "vit-whole.L1": []}

@@ -14,12 +14,13 @@ from torch.nn import functional as F
 
 from emocache.cache import EmocacheError, InputFailure, Item, Utterance
 from emocache.extract.encoders.encoder import Clip
-from emocache.extract.encoders.face_clips import CHUNK
 from emocache.extract.encoders.inference import Runtime
 from emocache.extract.encoders.keras_file import read_convolutions
 from emocache.extract.encoders.vgg_face import VggFace
-from emocache.extract.media.faces import FaceVideo, crop_face
+from emocache.extract.media.crops import crop_face
+from emocache.extract.media.faces import FaceVideo
 
+CHUNK = 32  # pictures at once on a CPU
 Arrays = dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 
 POOLED = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")

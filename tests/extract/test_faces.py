@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pytest
 
 from emocache.cache import EmocacheError, InputFailure
-from emocache.extract.media import detectors
+from emocache.extract.media import detectors, tracks
+from emocache.extract.media.crops import crop_face
 from emocache.extract.media.detectors import WORKING_PIXELS, FaceDetector, load_detector
-from emocache.extract.media.faces import crop_face, track_faces
+from emocache.extract.media.faces import track_faces
 from emocache.extract.media.video import Frame, decode_video
 
 Picture = npt.NDArray[np.uint8]
@@ -145,7 +146,9 @@ def test_strange_boxes_give_bounded_crops(box: tuple[float, ...]) -> None:
 
 
 def test_unknown_detectors_are_named(tmp_path: Path) -> None:
-    with pytest.raises(EmocacheError, match=r"face detector 'haar' is neither 'dlib' nor an \.onnx file"):
+    with pytest.raises(
+        EmocacheError, match=r"face detector 'haar' is neither 'dlib' nor 'centerface' nor an \.onnx file"
+    ):
         load_detector("haar")
     with pytest.raises(EmocacheError, match=r"missing\.onnx: there is no such file"):
         load_detector(str(tmp_path / "missing.onnx"))
@@ -270,3 +273,52 @@ def test_faces_that_come_and_go(dlib_detector: FaceDetector, shared: Callable[[s
         assert not found[len(found) // 2 :].all()
     with pytest.raises(InputFailure, match=r"no_face: no face was found in any of 9 frames"):
         track_faces(partial(decode_video, shared(folder + "no_face.mp4"), fps=2), dlib_detector)
+
+
+def naive_boxes(video: Any, found: Sequence[bool], every: int) -> tuple[list[npt.NDArray[Any]], list[bool]]:
+    """Boxes between the smoothed ones of every N-th picture, which `video` holds alone, by NumPy's interpolation."""
+    boxes, marks = [], []
+    for i in range(len(found)):
+        look, after = divmod(i, every)
+        looked = found[::every]
+        last = look + 1 == len(looked)
+        if after and looked[look] and not last and looked[look + 1]:
+            pair = video.boxes[look : look + 2].T
+            boxes.append(np.array([np.interp(after / every, [0, 1], edge) for edge in pair]))
+        else:
+            boxes.append(video.boxes[look])
+        marks.append(bool(looked[look] and (not after or last or looked[look + 1])))
+    return boxes, marks
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5, 30])
+@pytest.mark.parametrize("seed", range(6))
+def test_boxes_between_detections_move_evenly(every: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    pictures = [[face(*random.uniform(0, 30, 2))] if random.uniform() < 0.7 else [] for _ in range(23)]
+    pictures[0] = [face(3)]
+    script = Script(*pictures)
+    looked: list[int] = []
+
+    class Watched(Script):
+        def detect(self, image: Picture) -> npt.NDArray[np.float32]:
+            looked.append(int(image[0, 0, 0]))
+            return script.detect(image)
+
+    video = track_faces(script.frames, Watched(), every=every)
+    assert looked == list(range(0, 23, every))
+    boxes, found = naive_boxes(Script(*pictures[::every]).track(), [bool(p) for p in pictures], every)
+    np.testing.assert_allclose(video.boxes, boxes, atol=1e-5)
+    assert video.found.tolist() == found and len(video.times) == 23
+
+
+def test_a_smooth_motion_is_followed_between_detections() -> None:
+    lefts = [20 + 15 * float(np.sin(i / 20)) for i in range(80)]
+    script = Script(*([face(left)] for left in lefts))
+    every, fifth = script.track(), track_faces(script.frames, script, every=5)
+    assert tracks.overlap(every.boxes, fifth.boxes)[:76].min() > 0.85  # the last detection's box stays
+
+
+def test_detecting_every_picture_is_the_recipe_of_before() -> None:
+    assert tracks.policy() == tracks.policy(1) == tracks.POLICY and "detect_every" not in tracks.POLICY
+    assert tracks.policy(5)["detect_every"] == 5

@@ -26,6 +26,7 @@ GOLDEN = {
     "alexnet-random": "2e46def5a470bcca",
     "egemaps": "5f68b2ca9fd1cd96",
     "egemaps-functionals": "0d9ebad0161ca72c",
+    "face-boxes": "2e900a7f425106c3",
     "face-dlib": "3d74d3c81e798048",
     "vgg-face": "0e84ad45b6bd4b8e",
     "marlin-small": "495505ce293c720c",
@@ -135,7 +136,7 @@ REAL = {
     "transcript-whisper-base-15s": "7bad413b4d835d42",
 }
 
-NEEDS = {"egemaps": "opensmile", "egemaps-functionals": "opensmile", "face-dlib": "dlib"}
+NEEDS = {"egemaps": "opensmile", "egemaps-functionals": "opensmile", "face-boxes": "dlib", "face-dlib": "dlib"}
 OWN_WEIGHTS = ("alexnet-random", "glove-840b")  # theirs are the same on every machine
 
 

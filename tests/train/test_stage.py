@@ -235,7 +235,7 @@ def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path, mon
     bound: list[Any] = []
     monkeypatch.setattr(jobs, "end_with", bound.append)
     theirs, _ = get_context("spawn").Pipe(duplex=False)
-    jobs._start(light, joined, str(tmp_path), 1, theirs)
+    jobs._start(light, joined, str(tmp_path), 1, 1, theirs)
     shared = jobs._shared
     monkeypatch.setattr(jobs, "_shared", None)
     assert shared is not None and bound == [theirs]

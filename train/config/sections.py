@@ -178,6 +178,7 @@ class ExtractSettings(Table):
     fit_on: str = "all"  # utterances that a projection is fitted on: all, or column=value[|value],...
     fps: Annotated[float, Field(ge=0.01, le=1000)] | None = None  # pictures a second at most
     detector: str = "dlib"  # of faces
+    detect_every: Annotated[int, Field(ge=1, le=1000)] = 1  # look for faces in every N-th picture
     precision: Literal["float32", "bf16", "fp16"] = "float32"  # of the model
     words_from: str | None = None  # stream with word times, for encoders of text
 
