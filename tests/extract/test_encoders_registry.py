@@ -73,7 +73,7 @@ def test_bad_settings(tiny_bert: Path, tmp_path: Path) -> None:
         load("logmel", precision="int8")
     with pytest.raises(EmocacheError, match="there is no such folder"):
         load("whisper-base", checkpoints=tmp_path / "none")
-    with pytest.raises(EmocacheError, match="device 'cuda:99': torch sees"):
+    with pytest.raises(EmocacheError, match="device 'cuda:99': "):
         load(str(tiny_bert), device="cuda:99")
     for device in ("gpu", "meta"):
         with pytest.raises(EmocacheError, match="is not one of auto, cpu, cuda"):

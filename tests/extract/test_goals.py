@@ -115,8 +115,8 @@ def test_the_plan_before_the_work(tmp_path: Path, voice: Callable[..., Any]) -> 
     goals = ["--stream", "mfcc", "--stream", "logmel.pca4", "--stream", "hubert-large.pca128"]
     done = CliRunner().invoke(app, [*command, *goals, "--dry-run"])
     assert done.exit_code == 1 and not (tmp_path / "store").exists()
-    told = done.stdout.splitlines()
-    assert told == [
+    where, *told = done.stdout.splitlines()
+    assert where.startswith("on ") and told == [
         "3 streams of table, 2 utterances: 0 there, 2 to make, 1 cannot be made here",
         "to make: about 1 MB, under a minute (a guess; no run recorded here)",
         "  stream                there  to write  time",
