@@ -33,7 +33,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_the_reason_why_there_is_no_gpu(blind: pytest.MonkeyPatch, driver: tuple[int, int] | None, told: str) -> None:
     blind.setattr(device, "driver_version", lambda: driver)
     assert device.tell_device("auto") == f"{CPU}: {told}"
-    with pytest.raises(EmocacheError, match="use --device cpu, or see docs/gpu.md") as error:
+    with pytest.raises(EmocacheError, match=r"use --device cpu, or see docs/gpu\.md") as error:
         device.choose_device("cuda:1")
     assert str(error.value).startswith(f"device 'cuda:1': {told}")
 
