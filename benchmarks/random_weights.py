@@ -29,7 +29,7 @@ _SMALL: dict[str, Any] = {
     "intermediate_size": 128,
     "conv_dim": (32,) * 7,
 }
-_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
 
 def write_hubert(folder: Path, small: bool) -> None:
@@ -44,7 +44,7 @@ def write_wavlm(folder: Path, small: bool) -> None:
 
 def _write_speech(folder: Path, model: Any, config: Any, small: bool) -> None:
     torch.manual_seed(0)
-    shape = config(**(_SMALL if small else _LARGE), feat_extract_norm="layer", conv_bias=True,
+    shape = config(**(_SMALL if small else LARGE), feat_extract_norm="layer", conv_bias=True,
                    do_stable_layer_norm=True)  # fmt: skip
     with quiet():
         model(shape).save_pretrained(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from emocache.benchmarks import cuts, face_rates, gpu, ratios, writers
+from emocache.benchmarks import cuts, face_rates, gpu, ratios, sound_hours, writers
 
 
 def test_bench_gpu_stands_ready(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,3 +82,16 @@ def test_the_rates_of_faces_are_measured(capsys: pytest.CaptureFixture[str], sha
     assert all(
         f"  {part} " in out for part in ("decode", "detect, dlib", "crop", "decode again", "now: one pass, dlib")
     )
+
+
+def test_the_slowest_stage_of_sound_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    sound_hours.main(["--rounds", "1", "--store", "100", "400"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[3:]]
+    assert [(name, when) for name, when, *_ in rows] == [
+        (name, when) for name in ("hubert-large", "wavlm-large", "whisper-large-v3") for when in ("before", "now")
+    ]
+    for _, _, *stages, slowest in rows:
+        assert max(map(float, stages)) == float(slowest)
+    assert float(rows[0][4]) == pytest.approx(4 * float(rows[1][4]), abs=0.03)  # two digits
+    # HuBERT-large takes some 38 billion operations for a second of sound.
+    assert 35e9 < sound_hours.operations()["hubert-large"][0] < 42e9
