@@ -17,7 +17,8 @@ from .front_end import HOP, N_FFT, check_whisper
 from .inference import Runtime, captured
 from .windows import Window, encode_windows
 
-_WINDOW = 30 * SAMPLE_RATE
+WINDOW = 30 * SAMPLE_RATE
+POSITIONS = 1500  # that the model knows: 30 s
 _CONTEXT = 5 * SAMPLE_RATE  # of windows that overlap, on either side
 
 
@@ -76,21 +77,24 @@ class Whisper:
 
     def expected_frames(self, utterance: Utterance) -> int:
         """See `Encoder.expected_frames`."""
-        whole, rest = divmod(samples(utterance), _WINDOW)
-        return whole * frames(_WINDOW) + (self._frames(rest) if rest else 0)
+        whole, rest = divmod(samples(utterance), WINDOW)
+        return whole * frames(WINDOW) + (self._frames(rest) if rest else 0)
 
     def cost(self, utterance: Utterance) -> float:
         """See `Encoder.cost`; 30 s for every started window."""
-        return 30.0 * -(-samples(utterance) // _WINDOW)
+        return 30.0 * -(-samples(utterance) // WINDOW)
 
     def encode(self, clips: Sequence[Clip], layers: Layers) -> list[LayerItems | InputFailure]:
         """See `Encoder.encode`."""
         wanted = {layer: check_layer(self.name, layer, self.layers) for layer in layers}
 
+        depth = max((self.layers if layer is None else layer for layer in wanted.values()), default=0)
+
         def forward(rows: list[Audio]) -> Mapping[int | None, Tensor]:
-            mel = self._log_mel(rows)
+            positions = [self._positions(len(row)) for row in rows]
+            mel = self._log_mel(rows, _mel_frames(max(positions)))
             with self._runtime.model(), captured(self._model.layers, list(wanted.values())) as found:
-                last = self._model(mel).last_hidden_state
+                last = self._forward(mel, positions, depth)
             return {layer: last if number is None else found[number] for layer, number in wanted.items()}
 
         return encode_audio(clips, lambda audios: encode_windows(audios, self._cut(audios), forward, self._runtime))
@@ -98,17 +102,34 @@ class Whisper:
     def _frames(self, n: int) -> int:
         return frames(n)
 
+    def _positions(self, n: int) -> int:
+        """Count the positions that the layers are given for n samples."""
+        del n
+        return POSITIONS
+
+    def _forward(self, mel: Tensor, positions: Sequence[int], depth: int) -> Tensor:
+        """Run the model's first `depth` layers at least: (B, bands, M) to (B, T, D), the last hidden state of them all.
+
+        Of each row the first `positions` count.
+        """
+        del positions, depth
+        hidden: Tensor = self._model(mel).last_hidden_state
+        return hidden
+
     def _cut(self, audios: Sequence[Audio]) -> list[Window]:
         windows = []
         for clip, audio in enumerate(audios):
-            for start in range(0, len(audio), _WINDOW):
-                stop = min(start + _WINDOW, len(audio))
+            for start in range(0, len(audio), WINDOW):
+                stop = min(start + WINDOW, len(audio))
                 windows.append(Window(clip, start, stop, 0, self._frames(stop - start)))
         return windows
 
-    def _log_mel(self, rows: Sequence[Audio]) -> Tensor:
-        """Compute (B, bands, 3000) log-mel of up to 30 s each, the numbers of transformers' WhisperFeatureExtractor."""
-        padded = np.zeros((len(rows), _WINDOW), np.float32)
+    def _log_mel(self, rows: Sequence[Audio], count: int = 2 * POSITIONS) -> Tensor:
+        """Compute (B, bands, count) log-mel with silence behind each row.
+
+        The numbers of transformers' WhisperFeatureExtractor, of whose 3000 fewer are the beginning.
+        """
+        padded = np.zeros((len(rows), count * HOP), np.float32)
         for row, audio in zip(padded, rows, strict=True):
             row[: len(audio)] = audio
         with self._runtime.exact():
@@ -131,7 +152,7 @@ class PaddedWhisper(Whisper):
     _kept = "all"
 
     def _frames(self, n: int) -> int:
-        return frames(_WINDOW)
+        return frames(WINDOW)
 
 
 class OverlappingWhisper(Whisper):
@@ -151,16 +172,21 @@ class OverlappingWhisper(Whisper):
         for clip, audio in enumerate(audios):
             starts = _overlapping(len(audio))
             for start, following in zip(starts, [*starts[1:], None], strict=True):
-                stop = min(start + _WINDOW, len(audio))
+                stop = min(start + WINDOW, len(audio))
                 skip = frames(_CONTEXT) if start else 0
                 end = frames(stop - start) if following is None else frames(following + _CONTEXT - start)
                 windows.append(Window(clip, start, stop, skip, end - skip))
         return windows
 
 
+def _mel_frames(positions: int) -> int:
+    """Count the mel frames that so many positions see: two each, and the silence that convolutions see behind them."""
+    return 2 * min(positions + 1, POSITIONS)
+
+
 def _overlapping(n: int) -> list[int]:
     """List the first samples of the windows of n samples; the last window holds the end."""
-    return [0, *range(_WINDOW - 2 * _CONTEXT, n - 2 * _CONTEXT, _WINDOW - 2 * _CONTEXT)]
+    return [0, *range(WINDOW - 2 * _CONTEXT, n - 2 * _CONTEXT, WINDOW - 2 * _CONTEXT)]
 
 
 def _mel_filters(bands: int) -> npt.NDArray[np.float64]:

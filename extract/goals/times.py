@@ -24,6 +24,7 @@ _FRAMES = 25.0  # pictures a second of most video
 _WINDOWS = {  # many times what the clip's own length would take, for clips of some seconds
     **dict.fromkeys(("whisper", "whisper-padded", "whisper-overlap"), 6.0),
     **dict.fromkeys(("transcript", "transcript-15s"), 20.0),
+    "whisper-clip": 0.7,
     "wav2vec2-10s": 2.0,
 }
 

@@ -14,8 +14,8 @@ from emocache.extract.media.video import Frame
 
 from ..pretend_cuda import PretendCuda, pretend_cuda
 
-SPEECH = ("whisper-base", "whisper-base-padded", "wav2vec2-base", "hubert-large", "wavlm-base", "wavlm-large",
-          "audeering-dimensional", "alexnet-random", "align-wav2vec2-base-960h")  # fmt: skip
+SPEECH = ("whisper-base", "whisper-base-padded", "whisper-base-clip", "wav2vec2-base", "hubert-large", "wavlm-base",
+          "wavlm-large", "audeering-dimensional", "alexnet-random", "align-wav2vec2-base-960h")  # fmt: skip
 TEXTS = ("roberta-base", "bert-base-cls", "distilbert-base")
 FACES = ("vgg-face", "marlin-small")
 gpu = pytest.mark.gpu
