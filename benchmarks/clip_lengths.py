@@ -27,7 +27,7 @@ from emocache.extract.encoders import Clip, Encoder, load
 from emocache.extract.pipeline.clips import Decoder
 from emocache.extract.pipeline.machine import first_budget
 
-_FAITHFUL = "30 s"
+_FAITHFUL = "faithful"
 _INVERSE_DECAYS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 _DRAWS = 2000
 Floats = npt.NDArray[np.float64]
@@ -40,7 +40,7 @@ def encoders(checkpoint: Path, precision: str, tails: Sequence[float]) -> dict[s
     for tail in tails:
         encoder: Any = load(f"{checkpoint}-clip", device="cpu", precision=precision)
         encoder.tail = tail
-        found[f"{tail:g} s"] = encoder
+        found[f"{tail:g}"] = encoder
     return found
 
 
@@ -95,7 +95,7 @@ def tell_speed(
         if seconds:
             low, middle, high = interval([a / b for a, b in zip(base, seconds, strict=True)])
             print(
-                f"{precision:<8} {name:>7} {_called(layer):>6} {sound / float(np.median(seconds)):8.1f} {middle:8.1f} x"
+                f"{precision:<8} {name:>8} {_called(layer):>6} {sound / float(np.median(seconds)):8.1f} {middle:8.1f} x"
                 f"  [{low:5.1f}, {high:5.1f}] {distance(frames[name], frames[_FAITHFUL], layer):10.4f}",
                 flush=True,
             )
@@ -117,7 +117,7 @@ def tell_accuracy(
             right, validated = probe(np.stack([means[u.id][layer] for u in utterances]), labels, speakers)
             low, high = difference(right, base.setdefault(layer, right), speakers)
             print(
-                f"{name:>7} {_called(layer):>6} {100 * validated:11.1f} % {100 * right.mean():8.1f} %"
+                f"{name:>8} {_called(layer):>6} {100 * validated:11.1f} % {100 * right.mean():8.1f} %"
                 f" {100 * (right.mean() - base[layer].mean()):+6.1f} [{100 * low:+5.1f}, {100 * high:+5.1f}]",
                 flush=True,
             )
@@ -186,14 +186,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     decode = Decoder(options.data, frozenset(("audio",)))
     few = utterances[:: max(1, len(utterances) // options.clips)][: options.clips]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.checkpoint.name}, {len(few)} clips")
-    print(f"{'':<8} {'silence':>7} {'layer':>6} {'x real':>8} {': 30 s':>10} {'90 %':>15} {'cosine':>11}")
+    print(f"{'':<8} {'silence':>8} {'layer':>6} {'x real':>8} {': 30 s':>10} {'90 %':>15} {'cosine':>11}")
     for precision in options.precision:
         there = encoders(options.checkpoint, precision, options.tails)
         count = there[_FAITHFUL].layers
         layers: list[Layer] = [*chain(options.layers or range(2, count, 2)), None]
         tell_speed(there, few, decode, layers, options.rounds, precision)
     if options.probe:
-        print(f"{len(utterances)} clips in {precision}\n{'silence':>7} {'layer':>6} {'validation':>13} {'test':>10}")
+        print(f"{len(utterances)} clips in {precision}\n{'silence':>8} {'layer':>6} {'validation':>13} {'test':>10}")
         tell_accuracy(there, utterances, decode, layers)
 
 

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
-from emocache.benchmarks import cuts, face_rates, gpu, ratios, sound_hours, writers
+from emocache.benchmarks import clip_lengths, cuts, face_rates, gpu, random_weights, ratios, sound_hours, writers
 
 
 def test_bench_gpu_stands_ready(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,3 +97,37 @@ def test_the_slowest_stage_of_sound_counts(capsys: pytest.CaptureFixture[str]) -
     assert float(rows[0][4]) == pytest.approx(4 * float(rows[1][4]), abs=0.03)  # two digits
     # HuBERT-large takes some 38 billion operations for a second of sound.
     assert 35e9 < sound_hours.operations()["hubert-large"][0] < 42e9
+
+
+def test_clip_lengths_of_small_shapes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for actor in range(1, 7):
+        folder = tmp_path / "ravdess" / f"Actor_{actor:02d}"
+        folder.mkdir(parents=True)
+        for emotion in (3, 4, 5):
+            noise = 0.1 * random.standard_normal(3200 * emotion)
+            soundfile.write(folder / f"03-01-{emotion:02d}-01-01-01-{actor:02d}.wav", noise, 16_000)
+    random_weights.write_whisper(tmp_path / "small", small=True)
+    clip_lengths.main([
+        str(tmp_path / "small"), str(tmp_path / "ravdess"), "--clips", "4", "--rounds", "1", "--tails", "0", "30",
+        "--layers", "1", "--precision", "float32", "--probe",
+    ])  # fmt: skip
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    combinations = [(tail, layer) for tail in ("faithful", "0", "30") for layer in ("1", "last")]
+    assert [(row[1], row[2]) for row in rows[2:7]] == combinations[1:]  # all layers run for the faithful first
+    assert [float(row[-1]) > 1e-6 for row in rows[2:7]] == [False, True, True, False, False]
+    assert [(row[0], row[1]) for row in rows[9:]] == combinations
+    assert [row[-3:] for row in rows[9:] if row[0] == "30"] == 2 * [["[", "+0.0,", "+0.0]"]]  # the same frames
+
+
+def test_a_probe_learns_what_there_is_and_tells_how_sure_it_is() -> None:
+    random = np.random.default_rng(0)
+    labels, speakers = np.tile(["a", "b"], 60), np.repeat([f"{k:02d}" for k in range(12)], 10)
+    vectors = random.standard_normal((120, 4)) + 3.0 * (labels == "a")[:, None]
+    right, validated = clip_lengths.probe(vectors, labels, speakers)
+    assert right.mean() > 0.95 and validated > 0.95
+    guessed, _ = clip_lengths.probe(random.standard_normal((120, 4)), labels, speakers)
+    assert 0.3 < guessed.mean() < 0.7
+    low, high = clip_lengths.difference(guessed, right, speakers)
+    assert low < guessed.mean() - right.mean() < high < -0.2
+    assert clip_lengths.difference(right, right, speakers) == (0.0, 0.0)
