@@ -198,7 +198,9 @@ def test_other_spectrograms_are_refused(
         load("transcript-odd" if transcript else "odd", checkpoints=tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize("name", ["odd", "odd-padded", "odd-overlap", "transcript-odd", "transcript-odd-15s"])
+@pytest.mark.parametrize(
+    "name", ["odd", "odd-padded", "odd-overlap", "odd-clip", "transcript-odd", "transcript-odd-15s"]
+)
 @pytest.mark.parametrize("positions", [500, 3000])
 def test_a_whisper_of_other_windows_is_refused(positions: int, name: str, tmp_path: Path) -> None:
     folder = fixed_models.whisper(tmp_path / "odd", 80, max_source_positions=positions)
