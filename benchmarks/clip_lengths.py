@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for precision in options.precision:
         there = encoders(options.checkpoint, precision, options.tails)
         count = there[_FAITHFUL].layers
-        layers: list[Layer] = [*chain(options.layers or range(2, count, 2)), None]
+        layers: list[Layer] = [*(range(2, count, 2) if options.layers is None else options.layers), None]
         tell_speed(there, few, decode, layers, options.rounds, precision)
     if options.probe:
         print(f"{len(utterances)} clips in {precision}\n{'silence':>8} {'layer':>6} {'validation':>13} {'test':>10}")
