@@ -34,8 +34,8 @@ def export(
         (out / "README.md").write_text(card(models, refused), encoding="utf-8")
     except OSError as error:
         raise EmocacheError(f"{out} cannot be written: {error.strerror or error}") from error
-    for name, why in refused.items():
-        print(f"{name}: not as ONNX: {why}", file=sys.stderr)
+    for why, runs in refused.items():
+        print(f"{', '.join(runs)}: not as ONNX: {why}", file=sys.stderr)
     print(f"{out}: {models.told}; predict with: emocache predict {out} MEDIA")
     print(f"to give it to others: huggingface-cli upload YOUR/NAME {out}")
 
@@ -53,11 +53,11 @@ def _copy(models: "Models", out: Path) -> None:
     (out / "config.json").write_text(f"{config}\n", encoding="utf-8")
 
 
-def _write_onnx(models: "Models", out: Path) -> dict[str, str]:
-    """Write each head as ONNX; returns {run: why not} of the others."""
+def _write_onnx(models: "Models", out: Path) -> dict[str, list[str]]:
+    """Write each head as ONNX; returns {why not: runs} of the others."""
     from .train.apply.onnx_export import export_onnx
 
-    refused = {}
+    refused: dict[str, list[str]] = {}
     for model in models.models:
         names = list(model.parts[0].settings.stream_names)
         source = models.sources.streams[names[0].partition("@")[0]]
@@ -65,7 +65,7 @@ def _write_onnx(models: "Models", out: Path) -> dict[str, str]:
         try:
             export_onnx(model, source.recipe, matrix, out / model.folder.name / "head.onnx")
         except EmocacheError as error:
-            refused[model.folder.name] = str(error)
+            refused.setdefault(str(error), []).append(model.folder.name)
         else:
             if not (out / "predict_onnx.py").exists() and (script := onnx_script(models, model.folder.name)):
                 (out / "predict_onnx.py").write_text(script, encoding="utf-8")
@@ -121,7 +121,7 @@ for name, value in zip(NAMES, np.atleast_2d(prediction).mean(axis=0), strict=Tru
 '''
 
 
-def card(models: "Models", refused: dict[str, str]) -> str:
+def card(models: "Models", refused: dict[str, list[str]]) -> str:
     """Return the card of an export: results, training data, licences, intended use and limits."""
     record, sources = models.record, models.sources
     inputs = "\n".join(
@@ -130,7 +130,10 @@ def card(models: "Models", refused: dict[str, str]) -> str:
         for name, one in sources.streams.items()
     )
     what = ", ".join(record.classes or record.targets)
-    onnx = "\n".join(f"- {name}: not as ONNX: {why}" for name, why in refused.items()) or "- `head.onnx` of every model"
+    onnx = (
+        "\n".join(f"- {', '.join(runs)}: not as ONNX: {why}" for why, runs in refused.items())
+        or "- `head.onnx` of every model"
+    )
     longest = "The length of the clips that it was trained on is not known."
     if sources.longest is not None:
         longest = f"Clips of up to {sources.longest:.0f} s were seen in training; longer ones go in windows."

@@ -113,7 +113,8 @@ def summary_text(evaluations: Sequence[Evaluation], screen: Screen, folder: Path
 
 def scores_text(evaluations: Sequence[Evaluation], screen: Screen) -> str:
     """Return the primary scores of results, each with its interval, beside chance."""
-    return screen.lines([line for e in evaluations for line in headlines([e], published_text([e]))])
+    published = published_text(evaluations)
+    return screen.lines([line for e in evaluations for line in headlines([e], published)])
 
 
 def tables_text(

@@ -30,25 +30,32 @@ class Room:
 
     def __init__(self, size: float) -> None:
         self._left = size
+        self._given: deque[int] = deque()
         self._lock = threading.Lock()
 
     @property
     def left(self) -> float:
         """The bytes that nobody has taken."""
-        return self._left
+        with self._lock:
+            return self._counted()
 
     def take(self, size: int) -> bool:
         """Take so many bytes; False where that is more than there are."""
         with self._lock:
-            if size > self._left:
+            if size > self._counted():
                 return False
             self._left -= size
         return True
 
     def give(self, size: int) -> None:
         """Give bytes back."""
-        with self._lock:
-            self._left += size
+        # Without the lock: a finalizer calls this, in the middle of whatever its thread is at.
+        self._given.append(size)
+
+    def _counted(self) -> float:
+        while self._given:
+            self._left += self._given.popleft()
+        return self._left
 
 
 class Crops:

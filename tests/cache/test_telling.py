@@ -1,6 +1,5 @@
 """What is told of work that goes on: a bar on a terminal, lines elsewhere, and the log."""
 
-import io
 import sys
 from pathlib import Path
 
@@ -9,21 +8,7 @@ import pytest
 from emocache.cache.errors import EmocacheError
 from emocache.cache.telling import Progress, manner, tell, told_as, warn
 
-
-class Terminal(io.StringIO):
-    """A terminal; when it is gone, writing to it fails."""
-
-    gone = False
-
-    def isatty(self) -> bool:
-        """Yes."""
-        return True
-
-    def write(self, text: str) -> int:
-        """Keep it."""
-        if self.gone:
-            raise OSError(5, "Input/output error")
-        return super().write(text)
+from ..terminal import Terminal
 
 
 def test_lines_come_every_ten_seconds_at_most(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def arrays(encoder: Encoder, clips: Sequence[Clip]) -> list[Any]:
 
 
 @pytest.mark.parametrize("where", WHERE)
-@pytest.mark.parametrize("name", [*SPEECH, *TEXTS, *FACES])
+@pytest.mark.parametrize("name", [*SPEECH, *TEXTS, *FACES, "transcript-whisper-base"])
 def test_an_encoder_gives_on_a_device_what_it_gives_on_the_cpu(
     name: str, where: str, shelf: Path, everything: list[Clip], request: pytest.FixtureRequest
 ) -> None:

@@ -1,6 +1,5 @@
 """What is told while a run goes on: what is stored, and a time left that follows what is encoded."""
 
-import io
 import json
 import sys
 
@@ -8,21 +7,7 @@ import pytest
 
 from emocache.extract.pipeline.progress import Progress
 
-
-class Terminal(io.StringIO):
-    """A terminal; when it is gone, writing to it fails."""
-
-    gone = False
-
-    def isatty(self) -> bool:
-        """Yes."""
-        return True
-
-    def write(self, text: str) -> int:
-        """Keep it."""
-        if self.gone:
-            raise OSError(5, "Input/output error")
-        return super().write(text)
+from ..terminal import Terminal
 
 
 def test_lines_count_what_is_stored(capsys: pytest.CaptureFixture[str]) -> None:

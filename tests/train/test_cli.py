@@ -249,8 +249,8 @@ def test_everything_for_the_corpora_of_the_cache(toy: "Toy", shipped: Path) -> N
     (shipped / "other.toml").write_text(ours.replace('corpora = "toys"', 'corpora = "others"'))
     told = everything(toy, "--dry-run")
     assert told.exit_code == 0 and not (toy.folder / "runs").exists(), told.output
-    lines = told.output.splitlines()
-    assert lines[0] == "toys: 5 experiments are for it, 3 can be trained here"
+    where, *lines = told.output.splitlines()
+    assert where.startswith("on ") and lines[0] == "toys: 5 experiments are for it, 3 can be trained here"
     assert lines[1].startswith("  1 cannot (paper/label): ") and "'mood'" in lines[1]
     assert lines[2] == "  1 lack streams: absent (1)"
     assert lines[3] == f"  to make them: emocache extract toys --data DIR --cache {toy.root} --stream absent"

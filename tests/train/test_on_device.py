@@ -1,5 +1,6 @@
 """Training and prediction on a GPU: nothing mixes devices, the numbers are the CPU's, and the host hardly waits."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from emocache.train.fit.predict import predict
 from emocache.train.fit.train_fold import learned
 from emocache.train.heads import Shape, build_head
 from emocache.train.inputs.batches import Batches
+from emocache.train.run.request import Request, carry_out
+from emocache.train.stored.run_folders import read_run
 
 from ..pretend_cuda import pretend_cuda
 from .test_heads import CASES, Ready, each_case
@@ -114,3 +117,17 @@ def test_training_switches_tf32_off_and_back(probe: Ready, monkeypatch: pytest.M
         assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == (True, "high")
     finally:
         torch.set_float32_matmul_precision(usual)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_processes_side_by_side_train_on_one_device(toy: "Toy", tmp_path: Path) -> None:
+    """Each run's numbers are those of a process alone."""
+    cache = toy.cache()
+    found = []
+    for jobs in (1, 2):
+        request = Request(cache, ["toys"], tmp_path / str(jobs), device="cuda")
+        plan = request.plan(request.experiment(toy.experiment()))
+        list(carry_out(plan, jobs, False))
+        found.append([read_run(plan.folder(fold, 0))[1].to_pylist() for fold in range(3)])
+    assert found[0] == found[1]

@@ -146,7 +146,7 @@ class RunRecord(FoldRecord):
     missing_policy: str | None = None  # what utterances without features get
     dropped_classes: dict[str, int] = {}  # label -> utterances that the label map leaves out
     unlabelled: int = 0  # utterances
-    device: str | None = None  # "cpu" or "cuda"
+    device: str | None = None  # "cpu", "cuda" or "cuda:1"
     threads: int | None = None
     versions: dict[str, str] = {}  # of what it was trained with
     made: AwareDatetime | None = None  # when it was stored

@@ -34,7 +34,7 @@ class Plan:
     Attributes:
         experiment: its name. corpora: trained as one. runs: where run folders go. settings: what the file says.
         dataset: what is read. folds: of the protocol. split: their hash. setting: see `runs.setting_hash`.
-        device: "cpu" or "cuda". leaks: a stored PCA saw test utterances, by name. only: these folds; none: all of them.
+        device: see `choose_device`. leaks: a stored PCA saw test utterances. only: these folds; none: all of them.
         watching: sees epochs as they happen; it decides no number. command: see `RunRecord.command`.
     """
 
@@ -200,7 +200,7 @@ def make_plan(
         runs: the folder that run folders go to.
         experiment: its name.
         settings: what its file says.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "cuda:1".
         allow_incomplete: streams may lack utterances that were never extracted.
 
     Returns:

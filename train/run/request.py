@@ -34,7 +34,7 @@ class Request:
     Attributes:
         cache: where streams are read. corpora: trained as one. runs: where run folders go.
         overrides: of settings, `dotted.key=value`. folds: only these; none: all.
-        device: "cpu" or "cuda". allow_incomplete: streams may lack utterances.
+        device: "cpu", "cuda" or "cuda:1". allow_incomplete: streams may lack utterances.
         watching: sees the epochs of every run as they happen.
     """
 
