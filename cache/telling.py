@@ -9,8 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-from tqdm import tqdm
-
 from .errors import EmocacheError
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -39,20 +37,29 @@ def tell(line: str, err: bool = False) -> None:
         write_log(line)
         return
     out = sys.stderr if err else sys.stdout
-    with tqdm.external_write_mode(file=out):
+    with _above_bars(out):
         print(line, file=out, flush=True)
 
 
 def tell_result(line: str) -> None:
     """Print a line that was asked for, above a bar that is shown."""
-    with tqdm.external_write_mode(file=sys.stdout):
+    with _above_bars(sys.stdout):
         print(line, flush=True)
 
 
 def warn(line: str) -> None:
     """Print a line on standard error that must be known, above a bar that is shown."""
-    with tqdm.external_write_mode(file=sys.stderr):
+    with _above_bars(sys.stderr):
         print(line, file=sys.stderr, flush=True)
+
+
+def _above_bars(out: TextIO) -> contextlib.AbstractContextManager[None]:
+    """Take the bars away while a line is printed; where no tqdm was imported, there are none."""
+    if "tqdm" not in sys.modules:
+        return contextlib.nullcontext()
+    from tqdm import tqdm
+
+    return tqdm.external_write_mode(file=out)  # type: ignore[no-any-return]
 
 
 def write_log(text: str) -> None:
@@ -130,10 +137,12 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        from tqdm import tqdm
+
         self._what, self._total, self._clock = what, total, clock
         self._started = self._told = clock()
         self._done = self._under_way = 0.0
-        self._bar = None
+        self._bar: tqdm[Any] | None = None
         if sys.stderr.isatty() and not manner.quiet:
             self._bar = tqdm(
                 total=total,
@@ -172,6 +181,8 @@ class Progress:
         passed = self._clock() - self._started
         left = ""
         if 0 < reached < self._total and passed > 0:
+            from tqdm import tqdm
+
             left = f"{tqdm.format_interval(round(passed * (self._total - reached) / reached))} left"
         more = ", ".join(filter(None, (left, told)))
         count = f"{self._done:.0f} of {self._total} {self._what}"
