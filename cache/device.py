@@ -64,7 +64,8 @@ def tell_device(name: str, precision: str = "float32") -> str:
         precision: that they compute in.
 
     Returns:
-        Such as "on NVIDIA H100 80GB HBM3 (bf16)", or "on the CPU, 16 cores (float32): torch 2.13.0+cpu has no CUDA".
+        Such as "on NVIDIA H100 80GB HBM3 (bf16)", or "on the CPU, 16 cores (float32): torch 2.13.0+cpu has no CUDA";
+        where a CPU is asked for a precision that it computes by way of float32, that it does.
     """
     import torch
 
@@ -72,11 +73,21 @@ def tell_device(name: str, precision: str = "float32") -> str:
     if device != "cpu":
         which = f", {device}" if torch.cuda.device_count() > 1 else ""
         return f"on {torch.cuda.get_device_name(device)}{which} ({precision})"
-    line = f"on the CPU, {os.cpu_count()} cores ({precision})"
+    slow = "bf16" in precision and not multiplies_bf16()
+    by_way = "; this processor has no bf16 instructions, float32 is as fast" if slow else ""
+    line = f"on the CPU, {os.cpu_count()} cores ({precision}{by_way})"
     if name == "cpu":
         return line
     there = "; this machine has a GPU (nvidia-smi is there), see docs/gpu.md" if shutil.which("nvidia-smi") else ""
     return f"{line}: {why_no_cuda()}{there}"
+
+
+def multiplies_bf16() -> bool:
+    """Tell whether the processor multiplies in bfloat16; where not, torch goes by way of float32."""
+    import torch
+
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def why_no_cuda() -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from .objects import Buffer, Listed, Stored
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_SYNCS = 8  # threads that wait for the disk beside the one that writes a shard
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -71,18 +72,18 @@ class LocalObjects:
         final = self.root / name
         temporary = self._temporary(final)
         try:
-            with ThreadPoolExecutor(1) as hasher:
-                pending = {}
+            # Hashing and every fsync go on beside the writing; fsyncs asked for together wait for the disk once.
+            with ThreadPoolExecutor(1) as hasher, ThreadPoolExecutor(_SYNCS) as syncer:
+                hashed, synced = {}, []
                 for below, parts in files.items():
                     path = temporary / below if below else temporary
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    pending[f"{name}/{below}" if below else name] = _write(path, parts, hasher)
-                # After the last write: the first fsync then carries most of what the others would wait for.
-                for below in files:
-                    _fsync(temporary / below if below else temporary)
-                for directory, _, _ in os.walk(temporary):
-                    _fsync_folder(Path(directory))
-                stored = {path: done.result() for path, done in pending.items()}
+                    hashed[f"{name}/{below}" if below else name], done = _write(path, parts, hasher, syncer)
+                    synced.append(done)
+                synced += [syncer.submit(_fsync_folder, Path(folder)) for folder, _, _ in os.walk(temporary)]
+                for done in synced:
+                    done.result()
+                stored = {path: future.result() for path, future in hashed.items()}
             os.rename(temporary, final)
         except BaseException:
             _discard(temporary)
@@ -161,8 +162,10 @@ def _write_document(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _write(path: Path, parts: Iterable[Buffer], hasher: Executor) -> "Future[Stored]":
-    """Write parts to a file; another thread hashes each as soon as it is written."""
+def _write(
+    path: Path, parts: Iterable[Buffer], hasher: Executor, syncer: Executor
+) -> "tuple[Future[Stored], Future[None]]":
+    """Write parts to a file; other threads hash each part as soon as it is written, and fsync the file at the end."""
     digest, size = hashlib.sha256(), 0
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -171,9 +174,21 @@ def _write(path: Path, parts: Iterable[Buffer], hasher: Executor) -> "Future[Sto
             size += len(view)
             hasher.submit(digest.update, view)
             _write_all(descriptor, view, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return hasher.submit(lambda: Stored(size, digest.hexdigest())), syncer.submit(_finish, descriptor, path)
+
+
+def _finish(descriptor: int, path: Path) -> None:
+    """Fsync a file that was written, and close it."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # which knows the descriptor only
+        error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
-    return hasher.submit(lambda: Stored(size, digest.hexdigest()))
 
 
 def _write_all(descriptor: int, view: memoryview, path: Path) -> None:

@@ -51,6 +51,16 @@ def test_hidden_gpus_are_told(blind: pytest.MonkeyPatch) -> None:
     assert device.tell_device("auto").endswith(": CUDA_VISIBLE_DEVICES='' hides every GPU")
 
 
+def test_a_processor_without_bf16_is_told(blind: pytest.MonkeyPatch) -> None:
+    blind.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "avx512_bf16": False})
+    told = "(bf16; this processor has no bf16 instructions, float32 is as fast)"
+    assert device.tell_device("cpu", "bf16") == CPU.replace("(float32)", told)
+    assert device.tell_device("cpu") == CPU
+    for name in ("avx512_bf16", "amx_bf16", "bf16"):
+        blind.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True})
+        assert device.tell_device("cpu", "bf16") == CPU.replace("float32", "bf16")
+
+
 def test_a_gpu_is_told_and_others_are_refused() -> None:
     with pretend_cuda():
         assert device.choose_device("auto") == "cuda" and device.choose_device("cuda:0") == "cuda:0"
