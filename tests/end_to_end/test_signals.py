@@ -55,7 +55,9 @@ class Standing:
     def reached(self) -> None:
         """Wait until it stands still."""
         ready, _, _ = select.select([self._reached], [], [], WAIT)
-        assert ready and os.read(self._reached, 5) == b"here\n", self.process.communicate()
+        if not ready or os.read(self._reached, 5) != b"here\n":
+            os.killpg(self.process.pid, signal.SIGKILL)  # else it would stand still for ever, and so would this
+            raise AssertionError(self.process.communicate())
 
     def send(self, number: int) -> None:
         """To the process alone, as kill does."""
@@ -65,9 +67,9 @@ class Standing:
         """To the whole process group, as a terminal and schedulers do."""
         os.killpg(self.process.pid, number)
 
-    def go_on(self) -> None:
-        """Let all that stand still now, or will, go on."""
-        os.write(self._go_on, b"." * 100)
+    def go_on(self, times: int = 100) -> None:
+        """Let all that stand still now, or will, go on; or only so many."""
+        os.write(self._go_on, b"." * times)
 
     def ended(self) -> tuple[int, str]:
         """Exit status and standard error but for the progress and what training warns of."""
@@ -261,11 +263,14 @@ def test_a_signal_keeps_the_runs_that_are_stored(start: Start, cache: Path, tmp_
 def test_processes_store_what_they_are_storing(start: Start, cache: Path, tmp_path: Path, number: int) -> None:
     """The whole group gets the signal, and the processes get it from their parent only: no traceback, no half run."""
     command = start("store", 1, *training(cache, tmp_path / "runs", jobs=2))
+    command.reached()  # the sources of the runs are stored first
+    command.go_on(1)
     command.reached()
     command.reached()  # both have trained a run and are about to store it
     command.send_all(number)
     command.go_on()
-    assert command.ended() == (128 + number, LINE)
+    status, told = command.ended()
+    assert (status, told.splitlines(keepends=True)[1:]) == (128 + number, [LINE])  # the first tells of the device
     assert finished(tmp_path / "runs") == ["fold0-seed0", "fold1-seed0"]
 
 
