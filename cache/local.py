@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from .objects import Buffer, Listed, Stored
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_BEHIND = 128 << 20  # bytes; no shard but that of a long recording has as many
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -162,15 +164,18 @@ def _write_document(path: Path, data: bytes) -> None:
 
 
 def _write(path: Path, parts: Iterable[Buffer], hasher: Executor) -> "Future[Stored]":
-    """Write parts to a file; another thread hashes each as soon as it is written."""
+    """Write parts to a file; another thread hashes each as soon as it is written, and is never far behind."""
     digest, size = hashlib.sha256(), 0
+    hashing: deque[tuple[int, Future[None]]] = deque()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         for part in parts:
             view = memoryview(part).cast("B")
             size += len(view)
-            hasher.submit(digest.update, view)
+            hashing.append((size, hasher.submit(digest.update, view)))
             _write_all(descriptor, view, path)
+            while size - hashing[0][0] > _BEHIND:  # what waits to be hashed is in memory
+                hashing.popleft()[1].result()
     finally:
         os.close(descriptor)
     return hasher.submit(lambda: Stored(size, digest.hexdigest()))
