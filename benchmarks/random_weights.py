@@ -51,11 +51,11 @@ def _write_speech(folder: Path, model: Any, config: Any, small: bool) -> None:
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)  # type: ignore[no-untyped-call]
 
 
-def write_hubert_base(folder: Path) -> None:
+def write_hubert_base(folder: Path, layers: int = 12) -> None:
     """HuBERT-base: 12 layers of 768, a group norm in the first convolution."""
     torch.manual_seed(0)
     with quiet():
-        HubertModel(HubertConfig()).save_pretrained(folder)
+        HubertModel(HubertConfig(num_hidden_layers=layers)).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)  # type: ignore[no-untyped-call]
 
 

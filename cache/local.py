@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from .objects import Buffer, Listed, Stored
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.EINVAL, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _SYNCS = 8  # threads that wait for the disk beside the one that writes a shard
+_BEHIND = 128 << 20  # bytes; no shard but that of a long recording has as many
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -165,15 +167,21 @@ def _write_document(path: Path, data: bytes) -> None:
 def _write(
     path: Path, parts: Iterable[Buffer], hasher: Executor, syncer: Executor
 ) -> "tuple[Future[Stored], Future[None]]":
-    """Write parts to a file; other threads hash each part as soon as it is written, and fsync the file at the end."""
+    """Write parts to a file.
+
+    Another thread hashes each part as soon as it is written, and is never far behind; others fsync the file at the end.
+    """
     digest, size = hashlib.sha256(), 0
+    hashing: deque[tuple[int, Future[None]]] = deque()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         for part in parts:
             view = memoryview(part).cast("B")
             size += len(view)
-            hasher.submit(digest.update, view)
+            hashing.append((size, hasher.submit(digest.update, view)))
             _write_all(descriptor, view, path)
+            while size - hashing[0][0] > _BEHIND:  # what waits to be hashed is in memory
+                hashing.popleft()[1].result()
     except BaseException:
         os.close(descriptor)
         raise

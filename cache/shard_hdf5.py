@@ -1,7 +1,9 @@
 """Shards as HDF5 files of contiguous datasets, so that each array can be mapped through its byte offset."""
 
 import io
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy.typing as npt
 
 from .commit import Located
 from .objects import Buffer, Objects
+from .spill import buffers
 
 Parts = Sequence[npt.NDArray[Any]]
 SUFFIX = ".h5"
@@ -16,17 +19,17 @@ SUFFIX = ".h5"
 
 def build(
     name: str, ids: Sequence[str], arrays: Mapping[str, Parts]
-) -> tuple[dict[str, list[Buffer]], dict[str, Located]]:
+) -> tuple[dict[str, Iterable[Buffer]], dict[str, Located]]:
     """The one file of a shard and where each array lies in it; see `shard_zarr.build`.
 
-    The file is made in memory, for an HDF5 file that is being written does not survive a kill: everything but `frames`
-    is written by h5py, and the frames take the place that HDF5 has set aside for them, so that they are not copied.
+    The file is made aside, for an HDF5 file that is being written does not survive a kill: everything but `frames` is
+    written by h5py, and the frames take the place that HDF5 has set aside for them, so that they are not copied. What
+    is set aside is a hole in a temporary file, which takes no room.
     """
     import h5py
 
-    image = io.BytesIO()
     located: dict[str, Located] = {}
-    with h5py.File(image, "w") as file:
+    with tempfile.TemporaryFile() as image, h5py.File(image, "w") as file:
         file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
         for array, parts in arrays.items():
             if array == "frames":
@@ -43,9 +46,13 @@ def build(
         shape = (sum(len(part) for part in frames), *frames[0].shape[1:])
         start = _set_aside(file, "frames", shape, frames[0].dtype)
         located["frames"] = Located(name, start, frames[0].dtype.str, shape)
-    # What lies before the place set aside, the frames as they are in memory, and what lies after it.
-    head, tail = image.getvalue()[:start], image.getvalue()[start + sum(part.nbytes for part in frames) :]
-    return {"": [head.ljust(start, b"\0"), *(part.data for part in frames), tail]}, located
+        file.close()
+        # What lies before the place set aside, the frames as they are in memory, and what lies after it.
+        image.seek(0)
+        head = image.read(start)
+        image.seek(start + sum(part.nbytes for part in frames))
+        tail = image.read()
+    return {"": chain([head.ljust(start, b"\0")], buffers(frames), [tail])}, located
 
 
 def _set_aside(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

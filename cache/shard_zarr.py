@@ -8,7 +8,8 @@ it, a local reader maps it, and a remote one asks for ranges.
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import google_crc32c
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from .commit import Located
 from .objects import Buffer, Objects
 from .remote import RemoteObjects
+from .spill import buffers
 
 Parts = Sequence[npt.NDArray[Any]]
 SUFFIX = ".zarr"
@@ -26,7 +28,7 @@ _CHUNK_BYTES = 1 << 20
 
 def build(
     name: str, ids: Sequence[str], arrays: Mapping[str, Parts]
-) -> tuple[dict[str, list[Buffer]], dict[str, Located]]:
+) -> tuple[dict[str, Iterable[Buffer]], dict[str, Located]]:
     """The files of a shard and where each array lies in them.
 
     Args:
@@ -35,9 +37,9 @@ def build(
         arrays: {name: parts}, each the concatenation of its parts on axis 0; parts are C-contiguous, little-endian.
 
     Returns:
-        ({path below the shard: buffers}, {array: Located}); no array is copied.
+        ({path below the shard: buffers, to be gone over once}, {array: Located}); no array is copied.
     """
-    files: dict[str, list[Buffer]] = {}
+    files: dict[str, Iterable[Buffer]] = {}
     located: dict[str, Located] = {}
     shapes: dict[str, tuple[str, tuple[int, ...], int]] = {}
     for array, parts in arrays.items():
@@ -46,8 +48,7 @@ def build(
         row_bytes = int(dtype.itemsize * np.prod(tail, dtype=np.int64))
         chunk = min(rows, max(1, _CHUNK_BYTES // row_bytes))
         path = "/".join([array, "c", *"0" * (1 + len(tail))])
-        flat = [part.data for part in parts]
-        files[path] = [*flat, *_padding_and_index(rows, chunk, row_bytes)]
+        files[path] = chain(buffers(parts), _padding_and_index(rows, chunk, row_bytes))
         located[array] = Located(f"{name}/{path}", 0, dtype.str, (rows, *tail))
         shapes[array] = (dtype.str, (rows, *tail), chunk)
     files.update({path: [data] for path, data in _metadata(ids, shapes).items()})

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .crc import crc32c
 from .errors import InputFailure
 from .recipe import Recipe
+from .spill import blocks, by_blocks
 
 _MAX_FRAME_BYTES = 1 << 24
 _NOT_FINITE = "the encoder's output holds NaN or infinity; try --precision float32"
@@ -52,12 +53,14 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
     if frames.ndim != 2 or frames.shape[1] != recipe["dim"] or frames.shape[1] * 8 > _MAX_FRAME_BYTES:
         raise ValueError(f"frames of shape {frames.shape}, the recipe says (T, {recipe['dim']})")
     with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(frames, np.dtype(recipe["dtype"]).newbyteorder("<"))
+        dtype = np.dtype(recipe["dtype"]).newbyteorder("<")
+        whole = frames.dtype == dtype and frames.flags.c_contiguous
+        cast = frames if whole else by_blocks(lambda block: np.ascontiguousarray(block, dtype), frames)
     # The cast values are tested first: they are the smaller, and almost always right.
-    if not _all_finite(cast):
-        if not np.isfinite(frames).all():
+    if not all(_all_finite(block) for block in blocks(cast)):
+        if not all(np.isfinite(block).all() for block in blocks(frames)):
             raise InputFailure("not_finite", _NOT_FINITE)
-        top = float(np.abs(frames).max())
+        top = max(float(np.abs(block).max()) for block in blocks(frames))
         raise InputFailure(
             "overflow", f"a value of {top:.6g} does not fit {recipe['dtype']}; extract with --dtype float32"
         )

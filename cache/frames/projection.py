@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import EmocacheError
+from ..spill import blocks, by_blocks, release
 
 MAX_DIM = 4096
 """Widest stream a Gram matrix is kept for (134 MB at this width)."""
@@ -52,6 +53,7 @@ class Gram:
             self.n += len(block)
             self.total += block.sum(axis=0)
             self.gram += block.T @ block
+            release(frames[: start + _BLOCK])
 
     def __add__(self, other: "Gram") -> "Gram":
         if not np.array_equal(self.pilot, other.pilot):
@@ -79,7 +81,11 @@ class Projection:
 
     def apply(self, frames: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Projected frames, (N, D) -> (N, n) float32, worked out in float64."""
-        return ((frames.astype(np.float64) - self.mean) @ self.components.T).astype(np.float32)
+
+        def project(block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            return ((block.astype(np.float64) - self.mean) @ self.components.T).astype(np.float32)
+
+        return by_blocks(project, frames)
 
     def to_bytes(self) -> bytes:
         """As safetensors."""
@@ -152,11 +158,21 @@ def fit_frames(parts: Iterable[npt.NDArray[Any]], components: int) -> Projection
     for part in parts:
         if found is None:
             wide = part.shape[1] > MAX_DIM
-            found = Sample(part.shape[1]) if wide else Gram(part.mean(axis=0, dtype=np.float64))
+            found = Sample(part.shape[1]) if wide else Gram(_mean(part))
         found.add(part)
     if found is None:
         raise ValueError("no frames to fit a PCA on")
     return fit_sample(found, components) if isinstance(found, Sample) else fit_pca(found, components)
+
+
+def _mean(frames: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Mean of (T, D) over time in float64, as NumPy takes it of all at once: one row is added after the other."""
+    total = np.zeros(frames.shape[1])
+    for block in blocks(frames):
+        if len(block) == len(frames):
+            return np.asarray(frames.mean(axis=0, dtype=np.float64))
+        total = np.add.reduce(np.concatenate([total[None], block]), axis=0)
+    return total / len(frames)
 
 
 def fit_pca(moments: Gram, components: int) -> Projection:

@@ -9,6 +9,7 @@ import scipy.fft
 
 from ...cache import InputFailure, Utterance
 from ...cache.recipe import Recipe
+from ...cache.spill import by_blocks
 from .encoder import Audio, Clip, LayerItems, Layers, check_layer, encode_each, samples, seconds
 from .spectrogram import MelSpectrogram
 
@@ -109,7 +110,7 @@ class Mfcc(LogMel):
         return {**super()._preprocessing(), "cepstra": self.dim, "dct": "II, orthonormal"}
 
     def _transform(self, audio: Audio) -> npt.NDArray[np.float32]:
-        return _cepstra(self.spectrogram(audio), 0, self.dim)
+        return by_blocks(lambda block: _cepstra(block, 0, self.dim), self.spectrogram(audio))
 
 
 class MfccCode(Mfcc):
@@ -156,7 +157,8 @@ class Mfcc39(LogMel):
         lifter = 1 + _LIFTER / 2 * np.sin(np.pi * order / _LIFTER)
         cepstra = _cepstra(self.spectrogram(audio), 1, 13) * lifter.astype(np.float32)
         # The energy is that of the frames themselves: pre-emphasis and window are the spectrogram's own affair.
-        static = np.hstack([cepstra, _log_energy(self.spectrogram.frames(audio))])
+        energy = np.concatenate([_log_energy(block) for block in self.spectrogram.frames(audio)])
+        static = np.hstack([cepstra, energy])
         delta = deltas(static)
         return np.hstack([static, delta, deltas(delta)])
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ...cache import EmocacheError, InputFailure, Item, Utterance, Word
 from ...cache.recipe import Recipe
+from ...cache.spill import blocks
 from ..media.decoders import MAX_SECONDS
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def audio_fault(audio: Audio | None) -> InputFailure | None:
         raise ValueError(f"audio of shape {audio.shape}; expected (n,), mono")
     if not audio.size:
         return InputFailure("empty", "0 samples")
-    bad = int((~np.isfinite(audio)).sum())
+    bad = sum(int((~np.isfinite(block)).sum()) for block in blocks(audio))
     if bad:
         return InputFailure("not_finite", f"{bad} of {audio.size} samples are NaN or infinite")
     return None

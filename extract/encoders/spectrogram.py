@@ -1,5 +1,6 @@
 """The mel spectrogram: the parameters in which its variants differ, and the one transform they all are."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from ...cache.spill import Tape, blocks, release
 from .encoder import SAMPLE_RATE, Audio
 
 _FFT_POINTS = 1 << 22  # at a time; bounds memory on long recordings
@@ -76,27 +78,35 @@ class MelSpectrogram:
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return described | {name: given[name] for name in later if name in given}
 
-    def frames(self, audio: Audio) -> npt.NDArray[np.float32]:
-        """Cut (n,) samples into those of each frame, (count(n), window), a view that takes no memory of its own."""
-        padded = np.zeros((self.count(len(audio)) - 1) * self.hop + self.window, np.float32)
+    def frames(self, audio: Audio) -> Iterator[npt.NDArray[np.float32]]:
+        """Cut (n,) samples into those of each frame: block after block, (some of count(n), window) views."""
+        count, rows = self.count(len(audio)), _FFT_POINTS // self.n_fft
         before = self.window // 2 if self.centred else 0
-        # Samples that no whole frame reaches are left out at the end.
-        inside = audio[: len(padded) - before]
-        padded[before : before + len(inside)] = inside
-        return np.lib.stride_tricks.sliding_window_view(padded, self.window)[:: self.hop]
+        for first in range(0, count, rows):
+            some = min(rows, count - first)
+            padded = np.zeros((some - 1) * self.hop + self.window, np.float32)
+            at = first * self.hop - before  # of the first sample, which may lie in the silence before the clip
+            # Samples that no whole frame reaches are left out at the end.
+            inside = audio[max(at, 0) : at + len(padded)]
+            padded[max(-at, 0) : max(-at, 0) + len(inside)] = inside
+            release(inside)
+            yield np.lib.stride_tricks.sliding_window_view(padded, self.window)[:: self.hop]
 
     def __call__(self, audio: Audio) -> npt.NDArray[np.float32]:
         """Turn (n,) samples into (count(n), bands) float32."""
-        frames = self.frames(audio)
-        out = np.empty((len(frames), self.bands), np.float32)
-        block = _FFT_POINTS // self.n_fft
-        for first in range(0, len(frames), block):
-            part = _emphasised(frames[first : first + block], self.preemphasis)
+        tape, loudest = Tape(), -np.inf
+        for frames in self.frames(audio):
+            part = _emphasised(frames, self.preemphasis)
             spectrum = scipy.fft.rfft(part * _taper(self.taper, self.window), self.n_fft, axis=1)
             power = spectrum.real**2 + spectrum.imag**2
-            out[first : first + block] = self._logarithm(power @ _filters(self))
+            block = self._logarithm(power @ _filters(self))
+            loudest = max(loudest, block.max())
+            tape.append(block)
+        out = tape.whole()
         if self.top_db is not None:
-            np.maximum(out, out.max() - np.float32(self.top_db), out=out)
+            least = loudest - np.float32(self.top_db)
+            for block in blocks(out):
+                np.maximum(block, least, out=block)
         return out
 
     def _logarithm(self, power: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -16,12 +16,13 @@ from transformers import AutoModel
 
 from ...cache import EmocacheError, InputFailure, Utterance
 from ...cache.recipe import Recipe
+from ...cache.spill import by_blocks
 from .checkpoints import Checkpoint
 from .encoder import SAMPLE_RATE, Audio, Clip, LayerItems, Layers, check_layer, encode_audio, samples, seconds
 from .front_end import normalizes
 from .inference import Runtime, captured
 from .masked_norm import FrameMask, MaskedBatchNorm, MaskedConvolution, MaskedGroupNorm
-from .windows import Window, encode_windows, equal_parts
+from .windows import Window, encode_windows, equal_parts, moments
 
 _LOG = logging.getLogger(__name__)
 # WavLM gives torch a boolean mask beside its float position bias; both are applied as they should be.
@@ -123,8 +124,9 @@ class Wav2Vec2:
             audio = np.pad(audio[: self._length], (0, max(0, self._length - len(audio))))
         if self._normalize:
             # As in transformers' Wav2Vec2FeatureExtractor, but always before padding.
-            audio = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)
-        return np.pad(audio, (0, max(0, _FIELD - len(audio))))
+            mean, variance = moments(audio)
+            audio = by_blocks(lambda block: (block - mean) / np.sqrt(variance + 1e-7), audio)
+        return audio if len(audio) >= _FIELD else np.pad(audio, (0, _FIELD - len(audio)))
 
     def _padded(self, rows: Sequence[Audio]) -> Tensor:
         """Pad clips to samples, (B, n) float32, on the device."""

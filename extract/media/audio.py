@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from ...cache import EmocacheError, InputFailure
-from .decoders import DEMUXERS, Doubtful, Samples, decode_container, require
+from ...cache.spill import BLOCK, LARGE, Tape, blocks
+from .decoders import DEMUXERS, Doubtful, Samples, Sound, decode_container, require
 from .lengths import Source, is_guessed, stated_seconds
 from .soundfiles import NotHereError, decode_soundfile, open_soundfile
+
+_SAMPLES = 1 << 18  # that go through the resampler together
 
 AUDIO_RECIPE = {"sample_rate": 16000, "channels": "mean", "resampler": "soxr VHQ"}
 """The part that decoding has in a stream's numbers, and so in the recipe of every encoder that hears audio."""
@@ -28,6 +31,7 @@ def decode_audio(
     The segment is cut at the native rate, at samples round(start * rate) to round(end * rate), then resampled alone.
     These samples are the ones that the whole file, decoded from its beginning, has there; of Opus within 1e-4 of its
     level.
+    It is decoded and resampled block by block; what is too long for memory lies in a temporary file, see `cache.spill`.
     In containers, samples are placed by their time stamps: silence stands where the track starts late or has a gap.
 
     Args:
@@ -44,32 +48,73 @@ def decode_audio(
             values that are not finite, or exceeds `decoders.MAX_CHANNELS` or `decoders.MAX_SECONDS`.
         EmocacheError: the library for this format is not installed.
         MissingCodecError: that library was built without the codec.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or a long recording finds no room among the temporary files.
         MemoryError: there is too little memory.
     """
     path = Path(path)
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise InputFailure("empty", f"{path.name} has 0 bytes")
     try:
-        samples, native = _decode(str(path), path.name, start, end)
+        samples = _resampled(_decode(str(path), path.name, start, end), sample_rate)
     except Doubtful:
         # Both libraries report a failing disk as bad data. Python reads the bytes itself and raises OSError for that;
         # what still fails when decoded from memory lies in the input.
-        samples, native = _decode(io.BytesIO(path.read_bytes()), path.name, start, end)
-    if samples.size and native != sample_rate:
-        samples = require("soxr").resample(samples, native, sample_rate, quality="VHQ")
+        samples = _resampled(_decode(_read(path, size), path.name, start, end), sample_rate)
     if samples.size == 0:
         raise InputFailure("empty", f"{path.name}{_segment(start, end)} holds no samples")
-    if not np.isfinite(samples).all():
+    if not all(np.isfinite(block).all() for block in blocks(samples)):
         raise InputFailure("not_finite", f"{path.name}{_segment(start, end)} holds NaN or infinite samples")
-    return np.ascontiguousarray(samples, dtype=np.float32)
+    return samples
 
 
-def _decode(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
+def _decode(source: Source, name: str, start: float | None, end: float | None) -> Sound:
     """By the library that the content, whatever its name, is for."""
     with contextlib.suppress(NotHereError):
-        return decode_soundfile(source, name, start, end)
-    return decode_container(source, name, start, end)
+        yield from decode_soundfile(source, name, start, end)
+        return
+    yield from decode_container(source, name, start, end)
+
+
+def _read(path: Path, size: int) -> Source:
+    """Read all bytes of a file, and return them, or the file itself where they are too many for memory."""
+    if size <= LARGE:
+        return io.BytesIO(path.read_bytes())
+    with path.open("rb") as file:
+        while file.read(BLOCK):
+            pass
+    return str(path)
+
+
+def _resampled(parts: Sound, sample_rate: int) -> Samples:
+    """Resample sound as it comes, to the numbers that soxr gives for all of it at once."""
+    tape, stream = Tape(), None
+    for samples, native in _even(parts):
+        if native != sample_rate and stream is None:
+            stream = require("soxr").ResampleStream(native, sample_rate, 1, dtype="float32", quality="VHQ")
+        tape.append(samples if stream is None else stream.resample_chunk(samples))
+    nothing = np.zeros(0, np.float32)
+    tape.append(nothing if stream is None else stream.resample_chunk(nothing, last=True))
+    return tape.whole()
+
+
+def _even(parts: Sound) -> Sound:
+    """Join short blocks and cut long ones: those of FFmpeg have 1,024 samples, or are a silence of hours."""
+    held: list[Samples] = []
+    count = rate = 0
+    for samples, rate in parts:
+        for first in range(0, len(samples), _SAMPLES):
+            held.append(np.ascontiguousarray(samples[first : first + _SAMPLES]))
+            count += len(held[-1])
+            if count >= _SAMPLES:
+                yield _joined(held), rate
+                held, count = [], 0
+    if held:
+        yield _joined(held), rate
+
+
+def _joined(held: list[Samples]) -> Samples:
+    return held[0] if len(held) == 1 else np.concatenate(held)
 
 
 def media_duration(path: Path | str) -> float | None:

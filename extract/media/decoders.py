@@ -3,6 +3,7 @@
 import errno
 import importlib
 import io
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +15,11 @@ from ...cache import EmocacheError, InputFailure
 from .lengths import Source, is_guessed, stated_seconds
 
 Samples = npt.NDArray[np.float32]
+Sound = Iterator[tuple[Samples, int]]  # block after block, the mean of the channels, and its rate in Hz
 
 MAX_CHANNELS = 32
-MAX_SECONDS = 2 * 3600.0
-"""The longest utterance; longer recordings are cut by start and end in the manifest."""
+MAX_SECONDS = 12 * 3600.0
+"""The longest utterance of sound; longer recordings are cut by start and end in the manifest."""
 RATES = (1000, 1_000_000)
 """Hz. What lies outside is a broken header, and resampling from it could take all memory."""
 SLACK = 0.1
@@ -46,7 +48,7 @@ def require(module: str) -> Any:
         raise EmocacheError(f"decoding media needs {module} ({error}): pip install 'emocache[extract]'") from error
 
 
-def decode_container(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
+def decode_container(source: Source, name: str, start: float | None, end: float | None) -> Sound:
     """Decode the first audio track that FFmpeg finds.
 
     Args:
@@ -55,8 +57,8 @@ def decode_container(source: Source, name: str, start: float | None, end: float 
         start: seconds; None: from the beginning.
         end: seconds; None: to the end.
 
-    Returns:
-        (N,) float32 samples, the mean of the channels, at their native rate, and that rate in Hz.
+    Yields:
+        (n,) float32 samples, block after block, the mean of the channels at their native rate, and that rate in Hz.
 
     Raises:
         InputFailure: see `audio.decode_audio`.
@@ -64,7 +66,7 @@ def decode_container(source: Source, name: str, start: float | None, end: float 
         MissingCodecError: PyAV lacks the codec.
     """
     with open_container(source, name) as container:
-        return _hear(container, source, name, start, end)
+        yield from _hear(container, source, name, start, end)
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def _bad_bytes(av: Any) -> tuple[type[Exception], ...]:
     )
 
 
-def _hear(container: Any, source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
+def _hear(container: Any, source: Source, name: str, start: float | None, end: float | None) -> Sound:
     track = _sound_track(container, name)
     origin = (container.start_time or 0) / 1e6
     claimed = stated_seconds(container, track, source)
@@ -125,6 +127,8 @@ def _hear(container: Any, source: Source, name: str, start: float | None, end: f
                 check_header(name, frame.layout.nb_channels, frame.rate, seconds)
                 ear = _Ear(name, frame.rate, start, end)
             ear.add(frame, origin)
+            while ear.blocks:
+                yield ear.blocks.popleft(), ear.rate
         if ear is not None and ear.full:
             break
     if ear is None:
@@ -135,7 +139,6 @@ def _hear(container: Any, source: Source, name: str, start: float | None, end: f
     promised = max(claimed, end or start or 0.0, whole if reached + max(origin, 0.0) < whole - 0.5 else 0.0)
     if not ear.full:
         check_length(name, ear.rate, ear.position, round(promised * ear.rate))
-    return np.concatenate([np.zeros(0, np.float32), *ear.blocks]), ear.rate
 
 
 def _sound_track(container: Any, name: str) -> Any:
@@ -205,7 +208,7 @@ class _Ear:
         self.name = name
         self.rate = rate
         self.position = 0  # frames heard so far, silence included
-        self.blocks: list[Samples] = []
+        self.blocks: deque[Samples] = deque()  # for whoever takes them
         self.first = round((start or 0.0) * rate)
         self._last = self.first + round(MAX_SECONDS * rate) + 1 if end is None else round(end * rate)
         self._open = end is None
@@ -233,7 +236,9 @@ class _Ear:
         low = max(self.first - self.position, 0)
         high = min(self._last - self.position, count)
         if high > low:
-            self.blocks.append(np.zeros(high - low, np.float32) if samples is None else samples[low:high])
+            # Of silence, which may last for hours, no sample takes memory.
+            silence = np.broadcast_to(np.float32(0), (high - low,))
+            self.blocks.append(silence if samples is None else samples[low:high])
         self.position += count
         if self._open and self.full:
             check_header(self.name, 1, self.rate, (self.position - self.first) / self.rate)

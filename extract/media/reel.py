@@ -6,11 +6,13 @@ from statistics import median
 from typing import Any
 
 from ...cache import InputFailure
-from .decoders import MAX_SECONDS, Doubtful, MissingCodecError, require
+from .decoders import Doubtful, MissingCodecError, require
 from .display import MAX_PIXELS, pixel_shape
 
 MAX_PICTURES = 1_000_000
 """Decoded for one utterance."""
+MAX_SECONDS = 2 * 3600.0
+"""The longest film of one utterance."""
 INSTANT = 1e-6
 """Seconds; times this near to each other are one."""
 

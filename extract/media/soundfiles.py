@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...cache import InputFailure
-from .decoders import Doubtful, Samples, check_header, check_length, require
+from .decoders import Doubtful, Sound, check_header, check_length, require
 from .lengths import Source, is_chained, riff_frames
 
 _BLOCK = 1 << 18  # frames
@@ -23,7 +23,7 @@ class NotHereError(Exception):
     """libsndfile does not know the sound, or cannot be relied on for it."""
 
 
-def decode_soundfile(source: Source, name: str, start: float | None, end: float | None) -> tuple[Samples, int]:
+def decode_soundfile(source: Source, name: str, start: float | None, end: float | None) -> Sound:
     """Decode sound that libsndfile reads.
 
     Args:
@@ -32,11 +32,11 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
         start: seconds; None: from the beginning.
         end: seconds; None: to the end.
 
-    Returns:
-        (N,) float32 samples, the mean of the channels, at their native rate, and that rate in Hz.
+    Yields:
+        (n,) float32 samples, block after block, the mean of the channels at their native rate, and that rate in Hz.
 
     Raises:
-        NotHereError: it is for FFmpeg.
+        NotHereError: it is for FFmpeg; before the first block.
         InputFailure: see `audio.decode_audio`.
         EmocacheError: soundfile is not installed.
         MemoryError: libsndfile could not allocate.
@@ -54,7 +54,6 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
             # Vorbis and Opus need what came before to decode right: some is read ahead and thrown away.
             lead = round(_OGG_LEAD * rate) if file.subtype in _OGG else 0
             position, stop = min(max(first - lead, 0), there), min(last, there)
-            blocks = [np.zeros(0, np.float32)]
             if position < stop:
                 file.seek(position)
             while position < stop:
@@ -63,12 +62,12 @@ def decode_soundfile(source: Source, name: str, start: float | None, end: float 
                     break
                 position += len(block)
                 wanted = block[max(first - position + len(block), 0) :]
-                blocks.append(wanted.mean(axis=1, dtype=np.float32))
+                if len(wanted):
+                    yield wanted.mean(axis=1, dtype=np.float32), rate
     except soundfile.LibsndfileError as error:
         text = _text_of(error)
         raise Doubtful("undecodable", f"{name} cannot be decoded: {text}") from error
     check_length(name, rate, max(position, min(first, there)), last)
-    return np.concatenate(blocks), rate
 
 
 @contextmanager

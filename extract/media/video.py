@@ -79,7 +79,7 @@ def decode_video(
 
     Raises:
         InputFailure: the file or the segment is empty, has no video track, is not decodable, ends too early, or
-            exceeds `reel.MAX_PIXELS`, `reel.MAX_PICTURES` or `decoders.MAX_SECONDS`.
+            exceeds `reel.MAX_PIXELS`, `reel.MAX_PICTURES` or `reel.MAX_SECONDS`.
         EmocacheError: PyAV is not installed.
         MissingCodecError: PyAV was built without the codec.
         OSError: the file cannot be read.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ...cache import Committed, InputFailure, Item, StreamWriter, Task, Utterance
+from ...cache.spill import blocks, by_blocks
 from ..encoders.encoder import Clip
 from .encoding import Encoded, Result, Target
 
@@ -200,5 +201,6 @@ def _halved(item: Item) -> Item:
     if torch is None or frames.dtype != np.float32 or not (frames.size and frames.flags.carray):
         return item
     most = np.finfo(np.float16).max
-    fits = -most <= frames.min() and frames.max() <= most  # NaN does not
-    return replace(item, frames=torch.from_numpy(frames).half().numpy()) if fits else item
+    if not all(-most <= block.min() and block.max() <= most for block in blocks(frames)):  # NaN does not
+        return item
+    return replace(item, frames=by_blocks(lambda block: torch.from_numpy(block).half().numpy(), frames))
