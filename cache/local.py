@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +69,9 @@ class LocalObjects:
                     when = datetime.fromtimestamp(stat.st_mtime, UTC)
                     yield Listed(path.relative_to(self.root).as_posix(), stat.st_size, when)
 
-    def put_shard(self, name: str, files: Mapping[str, Iterable[Buffer]]) -> dict[str, Stored]:
+    def put_shard(
+        self, name: str, files: Mapping[str, Iterable[Buffer]], meanwhile: Callable[[str], None] | None = None
+    ) -> dict[str, Stored]:
         """Write, fsync, rename into place, fsync the folder."""
         final = self.root / name
         temporary = self._temporary(final)
@@ -83,6 +85,8 @@ class LocalObjects:
                     hashed[f"{name}/{below}" if below else name], done = _write(path, parts, hasher, syncer)
                     synced.append(done)
                 synced += [syncer.submit(_fsync_folder, Path(folder)) for folder, _, _ in os.walk(temporary)]
+                if meanwhile is not None:
+                    meanwhile(temporary.relative_to(self.root).as_posix())
                 for done in synced:
                     done.result()
                 stored = {path: future.result() for path, future in hashed.items()}

@@ -4,7 +4,7 @@ Both kinds promise the same: a payload or document is visible whole or not at al
 local kind adds durability: what a call has returned for survives a power cut.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -56,8 +56,20 @@ class Objects(Protocol):
     def list(self, folder: str) -> Iterator[Listed]:
         """Every object below a folder, at any depth."""
 
-    def put_shard(self, name: str, files: Mapping[str, Iterable[Buffer]]) -> dict[str, Stored]:
-        """Write a shard that nobody refers to yet: {path below `name`, "" for `name` itself: parts}."""
+    def put_shard(
+        self, name: str, files: Mapping[str, Iterable[Buffer]], meanwhile: Callable[[str], None] | None = None
+    ) -> dict[str, Stored]:
+        """Write a shard that nobody refers to yet.
+
+        Args:
+            name: of the shard.
+            files: {path below `name`, "" for `name` itself: parts}.
+            meanwhile: called with a name under which the shard can be read while it is hashed and made durable; what it
+                raises is raised, and the shard does not get its name.
+
+        Returns:
+            {path of each object: what was stored}.
+        """
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a document if the path is free; False if it was taken. Exactly one of several callers wins."""

@@ -1,7 +1,7 @@
 """Objects in an object store, through obstore."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +76,9 @@ class RemoteObjects:
                     path = str(found["path"])[len(self.prefix) :].lstrip("/")
                     yield Listed(path, int(found["size"]), found["last_modified"])
 
-    def put_shard(self, name: str, files: Mapping[str, Iterable[Buffer]]) -> dict[str, Stored]:
+    def put_shard(
+        self, name: str, files: Mapping[str, Iterable[Buffer]], meanwhile: Callable[[str], None] | None = None
+    ) -> dict[str, Stored]:
         """One put per object, each under a name nobody refers to yet."""
         stored = {}
         for below, parts in files.items():
@@ -84,6 +86,8 @@ class RemoteObjects:
             data = b"".join(bytes(memoryview(part).cast("B")) for part in parts)
             self.replace(path, data)
             stored[path] = Stored(len(data), hashlib.sha256(data).hexdigest())
+        if meanwhile is not None:
+            meanwhile(name)
         return stored
 
     def create(self, path: str, data: bytes) -> bool:

@@ -4,10 +4,9 @@ import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from types import ModuleType
 from typing import Any
 
@@ -145,15 +144,11 @@ class StreamWriter:
         suffix = shard_table.SUFFIX if table else BACKENDS[self.backend].SUFFIX
         for left in reversed(range(_TRIES)):
             name = f"shards/{secrets.token_hex(12)}{suffix}"
-            written = replace(record, shard=name)
             try:
-                put, check = (self._put_table, self._check_table) if table else (self._put_frames, self._check_frames)
-                written = put(name, record, stored)
-                check(name, stored)
-                return written
+                return (self._put_table if table else self._put_frames)(name, record, stored)
             except Exception as error:
                 # A gc may have taken the shard, or the temporary file that was to become it, for garbage.
-                if left and (isinstance(error, FileNotFoundError) or self._taken(written)):
+                if left and (isinstance(error, FileNotFoundError) or self._taken(replace(record, shard=name))):
                     continue
                 if not isinstance(error, OSError):
                     raise
@@ -180,21 +175,24 @@ class StreamWriter:
         for aux in sorted(self.recipe["aux"]):
             arrays[f"aux/{aux}"] = [item.aux[aux] for item in values]
         files, located = backend.build(name, list(items), arrays)
-        with ThreadPoolExecutor(1) as beside:
-            checksums = beside.map(checksum, values)  # while the disk is busy
-            stored = self.objects.put_shard(name, files)
-            entries = tuple(
-                ItemEntry(i, self.keys[i], int(row), len(item.frames), crc32c)
-                for (i, item), row, crc32c in zip(items.items(), offsets, checksums, strict=False)
-            )
+        checksums: list[int] = []
+
+        def meanwhile(shard: str) -> None:
+            checksums.extend(map(checksum, values))
+            self._check_frames(shard, values, [f"{shard}/{below}" if below else shard for below in files])
+
+        stored = self.objects.put_shard(name, files, meanwhile)
+        entries = tuple(
+            ItemEntry(i, self.keys[i], int(row), len(item.frames), crc32c)
+            for (i, item), row, crc32c in zip(items.items(), offsets, checksums, strict=False)
+        )
         # Offsets are for whoever has the shard alone; readers go by the rows that the record tells.
         located.pop("offsets")
         objects = {path: (info.size, info.sha256) for path, info in stored.items()}
         return replace(record, shard=name, objects=objects, arrays=located, items=entries)
 
-    def _check_frames(self, shard: str, items: Mapping[str, Item]) -> None:
+    def _check_frames(self, shard: str, values: Sequence[Item], paths: Sequence[str]) -> None:
         """First, last and one random row through the stock library: the byte offsets of the record must be right."""
-        values = list(items.values())
         offsets = np.cumsum([0, *(len(item.frames) for item in values)])
         total = int(offsets[-1])
         rows = [0, total - 1, secrets.randbelow(total)]
@@ -202,11 +200,14 @@ class StreamWriter:
         for row, read in zip(rows, got, strict=True):
             item = int(np.searchsorted(offsets, row, side="right")) - 1
             if not np.array_equal(values[item].frames[row - int(offsets[item])], read):
+                for path in paths:  # where a gc has taken one, the stock library reads zeros; this raises
+                    self.objects.size(path)
                 raise EmocacheError(f"shard {self.objects.url}/{shard}: row {row} reads back differently from what was"
                                     " written; check the disk, then run the same command again")  # fmt: skip
 
     def _put_table(self, name: str, record: Record, rows: Mapping[str, Mapping[str, Any]]) -> Record:
-        stored = self.objects.put_shard(name, shard_table.build(list(rows), list(rows.values())))
+        files = shard_table.build(list(rows), list(rows.values()))
+        stored = self.objects.put_shard(name, files, partial(self._check_table, rows=rows))
         entries = tuple(
             ItemEntry(i, self.keys[i], row, 1, shard_table.checksum(values))
             for row, (i, values) in enumerate(rows.items())

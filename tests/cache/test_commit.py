@@ -286,13 +286,13 @@ class Faulty(RemoteObjects):
         if what is not None:
             raise OSError(f"{path}: {what}")
 
-    def put_shard(self, name: str, files: Any) -> dict[str, Stored]:
+    def put_shard(self, name: str, files: Any, meanwhile: Any = None) -> dict[str, Stored]:
         """A shard of which only a part may arrive."""
         what = self.fault("put_shard", name)
         if what in ("error", "full"):
             super().put_shard(name, dict(list(files.items())[: len(files) // 2]))
             raise OSError(f"{name}: {what}")
-        return super().put_shard(name, files)
+        return super().put_shard(name, files, meanwhile)
 
     def get(self, path: str) -> bytes:
         """A get that may fail."""

@@ -310,13 +310,13 @@ def beside(objects: Objects, step: str, work: Callable[[str], None], monkeypatch
     monkeypatch.setattr(objects, step, call)
 
 
-@pytest.mark.parametrize("moment", ["_fsync", "rename", "link", "replace"])
+@pytest.mark.parametrize("moment", ["_finish", "rename", "link", "replace"])
 def test_temporary_files_that_gc_takes_from_a_writer(
     tmp_path: Path, backend: str, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gc whose clock is ahead takes what is half written; the writer writes it again."""
     cache, writer = new_cache(tmp_path, backend)
-    owner = os if moment != "_fsync" else local
+    owner = os if moment != "_finish" else local
     real = getattr(owner, moment)
     left = iter(range(2))
     taken: list[str] = []
