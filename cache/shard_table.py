@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import google_crc32c
+import crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -87,7 +87,7 @@ def _named(rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
 
 def checksum(row: Row) -> int:
     """crc32c of the row's canonical JSON, without its null values: Parquet gives every row every column."""
-    return int(google_crc32c.value(canonical_json(_without_nulls(row))))
+    return crc32c.crc32c(canonical_json(_without_nulls(row)))
 
 
 def has_checksum(row: Row, crc32c: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-import google_crc32c
+import crc32c
 import numpy as np
 import numpy.typing as npt
 
@@ -99,7 +99,7 @@ def _padding_and_index(rows: int, chunk: int, row_bytes: int) -> list[Buffer]:
     count = -(-rows // chunk)
     size = chunk * row_bytes
     index = b"".join(struct.pack("<QQ", i * size, size) for i in range(count))
-    return [bytes((count * chunk - rows) * row_bytes), index + struct.pack("<I", google_crc32c.value(index))]
+    return [bytes((count * chunk - rows) * row_bytes), index + struct.pack("<I", crc32c.crc32c(index))]
 
 
 def _metadata(ids: Sequence[str], shapes: Mapping[str, tuple[str, tuple[int, ...], int]]) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """The mel spectrogram: the parameters in which its variants differ, and the one transform they all are."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
@@ -8,11 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+from threadpoolctl import ThreadpoolController
 
 from ...cache.spill import Tape, blocks, release
 from .encoder import SAMPLE_RATE, Audio
 
 _FFT_POINTS = 1 << 22  # at a time; bounds memory on long recordings
+# So small a product is no faster on two cores, and several times slower where the other one decodes, as BLAS's threads
+# spin while they wait. The numbers are the same.
+_BLAS = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,9 @@ class MelSpectrogram:
             part = _emphasised(frames, self.preemphasis)
             spectrum = scipy.fft.rfft(part * _taper(self.taper, self.window), self.n_fft, axis=1)
             power = spectrum.real**2 + spectrum.imag**2
-            block = self._logarithm(power @ _filters(self))
+            with _BLAS, _blas().limit(limits=1, user_api="blas"):
+                bands = power @ _filters(self)
+            block = self._logarithm(bands)
             loudest = max(loudest, block.max())
             tape.append(block)
         out = tape.whole()
@@ -121,6 +128,11 @@ def _emphasised(frames: npt.NDArray[np.float32], k: float) -> npt.NDArray[np.flo
         return frames
     before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
     return np.asarray(frames - np.float32(k) * before, np.float32)
+
+
+@cache
+def _blas() -> Any:
+    return ThreadpoolController()
 
 
 @cache
