@@ -1,5 +1,6 @@
 """Objects in an object store, through obstore."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,8 +87,13 @@ class RemoteObjects:
             data = b"".join(bytes(memoryview(part).cast("B")) for part in parts)
             self.replace(path, data)
             stored[path] = Stored(len(data), hashlib.sha256(data).hexdigest())
-        if meanwhile is not None:
-            meanwhile(name)
+        try:
+            if meanwhile is not None:
+                meanwhile(name)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what cannot be removed falls to gc
+                self.delete(name)
+            raise
         return stored
 
     def create(self, path: str, data: bytes) -> bool:

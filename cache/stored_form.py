@@ -34,7 +34,7 @@ class Item:
 
 
 def to_storage(item: Item, recipe: Recipe) -> Item:
-    """Check an item and bring it into the form in which it is stored.
+    """Bring an item into the form in which it is stored; `check_values` looks at what it holds.
 
     Args:
         item: what the encoder gave.
@@ -44,7 +44,7 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         the item as it is stored: little-endian, C-contiguous, in the recipe's dtypes.
 
     Raises:
-        InputFailure: no frame, a value that is not finite, or one that overflows the storage dtype.
+        InputFailure: no frame.
         ValueError: shapes that contradict the recipe (a bug in the encoder).
     """
     frames = np.asarray(item.frames)
@@ -56,14 +56,6 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         dtype = np.dtype(recipe["dtype"]).newbyteorder("<")
         whole = frames.dtype == dtype and frames.flags.c_contiguous
         cast = frames if whole else by_blocks(lambda block: np.ascontiguousarray(block, dtype), frames)
-    # The cast values are tested first: they are the smaller, and almost always right.
-    if not all(_all_finite(block) for block in blocks(cast)):
-        if not all(np.isfinite(block).all() for block in blocks(frames)):
-            raise InputFailure("not_finite", _NOT_FINITE)
-        top = max(float(np.abs(block).max()) for block in blocks(frames))
-        raise InputFailure(
-            "overflow", f"a value of {top:.6g} does not fit {recipe['dtype']}; extract with --dtype float32"
-        )
     if (item.times is None) != (recipe["times"] is not None) or set(item.aux) != set(recipe["aux"]):
         raise ValueError(f"times or aux arrays {sorted(item.aux)} are not those of the recipe")
     times = None
@@ -80,6 +72,23 @@ def to_storage(item: Item, recipe: Recipe) -> Item:
         if not np.allclose(aux[name], item.aux[name], rtol=1e-2, atol=1e-2, equal_nan=True):
             raise ValueError(f"aux array {name!r} holds values that {declared['dtype']} cannot")
     return Item(cast, times, aux)
+
+
+def check_values(stored: Item, item: Item) -> None:
+    """Compare an item's frames as they are stored with those that the encoder gave.
+
+    Raises:
+        InputFailure: a value is not finite, or overflows the storage dtype.
+    """
+    # The stored ones are tested first: they are the smaller, and almost always right.
+    if all(_all_finite(block) for block in blocks(stored.frames)):
+        return
+    frames = np.asarray(item.frames)
+    if not all(np.isfinite(block).all() for block in blocks(frames)):
+        raise InputFailure("not_finite", _NOT_FINITE)
+    top = max(float(np.abs(block).max()) for block in blocks(frames))
+    dtype = stored.frames.dtype.name
+    raise InputFailure("overflow", f"a value of {top:.6g} does not fit {dtype}; extract with --dtype float32")
 
 
 def finite_row(row: Mapping[str, Any]) -> Mapping[str, Any]:

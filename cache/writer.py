@@ -19,7 +19,7 @@ from .manifest import Manifest
 from .objects import Objects, create_once
 from .recipe import Recipe, fingerprint
 from .sealed import DamagedError
-from .stored_form import Item, checksum, finite_row, to_storage
+from .stored_form import Item, check_values, checksum, finite_row, to_storage
 from .tombstones import is_taken
 
 BACKENDS: dict[str, ModuleType] = {"zarr": shard_zarr, "hdf5": shard_hdf5}
@@ -33,6 +33,14 @@ class Committed:
     items: tuple[str, ...]
     failures: tuple[str, ...]
     bytes: int
+
+
+class _UnfitError(Exception):
+    """Values of items cannot be stored; `failures` says of which and why."""
+
+    def __init__(self, failures: Mapping[str, InputFailure]) -> None:
+        super().__init__()
+        self.failures = failures
 
 
 class StreamWriter:
@@ -82,14 +90,19 @@ class StreamWriter:
         """
         failed = dict(failures or {})
         stored = self._stored(items, failed)
-        entries = tuple(FailureEntry(i, self.keys[i], f.reason, f.detail) for i, f in sorted(failed.items()))
         superseded: tuple[str, ...] = ()
         while True:
             created = datetime.now(UTC).isoformat(timespec="seconds")
             record = Record(unit, 0, secrets.token_hex(8), created, supersedes=superseded)
             started = time.monotonic()
             if stored:
-                record = self._write(record, stored)
+                try:
+                    record = self._write(record, stored, items)
+                except _UnfitError as error:  # rare enough for the others to be written once more
+                    failed |= error.failures
+                    stored = {i: item for i, item in stored.items() if i not in failed}
+                    continue
+            entries = tuple(FailureEntry(i, self.keys[i], f.reason, f.detail) for i, f in sorted(failed.items()))
             if time.monotonic() - started > GRACE_SECONDS / 2:
                 raise EmocacheError(f"stream {self.name}: writing a shard took over {GRACE_SECONDS / 2:.0f} s, so gc"
                                     " might have taken it for garbage; run the same command again")  # fmt: skip
@@ -127,25 +140,29 @@ class StreamWriter:
                 failed[utterance] = failure
         return stored
 
-    def _write(self, record: Record, stored: Mapping[str, Any]) -> Record:
+    def _write(self, record: Record, stored: Mapping[str, Any], items: Mapping[str, Any]) -> Record:
         """Write a shard and read it back.
 
         Args:
             record: of the attempt, with nothing in it yet.
             stored: {utterance id: item or row as it is stored}; at least one.
+            items: {utterance id: item or row as the encoder gave it}.
 
         Returns:
             the record with all that tells of the shard.
 
         Raises:
             EmocacheError: the store does not take it, or gives back other bytes than were written.
+            _UnfitError: values of some items cannot be stored.
         """
         table = self.recipe["kind"] == "table"
         suffix = shard_table.SUFFIX if table else BACKENDS[self.backend].SUFFIX
         for left in reversed(range(_TRIES)):
             name = f"shards/{secrets.token_hex(12)}{suffix}"
             try:
-                return (self._put_table if table else self._put_frames)(name, record, stored)
+                return self._put_table(name, record, stored) if table else self._put_frames(name, record, stored, items)
+            except _UnfitError:
+                raise
             except Exception as error:
                 # A gc may have taken the shard, or the temporary file that was to become it, for garbage.
                 if left and (isinstance(error, FileNotFoundError) or self._taken(replace(record, shard=name))):
@@ -165,30 +182,38 @@ class StreamWriter:
             raise EmocacheError(f"stream {self.name}: {record.shard} cannot be looked at after it was written"
                                 f" ({error}); mend the cause and run the same command again") from error  # fmt: skip
 
-    def _put_frames(self, name: str, record: Record, items: Mapping[str, Item]) -> Record:
+    def _put_frames(self, name: str, record: Record, stored: Mapping[str, Item], items: Mapping[str, Item]) -> Record:
         backend = BACKENDS[self.backend]
-        values = list(items.values())
+        values = list(stored.values())
         offsets = np.cumsum([0, *(len(item.frames) for item in values)], dtype="<i8")
         arrays = {"frames": [item.frames for item in values], "offsets": [offsets]}
         if values[0].times is not None:
             arrays["times"] = [item.times for item in values if item.times is not None]
         for aux in sorted(self.recipe["aux"]):
             arrays[f"aux/{aux}"] = [item.aux[aux] for item in values]
-        files, located = backend.build(name, list(items), arrays)
+        files, located = backend.build(name, list(stored), arrays)
         checksums: list[int] = []
 
         def meanwhile(shard: str) -> None:
-            checksums.extend(map(checksum, values))
+            unfit = {}
+            for utterance, item in stored.items():
+                try:
+                    check_values(item, items[utterance])
+                    checksums.append(checksum(item))
+                except InputFailure as failure:
+                    unfit[utterance] = failure
+            if unfit:
+                raise _UnfitError(unfit)
             self._check_frames(shard, values, [f"{shard}/{below}" if below else shard for below in files])
 
-        stored = self.objects.put_shard(name, files, meanwhile)
+        put = self.objects.put_shard(name, files, meanwhile)
         entries = tuple(
             ItemEntry(i, self.keys[i], int(row), len(item.frames), crc32c)
-            for (i, item), row, crc32c in zip(items.items(), offsets, checksums, strict=False)
+            for (i, item), row, crc32c in zip(stored.items(), offsets, checksums, strict=False)
         )
         # Offsets are for whoever has the shard alone; readers go by the rows that the record tells.
         located.pop("offsets")
-        objects = {path: (info.size, info.sha256) for path, info in stored.items()}
+        objects = {path: (info.size, info.sha256) for path, info in put.items()}
         return replace(record, shard=name, objects=objects, arrays=located, items=entries)
 
     def _check_frames(self, shard: str, values: Sequence[Item], paths: Sequence[str]) -> None:
