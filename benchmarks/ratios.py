@@ -25,6 +25,7 @@ from emocache.cache import Cache, Item, Load, Manifest, Stream, StreamWriter, Ut
 
 _SECONDS = (2.94, 5.27)  # shortest and longest clip of RAVDESS
 _RATE, _DIM = 50, 768
+_NPY = ".npy per utterance"
 _READS = 192  # of each kind in a pair, where there are so many utterances
 Frames = npt.NDArray[Any]
 Reader = Callable[[str], Frames]
@@ -77,7 +78,7 @@ def readers(root: Path, frames: Mapping[str, Frames]) -> dict[str, Reader]:
         "emocache zarr": streams["zarr"].read,
         "emocache hdf5": streams["hdf5"].read,
         "np.memmap": lambda i: flat[starts[i] : starts[i] + lengths[i]],
-        ".npy per utterance": lambda i: np.load(root / "npy" / f"{i}.npy"),
+        _NPY: lambda i: np.load(root / "npy" / f"{i}.npy"),
         "zarr-python per utterance": lambda i: np.asarray(group[i][:]),  # type: ignore[index]
     }
 
@@ -90,13 +91,9 @@ def bench_reading(root: Path, frames: Mapping[str, Frames], pairs: int) -> list[
     seconds = time_readers(readers(root, frames), frames, pairs, fresh)
     figures = []
     for backend in ("emocache zarr", "emocache hdf5"):
-        for other, bound, aim in (
-            ("np.memmap", 0.8, 0.9),
-            (".npy per utterance", 3.0, 5.0),
-            ("zarr-python per utterance", 40.0, None),
-        ):
+        for other, bound, aim in (("np.memmap", 0.8, 0.9), (_NPY, 3.0, 5.0), ("zarr-python per utterance", 40.0, None)):
             figures.append(_reading(seconds, backend, other, bound, aim))
-    return [*figures, _reading(seconds, first, "np.memmap", 0.2), _reading(seconds, first, ".npy per utterance", 0.8)]
+    return [*figures, _reading(seconds, first, "np.memmap", 0.2), _reading(seconds, first, _NPY, 0.8)]
 
 
 def time_readers(

@@ -17,6 +17,7 @@ from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name, 
 from .errors import EmocacheError, InputFailure
 from .manifest import Manifest
 from .objects import Objects, create_once
+from .reading_back import check_frames, check_table
 from .recipe import Recipe, fingerprint
 from .sealed import DamagedError
 from .stored_form import Item, check_values, checksum, finite_row, to_storage
@@ -204,7 +205,7 @@ class StreamWriter:
                     unfit[utterance] = failure
             if unfit:
                 raise _UnfitError(unfit)
-            self._check_frames(shard, values, [f"{shard}/{below}" if below else shard for below in files])
+            check_frames(self.objects, backend, shard, values, list(files))
 
         put = self.objects.put_shard(name, files, meanwhile)
         entries = tuple(
@@ -216,36 +217,15 @@ class StreamWriter:
         objects = {path: (info.size, info.sha256) for path, info in put.items()}
         return replace(record, shard=name, objects=objects, arrays=located, items=entries)
 
-    def _check_frames(self, shard: str, values: Sequence[Item], paths: Sequence[str]) -> None:
-        """First, last and one random row through the stock library: the byte offsets of the record must be right."""
-        offsets = np.cumsum([0, *(len(item.frames) for item in values)])
-        total = int(offsets[-1])
-        rows = [0, total - 1, secrets.randbelow(total)]
-        got = BACKENDS[self.backend].read_rows(self.objects, shard, rows)
-        for row, read in zip(rows, got, strict=True):
-            item = int(np.searchsorted(offsets, row, side="right")) - 1
-            if not np.array_equal(values[item].frames[row - int(offsets[item])], read):
-                for path in paths:  # where a gc has taken one, the stock library reads zeros; this raises
-                    self.objects.size(path)
-                raise EmocacheError(f"shard {self.objects.url}/{shard}: row {row} reads back differently from what was"
-                                    " written; check the disk, then run the same command again")  # fmt: skip
-
     def _put_table(self, name: str, record: Record, rows: Mapping[str, Mapping[str, Any]]) -> Record:
         files = shard_table.build(list(rows), list(rows.values()))
-        stored = self.objects.put_shard(name, files, partial(self._check_table, rows=rows))
+        stored = self.objects.put_shard(name, files, partial(check_table, self.objects, rows=rows))
         entries = tuple(
             ItemEntry(i, self.keys[i], row, 1, shard_table.checksum(values))
             for row, (i, values) in enumerate(rows.items())
         )
         objects = {path: (info.size, info.sha256) for path, info in stored.items()}
         return replace(record, shard=name, objects=objects, items=entries)
-
-    def _check_table(self, shard: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Every row must come back as it was."""
-        for (i, row), read in zip(rows.items(), shard_table.read(self.objects.get(shard), shard), strict=True):
-            if shard_table.checksum(row) != shard_table.checksum(read):
-                raise EmocacheError(f"stream {self.name}: the row of {i!r} does not survive Parquet; a row's values"
-                                    " must be JSON values of the same type in every utterance")  # fmt: skip
 
     def _create(self, record: Record, failures: tuple[FailureEntry, ...]) -> tuple[Record, Committed]:
         """Create the record under the unit's next free attempt, with what no other record of the unit has told yet.

@@ -14,7 +14,7 @@ import pytest
 from emocache.cache import Item, spill
 from emocache.cache.crc import crc32c
 from emocache.cache.frames.projection import fit_frames
-from emocache.cache.stored_form import checksum, to_storage
+from emocache.cache.stored_form import check_values, checksum, to_storage
 
 RECIPE: dict[str, Any] = {"dim": 5, "dtype": "float16", "times": {"rate": 50.0}, "aux": {}}
 
@@ -76,7 +76,7 @@ def test_a_value_that_does_not_fit_is_told_wherever_it_lies(frames: Any, small: 
     for value, reason in ((1e6, "overflow"), (np.nan, "not_finite")):
         frames[300, 2] = value
         with pytest.raises(Exception, match=reason):
-            to_storage(Item(frames), RECIPE)
+            check_values(to_storage(Item(frames), RECIPE), Item(frames))
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs a file system that sets room aside")
