@@ -24,7 +24,7 @@ class ClipWhisper(Whisper):
         tail: seconds of silence behind the clip. It gives the layers the room that they use to mark the clip's end.
     """
 
-    tail: float = 0.5
+    tail: float = 0.25
 
     def recipe(self, layer: int | None) -> Recipe:
         """See `Encoder.recipe`."""
