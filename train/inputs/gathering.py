@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, TypeVar
@@ -154,7 +154,9 @@ def _placed(frames: torch.Tensor, device: torch.device) -> torch.Tensor:
     return frames
 
 
-def read_ahead(each: Iterable[Rows], read: Callable[[Rows], T], memory: Memory) -> Iterator[tuple[Rows, T]]:
+def read_ahead(
+    each: Iterable[Rows], read: Callable[[Rows], T], memory: Memory
+) -> Generator[tuple[Rows, T], None, None]:
     """Yield the rows of each batch with what is read of them, by a thread that is some batches ahead.
 
     Args:
