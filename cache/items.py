@@ -49,6 +49,10 @@ class ItemArrays:
         self._maps: OrderedDict[tuple[int, str], Array] = OrderedDict()
         self._fetched = _Fetched()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which maps the files itself; what was compared need not be compared there again."""
+        return {**self.__dict__, "_maps": OrderedDict(), "_fetched": _Fetched()}
+
     def read(self, at: int, array: str) -> Array:
         """Read the rows of one array of the item at this position, read-only.
 

@@ -150,8 +150,7 @@ class Stream:
         at = [self._position(utterance) for utterance in ids]
         offsets = np.zeros(len(at) + 1, np.int64)
         np.cumsum(self._length[at], out=offsets[1:])
-        # One shard after the other: neighbours in a shard are neighbours on disk.
-        order = np.lexsort((self._row[at], self._record[at])) if at else np.zeros(0, np.int64)
+        order = self._disk_order(at)
         # The last item of each shard first: no memory is taken on the word of a record whose shard is shorter.
         for k in order[np.flatnonzero(np.diff(self._record[at][order], append=-1))] if at else ():
             self._items.read(at[k], "frames")
@@ -163,6 +162,14 @@ class Stream:
     def array(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """All frames, in the order of `ids`; see `read_many`."""
         return self.read_many(self.ids)
+
+    def stored_order(self, ids: Sequence[str]) -> list[str]:
+        """The same ids, in the order in which their frames lie on disk."""
+        return [ids[k] for k in self._disk_order([self._position(utterance) for utterance in ids])]
+
+    def _disk_order(self, at: list[int]) -> npt.NDArray[np.int64]:
+        # One shard after the other: neighbours in a shard are neighbours on disk.
+        return np.lexsort((self._row[at], self._record[at])) if at else np.zeros(0, np.int64)
 
     def lengths(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Number of frames of each utterance, (len(ids),) int64."""

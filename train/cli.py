@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,10 @@ def train(
         list[str] | None,
         typer.Option(metavar="KEY=[A,B]", help="Try these values; validation chooses in each fold and seed."),
     ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="Memory that frames may take; larger streams are read as they are needed."),
+    ] = None,
     final: Annotated[
         bool,
         typer.Option("--final", help="Then one run on all utterances, by the votes of the folds."),
@@ -118,6 +123,8 @@ def train(
     for option, folder in (("--cache", cache), ("--runs", runs)):
         if not folder.strip():
             raise typer.BadParameter("is empty; give a folder", param_hint=option)
+    if memory is not None and not 0 < memory < math.inf:
+        raise typer.BadParameter(f"{memory:g} is no number of GB above 0", param_hint="--memory")
     if experiments and all_:
         raise typer.BadParameter("give experiments or --all, not both", param_hint="EXPERIMENT")
     if final and (fold or dry_run or not experiments):
@@ -141,7 +148,7 @@ def train(
         told = f"the cache has {', '.join(corpora)}; say which to train on"
         raise typer.BadParameter(told, param_hint="--corpus")
     request = Request(
-        store, corpora, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete, watching
+        store, corpora, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete, watching, memory
     )
     # All are read and planned before the first is trained, so that a mistake in the last one is told at once.
     names = dict.fromkeys(name for given in experiments or () for name in each_experiment(given))

@@ -19,6 +19,7 @@ from emocache.evaluate.scoring.stored_runs import discover, read_run
 from emocache.train.config.sections import Protocol, Training
 from emocache.train.config.settings import Settings
 from emocache.train.data.dataset import Dataset
+from emocache.train.data.memory import Memory
 from emocache.train.data.reading import load_dataset
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.fit.loop import learning_rate
@@ -441,7 +442,7 @@ def test_holes_are_not_frames(toy: "Toy") -> None:
     pooled = pool(both, "mean_std")
     assert pooled.frames.tolist() == [[3.0, 2.0], [0.0, 0.0]]
     assert pooled.valid is not None and pooled.valid.tolist() == [[True], [False]]
-    assert normalise_utterances(both, l2=False)[:, 0].tolist() == [-1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert normalise_utterances(both, l2=False, memory=Memory())[:, 0].tolist() == [-1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     assert fit_normaliser(both, ["", ""], [0, 1]).mean.tolist() == [[3.0]]
     assert fit_normaliser(pooled, ["", ""], [0, 1]).mean.tolist() == [[3.0, 2.0]]
 

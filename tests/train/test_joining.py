@@ -11,6 +11,7 @@ import pytest
 from emocache.cache import EmocacheError
 from emocache.train.data.dataset import Dataset, Features
 from emocache.train.data.example import Example
+from emocache.train.data.memory import Memory
 from emocache.train.heads.head import Segments
 from emocache.train.inputs.joining import JoinedStreams, average
 from emocache.train.inputs.prepared import Joined
@@ -164,7 +165,7 @@ def test_averages_are_of_what_is_there(toy: "Toy") -> None:
     valid = random.random((14, 2)) < 0.6
     frames = random.normal(size=(14, 5)).astype(np.float32) * np.repeat(valid, widths, axis=1)
     whole = Joined(frames, np.cumsum([0, *lengths]), features(clips).times, None, widths, valid)
-    made = average(whole, 3)
+    made = average(whole, 3, Memory())
     assert made.valid is not None and made.lengths.tolist() == [3, 0, 1, 2]
     at = 0
     for row, length in enumerate(lengths):
@@ -176,7 +177,7 @@ def test_averages_are_of_what_is_there(toy: "Toy") -> None:
                 assert made.valid[at, int(channel >= 2)] == bool(there)
             assert made.times[at].tolist() == [whole.times[own[0], 0], whole.times[own[-1], 1]]
             at += 1
-    plain = average(Joined(frames, whole.offsets, whole.times, None, widths), 3)
+    plain = average(Joined(frames, whole.offsets, whole.times, None, widths), 3, Memory())
     assert np.allclose(plain.of(0)[2], frames[6]) and np.allclose(plain.of(0)[0], frames[:3].mean(axis=0))
 
 

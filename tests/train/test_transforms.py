@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
+from emocache.train.data.memory import Memory
 from emocache.train.inputs.joining import average
 from emocache.train.inputs.normalisation import fit_normaliser, normalise_utterances
 from emocache.train.inputs.prepared import Joined
@@ -22,7 +23,7 @@ FEATURES = Joined(FRAMES, np.concatenate([[0], np.cumsum(LENGTHS)]), TIMES, widt
 
 
 def test_average_is_the_mean_of_blocks_with_their_times() -> None:
-    found = average(FEATURES, 3)
+    found = average(FEATURES, 3, Memory())
     assert found.lengths.tolist() == [2, 0, 3, 1]
     for row in (0, 2, 3):
         clip = FEATURES.of(row)
@@ -50,7 +51,7 @@ def test_normaliser_is_that_of_the_rows_it_is_given() -> None:
 def test_constant_channels_are_left_alone() -> None:
     constant = Joined(np.full((5, 2), 3.3, np.float16), np.array([0, 5]), np.zeros((5, 2)), widths=(2,))
     assert fit_normaliser(constant, [""], [0]).std.tolist() == [[1.0, 1.0]]
-    assert np.abs(normalise_utterances(constant, l2=False)).max() < 1e-6
+    assert np.abs(normalise_utterances(constant, l2=False, memory=Memory())).max() < 1e-6
 
 
 def test_the_rounding_of_float16_near_zero_is_not_blown_up() -> None:
@@ -59,7 +60,7 @@ def test_the_rounding_of_float16_near_zero_is_not_blown_up() -> None:
     frames = np.concatenate([noise, signal], axis=1).astype(np.float16)
     one = Joined(frames, np.array([0, 50]), np.zeros((50, 2)), widths=(2,))
     assert fit_normaliser(one, [""], [0]).std[0, 0] == 1.0
-    assert np.abs(normalise_utterances(one, l2=False)).max(axis=0)[0] < 1e-6
+    assert np.abs(normalise_utterances(one, l2=False, memory=Memory())).max(axis=0)[0] < 1e-6
 
 
 @pytest.mark.parametrize("scale", [1e-2, 1e9])
@@ -67,7 +68,7 @@ def test_a_channel_s_unit_does_not_matter(scale: float) -> None:
     small = Joined(FEATURES.frames * np.float32(scale), FEATURES.offsets, FEATURES.times, widths=FEATURES.widths)
     one, other = (fit_normaliser(each, ["a"] * 4, [0, 2]) for each in (FEATURES, small))
     assert np.allclose(other.std / scale, one.std, rtol=1e-5) and np.allclose(other.mean / scale, one.mean, rtol=1e-4)
-    own, scaled = (normalise_utterances(each, l2=False) for each in (FEATURES, small))
+    own, scaled = (normalise_utterances(each, l2=False, memory=Memory()) for each in (FEATURES, small))
     assert np.allclose(own, scaled, atol=1e-4)
 
 

@@ -1,6 +1,6 @@
-"""Everything that one experiment reads: its utterances, their labels, and the frames of its streams in memory."""
+"""Everything that one experiment reads: its utterances, their labels, and the frames of its streams."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .example import Example
+from .memory import Memory
+from .stored_frames import StoredFrames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,15 +17,27 @@ class Features:
     """Frames of all U utterances, one after the other; an utterance without features has none.
 
     Attributes:
-        frames: (N, D), storage dtype. offsets: (U + 1,) int64.
+        frames: (N, D), storage dtype; (0, D) where `stored` has them. offsets: (U + 1,) int64.
         times: (N, 2) float64 seconds, start and end; NaN for frames without a place in time.
         used: (N,) bool, the stored mask that `features.where` names; None where the stream has none.
+        stored: reads the frames of a stream for which memory has no room; None where they are held.
     """
 
     frames: npt.NDArray[Any]
     offsets: npt.NDArray[np.int64]
     times: npt.NDArray[np.float64]
     used: npt.NDArray[np.bool_] | None = None
+    stored: StoredFrames | None = field(default=None, kw_only=True)
+
+    @property
+    def on_disk(self) -> bool:
+        """True where frames are read when they are asked for, from the cache or from a file of our own."""
+        return self.stored is not None or isinstance(self.frames, np.memmap)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all frames, held or not."""
+        return self.frames.nbytes if self.stored is None else self.stored.nbytes
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -32,7 +46,24 @@ class Features:
 
     def of(self, row: int | np.integer[Any]) -> npt.NDArray[Any]:
         """Return the (T, D) frames of one utterance."""
-        return self.frames[self.offsets[row] : self.offsets[row + 1]]
+        own = slice(self.offsets[row], self.offsets[row + 1])
+        return self.frames[own] if self.stored is None else self.stored.of(row)
+
+    def in_blocks(self, size: int) -> Iterator[npt.NDArray[Any]]:
+        """Yield all frames in their order, `size` at a time."""
+        if self.stored is None:
+            yield from (self.frames[start : start + size] for start in range(0, len(self.frames), size))
+            return
+        held, count = [self.frames], 0
+        for row in np.flatnonzero(self.lengths):
+            clip = self.of(row)
+            while count + len(clip) >= size:
+                yield np.concatenate([*held, clip[: size - count]])
+                held, clip, count = [self.frames], clip[size - count :], 0
+            held.append(clip)
+            count += len(clip)
+        if count:
+            yield np.concatenate(held)
 
     def times_of(self, row: int | np.integer[Any]) -> npt.NDArray[np.float64]:
         """Return the (T, 2) seconds of one utterance."""
@@ -59,7 +90,7 @@ class Dataset:
     Attributes:
         examples: U utterances, in the order of corpora and ids. classes: of the target, sorted; empty for a
             regression. auxiliary: classes of the second target.
-        features: {stream: Features}, each read when it is first asked for.
+        features: {stream: Features}, each read when it is first asked for. memory: the room for them.
         present: (U,) bool, has the features it needs: of all streams, or of any where `modalities` says so.
         incomplete: some utterances are not extracted yet, and that was allowed.
         dropped: {label: utterances} left out by the label map. unlabelled: utterances without a label.
@@ -80,3 +111,4 @@ class Dataset:
     auxiliary: tuple[str, ...] = ()
     recordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     longest: float | None = None
+    memory: Memory = field(default_factory=Memory)

@@ -1,7 +1,6 @@
 """Reading the dataset of an experiment from a cache."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
@@ -17,9 +16,17 @@ from .coverage import coverage_of_streams, stored_masks
 from .dataset import Dataset, Features, Source
 from .examples import make_examples
 from .label_checks import check_members, check_targets
+from .memory import Memory
+from .stored_frames import StoredFrames
 
 
-def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow_incomplete: bool = False) -> Dataset:
+def load_dataset(
+    cache: Cache,
+    corpora: Sequence[str],
+    settings: Settings,
+    allow_incomplete: bool = False,
+    memory: Memory | None = None,
+) -> Dataset:
     """Read manifests and streams.
 
     Args:
@@ -27,14 +34,16 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         corpora: names, in the order of the dataset's utterances.
         settings: streams, targets and protocol of the experiment.
         allow_incomplete: streams may lack utterances that were never extracted.
+        memory: the room for frames; None: what the machine has.
 
     Returns:
-        The utterances with a label and a place in the protocol; their frames are read when first asked for.
+        The utterances with a label and a place in the protocol; their frames are read when first asked for. Where
+        memory has no room for all of them they stay in the cache.
 
     Raises:
         EmocacheError: an unknown corpus, stream or target; no utterance with a label; a stream that lacks
-            utterances that did not fail, unless allowed; streams that differ in recipe between the corpora; frames
-            that do not fit into memory; see also `label_checks.check_targets` and `coverage`.
+            utterances that did not fail, unless allowed; streams that differ in recipe between the corpora; see also
+            `label_checks.check_targets`, `coverage`, and of what is read `StoredFrames`.
     """
     manifests = [cache.manifest(corpus) for corpus in corpora]
     examples = make_examples(manifests, settings)
@@ -60,12 +69,12 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
                for s in group}
         for name, group in streams.items()
     }  # fmt: skip
-    _check_memory([(stream, keep[name][stream.corpus]) for name, group in streams.items() for stream in group])
+    memory = Memory() if memory is None else memory
     digests = [[s.corpus, name, s.digest(keep[name][s.corpus])] for name, group in streams.items() for s in group]
     return Dataset(
         examples.rows,
         examples.classes,
-        _Lazy(streams, keep, there, wheres),
+        _Lazy(streams, keep, there, wheres, memory),
         present,
         [_source(s) for group in streams.values() for s in group],
         {m.corpus: m.sha256 for m in manifests},
@@ -76,6 +85,7 @@ def load_dataset(cache: Cache, corpora: Sequence[str], settings: Settings, allow
         examples.auxiliary,
         _recordings(manifests),
         max((s for m in manifests for s in m.column("duration") if s is not None), default=None),
+        memory,
     )
 
 
@@ -109,13 +119,20 @@ class _Lazy(Mapping[str, Features]):
         keep: Mapping[str, _Keep],
         covered: Mapping[str, npt.NDArray[np.bool_]],
         wheres: Mapping[str, str | None],
+        memory: Memory,
     ) -> None:
         self._streams, self._keep, self._covered, self._wheres = streams, keep, covered, wheres
+        self._memory = memory
         self._read: dict[str, Features] = {}
+        needed = sum(bytes_of(stream, keep[name][stream.corpus]) for name, group in streams.items() for stream in group)
+        # All of them or none: what is made of frames that stay in the cache is mostly smaller, and finds room then.
+        self.fits = needed <= memory.limit
 
     def __getitem__(self, name: str) -> Features:
         if name not in self._read:
-            self._read[name] = _read(self._streams[name], self._keep[name], self._covered[name], self._wheres[name])
+            one = _read(self._streams[name], self._keep[name], self._covered[name], self._wheres[name], not self.fits)
+            self._memory.hold(one.frames)
+            self._read[name] = one
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -131,29 +148,30 @@ def _check_recipes(group: Sequence[Stream]) -> None:
         raise EmocacheError(f"the corpora's streams have different recipes: {told}; extract them with the same one")
 
 
-def _read(group: Sequence[Stream], keep: _Keep, covered: npt.NDArray[np.bool_], where: str | None) -> Features:
-    """Read one stream over all corpora; rows that are not `covered` get no frames."""
-    parts = [stream.read_many(keep[stream.corpus]) for stream in group]
-    # Rows keep their numbers whatever a stream lacks: an utterance without frames has length 0.
-    lengths = np.zeros(len(covered), np.int64)
-    lengths[covered] = np.concatenate([np.diff(offsets) for _, offsets in parts])
+def _read(
+    group: Sequence[Stream], keep: _Keep, covered: npt.NDArray[np.bool_], where: str | None, stays: bool
+) -> Features:
+    """Read one stream over all corpora, or let it stay in the cache; rows that are not `covered` get no frames."""
+    stored = None
+    if stays and covered.any():
+        found = iter([(stream, id_) for stream in group for id_ in keep[stream.corpus]])
+        stored = StoredFrames([next(found) if there else None for there in covered])
+        stored.check()
+        frames, lengths = np.empty((0, stored.dim), stored.dtype), stored.lengths
+    else:
+        parts = [stream.read_many(keep[stream.corpus]) for stream in group]
+        # Rows keep their numbers whatever a stream lacks: an utterance without frames has length 0.
+        lengths = np.zeros(len(covered), np.int64)
+        lengths[covered] = np.concatenate([np.diff(offsets) for _, offsets in parts])
+        frames = parts[0][0] if len(parts) == 1 else np.concatenate([frames for frames, _ in parts])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    frames = parts[0][0] if len(parts) == 1 else np.concatenate([frames for frames, _ in parts])
     times = np.concatenate([np.zeros((0, 2)), *(s.times(i) for s in group for i in keep[s.corpus])])
     used = None
     if where is not None and all(where in s.recipe.get("aux", {}) for s in group):
         used = np.concatenate([np.zeros(0, bool), *(s.aux(i)[where] for s in group for i in keep[s.corpus])])
-    return Features(frames, offsets, times, used)
+    return Features(frames, offsets, times, used, stored=stored)
 
 
-def _check_memory(reads: Sequence[tuple[Stream, Sequence[str]]]) -> None:
-    needed = sum(int(s.lengths(ids).sum()) * s.dim * s.dtype.itemsize for s, ids in reads)
-    try:
-        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows does not tell this way
-        return
-    if needed > 0.9 * physical:
-        raise EmocacheError(
-            f"the streams hold {needed / 1e9:.1f} GB of frames and this machine has {physical / 1e9:.1f} GB of memory;"
-            " train on a projected stream (emocache extract ... --pca N) or on fewer streams"
-        )
+def bytes_of(stream: Stream, ids: Sequence[str]) -> int:
+    """Return the bytes of the frames of some utterances."""
+    return int(stream.lengths(ids).sum()) * stream.dim * stream.dtype.itemsize

@@ -1,130 +1,30 @@
-"""Masked batches, gathered from frames that lie in memory once."""
+"""Masked batches, gathered from frames that are held once, in memory or on disk."""
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...cache.device import room_on
 from ..config.sections import Training
 from ..config.settings import Settings
 from ..data.dataset import Dataset
-from ..heads.head import Frames
 from .augmentation import augment
 from .batch import Batch
-from .prepared import Prepared, PreparedInput
+from .gathering import Gatherer, Read, read_ahead, send
+from .prepared import Prepared
 from .targets import Targets, frame_rows, make_targets
 
 _WINDOW = 50  # batches within which utterances are sorted by length
 _MIN_CCC_CLIPS = 8  # fewer in a step give no estimate of a pooled CCC
 
 
-class _Gatherer:
-    """The frames of one input, gathered by row. They stay in their storage dtype, on the device if they fit there.
-
-    What says where they are is on the device in any case: a batch costs one small copy, of its rows.
-    """
-
-    def __init__(self, one: PreparedInput, device: torch.device, unmasked: bool, padded_to: int) -> None:
-        self.device = device
-        features = one.features
-        self._frames = _placed(torch.from_numpy(features.frames), device)
-        self._on_host = self._frames.device.type != device.type
-        self.offsets, self.lengths = features.offsets, features.lengths
-        self._first = torch.from_numpy(features.offsets[:-1]).to(device)
-        self._count = torch.from_numpy(features.lengths).to(device)
-        there = features.valid
-        self._valid = None if there is None else torch.from_numpy(there).to(self._frames.device)
-        self._widths = torch.tensor(features.widths).to(self._frames.device)
-        self._pieces = one.pieces
-        self._words = None if one.vocabulary is None else torch.from_numpy(one.vocabulary.words).to(device)
-        self._pooled = one.pooled
-        self._padded_to = max(int(self.lengths.max()), padded_to) if unmasked else 0
-        self._normalised = one.normaliser is not None
-        if one.normaliser is not None:
-            self._group = torch.from_numpy(one.normaliser.group_of).to(device)
-            self._mean = torch.from_numpy(one.normaliser.mean).to(device)
-            self._std = torch.from_numpy(one.normaliser.std).to(device)
-
-    def gather(
-        self, rows: npt.NDArray[np.int64], at: torch.Tensor, extra_padding: int
-    ) -> tuple[Frames, torch.Tensor, torch.Tensor]:
-        """Gather the input of some rows.
-
-        Args:
-            rows: (B,) utterances.
-            at: the same, on the device.
-            extra_padding: see `Batches.gather`.
-
-        Returns:
-            The input; the place of each of its frames among all, (B, T) int64, 0 for padding; and which are frames of
-            its own, (B, T) bool.
-        """
-        longest = max(int(self.lengths[rows].max()), self._padded_to, 1) + (0 if self._pooled else extra_padding)
-        steps = torch.arange(longest, device=self.device)
-        mask = steps < self._count.index_select(0, at).unsqueeze(1)
-        where = torch.where(mask, self._first.index_select(0, at).unsqueeze(1) + steps, 0)
-        # All rows are taken at once from the flat frames; padding reads frame 0 and is zeroed below.
-        flat = self._flat_on_host(rows, longest) if self._on_host else where.flatten()
-        values = send(self._frames.index_select(0, flat), self.device).float()
-        values = values.view(*where.shape, values.shape[-1])
-        if self._normalised:
-            group = self._group.index_select(0, at)
-            values = (values - self._mean[group].unsqueeze(1)).div_(self._std[group].unsqueeze(1))
-        valid = None
-        if self._valid is not None:
-            there = self._valid.index_select(0, flat).repeat_interleave(
-                self._widths, dim=1, output_size=values.shape[-1]
-            )
-            valid = send(there, self.device).view(values.shape) & mask.unsqueeze(-1)
-            values.masked_fill_(~valid, 0.0)
-        # After normalisation, or padding would be minus the mean instead of zero.
-        values.masked_fill_(~mask.unsqueeze(-1), 0.0)
-        words = None if self._words is None else torch.where(mask, self._words[where], -1)
-        counted = torch.ones_like(mask) if self._padded_to else mask
-        return Frames(values, counted, self._segments(rows), words, valid), where, mask
-
-    def _flat_on_host(self, rows: npt.NDArray[np.int64], longest: int) -> torch.Tensor:
-        """The places of the frames again, for frames that the device has no room for."""
-        steps = np.arange(longest)
-        inside = steps < self.lengths[rows][:, None]
-        return torch.from_numpy(np.where(inside, self.offsets[rows][:, None] + steps, 0).ravel())
-
-    def _segments(self, rows: npt.NDArray[np.int64]) -> torch.Tensor | None:
-        if self._pieces is None:
-            return None
-        own = [self._pieces.bounds[self._pieces.offsets[row] : self._pieces.offsets[row + 1]] for row in rows]
-        # Utterances have different numbers of pieces; those that are padded are empty, from 0 to 0.
-        held = torch.zeros(len(rows), max(1, *(len(bounds) for bounds in own)), 2, dtype=torch.int64)
-        for at, bounds in enumerate(own):
-            held[at, : len(bounds)] = torch.from_numpy(bounds)
-        return send(held, self.device)
-
-
-def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy to a device without waiting for it; what is there already stays."""
-    # From memory that is not pinned the copy would wait for all that the device still has to do.
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
-
-
-def _placed(frames: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Put frames on the device if they take no more than half of its room: the rest is for the head."""
-    if device.type == "cuda" and 2 * frames.nbytes < room_on(device):
-        with contextlib.suppress(torch.OutOfMemoryError):  # another process took it meanwhile
-            return frames.to(device)
-    return frames
-
-
 class Batches:
     """Masked batches of any rows of a dataset.
 
     Args:
-        dataset: examples and their labels; needed here only, later steps ask `targets`.
+        dataset: examples and their labels; needed here only, later steps ask `targets`. And the room for frames.
         settings: task, masking, augmentation, sampling, label delay, and the scale of targets.
         prepared: the inputs, and the training part.
         device: where batches go.
@@ -152,10 +52,11 @@ class Batches:
     ) -> None:
         self.device = device
         self.settings = settings
+        self._memory = dataset.memory
         self.dims = {role: one.dim for role, one in prepared.inputs.items()}
         unmasked = settings.masking == "none"
         least = padded_to or {}
-        self._inputs = [_Gatherer(one, device, unmasked, least.get(role, 0)) for role, one in prepared.inputs.items()]
+        self._inputs = [Gatherer(one, device, unmasked, least.get(role, 0)) for role, one in prepared.inputs.items()]
         self.offsets, self.lengths = self._inputs[0].offsets, self._inputs[0].lengths
         self._longest = np.max([one.lengths for one in self._inputs], axis=0)
         self.targets = make_targets(dataset, settings, prepared) if targets is None else targets
@@ -163,18 +64,23 @@ class Batches:
         self._values, self._mask = self.targets.values.to(device), self.targets.mask.to(device)
         self._second = None if self.targets.auxiliary is None else self.targets.auxiliary.to(device)
 
-    def gather(self, rows: npt.NDArray[np.int64], extra_padding: int = 0) -> Batch:
+    def gather(
+        self, rows: npt.NDArray[np.int64], extra_padding: int = 0, read: Sequence[Read | None] | None = None
+    ) -> Batch:
         """Gather one batch.
 
         Args:
             rows: (B,) utterances with features.
             extra_padding: further padded frames; changes no result, which tests hold.
+            read: the frames of these rows for each input on disk, read before; None: read now.
 
         Returns:
             Inputs and targets on the device. Without masks (`masking = "none"`) padding counts as frames.
         """
         at = send(torch.from_numpy(rows), self.device)
-        gathered = [one.gather(rows, at, extra_padding) for one in self._inputs]
+        if read is None:
+            read = [one.read(rows, extra_padding) for one in self._inputs]
+        gathered = [one.gather(rows, at, extra_padding, own) for one, own in zip(self._inputs, read, strict=True)]
         inputs = tuple(frames for frames, _, _ in gathered)
         _, where, real = gathered[0]
         chosen = where if self.settings.per_frame else at
@@ -200,8 +106,8 @@ class Batches:
             generator: decides everything that is random.
         """
         order = draw(rows, self._classes, self.settings.training, generator)
-        for chosen in self._cuts(order, size, generator):
-            batch = self.gather(chosen)
+        # All cuts are drawn before the first batch, whatever is read ahead: what augmentation draws comes after them.
+        for batch in self._gathered(list(self._cuts(order, size, generator))):
             yield augment(batch, self.settings.augment, generator) if self.settings.augment.active else batch
 
     def _cuts(
@@ -221,10 +127,17 @@ class Batches:
             yield order[start : start + size]
 
     def in_order(self, rows: npt.NDArray[np.int64], size: int) -> Iterator[Batch]:
-        """Yield batches for evaluation, sorted by length, longest first."""
+        """Return batches for evaluation, sorted by length, longest first."""
         order = _by_length(rows, self._longest)[::-1]
-        for start in range(0, len(order), size):
-            yield self.gather(order[start : start + size].copy())
+        return self._gathered(order[start : start + size].copy() for start in range(0, len(order), size))
+
+    def _gathered(self, each: Iterable[npt.NDArray[np.int64]]) -> Iterator[Batch]:
+        """Gather one batch after the other; those from the disk are read ahead by a thread."""
+        if not any(one.on_disk for one in self._inputs):
+            yield from map(self.gather, each)
+            return
+        for rows, read in read_ahead(each, lambda rows: [one.read(rows) for one in self._inputs], self._memory):
+            yield self.gather(rows, read=read)
 
     def targets_of(self, rows: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Return targets, what counts of them, and the second target, on the CPU: a row an utterance, or a frame."""

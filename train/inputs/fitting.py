@@ -1,6 +1,7 @@
 """The part of an input that is fitted: to the training part of a fold, or taken as a run has stored it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,25 +79,22 @@ class Fitted:
 
 def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
     """Find the distinct frames that come up at least so often in the rows, in the order of their first place."""
-    packed = _packed(features)
-    places: dict[bytes, list[int]] = {}
-    for row in rows:
-        for at in range(features.offsets[row], features.offsets[row + 1]):
-            places.setdefault(packed[at].tobytes(), []).append(at)
-    known = [found[0] for found in places.values() if len(found) >= least]
-    return look_up(features, packed[known])
+    counts = Counter(packed for row in rows for packed in _packed(features.of(row)))
+    known = b"".join(packed for packed, count in counts.items() if count >= least)
+    return look_up(features, np.frombuffer(known, np.float32).reshape(-1, features.frames.shape[1]).copy())
 
 
 def look_up(features: Features, vectors: npt.NDArray[np.float32]) -> Vocabulary:
     """Number every frame by the vector (V, D) that it equals."""
-    number = {vector.tobytes(): k for k, vector in enumerate(np.ascontiguousarray(vectors))}
-    words = np.array([number.get(vector.tobytes(), -1) for vector in _packed(features)], np.int64)
+    number = {packed: k for k, packed in enumerate(_packed(vectors))}
+    clips = (features.of(row) for row in np.flatnonzero(features.lengths))
+    words = np.array([number.get(packed, -1) for clip in clips for packed in _packed(clip)], np.int64)
     return Vocabulary(vectors, words)
 
 
-def _packed(features: Features) -> npt.NDArray[np.float32]:
+def _packed(frames: npt.NDArray[Any]) -> Iterator[bytes]:
     """Frames of which equal ones have equal bytes, which find a frame among all others in one look-up."""
-    return np.ascontiguousarray(features.frames.astype(np.float32))
+    return (frame.tobytes() for frame in np.ascontiguousarray(frames.astype(np.float32)))
 
 
 def _whole(features: Joined, row: int | np.integer[Any]) -> npt.NDArray[np.floating]:

@@ -3,7 +3,8 @@
 It is the same in every fold, so it is done once.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from ...cache.frames.time_grid import resample, time_grid
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, Features
+from ..data.memory import Memory
 from .prepared import Joined
 
 _FITTED = {"combine", "trainable_words", "pca", "normalise", "fit_scope"}  # settings that change nothing here
@@ -74,15 +76,16 @@ def _key(settings: Settings, role: str) -> _JoinKey:
 def join_streams(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joined:
     """Select, join and average the frames of some streams."""
     joined = _join(dataset, names, how)
-    return average(joined, how.average_frames) if how.average_frames > 1 else joined
+    return average(joined, how.average_frames, dataset.memory) if how.average_frames > 1 else joined
 
 
-def average(features: Joined, count: int) -> Joined:
+def average(features: Joined, count: int, memory: Memory) -> Joined:
     """Average blocks of `count` frames, and at the end of an utterance those that are left.
 
     Args:
         features: of one role.
         count: frames of a block.
+        memory: the room for the result.
 
     Returns:
         One frame a block, from the start of its first frame to the end of its last; what a stream lacks in a block
@@ -90,25 +93,28 @@ def average(features: Joined, count: int) -> Joined:
     """
     lengths = -(-features.lengths // count)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    frames = np.empty((offsets[-1], features.frames.shape[1]), features.frames.dtype)
     times = np.empty((offsets[-1], 2))
     valid = None if features.valid is None else np.empty((offsets[-1], features.valid.shape[1]), bool)
-    for row, (start, end) in enumerate(pairwise(offsets)):
-        if start == end:
-            continue
-        clip = features.of(row)
-        blocks = np.arange(0, len(clip), count)
-        counts = np.diff([*blocks, len(clip)])[:, None]
-        if valid is not None and features.valid is not None:
-            there = features.valid[features.offsets[row] : features.offsets[row + 1]]
-            # Absent frames are zeros: dividing by the number of present ones leaves them out of the mean.
-            held = np.add.reduceat(there.astype(np.int64), blocks, axis=0)
-            valid[start:end] = held > 0
-            counts = np.maximum(np.repeat(held, features.widths, axis=1), 1)
-        frames[start:end] = np.add.reduceat(clip.astype(np.float32), blocks, axis=0) / counts
-        own = features.times_of(row)
-        times[start:end, 0] = own[blocks, 0]
-        times[start:end, 1] = own[np.append(blocks[1:], len(own)) - 1, 1]
+
+    def clips() -> Iterator[npt.NDArray[np.floating]]:
+        for row, (start, end) in enumerate(pairwise(offsets)):
+            if start == end:
+                continue
+            clip = features.of(row)
+            blocks = np.arange(0, len(clip), count)
+            counts = np.diff([*blocks, len(clip)])[:, None]
+            if valid is not None and features.valid is not None:
+                there = features.valid[features.offsets[row] : features.offsets[row + 1]]
+                # Absent frames are zeros: dividing by the number of present ones leaves them out of the mean.
+                held = np.add.reduceat(there.astype(np.int64), blocks, axis=0)
+                valid[start:end] = held > 0
+                counts = np.maximum(np.repeat(held, features.widths, axis=1), 1)
+            own = features.times_of(row)
+            times[start:end, 0] = own[blocks, 0]
+            times[start:end, 1] = own[np.append(blocks[1:], len(own)) - 1, 1]
+            yield np.add.reduceat(clip.astype(np.float32), blocks, axis=0) / counts
+
+    frames = memory.stack(clips(), offsets[-1], features.frames.shape[1], features.frames.dtype)
     return Joined(frames, offsets, times, None, features.widths, valid)
 
 
@@ -119,18 +125,45 @@ def _join(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joine
     selects = how.where is not None or how.words or how.crop_s is not None or how.max_frames is not None
     if len(parts) == 1 and not selects and how.grid_hz is None:
         only = parts[0]
-        return Joined(only.frames, only.offsets, only.times, None, widths)
+        return Joined(only.frames, only.offsets, only.times, None, widths, stored=only.stored)
     everywhere = all(np.array_equal(part.lengths > 0, parts[0].lengths > 0) for part in parts)
     if not selects and how.grid_hz is None and how.align == "time" and everywhere:
         _check_lengths(dataset, names, parts)
-        frames = np.concatenate([part.frames for part in parts], axis=1)
+        rows = range(len(dataset.examples))
+        beside = (np.concatenate([part.of(row) for part in parts], axis=1) for row in rows)
+        dtype = np.result_type(*(part.frames.dtype for part in parts))
+        frames = dataset.memory.stack(beside, parts[0].offsets[-1], sum(widths), dtype)
         return Joined(frames, parts[0].offsets, parts[0].times, None, widths)
-    clips = [_clip(dataset, names, parts, how, row) for row in range(len(dataset.examples))]
-    offsets = np.concatenate([[0], np.cumsum([len(clip.frames) for clip in clips])])
-    valid = np.concatenate([clip.valid for clip in clips])
-    frames = np.concatenate([clip.frames for clip in clips])
-    times = np.concatenate([clip.times for clip in clips])
+    times_of: list[npt.NDArray[np.float64]] = []
+    valid_of: list[npt.NDArray[np.bool_]] = []
+
+    def clips() -> Iterator[npt.NDArray[np.floating]]:
+        for row in range(len(dataset.examples)):
+            clip = _clip(dataset, names, parts, how, row)
+            times_of.append(clip.times)
+            valid_of.append(clip.valid)
+            yield clip.frames
+
+    frames = dataset.memory.stack(clips(), _most(parts, how), sum(widths), _dtype(parts, how))
+    offsets = np.concatenate([[0], np.cumsum([len(times) for times in times_of])])
+    times, valid = np.concatenate(times_of), np.concatenate(valid_of)
     return Joined(frames, offsets, times, None, widths, None if valid.all() else valid)
+
+
+def _dtype(parts: Sequence[Features], how: FeatureSettings) -> npt.DTypeLike:
+    """The dtype of what `_clip` joins: frames on a grid are float32, and means over a word's tokens float64."""
+    if how.grid_hz is not None:
+        return np.float32
+    return np.result_type(*(part.frames.dtype for part in parts), *([np.float64] if how.words else []))
+
+
+def _most(parts: Sequence[Features], how: FeatureSettings) -> int:
+    """The most frames that all utterances can have together once they are joined."""
+    if how.grid_hz is None:
+        return int(np.max([part.lengths for part in parts], axis=0).sum())
+    ends = [[np.fmax.reduce(part.times_of(row)[:, 1], initial=0.0) for row in range(len(part.lengths))]
+            for part in parts]  # fmt: skip
+    return sum(math.ceil(end * how.grid_hz) + 1 for end in np.max(ends, axis=0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

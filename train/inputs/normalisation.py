@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..data.dataset import Features
+from ..data.memory import Memory
 from .prepared import Joined, Normaliser
 
 Rows = Sequence[int] | npt.NDArray[np.int64]
@@ -56,17 +58,21 @@ def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> 
     return np.where(variance > 1e-10 * (1 + mean**2), np.sqrt(variance), 1.0)
 
 
-def normalise_utterances(features: Joined, l2: bool) -> npt.NDArray[np.float32]:
+def normalise_utterances(features: Joined, l2: bool, memory: Memory) -> npt.NDArray[np.float32]:
     """Normalise each utterance by itself: channels of mean 0 and variance 1 (CMVN); with `l2`, of norm 1 over time."""
-    out = np.zeros(features.frames.shape, np.float32)
-    edges = np.cumsum((0, *features.widths))
-    for row in np.flatnonzero(features.lengths):
-        for number, (left, right) in enumerate(pairwise(edges)):
-            at = features.offsets[row] + np.flatnonzero(features.valid_of(row, number))
-            clip = features.frames[at, left:right].astype(np.float64)
-            if l2:
-                out[at, left:right] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
-            elif len(at):
-                mean = clip.mean(axis=0)
-                out[at, left:right] = (clip - mean) / spread(mean, clip.var(axis=0))
+    clips = (_normalised(features, row, l2) for row in np.flatnonzero(features.lengths))
+    return memory.stack(clips, features.offsets[-1], features.frames.shape[1], np.float32)
+
+
+def _normalised(features: Joined, row: int | np.integer[Any], l2: bool) -> npt.NDArray[np.float32]:
+    own = features.of(row)
+    out = np.zeros(own.shape, np.float32)
+    for number, (left, right) in enumerate(pairwise(np.cumsum((0, *features.widths)))):
+        at = np.flatnonzero(features.valid_of(row, number))
+        clip = own[at, left:right].astype(np.float64)
+        if l2:
+            out[at, left:right] = clip / np.maximum(np.linalg.norm(clip, axis=0), 1e-12)
+        elif len(at):
+            mean = clip.mean(axis=0)
+            out[at, left:right] = (clip - mean) / spread(mean, clip.var(axis=0))
     return out

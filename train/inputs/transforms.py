@@ -13,6 +13,7 @@ from ...cache.frames.segments import equal_segments, segment_frames, word_segmen
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, Features
+from ..data.memory import Memory
 from ..heads.head import FixedPooling, Segments
 from .fitting import Fitted, Fitting
 from .joining import JoinedStreams
@@ -91,7 +92,8 @@ def _prepare_input(
     if how.pca is not None:
         projection = fitting.projection(features)
         valid = None if features.valid is None else np.asarray(features.valid.all(axis=1, keepdims=True))
-        features = replace(features, frames=project(features.frames, projection), widths=(how.pca,), valid=valid)
+        frames = project(features, projection, dataset.memory)
+        features = replace(features, frames=frames, stored=None, widths=(how.pca,), valid=valid)
     # Pooled first: what is normalised is the vector that the head is given.
     pooling = settings.head.fixed_pooling(role, settings.per_frame)
     if pooling is not None:
@@ -102,7 +104,8 @@ def _prepare_input(
     elif how.normalise == "per_speaker":
         normaliser = fit_normaliser(features, _speakers(dataset), np.flatnonzero(features.lengths))
     elif how.normalise != "none":
-        features = replace(features, frames=normalise_utterances(features, how.normalise == "l2_over_time"))
+        frames = normalise_utterances(features, how.normalise == "l2_over_time", dataset.memory)
+        features = replace(features, frames=frames, stored=None)
     return PreparedInput(
         features, projection, normaliser, vocabulary, None, _layers(features, how, role), pooling is not None
     )
@@ -118,12 +121,10 @@ def _layers(features: Joined, how: FeatureSettings, role: str) -> int:
     return len(features.widths)
 
 
-def project(frames: npt.NDArray[np.floating], projection: Projection, block: int = 1 << 16) -> npt.NDArray[np.float32]:
-    """Project all frames with a PCA, (N, D) to (N, n), a block at a time because it works in float64."""
-    out = np.empty((len(frames), len(projection.components)), np.float32)
-    for start in range(0, len(frames), block):
-        out[start : start + block] = projection.apply(frames[start : start + block])
-    return out
+def project(features: Joined, projection: Projection, memory: Memory, block: int = 1 << 13) -> npt.NDArray[Any]:
+    """Project all frames with a PCA, (N, D) to (N, n) float32, a block at a time because it works in float64."""
+    parts = (projection.apply(frames) for frames in features.in_blocks(block))
+    return memory.stack(parts, features.offsets[-1], len(projection.components), np.float32)
 
 
 def pool(features: Joined, pooling: FixedPooling) -> Joined:

@@ -70,7 +70,10 @@ def fold_lines(plan: Plan) -> Iterator[str]:
 
 def cost(plan: Plan, jobs: int) -> Iterator[str]:
     """Memory, and the time that all epochs would take, from one that is really trained."""
-    yield f"memory: {sum(f.frames.nbytes for f in plan.dataset.features.values()) / 1e6:.0f} MB of frames"
+    features, limit = plan.dataset.features.values(), plan.dataset.memory.limit
+    stays = any(one.stored is not None for one in features)
+    where = f", more than --memory {limit / 1e9:g}: read from the cache in every epoch" if stays else ""
+    yield f"memory: {sum(one.nbytes for one in features) / 1e6:.0f} MB of frames{where}"
     todo = plan.to_train()
     stored = len(plan.all_runs()) - len(todo)
     yield f"runs: {len(todo)} to train, {stored} stored already, in {plan.folder(0, 0).parent}"

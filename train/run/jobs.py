@@ -157,7 +157,7 @@ def _spill(plan: Plan, folder: Path) -> tuple[Plan, dict[str, Joined]]:
         folder: for the files, which are named after the number of a stream, or the role of an input.
 
     Returns:
-        The plan, and the inputs by their role, both without their frames.
+        The plan, and the inputs by their role, both without their frames; those that stay in the cache are read there.
     """
     features: dict[str, Features] = {}
     for number, (name, one) in enumerate(plan.dataset.features.items()):
@@ -181,7 +181,8 @@ def _start(plan: Plan, joined: dict[str, Joined], folder: str, threads: int, job
     share_device(jobs)
     names = enumerate(plan.dataset.features.items())
     features = {name: replace(one, frames=_mapped(folder, number)) for number, (name, one) in names}
-    plan = replace(plan, dataset=replace(plan.dataset, features=features))
+    memory = plan.dataset.memory.shared(jobs)
+    plan = replace(plan, dataset=replace(plan.dataset, features=features, memory=memory))
     streams = JoinedStreams(plan.dataset)
     for role, one in joined.items():
         streams.put(plan.settings, role, replace(one, frames=_mapped(folder, role)))

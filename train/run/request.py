@@ -36,6 +36,7 @@ class Request:
         overrides: of settings, `dotted.key=value`. folds: only these; none: all.
         device: "cpu", "cuda" or "cuda:1". allow_incomplete: streams may lack utterances.
         watching: sees the epochs of every run as they happen.
+        memory: GB that frames may take; None: a share of what the machine has.
     """
 
     cache: Cache
@@ -46,6 +47,7 @@ class Request:
     device: str = "cpu"
     allow_incomplete: bool = False
     watching: Watching = UNWATCHED
+    memory: float | None = None
 
     def check(self, dry_run: bool) -> None:
         """Check that something can be stored in `runs`, unless `dry_run`; EmocacheError where it cannot."""
@@ -103,7 +105,9 @@ class Request:
         name = experiment.name
         own = any(key_of(text).partition(".")[0] in ("streams", "search") for text in self.overrides)
         check_streams(self.cache, self.corpora, settings, None if own else name)
-        plan = make_plan(self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete)
+        plan = make_plan(
+            self.cache, self.corpora, self.runs, name, settings, self.device, self.allow_incomplete, self.memory
+        )
         if beyond := [fold for fold in self.folds if fold not in range(len(plan.folds))]:
             raise EmocacheError(f"--fold {beyond[0]}: {name!r} has folds 0 to {len(plan.folds) - 1}")
         only, command = tuple(dict.fromkeys(self.folds)), (experiment.called, *overrides)

@@ -1,0 +1,65 @@
+"""Frames that stay in the cache: each utterance is read when it is asked for, as a view of the memory map."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import EmocacheError, Stream
+
+Place = tuple[Stream, str]
+"""The stream that serves an utterance, and its id there."""
+
+
+class StoredFrames:
+    """The frames of U utterances, none of which is held.
+
+    Args:
+        places: of each utterance; None for one without frames. At least one has some.
+
+    Attributes:
+        dim: D. dtype: storage dtype. lengths: (U,) int64.
+
+    Raises:
+        EmocacheError: streams of a remote cache, of which every epoch would be fetched anew.
+    """
+
+    def __init__(self, places: Sequence[Place | None]) -> None:
+        self._places = places
+        ids: dict[int, list[str]] = {}
+        streams: dict[int, Stream] = {}
+        for stream, id_ in filter(None, places):
+            streams[id(stream)] = stream
+            ids.setdefault(id(stream), []).append(id_)
+        self._groups = [(streams[number], those) for number, those in ids.items()]
+        first = self._groups[0][0]
+        self.dim, self.dtype = first.dim, first.dtype
+        self.lengths = np.array([0 if one is None else one[0].lengths([one[1]])[0] for one in places], np.int64)
+        for stream, _ in self._groups:
+            if stream.objects.local("") is None:
+                raise EmocacheError(
+                    f"stream {stream.corpus}/{stream.name} in {stream.objects.url} is larger than the memory that"
+                    " frames may take, and would be fetched in every epoch; `emocache cache copy` it to a disk here,"
+                    " or give more --memory"
+                )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all frames."""
+        return int(self.lengths.sum()) * self.dim * self.dtype.itemsize
+
+    def of(self, row: int | np.integer[Any]) -> npt.NDArray[Any]:
+        """Return the (T, D) frames of one utterance, read-only."""
+        place = self._places[int(row)]
+        return np.empty((0, self.dim), self.dtype) if place is None else place[0].read(place[1])
+
+    def check(self) -> None:
+        """Read everything once, in the order of the disk, so that all of it has been compared with its checksums.
+
+        Raises:
+            DamagedError: bytes that are not those that were committed.
+        """
+        for stream, ids in self._groups:
+            for id_ in stream.stored_order(ids):
+                stream.read(id_)
