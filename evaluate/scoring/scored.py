@@ -153,13 +153,15 @@ def score_grid(cells: Grid) -> dict[str, Summary]:
     return summaries
 
 
-def scores_of(predictions: Predictions) -> dict[str, Score]:
-    """Every metric of a set of predictions, by `metric` or `metric.target`."""
+def scores_of(predictions: Predictions, chosen: Collection[str] | None = None) -> dict[str, Score]:
+    """The chosen metrics, or all, of a set of predictions, by `metric` or `metric.target`."""
     scores = {}
     for target, samples in predictions.scored():
         left_out = len(predictions.utterances) - len(np.unique(samples.row))
         why = f", which have no {target}" if target else ""
         for name, metric in metrics_of(samples.kind).items():
+            if chosen is not None and metric_name(name, target) not in chosen:
+                continue
             # What is scored is ours: looking through it again and again takes longer than the scores.
             with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
                 score = metric.score(samples)

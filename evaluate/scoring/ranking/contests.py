@@ -150,7 +150,7 @@ def _mean_ranks(
     for result, grid in zip(results, grids, strict=True):
         by_fold: defaultdict[int, list[float]] = defaultdict(list)
         for (fold, _), part in zip(sorted(result.runs), grid, strict=True):
-            by_fold[fold].append(scores_of(part)[metric].value)
+            by_fold[fold].append(scores_of(part, [metric])[metric].value)
         tables.append(np.array([np.mean(by_fold[fold]) for fold in sorted(by_fold)]))
         tested.append({fold: frozenset(p.utterances) for (fold, _), p in zip(sorted(result.runs), grid, strict=True)})
     if len(results) < 2 or any(one != tested[0] for one in tested) or np.isnan(np.concatenate(tables)).any():

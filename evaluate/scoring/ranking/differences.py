@@ -55,10 +55,10 @@ def differences(
     Returns:
         The differences, not corrected yet, and the metrics in which there is nothing to compare, with the reason.
     """
-    scores = [[scores_of(part) for part in parts] for parts in kept]
+    scores = [[scores_of(part, chosen) for part in parts] for parts in kept]
     weights = draw(len(groups))
     resampled = [resample(parts, groups, weights, chosen) for parts in kept]
-    folds, alike = _fold_scores(grids), _predicted_alike(kept)
+    folds, alike = _fold_scores(grids, chosen), _predicted_alike(kept)
     found: dict[str, Difference] = {}
     left_out: dict[str, str] = {}
     for name in chosen:
@@ -134,15 +134,15 @@ def _difference(sides: Sequence[Sequence[Score]], resampled: NDArray[np.float64]
     return Difference(means[0] - means[1], ci95, np.nan, np.nan, {"ci95": reason} if reason else {}, notes)
 
 
-def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]]) -> dict[str, list[list[float]]]:
-    """Each metric's scores by fold, seeds averaged, of both results; empty if their folds test other utterances."""
+def _fold_scores(grids: Sequence[Mapping[Cell, Predictions]], chosen: Sequence[str]) -> dict[str, list[list[float]]]:
+    """The chosen metrics by fold, seeds averaged, of both results; empty if their folds test other utterances."""
     tested = [{fold: frozenset(part.utterances) for (fold, _), part in grid.items()} for grid in grids]
     if tested[0] != tested[1]:
         return {}
     collected: dict[str, list[list[float]]] = {}
     for side, grid in enumerate(grids):
         for fold in sorted(tested[0]):
-            seeds = [scores_of(part) for cell, part in grid.items() if cell[0] == fold]
+            seeds = [scores_of(part, chosen) for cell, part in grid.items() if cell[0] == fold]
             for name in seeds[0]:
                 if seeds[0][name].reason == NO_SAMPLES:
                     continue  # none of that target's folds, in the table of results either
