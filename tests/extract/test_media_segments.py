@@ -87,7 +87,9 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def native(path: Path, start: float | None = None, end: float | None = None) -> tuple[Samples, int]:
     """Before resampling."""
-    return audio._decode(str(path), path.name, start, end)
+    parts, rates = zip(*audio._decode(str(path), path.name, start, end), strict=True)
+    assert len(set(rates)) == 1
+    return np.concatenate(parts), rates[0]
 
 
 def check_segments(path: Path, tolerance: float = 0.0, count: int = 26) -> None:
