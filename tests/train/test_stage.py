@@ -241,7 +241,7 @@ def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path, mon
     assert shared is not None and bound == [theirs]
     started, streams = shared
     again = streams.of(started.settings, "frames")
-    assert isinstance(again.frames, np.memmap) and np.array_equal(again.frames, made.frames)
+    assert isinstance(again.frames.base, np.memmap) and np.array_equal(again.frames, made.frames)
     assert np.array_equal(again.times, made.times) and np.array_equal(again.offsets, made.offsets)
 
 

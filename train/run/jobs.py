@@ -190,7 +190,10 @@ def _start(plan: Plan, joined: dict[str, Joined], folder: str, threads: int, job
 
 
 def _mapped(folder: str, name: int | str) -> npt.NDArray[Any]:
-    """Map a file copy-on-write: writable as torch wants it, and still one copy in memory."""
+    """Map a file copy-on-write: writable as torch wants it, and still one copy in memory.
+
+    It is a plain array, since a map would be taken for frames that memory has no room for.
+    """
     return np.asarray(np.load(Path(folder, f"{name}.npy"), mmap_mode="c"))
 
 
