@@ -146,7 +146,7 @@ def epoch_alone(root: Path, limit: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the lines; exits with 1 where a whole interval misses its bound, or memory its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--memory", type=float, default=0.5, help="GB (0.5); the stream has four times as much")
+    parser.add_argument("--memory", type=float, default=0.75, help="GB (0.75); the stream has four times as much")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--clips", type=int, default=256, help="clips of an epoch (256)")
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")

@@ -104,7 +104,7 @@ class Gatherer:
         values = values.view(*where.shape, values.shape[-1])
         if self._normalised:
             group = self._group.index_select(0, at)
-            values = (values - self._mean[group].unsqueeze(1)).div_(self._std[group].unsqueeze(1))
+            values.sub_(self._mean[group].unsqueeze(1)).div_(self._std[group].unsqueeze(1))  # a copy in any case
         valid = None
         if self._valid is not None:
             there = self._valid.index_select(0, flat).repeat_interleave(

@@ -191,7 +191,7 @@ def _start(plan: Plan, joined: dict[str, Joined], folder: str, threads: int, job
 
 def _mapped(folder: str, name: int | str) -> npt.NDArray[Any]:
     """Map a file copy-on-write: writable as torch wants it, and still one copy in memory."""
-    return np.load(Path(folder, f"{name}.npy"), mmap_mode="c")  # type: ignore[no-any-return]
+    return np.asarray(np.load(Path(folder, f"{name}.npy"), mmap_mode="c"))
 
 
 def _train(run: tuple[int, int]) -> str:
