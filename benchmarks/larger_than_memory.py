@@ -109,7 +109,7 @@ def compare(root: Path, limit: int, pairs: int, clips: int) -> bool:
         low, middle, high = interval(ratios[1:])
         met &= high >= _BOUND
         print(f"an epoch of a {name:<16} from memory : from the cache  {middle:5.2f}  [{low:5.2f}, {high:5.2f}]"
-              f"  >= {_BOUND:.2f}  {'ok' if low >= _BOUND else 'missed'}", flush=True)  # fmt: skip
+              f"  >= {_BOUND:.2f}  {'ok' if high >= _BOUND else 'missed'}", flush=True)  # fmt: skip
     return met
 
 
