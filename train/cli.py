@@ -71,7 +71,7 @@ def train(
     fold: Annotated[list[int] | None, typer.Option(metavar="K", min=0, help="Only this fold; repeatable.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Processes that train at the same time; else 1, or the cores."),
+        typer.Option(metavar="N", min=1, help="Processes that train at the same time; else as the cores allow."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -134,8 +134,11 @@ def train(
     from ..cache.telling import tell
     from .config.experiment_files import sweep_override
     from .config.experiment_names import each_experiment
-    from .run.everything import carry_out_everything, cores, corpora_in
-    from .run.request import Request, carry_out, carry_out_all, carry_out_final
+    from .data.memory import Memory
+    from .run.crew import Crew
+    from .run.estimates import default_jobs, most_jobs
+    from .run.everything import carry_out_all, carry_out_everything, corpora_in
+    from .run.request import Request, carry_out, carry_out_final
     from .watch.watching import Watching
 
     watching = Watching(tuple(dict.fromkeys(log or ())), log_dir or Path(runs) / ".tensorboard")
@@ -148,7 +151,15 @@ def train(
         told = f"the cache has {', '.join(corpora)}; say which to train on"
         raise typer.BadParameter(told, param_hint="--corpus")
     request = Request(
-        store, corpora, Path(runs), overrides, fold or (), choose_device(device), allow_incomplete, watching, memory
+        store,
+        corpora,
+        Path(runs),
+        overrides,
+        fold or (),
+        choose_device(device),
+        allow_incomplete,
+        watching,
+        Memory(None if memory is None else int(memory * 1e9), Path(runs)),
     )
     # All are read and planned before the first is trained, so that a mistake in the last one is told at once.
     names = dict.fromkeys(name for given in experiments or () for name in each_experiment(given))
@@ -157,24 +168,26 @@ def train(
     tell(tell_device(device), err=True)
     if everything:
         requests = {name: replace(request, corpora=[name]) for name in corpora}
-        carry_out_everything(requests, _tell, jobs or cores(), dry_run)
+        with Crew(jobs or most_jobs()) as crew:
+            carry_out_everything(requests, _tell, crew, dry_run)
         if not dry_run:
             tell_tables(Path(runs))
         return
     if all_:
-        carry_out_all(request, _tell, jobs or 1, dry_run)
+        with Crew(jobs or most_jobs()) as crew:
+            carry_out_all(request, _tell, crew, dry_run)
         return
-    if len(chosen) > 1:
-        for experiment in chosen:
-            request.plan(experiment)  # and made anew below, since a plan holds the frames that it has read
+    # Of several each is planned anew when its turn comes: a plan holds what it has read.
+    only = [request.plan(one) for one in chosen] if len(chosen) == 1 else []
+    fitting = default_jobs(only or map(request.plan, chosen))
     folders = []
-    for experiment in chosen:
-        plan = request.plan(experiment)
-        for line in carry_out(plan, jobs or 1, dry_run):
-            _tell(line)
-        if final:
-            _tell(carry_out_final(plan))
-        folders.append(plan.folder(0, 0).parent)
+    with Crew(jobs or fitting) as crew:
+        for plan in only or map(request.plan, chosen):
+            for line in carry_out(plan, crew, dry_run):
+                _tell(line)
+            if final:
+                _tell(carry_out_final(plan))
+            folders.append(plan.folder(0, 0).parent)
     if not dry_run:
         tell_scores(Path(runs), folders)
 

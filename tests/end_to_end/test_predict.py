@@ -18,6 +18,7 @@ from emocache.extract import clip_streams, goal_run
 from emocache.extract.pipeline import encoding_loop, stage
 from emocache.prediction import Predictor
 from emocache.train.data.example import Stamps, on_stamps
+from emocache.train.run.crew import Crew
 from emocache.train.run.request import Request, carry_out
 from emocache.train.stored.run_folders import read_run
 
@@ -46,7 +47,7 @@ class Demo:
         for name, changes in EXPERIMENTS.items():
             request = Request(cache, ["demo"], folder / "runs", [*changes, *QUICK])
             plan = request.plan(request.experiment("bigru" if name == "cats" else name))
-            list(carry_out(plan, 1, False))
+            list(carry_out(plan, Crew(1), False))
             self.runs[name] = plan.folder(0, 0).parent
 
     @property
@@ -229,7 +230,7 @@ def test_sources_that_are_gone_come_by_training_again(demo: Demo, tmp_path: Path
     with pytest.raises(EmocacheError, match="run the same `emocache train` again"):
         Predictor(setting)
     request = Request(Cache(demo.store), ["demo"], tmp_path / "runs", [*EXPERIMENTS["probe"], *QUICK])
-    assert "0 trained" in list(carry_out(request.plan(request.experiment("probe")), 1, False))[-1]
+    assert "0 trained" in list(carry_out(request.plan(request.experiment("probe")), Crew(1), False))[-1]
     assert emocache.predict(setting, [demo.some]).clips[0].label
 
 

@@ -20,6 +20,7 @@ from emocache.train.inputs.transforms import prepare
 from emocache.train.protocols.folds import Fold, make_folds
 from emocache.train.records.metrics import FEWEST_GROUPS, balanced_accuracy
 from emocache.train.records.run_record import Caution
+from emocache.train.run.crew import Crew
 from emocache.train.run.experiment_plan import make_plan
 from emocache.train.run.request import Request, carry_out
 from emocache.train.stored.run_folders import read_record
@@ -225,7 +226,7 @@ def test_runs_hold_what_was_told(toy: "Toy") -> None:
     plan = request(toy, toy.cache(corpus)).plan(
         load_experiment(toy.experiment(), ["training.epochs=2", "selection.metric=loss", "seeds=[0, 1]"])
     )
-    lines = [line for line in carry_out(plan, 1, False) if isinstance(line, Warned)]
+    lines = [line for line in carry_out(plan, Crew(1), False) if isinstance(line, Warned)]
     heads = [line.partition("): ")[0] for line in lines]
     assert heads == [
         "warning: fewer than 20 groups (all 3 folds",
@@ -236,12 +237,13 @@ def test_runs_hold_what_was_told(toy: "Toy") -> None:
     found = {run: kinds(read_record(plan.folder(*run)).warnings) for run in plan.all_runs()}
     assert found[1, 0] == ["fewer than 20 groups", "best epoch last"]
     assert found[2, 1] == ["fewer than 20 groups", "class not tested", "best epoch last"]
-    dry = [line for line in carry_out(plan, 1, True) if isinstance(line, Warned)]
+    dry = [line for line in carry_out(plan, Crew(1), True) if isinstance(line, Warned)]
     assert dry == lines[:3]
     path = plan.folder(0, 0) / "run.json"  # one that was stored before there were warnings
     path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "warnings"}))
     assert (
-        "best epoch last (5 of 6 runs)" in [line for line in carry_out(plan, 1, False) if isinstance(line, Warned)][-1]
+        "best epoch last (5 of 6 runs)"
+        in [line for line in carry_out(plan, Crew(1), False) if isinstance(line, Warned)][-1]
     )
 
 

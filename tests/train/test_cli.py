@@ -16,7 +16,8 @@ from emocache.cache import Cache, EmocacheError, Manifest, Utterance
 from emocache.train.cli import train
 from emocache.train.config import experiment_names
 from emocache.train.config.stream_lists import corpora_of_all
-from emocache.train.run.everything import corpora_in, duration
+from emocache.train.run.estimates import duration
+from emocache.train.run.everything import corpora_in
 
 from .conftest import EXPERIMENT
 

@@ -22,6 +22,7 @@ from emocache.evaluate.scoring.stored_runs import discover
 from emocache.train.config.loading import load_experiment
 from emocache.train.records.columns import Columns
 from emocache.train.records.metrics import ccc
+from emocache.train.run.crew import Crew
 from emocache.train.run.fusion import Aligned, align, fit_weights, fused_score, fused_table, majority, weighted
 from emocache.train.run.fusion_plan import FusionPlan
 from emocache.train.run.request import Request, carry_out
@@ -249,7 +250,7 @@ class Fusing:
         return plan
 
     def lines(self, fusion: str, *overrides: str, folds: tuple[int, ...] = (), dry_run: bool = False) -> list[str]:
-        return list(carry_out(self.plan(fusion, *overrides, folds=folds), 1, dry_run))
+        return list(carry_out(self.plan(fusion, *overrides, folds=folds), Crew(1), dry_run))
 
     def table(self, name: str, run: str = "fold1-seed0") -> dict[tuple[str, str], dict[str, Any]]:
         """{(part, id): row} of the only setting of an experiment."""
@@ -410,7 +411,7 @@ def test_the_papers_that_a_file_names_are_in_the_records(toy: "Toy") -> None:
     plan = request.plan(request.experiment(path))
     assert plan.setting == setting and plan.to_train() == []
     shutil.rmtree(fusing.runs / "fused")
-    list(carry_out(plan, 1, False))
+    list(carry_out(plan, Crew(1), False))
     assert fusing.record()["report"] == ["emotion_share"]
     assert [pair.name for pair in pairs(evaluate_runs([fusing.runs]))] == ["fused (toy)", "gru (toy)", "probe (toy)"]
 

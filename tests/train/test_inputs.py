@@ -33,7 +33,8 @@ from emocache.train.inputs.batches import Batches
 from emocache.train.inputs.fitting import find_words
 from emocache.train.inputs.normalisation import fit_normaliser, normalise_utterances
 from emocache.train.inputs.prepared import Joined
-from emocache.train.inputs.transforms import pool, prepare
+from emocache.train.inputs.transforms import prepare
+from emocache.train.inputs.vectors import pool
 from emocache.train.protocols.folds import Fold
 from emocache.train.run import dry_run
 from emocache.train.run.experiment_plan import make_plan

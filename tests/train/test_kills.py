@@ -12,8 +12,8 @@ import pytest
 
 from emocache.cache import Cache
 from emocache.train.config.loading import load_settings
+from emocache.train.run.crew import Crew
 from emocache.train.run.experiment_plan import make_plan
-from emocache.train.run.jobs import train_runs
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -24,7 +24,7 @@ import importlib, os, signal, sys
 from pathlib import Path
 import torch
 from emocache.cache import Cache
-from emocache.train.run.jobs import train_runs
+from emocache.train.run.crew import Crew
 from emocache.train.config.loading import load_settings
 from emocache.train.run.experiment_plan import make_plan
 torch.set_num_threads(1)
@@ -39,7 +39,7 @@ def dying(*arguments, **named):
     return real(*arguments, **named)
 setattr(module, name, dying)
 plan = make_plan(Cache(root), ["toys"], Path(runs), *load_settings(experiment))
-list(train_runs(plan, plan.to_train(), 1))
+list(Crew(1).train(plan, plan.to_train()))
 """
 PLACES = [
     "emocache.train.run.experiment_plan.train_fold",
@@ -61,7 +61,7 @@ training = { epochs = 3 }
 def trained(toy: "Toy", runs: Path) -> int:
     """Train what is not stored; how many runs that is."""
     plan = make_plan(Cache(toy.root), ["toys"], runs, *load_settings(toy.experiment(TEXT, "killed")))
-    return len(list(train_runs(plan, plan.to_train(), 1)))
+    return len(list(Crew(1).train(plan, plan.to_train())))
 
 
 @pytest.mark.slow

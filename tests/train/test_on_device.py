@@ -14,6 +14,7 @@ from emocache.train.fit.predict import predict
 from emocache.train.fit.train_fold import learned
 from emocache.train.heads import Shape, build_head
 from emocache.train.inputs.batches import Batches
+from emocache.train.run.crew import Crew
 from emocache.train.run.request import Request, carry_out
 from emocache.train.stored.run_folders import read_run
 
@@ -128,6 +129,7 @@ def test_processes_side_by_side_train_on_one_device(toy: "Toy", tmp_path: Path) 
     for jobs in (1, 2):
         request = Request(cache, ["toys"], tmp_path / str(jobs), device="cuda")
         plan = request.plan(request.experiment(toy.experiment()))
-        list(carry_out(plan, jobs, False))
+        with Crew(jobs) as crew:
+            list(carry_out(plan, crew, False))
         found.append([read_run(plan.folder(fold, 0))[1].to_pylist() for fold in range(3)])
     assert found[0] == found[1]

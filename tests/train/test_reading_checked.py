@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from emocache.cache import Cache
 from emocache.cache.sealed import DamagedError
 from emocache.cli import app
-from emocache.train.run import jobs
+from emocache.train.run.crew import Crew
 from emocache.train.run.experiment_plan import make_plan
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def test_runs_that_are_stored_read_nothing(toy: "Toy") -> None:
 def test_a_stream_that_nothing_asked_for_is_read_before_it_is_told(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
     cache = toy.cache()
     plan = make_plan(cache, ["toys"], toy.folder / "runs", "small", toy.settings("training.epochs=1"))
-    list(jobs.train_runs(plan, [(0, 0)], 1))
+    list(Crew(1).train(plan, [(0, 0)]))
     record = json.loads((plan.folder(0, 0) / "run.json").read_text())
     assert record["item_digest"] == plan.dataset.item_digest
     flip(toy.root, 1)

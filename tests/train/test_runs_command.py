@@ -21,6 +21,7 @@ from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.fusion_settings import FusionSettings
 from emocache.train.config.loading import load_experiment
 from emocache.train.config.parsing import parse_settings
+from emocache.train.run.crew import Crew
 from emocache.train.run.request import Request, carry_out
 from emocache.train.stored.run_folders import FORMER, recorded
 from emocache.train.stored.stored_results import read_stored, remove_run
@@ -56,7 +57,7 @@ class Life:
         """Carry out an experiment; returns its setting."""
         request = Request(self.cache, ["toys"], runs or self.runs, folds=folds)
         plan = request.plan(request.experiment(str(self.toy.folder / f"{name}.toml")))
-        list(carry_out(plan, 1, False))
+        list(carry_out(plan, Crew(1), False))
         return plan.setting
 
     def __call__(self, *arguments: object, status: int = 0) -> Result:

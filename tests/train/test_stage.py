@@ -6,8 +6,8 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,16 @@ from emocache.cache.device import choose_device
 from emocache.evaluate.scoring.stored_predictions import read_predictions
 from emocache.evaluate.scoring.stored_runs import read_run as discovered
 from emocache.train.config.settings import Settings
+from emocache.train.data.memory import Memory
 from emocache.train.data.reading import load_dataset
+from emocache.train.data.shelf import Shelf
 from emocache.train.fit import train_fold as fold_module
 from emocache.train.fit.fold_result import FoldResult
 from emocache.train.inputs.joining import JoinedStreams
 from emocache.train.protocols.folds import Fold
-from emocache.train.run import experiment_plan, jobs
+from emocache.train.run import experiment_plan, processes
+from emocache.train.run.crew import Crew, Outcome
 from emocache.train.run.experiment_plan import Plan, find_leak, make_plan
-from emocache.train.run.jobs import train_runs
 from emocache.train.stored.run_folders import read_run
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def plan_of(toy: "Toy", cache: Cache, *changes: str, allow_incomplete: bool = Fa
 
 
 def trained(plan: Plan, jobs: int = 1) -> list[str]:
-    return list(train_runs(plan, plan.to_train(), jobs))
+    with Crew(jobs) as crew:
+        return list(crew.train(plan, plan.to_train()))
 
 
 def stored(folder: Path) -> tuple[dict[str, Any], pa.Table, dict[str, Any]]:
@@ -215,7 +218,7 @@ def test_a_process_ends_with_its_parent() -> None:
     """All hold the pipe to here, so it ends only when the last of them does."""
     code = (
         "import os, signal; from concurrent.futures import ProcessPoolExecutor as Pool;"
-        "from multiprocessing import get_context; from emocache.train.run.jobs import end_with\n"
+        "from multiprocessing import get_context; from emocache.train.run.processes import end_with\n"
         "if __name__ == '__main__':\n"
         "    context = get_context('spawn'); theirs, lifeline = context.Pipe(duplex=False)\n"
         "    pool = Pool(1, context, end_with, (theirs,))\n"
@@ -227,22 +230,100 @@ def test_a_process_ends_with_its_parent() -> None:
         assert parent.communicate(timeout=60)[0] == b""
 
 
-def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path) -> None:
     plan = plan_of(toy, toy.cache(), "features.crop_s=0.3", "head.kind=recurrent")
     made = JoinedStreams(plan.dataset).of(plan.settings, "frames")
-    light, joined = jobs._spill(plan, tmp_path)
-    assert not len(light.dataset.features["toy"].frames) and not len(joined["frames"].frames)
-    bound: list[Any] = []
-    monkeypatch.setattr(jobs, "end_with", bound.append)
-    theirs, _ = get_context("spawn").Pipe(duplex=False)
-    jobs._start(light, joined, str(tmp_path), 1, 1, theirs)
-    shared = jobs._shared
-    monkeypatch.setattr(jobs, "_shared", None)
-    assert shared is not None and bound == [theirs]
-    started, streams = shared
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    light = processes.share(plan, Shelf(folder), 1)
+    assert not len(light.plan.dataset.features["toy"].frames) and not len(light.inputs["frames"][0].frames)
+    started, streams = light.open()
     again = streams.of(started.settings, "frames")
     assert isinstance(again.frames.base, np.memmap) and np.array_equal(again.frames, made.frames)
     assert np.array_equal(again.times, made.times) and np.array_equal(again.offsets, made.offsets)
+    # What was made for one plan goes with it, and what was read with whoever reads it last.
+    assert len([*folder.iterdir()]) == 2
+    frames = plan.dataset.features["toy"].frames
+    del plan
+    assert [*folder.iterdir()] == [light.frames["toy"]]
+    del frames
+    assert not [*folder.iterdir()]
+
+
+def test_experiments_share_the_streams_that_they_read(toy: "Toy", tmp_path: Path) -> None:
+    cache, room, shelf = toy.cache(), Memory(), Shelf(tmp_path)
+
+    def plan(*changes: str) -> Plan:
+        return make_plan(cache, ["toys"], toy.folder / "runs", "small", toy.settings(*changes), memory=room)
+
+    one, same_, other = plan(), plan("training.epochs=3"), plan("labels={glad=['happy'], sad=['sad']}")
+    assert same_.dataset.features["toy"] is one.dataset.features["toy"]
+    assert other.dataset.features["toy"] is not one.dataset.features["toy"]
+    assert processes.share(one, shelf, 2).frames == processes.share(same_, shelf, 2).frames
+    assert processes.share(other, shelf, 2).frames != processes.share(one, shelf, 2).frames
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_crew_goes_on_after_an_experiment_that_fails(toy: "Toy", jobs: int) -> None:
+    """One of three fails in its first run: the others give what they give alone, and nothing of it stays."""
+    cache = toy.cache()
+    fails = ("task=regression", "targets=intensity", "training.learning_rate=1e30")
+    changes = ((), fails, ("head.kind=recurrent", "head.hidden=4"))
+    alone = [plan_of(toy, cache, *changes[number], runs=f"alone{number}") for number in (0, 2)]
+    for plan in alone:
+        trained(plan, jobs)
+    plans = [plan_of(toy, cache, *those, runs="together") for those in changes]
+    with Crew(jobs) as crew:
+        outcomes: list[Outcome] = list(crew.train_all(((plan, plan.to_train()) for plan in plans), 9))
+    told = [[one for one in outcomes if one.plan is plan] for plan in plans]
+    assert [len(those) for those in told] == [3, 1, 3] and all(those[-1].last for those in told)
+    assert [one.last for one in told[0]] == [False, False, True]
+    assert "the training loss is" in str(told[1][0].error) and not any(one.error for one in told[0] + told[2])
+    for plan, own in zip((plans[0], plans[2]), alone, strict=True):
+        assert all(same(plan.folder(number, 0), own.folder(number, 0)) for number in range(3))
+    assert sorted(path.name for path in (toy.folder / "together").iterdir()) == ["small"]
+
+
+@pytest.mark.slow
+def test_a_crew_goes_on_after_a_process_was_killed(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = toy.cache()
+    killed, other = plan_of(toy, cache), plan_of(toy, cache, "training.epochs=2")
+    with Crew(2) as crew:
+        outcomes = crew.train_all(((plan, plan.to_train()) for plan in (killed, other)), 6)
+        first = next(outcomes)
+        assert crew._processes is not None
+        for process in list(crew._processes._pool._processes.values()):
+            process.kill()
+        rest = list(outcomes)
+    errors = [one for one in rest if one.error is not None]
+    assert first.error is None and all("a training process was killed" in str(one.error) for one in errors)
+    assert {one.plan for one in errors} <= {killed, other}
+    # What was stored counts, and the same command again trains the rest.
+    for plan in (killed, other):
+        trained(plan, 2)
+        assert plan.to_train() == []
+
+
+@pytest.mark.slow
+def test_an_experiment_waits_for_room_beside_the_others(toy: "Toy") -> None:
+    cache, room = toy.cache(), Memory()
+    plans = [
+        make_plan(cache, ["toys"], toy.folder / "runs", "small", toy.settings(*those), memory=room)
+        for those in (("training.epochs=2",), ("training.epochs=2", "labels={glad=['happy'], sad=['sad']}"))
+    ]
+    room.limit = int(1.5 * sum(plans[0].dataset.sizes.values()))
+    order: list[int] = []
+
+    def asked() -> Iterator[tuple[Plan, list[tuple[int, int]]]]:
+        for plan in plans:
+            yield plan, plan.to_train()
+
+    with Crew(2) as crew:
+        for outcome in crew.train_all(asked(), 6):
+            order.append(plans.index(outcome.plan))
+            assert outcome.error is None and room._held <= room.limit
+    assert order == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.slow

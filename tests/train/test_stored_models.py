@@ -14,6 +14,7 @@ from emocache.train.apply.onnx_export import export_onnx
 from emocache.train.apply.opening_runs import open_models
 from emocache.train.apply.unlabelled import Unlabelled, read_unlabelled
 from emocache.train.data.example import Stamps, on_stamps
+from emocache.train.run.crew import Crew
 from emocache.train.run.request import Request, carry_out
 from emocache.train.stored.run_folders import read_run
 
@@ -39,7 +40,7 @@ def train(toy: "Toy", changes: tuple[str, ...], cache: Cache | None = None, name
     """Train an experiment; returns the folder of its setting."""
     request = Request(cache or toy.cache(), ["toys"], toy.folder / "runs", [*changes, *SHORT])
     plan = request.plan(request.experiment(toy.experiment(name=name)))
-    list(carry_out(plan, 1, False))
+    list(carry_out(plan, Crew(1), False))
     return plan.folder(0, 0).parent
 
 

@@ -32,8 +32,8 @@ from emocache.train.inputs.batches import Batches
 from emocache.train.inputs.targets import fit_scale
 from emocache.train.inputs.transforms import prepare
 from emocache.train.protocols.folds import Fold
+from emocache.train.run.crew import Crew
 from emocache.train.run.experiment_plan import make_plan
-from emocache.train.run.jobs import train_runs
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -230,7 +230,7 @@ def test_what_a_run_stores_gives_its_predictions_again(toy: "Toy", scale: str) -
         row.labels["intensity"] = 500 + 20 * float(corpus.frames[row.id].mean())  # type: ignore[index]
     settings = settings_of(toy, "regression", f"targets_scale={scale}")
     plan = make_plan(toy.cache(corpus), ["toys"], toy.folder / "runs", "small", settings)
-    list(train_runs(plan, [(1, 0)], jobs=1))
+    list(Crew(1).train(plan, [(1, 0)]))
     folder = plan.folder(1, 0)
     weights, fitted = (load_file(folder / f"{name}.safetensors") for name in ("weights", "transforms"))
     mean, std = fitted.get("targets.mean", np.zeros(1)), fitted.get("targets.std", np.ones(1))

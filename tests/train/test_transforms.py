@@ -10,7 +10,8 @@ from emocache.train.data.memory import Memory
 from emocache.train.inputs.joining import average
 from emocache.train.inputs.normalisation import fit_normaliser, normalise_utterances
 from emocache.train.inputs.prepared import Joined
-from emocache.train.inputs.transforms import pool, prepare
+from emocache.train.inputs.transforms import prepare
+from emocache.train.inputs.vectors import pool
 
 if TYPE_CHECKING:
     from .conftest import Toy

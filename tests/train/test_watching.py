@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from emocache.cache import EmocacheError
 from emocache.cli import app
+from emocache.train.run.crew import Crew
 from emocache.train.run.request import Request, carry_out
 from emocache.train.stored.stored_results import read_stored
 from emocache.train.watch.watching import Watching
@@ -82,7 +83,8 @@ def carried_out(toy: "Toy", runs: Path, *names: str, jobs: int = 1) -> Path:
     toy.cache(toy.corpus())
     request = Request(toy.cache(toy.corpus()), ["toys"], runs, watching=Watching(names, runs / ".tensorboard"))
     plan = request.plan(request.experiment(str(toy.experiment(QUICK, "quick"))))
-    list(carry_out(plan, jobs, False))
+    with Crew(jobs) as crew:
+        list(carry_out(plan, crew, False))
     return plan.folder(0, 0).parent
 
 

@@ -12,7 +12,7 @@ from .memory import Memory
 from .stored_frames import StoredFrames
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Features:
     """Frames of all U utterances, one after the other; an utterance without features has none.
 
@@ -96,6 +96,7 @@ class Dataset:
         dropped: {label: utterances} left out by the label map. unlabelled: utterances without a label.
         recordings: {sha256 of a media file: keys of the utterances in it}, of every corpus as a whole.
         longest: seconds of the longest utterance of the corpora; None where no length is known.
+        sizes: {stream: bytes of its frames}. frames: {stream: their number}; of both, read or not.
     """
 
     examples: list[Example]
@@ -112,3 +113,10 @@ class Dataset:
     recordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     longest: float | None = None
     memory: Memory = field(default_factory=Memory)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    frames: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def finds_room(self) -> bool:
+        """True where memory has room for the frames beside all that it holds already."""
+        return sum(self.sizes.values()) <= self.memory.free

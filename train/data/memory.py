@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,31 @@ _WAITS = 0.13  # of an epoch's time: one that waits for more takes over 1.15 tim
 
 
 class Memory:
-    """Room for the frames of one dataset, and for what is made of them.
+    """Room for the frames of datasets, and for what is made of them.
 
     Args:
         limit: bytes; None: nine tenths of what the machine has.
         folder: for files of what finds no room, whose name is gone at once, so that nobody need remove them; where it
             does not exist yet, in the nearest folder above it. None: the system's for temporary files.
+
+    Attributes:
+        read: {what decides the frames of a stream: its features}, as long as one of the datasets holds them.
     """
 
     def __init__(self, limit: int | None = None, folder: Path | None = None) -> None:
         self.limit = _machine() if limit is None else limit
         self.folder = folder
+        self.read: MutableMapping[bytes, Any] = weakref.WeakValueDictionary()
         self._held = 0
         self._told = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memory, (self.limit, self.folder)
+
+    @property
+    def free(self) -> int:
+        """Bytes that nothing holds."""
+        return self.limit - self._held
 
     def shared(self, processes: int) -> "Memory":
         """Return the share of each of several processes."""
@@ -61,7 +73,7 @@ class Memory:
             EmocacheError: the file cannot be written.
         """
         dtype = np.dtype(dtype)
-        if rows * dim * dtype.itemsize > self.limit - self._held:
+        if rows * dim * dtype.itemsize > self.free:
             return self._in_file(blocks, dim, dtype)
         whole = np.empty((rows, dim), dtype)
         self.hold(whole)

@@ -69,12 +69,16 @@ def load_dataset(
                for s in group}
         for name, group in streams.items()
     }  # fmt: skip
-    memory = Memory() if memory is None else memory
     digests = [[s.corpus, name, s.digest(keep[name][s.corpus])] for name, group in streams.items() for s in group]
+    memory = Memory() if memory is None else memory
+    frames = {name: sum(int(s.lengths(keep[name][s.corpus]).sum()) for s in group) for name, group in streams.items()}
+    sizes = {name: count * streams[name][0].dim * streams[name][0].dtype.itemsize for name, count in frames.items()}
+    # All of them or none: what is made of frames that stay in the cache is mostly smaller, and finds room then.
+    features = _Lazy(streams, keep, there, wheres, memory, stays=sum(sizes.values()) > memory.limit)
     return Dataset(
         examples.rows,
         examples.classes,
-        _Lazy(streams, keep, there, wheres, memory),
+        features,
         present,
         [_source(s) for group in streams.values() for s in group],
         {m.corpus: m.sha256 for m in manifests},
@@ -86,6 +90,8 @@ def load_dataset(
         _recordings(manifests),
         max((s for m in manifests for s in m.column("duration") if s is not None), default=None),
         memory,
+        sizes,
+        frames,
     )
 
 
@@ -111,7 +117,10 @@ _Keep = Mapping[str, Sequence[str]]  # corpus -> ids
 
 
 class _Lazy(Mapping[str, Features]):
-    """The streams, each read when first asked for: when every run is stored already, nothing is read."""
+    """The streams, each read when first asked for: when every run is stored already, nothing is read.
+
+    What another dataset of the same memory has read, and holds, is taken from there.
+    """
 
     def __init__(
         self,
@@ -120,18 +129,21 @@ class _Lazy(Mapping[str, Features]):
         covered: Mapping[str, npt.NDArray[np.bool_]],
         wheres: Mapping[str, str | None],
         memory: Memory,
+        stays: bool,
     ) -> None:
         self._streams, self._keep, self._covered, self._wheres = streams, keep, covered, wheres
-        self._memory = memory
+        self._memory, self._stays = memory, stays
         self._read: dict[str, Features] = {}
-        needed = sum(bytes_of(stream, keep[name][stream.corpus]) for name, group in streams.items() for stream in group)
-        # All of them or none: what is made of frames that stay in the cache is mostly smaller, and finds room then.
-        self.fits = needed <= memory.limit
 
     def __getitem__(self, name: str) -> Features:
         if name not in self._read:
-            one = _read(self._streams[name], self._keep[name], self._covered[name], self._wheres[name], not self.fits)
-            self._memory.hold(one.frames)
+            group, keep, covered = self._streams[name], self._keep[name], self._covered[name]
+            key = _key(group, keep, covered, self._wheres[name], self._stays)
+            one = self._memory.read.get(key)
+            if one is None:
+                one = _read(group, keep, covered, self._wheres[name], self._stays)
+                self._memory.hold(one.frames)
+                self._memory.read[key] = one
             self._read[name] = one
         return self._read[name]
 
@@ -140,6 +152,12 @@ class _Lazy(Mapping[str, Features]):
 
     def __len__(self) -> int:
         return len(self._streams)
+
+
+def _key(group: Sequence[Stream], keep: _Keep, covered: npt.NDArray[np.bool_], where: str | None, stays: bool) -> bytes:
+    """Everything that decides what `_read` gives."""
+    told = [[s.objects.url, s.corpus, s.name, s.fingerprint, s.digest(keep[s.corpus]), keep[s.corpus]] for s in group]
+    return sha256(canonical_json([told, where, stays]) + covered.tobytes()).digest()
 
 
 def _check_recipes(group: Sequence[Stream]) -> None:

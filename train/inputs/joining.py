@@ -17,7 +17,9 @@ from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, Features
 from ..data.memory import Memory
+from ..heads.head import FixedPooling
 from .prepared import Joined
+from .vectors import pool
 
 _FITTED = {"combine", "trainable_words", "pca", "normalise", "fit_scope"}  # settings that change nothing here
 
@@ -31,7 +33,7 @@ class _JoinKey:
 
 
 class JoinedStreams:
-    """The joined frames of each role of one dataset, made when first asked for and shared by all folds.
+    """The joined frames of each role of one dataset, and their means, made when first asked for, once for all folds.
 
     Of each role the last ones are held. They are large, so whoever trains the runs owns this and frees it with them.
     """
@@ -39,6 +41,7 @@ class JoinedStreams:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._held: dict[str, tuple[_JoinKey, Joined]] = {}
+        self._vectors: dict[str, tuple[Joined, FixedPooling, Joined]] = {}
 
     def of(self, settings: Settings, role: str) -> Joined:
         """Return the frames of one role.
@@ -61,6 +64,14 @@ class JoinedStreams:
         joined = join_streams(self._dataset, key.names, key.how)
         self._held[role] = (key, joined)
         return joined
+
+    def pooled(self, settings: Settings, role: str, pooling: FixedPooling) -> Joined:
+        """Return the frames of one role pooled to a vector each, see `vectors.pool`; EmocacheError as of `of`."""
+        joined = self.of(settings, role)
+        held = self._vectors.get(role)
+        if held is None or held[0] is not joined or held[1] != pooling:
+            held = self._vectors[role] = joined, pooling, pool(joined, pooling)
+        return held[2]
 
     def put(self, settings: Settings, role: str, joined: Joined) -> None:
         """Hold frames of one role that another process has made under the same settings."""

@@ -14,11 +14,12 @@ from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, Features
 from ..data.memory import Memory
-from ..heads.head import FixedPooling, Segments
+from ..heads.head import Segments
 from .fitting import Fitted, Fitting
 from .joining import JoinedStreams
 from .normalisation import Rows, fit_normaliser, normalise_utterances
 from .prepared import Joined, Pieces, Prepared, PreparedInput
+from .vectors import pool
 
 
 def prepare(dataset: Dataset, settings: Settings, fit_rows: Rows, streams: JoinedStreams | None = None) -> Prepared:
@@ -69,7 +70,7 @@ def _prepare(
     inputs = {}
     for role, one in joined.items():
         fitting = Fitting(one, settings.features.of(role), rows) if tensors is None else Fitted(role, tensors)
-        inputs[role] = _prepare_input(dataset, settings, role, one, fitting)
+        inputs[role] = _prepare_input(dataset, settings, role, one, fitting, streams)
     segments = settings.head.segments()
     if segments is not None:
         pieces = cut(joined[segments.by], joined[segments.role], segments)
@@ -78,7 +79,12 @@ def _prepare(
 
 
 def _prepare_input(
-    dataset: Dataset, settings: Settings, role: str, features: Joined, fitting: Fitting | Fitted
+    dataset: Dataset,
+    settings: Settings,
+    role: str,
+    features: Joined,
+    fitting: Fitting | Fitted,
+    streams: JoinedStreams,
 ) -> PreparedInput:
     how = settings.features.of(role)
     if not fitting.possible:
@@ -97,7 +103,7 @@ def _prepare_input(
     # Pooled first: what is normalised is the vector that the head is given.
     pooling = settings.head.fixed_pooling(role, settings.per_frame)
     if pooling is not None:
-        features = pool(features, pooling)
+        features = streams.pooled(settings, role, pooling) if projection is None else pool(features, pooling)
     normaliser = None
     if how.normalise == "train":
         normaliser = fitting.normaliser(features)
@@ -125,38 +131,6 @@ def project(features: Joined, projection: Projection, memory: Memory, block: int
     """Project all frames with a PCA, (N, D) to (N, n) float32, a block at a time because it works in float64."""
     parts = (projection.apply(frames) for frames in features.in_blocks(block))
     return memory.stack(parts, features.offsets[-1], len(projection.components), np.float32)
-
-
-def pool(features: Joined, pooling: FixedPooling) -> Joined:
-    """Pool each utterance to one vector.
-
-    Args:
-        features: of one role.
-        pooling: "mean", or "mean_std" for the standard deviation (divisor n) beside it.
-
-    Returns:
-        Of each stream these moments of the frames where it has something; where it has nothing at all, its part is
-        zeros and not valid.
-    """
-    factor = 2 if pooling == "mean_std" else 1
-    present = np.flatnonzero(features.lengths)
-    vectors = np.empty((len(present), features.frames.shape[1] * factor), np.float32)
-    times = np.empty((len(present), 2))
-    valid = np.ones((len(present), len(features.widths)), bool)
-    edges = np.cumsum(features.widths)[:-1]
-    for out, row in enumerate(present):
-        moments: list[npt.NDArray[np.float64]] = []
-        for number, stream in enumerate(np.split(features.of(row).astype(np.float64), edges, axis=1)):
-            there = features.valid_of(row, number)
-            valid[out, number] = there.any()
-            held = stream[there] if there.any() else np.zeros((1, stream.shape[1]))
-            moments += [held.mean(axis=0), held.std(axis=0)][:factor]
-        vectors[out] = np.concatenate(moments)
-        own = features.times_of(row)
-        times[out] = own[0, 0], own[-1, 1]
-    offsets = np.concatenate([[0], np.cumsum(features.lengths > 0)])
-    return Joined(vectors, offsets, times, None, tuple(w * factor for w in features.widths),
-                  None if features.valid is None else valid)  # fmt: skip
 
 
 def _speakers(dataset: Dataset) -> list[str]:

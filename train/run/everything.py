@@ -1,23 +1,20 @@
-"""Every experiment that is for the corpora of a cache: what it takes is told first, then the cheapest comes first."""
+"""Every experiment for the corpora of a cache: what it takes is told first, then the cheapest comes first."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from ...cache import Cache, EmocacheError
-from ..config.search import search_points
+from ..config.experiment_names import experiment_names
 from ..config.stream_lists import corpora_of_all, streams_of
 from ..records.run_record import RUN
 from ..stored.run_folders import read_record
+from .crew import Asked, Crew
+from .estimates import duration, guess
 from .experiment_plan import Plan
 from .fusion_plan import FusionPlan
-from .request import Request, carry_out, one_line
-
-# Seconds of a run, and of one number of its frames in one epoch on a processor, where no run tells better: those of a
-# recurrent head of 128 units, within a factor of ten.
-_A_RUN, _A_NUMBER = 0.3, 1e-7
+from .request import Request, carry_out, of_experiment, one_line, runs_to_train
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,11 @@ class Work:
     seconds: float
     measured: bool
     fusion: bool
+
+    @property
+    def name(self) -> str:
+        """The experiment with its corpora."""
+        return f"{self.experiment} on {' + '.join(self.request.corpora)}"
 
 
 def corpora_in(cache: Cache, asked: Sequence[str], every: bool = False) -> list[str]:
@@ -77,20 +79,15 @@ def _corpora_in(cache: Cache, asked: Sequence[str], every: bool) -> list[str]:
     return list(found)
 
 
-def cores() -> int:
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def carry_out_everything(
-    requests: Mapping[str, Request], tell: Callable[[str], None], jobs: int, dry_run: bool
+    requests: Mapping[str, Request], tell: Callable[[str], None], crew: Crew, dry_run: bool
 ) -> None:
     """Carry out every experiment that is for one of the corpora.
 
     Args:
         requests: {corpus: what is set for all experiments on it}.
         tell: takes lines for people.
-        jobs: processes that train at the same time.
+        crew: trains.
         dry_run: only tell.
 
     Raises:
@@ -103,10 +100,10 @@ def carry_out_everything(
         raise EmocacheError(f"nothing can be trained on {', '.join(requests)}; the reasons are above")
     works.sort(key=lambda work: (work.fusion, work.seconds))  # a fusion comes after its members
     left = sum(work.left for work in works)
-    told = "" if not left else "; " + _time_left(works, jobs) + ", the cheapest first"
+    told = "" if not left else "; " + _time_left(works, crew.jobs) + ", the cheapest first"
     tell(f"{len(works)} experiments: {left} runs to train, {sum(work.runs for work in works) - left} stored{told}")
     if not dry_run:
-        _carry_out([work for work in works if work.left], tell, jobs)
+        _carry_out([work for work in works if work.left], tell, crew)
 
 
 def _works_on(corpus: str, request: Request, tell: Callable[[str], None]) -> list[Work]:
@@ -115,18 +112,18 @@ def _works_on(corpus: str, request: Request, tell: Callable[[str], None]) -> lis
     if not names:
         tell(f"{corpus}: no experiment is for it; name one, such as `emocache train probe --corpus {corpus}`")
         return []
-    sizes = _Sizes(request.cache, corpus)
+    there = {info.name for info in request.cache.streams(corpus)}
     lacking: dict[str, list[str]] = {}
     refused: dict[str, list[str]] = {}
     works = []
     for name in names:
-        missing = [stream for stream in streams_of(name) if stream not in sizes.there]
+        missing = [stream for stream in streams_of(name) if stream not in there]
         for stream in missing:
             lacking.setdefault(stream, []).append(name)
         if missing:
             continue
         try:
-            works.append(_work(request, name, sizes))
+            works.append(_work(request, name))
         except EmocacheError as error:
             refused.setdefault(one_line(error), []).append(name)
     tell(f"{corpus}: {len(names)} experiments are for it, {len(works)} can be trained here")
@@ -148,59 +145,65 @@ def _untrained(
     yield f"  to make them: emocache extract {corpus} --data DIR --cache {cache.objects.url} {streams}"
 
 
-class _Sizes:
-    """The numbers that the streams of a corpus hold, each counted when it is first asked for."""
-
-    def __init__(self, cache: Cache, corpus: str) -> None:
-        self._cache, self._corpus = cache, corpus
-        self._known: dict[str, int] = {}
-        self.there = {info.name for info in cache.streams(corpus)}
-
-    def of(self, name: str) -> int:
-        if name not in self._known:
-            stream = self._cache.stream(self._corpus, name)
-            self._known[name] = stream.frames * stream.dim
-        return self._known[name]
-
-
-def _work(request: Request, name: str, sizes: _Sizes) -> Work:
+def _work(request: Request, name: str) -> Work:
     """Plan one experiment; EmocacheError where it cannot be carried out."""
     plan = request.plan(request.experiment(name))
     left = len(plan.to_train())
     stored = [read_record(path.parent).seconds for path in sorted((request.runs / name).glob(f"*/*/*/{RUN}"))[:20]]
     if isinstance(plan, FusionPlan):
         return Work(request, name, len(plan.all_runs()), left, 0.1 * left, bool(stored), True)
-    seconds = left * (median(stored) if stored else _guess(plan, sizes))
+    seconds = left * median(stored) if stored else guess(plan, left)
     return Work(request, name, len(plan.all_runs()), left, seconds, bool(stored), False)
 
 
-def _guess(plan: Plan, sizes: _Sizes) -> float:
-    """Guess the seconds of one run by the numbers that it reads."""
-    points = [point for _, point in search_points(plan.settings)]
-    numbers = sum(sizes.of(name) * point.training.epochs for point in points for name in point.stream_names)
-    return _A_RUN + _A_NUMBER * numbers * (len(plan.settings.targets) if plan.settings.targets_apart else 1)
-
-
-def _carry_out(works: Sequence[Work], tell: Callable[[str], None], jobs: int) -> None:
+def _carry_out(works: Sequence[Work], tell: Callable[[str], None], crew: Crew) -> None:
     failed: dict[str, str] = {}
-    expected = spent = 0.0
-    for number, work in enumerate(works, 1):
-        started = time.monotonic()
-        name = f"{work.experiment} on {' + '.join(work.request.corpora)}"
-        tell(f"[{number}/{len(works)}] {name}: {work.left} of {work.runs} runs to train")
+    started, expected = time.monotonic(), 0.0
+
+    def begun(number: int, work: Work) -> Plan | FusionPlan | None:
+        tell(f"[{number}/{len(works)}] {work.name}: {work.left} of {work.runs} runs to train")
         try:
-            plan = work.request.plan(work.request.experiment(work.experiment))
-            for line in carry_out(plan, jobs, dry_run=False, brief=True):
-                tell(f"  {line}")
+            return work.request.plan(work.request.experiment(work.experiment))
         except EmocacheError as error:
-            failed[name] = " ".join(str(error).split())
-            tell(f"  failed: {failed[name]}")
-        spent += time.monotonic() - started
+            ended(work, error)
+        return None
+
+    def ended(work: Work, error: Exception | None = None) -> None:
+        nonlocal expected
+        if error is not None:
+            failed[work.name] = " ".join(str(error).split())
+            tell(f"  failed: {failed[work.name]}")
         expected += work.seconds
         # What was guessed is corrected by what it took.
-        rest = sum(later.seconds for later in works[number:]) * spent / expected
-        if rest:
+        rest = (sum(work.seconds for work in works) - expected) * (time.monotonic() - started) / expected
+        if rest > 0.5:
             tell(f"  about {duration(rest)} left")
+
+    work_of: dict[Plan, Work] = {}
+
+    def asked() -> Iterator[Asked]:
+        for number, work in enumerate(works, 1):
+            if not work.fusion and (plan := begun(number, work)) is not None and isinstance(plan, Plan):
+                work_of[plan] = work
+                yield plan, runs_to_train(plan)
+
+    for outcome in crew.train_all(asked(), sum(work.left for work in works if not work.fusion)):
+        if outcome.line:
+            tell(f"  {outcome.plan.experiment}: {outcome.line}")
+        if outcome.last:
+            error = outcome.error and of_experiment(outcome.plan, outcome.error)
+            if error is not None and not isinstance(error, EmocacheError):
+                raise error
+            ended(work_of.pop(outcome.plan), error)
+    for number, work in enumerate(works, 1):  # their members are stored now
+        if not work.fusion or (plan := begun(number, work)) is None:
+            continue
+        try:
+            for line in carry_out(plan, crew, dry_run=False, brief=True):
+                tell(f"  {line}")
+            ended(work)
+        except EmocacheError as error:
+            ended(work, error)
     if failed:
         raise EmocacheError(f"{len(failed)} experiments failed, the first is {next(iter(failed))}:"
                             f" {next(iter(failed.values()))}")  # fmt: skip
@@ -212,9 +215,42 @@ def _time_left(works: Sequence[Work], jobs: int) -> str:
     return f"about {duration(seconds)} with --jobs {jobs}" + (" (a guess)" if guessed else "")
 
 
-def duration(seconds: float) -> str:
-    """Write a time as people say it, in one or two units: "40 s", "3 min", "2 h 10 min"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+def carry_out_all(request: Request, tell: Callable[[str], None], crew: Crew, dry_run: bool) -> None:
+    """Carry out every shipped experiment that the corpora can be trained on; tell which cannot, and why.
+
+    Args:
+        request: the corpora, and what is set for all experiments.
+        tell: takes lines for people.
+        crew: trains.
+        dry_run: only tell.
+
+    Raises:
+        EmocacheError: a run failed, after the other experiments were carried out; or none can be carried out.
+    """
+    names = experiment_names()
+    refused: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            plan = request.plan(request.experiment(name))
+        except EmocacheError as error:
+            refused[name] = one_line(error)  # the names follow
+            continue
+        try:
+            for line in carry_out(plan, crew, dry_run):
+                tell(line)
+        except EmocacheError as error:
+            failed[name] = " ".join(str(error).split())
+            tell(f"failed: {failed[name]}")
+    alike: dict[str, list[str]] = {}
+    for name, reason in refused.items():
+        alike.setdefault(reason, []).append(name)
+    for reason, those in alike.items():
+        tell(f"not for {' + '.join(request.corpora)}: {reason}: {', '.join(those)}")
+    done = len(names) - len(refused) - len(failed)
+    verb = "can be carried out" if dry_run else "carried out"
+    tell(f"{done} of {len(names)} experiments {verb}, {len(refused)} cannot be on these corpora, {len(failed)} failed")
+    if failed:
+        raise EmocacheError(f"{len(failed)} experiments failed, the first is {next(iter(failed.values()))}")
+    if not done:
+        raise EmocacheError(f"no experiment can be carried out on {' + '.join(request.corpora)}; the reasons are above")

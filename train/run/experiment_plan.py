@@ -192,7 +192,7 @@ def make_plan(
     settings: Settings,
     device: str = "cpu",
     allow_incomplete: bool = False,
-    memory: float | None = None,
+    memory: Memory | None = None,
 ) -> Plan:
     """Load what an experiment reads, cut the folds, and refuse what would leak.
 
@@ -204,7 +204,7 @@ def make_plan(
         settings: what its file says.
         device: "cpu", "cuda" or "cuda:1".
         allow_incomplete: streams may lack utterances that were never extracted.
-        memory: GB that frames may take; None: a share of what the machine has.
+        memory: the room for frames; None: a share of what the machine has.
 
     Returns:
         The plan; frames are read when they are first needed.
@@ -215,8 +215,7 @@ def make_plan(
     """
     if len(set(corpora)) < len(corpora):
         raise EmocacheError(f"a corpus is named twice: {', '.join(corpora)}")
-    room = Memory(None if memory is None else int(memory * 1e9), runs)
-    dataset = load_dataset(cache, corpora, settings, allow_incomplete, room)
+    dataset = load_dataset(cache, corpora, settings, allow_incomplete, memory or Memory(folder=runs))
     folds = make_folds(dataset.examples, settings.protocol)
     if settings.targets_apart and len(settings.targets) > 1:
         check_apart(dataset, settings.targets, folds)

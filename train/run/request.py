@@ -2,29 +2,31 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...cache import Cache, EmocacheError
 from ...cache.device import is_out_of_memory
 from ..config.experiment_files import key_of
-from ..config.experiment_names import beside, experiment_names
+from ..config.experiment_names import beside
 from ..config.fusion_settings import FusionSettings
 from ..config.loading import Experiment, load_experiment
 from ..config.search import search_points
 from ..config.settings import Settings
 from ..config.stream_lists import corpora_of, corpora_of_all
+from ..data.memory import Memory
+from ..data.stream_checks import check_streams
 from ..fit.cautions import warned
 from ..stored.run_folders import check_writable, mark_asked, read_record
 from ..stored.run_sources import sources_of, write_sources
 from ..watch.watching import UNWATCHED, Watching
+from .crew import Crew
 from .dry_run import cost, fold_lines, summary
 from .experiment_plan import Plan, make_plan
 from .final_run import train_final_run
 from .fusion_plan import FusionPlan, make_fusion
-from .jobs import train_runs
-from .stream_checks import check_streams
+from .processes import Run
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Request:
         overrides: of settings, `dotted.key=value`. folds: only these; none: all.
         device: "cpu", "cuda" or "cuda:1". allow_incomplete: streams may lack utterances.
         watching: sees the epochs of every run as they happen.
-        memory: GB that frames may take; None: a share of what the machine has.
+        memory: the room for the frames of all of them; None: of each a share of what the machine has.
     """
 
     cache: Cache
@@ -47,7 +49,7 @@ class Request:
     device: str = "cpu"
     allow_incomplete: bool = False
     watching: Watching = UNWATCHED
-    memory: float | None = None
+    memory: Memory | None = None
 
     def check(self, dry_run: bool) -> None:
         """Check that something can be stored in `runs`, unless `dry_run`; EmocacheError where it cannot."""
@@ -122,12 +124,12 @@ class Request:
         return self._plan(member, member.settings, own)
 
 
-def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool, brief: bool = False) -> Iterator[str]:
+def carry_out(plan: Plan | FusionPlan, crew: Crew, dry_run: bool, brief: bool = False) -> Iterator[str]:
     """Train and store what is not stored yet, or tell what that would be; yields lines for people.
 
     Args:
         plan: of an experiment.
-        jobs: processes that train at the same time.
+        crew: trains.
         dry_run: only tell.
         brief: a line for each run, and nothing of what is read and of warnings, which evaluation tells as well.
 
@@ -136,16 +138,23 @@ def carry_out(plan: Plan | FusionPlan, jobs: int, dry_run: bool, brief: bool = F
     """
     try:
         yield from (
-            _fuse(plan, jobs, dry_run, brief) if isinstance(plan, FusionPlan) else _train(plan, jobs, dry_run, brief)
+            _fuse(plan, crew, dry_run, brief) if isinstance(plan, FusionPlan) else _train(plan, crew, dry_run, brief)
         )
-    except EmocacheError as error:
-        raise EmocacheError(f"{plan.experiment}: {error}") from error
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except Exception as error:
+        if (told := of_experiment(plan, error)) is error:
             raise
-        why = str(error).partition("\n")[0] or "MemoryError"
-        raise EmocacheError(f"{plan.experiment}: out of memory ({why}); make the head or training.batch_size smaller,"
-                            " or use fewer --jobs") from error  # fmt: skip
+        raise told from error
+
+
+def of_experiment(plan: Plan | FusionPlan, error: Exception) -> Exception:
+    """Return the error of a run with the experiment's name; one that nobody foresaw as it is."""
+    if isinstance(error, EmocacheError):
+        return EmocacheError(f"{plan.experiment}: {error}")
+    if not is_out_of_memory(error):
+        return error
+    why = str(error).partition("\n")[0] or "MemoryError"
+    return EmocacheError(f"{plan.experiment}: out of memory ({why}); make the head or training.batch_size smaller,"
+                         " or use fewer --jobs")  # fmt: skip
 
 
 def carry_out_final(plan: Plan | FusionPlan) -> str:
@@ -168,12 +177,18 @@ def carry_out_final(plan: Plan | FusionPlan) -> str:
         raise EmocacheError(f"{plan.experiment}: {error}") from error
 
 
-def _train(plan: Plan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
+def runs_to_train(plan: Plan) -> list[Run]:
+    """Return the runs that are not stored yet, once what all of them rest on is stored."""
+    write_sources(plan.folder(0, 0).parent, sources_of(plan.dataset))
+    return plan.to_train()
+
+
+def _train(plan: Plan, crew: Crew, dry_run: bool, brief: bool) -> Iterator[str]:
+    if brief:
+        yield from crew.train(plan, runs_to_train(plan))
+        return
     if not dry_run:
         write_sources(plan.folder(0, 0).parent, sources_of(plan.dataset))
-    if brief:
-        yield from train_runs(plan, plan.to_train(), jobs)
-        return
     yield from summary(plan)
     if trials := len(list(search_points(plan.settings))) - 1:
         searched = ", ".join(plan.settings.search)
@@ -182,19 +197,19 @@ def _train(plan: Plan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
     yield from warned(before, "fold")
     if dry_run:
         yield from fold_lines(plan)
-        yield from cost(plan, jobs)
+        yield from cost(plan, crew.jobs)
         return
     todo = plan.to_train()
-    yield from train_runs(plan, todo, jobs)
+    yield from crew.train(plan, todo)
     _mark_reused(plan, todo)
     found = {run: read_record(plan.folder(*run)).warnings for run in plan.all_runs()}
     yield from warned({run: [c for c in those if c not in before[run[0]]] for run, those in found.items()}, "run")
     yield _done("trained", plan, len(todo))
 
 
-def _fuse(plan: FusionPlan, jobs: int, dry_run: bool, brief: bool) -> Iterator[str]:
+def _fuse(plan: FusionPlan, crew: Crew, dry_run: bool, brief: bool) -> Iterator[str]:
     for number, member in enumerate(plan.members):
-        yield from carry_out(member, jobs, dry_run, brief)
+        yield from carry_out(member, crew, dry_run, brief)
         plan.release(number)
     if brief:
         yield from (plan.train(*run) for run in plan.to_train())
@@ -221,47 +236,6 @@ def _mark_reused(plan: Plan | FusionPlan, trained: Sequence[tuple[int, int]]) ->
 
 def _done(verb: str, plan: Plan | FusionPlan, count: int) -> str:
     return f"{count} {verb}, {len(plan.all_runs()) - count} reused: {plan.folder(0, 0).parent}"
-
-
-def carry_out_all(request: Request, tell: Callable[[str], None], jobs: int, dry_run: bool) -> None:
-    """Carry out every shipped experiment that the corpora can be trained on; tell which cannot, and why.
-
-    Args:
-        request: the corpora, and what is set for all experiments.
-        tell: takes lines for people.
-        jobs: processes that train at the same time.
-        dry_run: only tell.
-
-    Raises:
-        EmocacheError: a run failed, after the other experiments were carried out; or none can be carried out.
-    """
-    names = experiment_names()
-    refused: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    for name in names:
-        try:
-            plan = request.plan(request.experiment(name))
-        except EmocacheError as error:
-            refused[name] = one_line(error)  # the names follow
-            continue
-        try:
-            for line in carry_out(plan, jobs, dry_run):
-                tell(line)
-        except EmocacheError as error:
-            failed[name] = " ".join(str(error).split())
-            tell(f"failed: {failed[name]}")
-    alike: dict[str, list[str]] = {}
-    for name, reason in refused.items():
-        alike.setdefault(reason, []).append(name)
-    for reason, those in alike.items():
-        tell(f"not for {' + '.join(request.corpora)}: {reason}: {', '.join(those)}")
-    done = len(names) - len(refused) - len(failed)
-    verb = "can be carried out" if dry_run else "carried out"
-    tell(f"{done} of {len(names)} experiments {verb}, {len(refused)} cannot be on these corpora, {len(failed)} failed")
-    if failed:
-        raise EmocacheError(f"{len(failed)} experiments failed, the first is {next(iter(failed.values()))}")
-    if not done:
-        raise EmocacheError(f"no experiment can be carried out on {' + '.join(request.corpora)}; the reasons are above")
 
 
 def one_line(error: EmocacheError) -> str:

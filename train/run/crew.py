@@ -1,0 +1,142 @@
+"""Runs in several processes, which serve one experiment after the other and share one copy of the features."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from ...cache import EmocacheError
+from ...cache.telling import Progress
+from ..inputs.joining import JoinedStreams
+from ..stored.leftovers import remove_stale_features
+from .epochs_told import epochs_told, trainings_of
+from .experiment_plan import Plan
+from .processes import Processes, Run
+
+Asked = tuple[Plan, Sequence[Run]]
+"""A plan, and which of its runs are to be trained."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The end of a run: it is stored, or it failed.
+
+    Attributes:
+        plan: it belongs to. line: tells of a run that is stored now. error: of one that failed; others of the plan that
+            were not begun are given up. last: nothing of the plan is left.
+    """
+
+    plan: Plan
+    line: str = ""
+    error: Exception | None = None
+    last: bool = False
+
+
+class Crew:
+    """The processes that train the runs of one call: this one alone, or several others.
+
+    Each of several processes gets its share of torch's threads, and maps the features from files below the runs folder,
+    so that they are in memory once. What a killed call left of that is removed first. Signals reach this process only:
+    when one ends the block, or the process, the others end too, but not while they store a run.
+
+    Args:
+        jobs: how many train at the same time; one: this process, without files. Others are started by the first run.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._processes: Processes | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # After the error of a run, those that are under way are finished.
+        self._leave(at_once=error is not None and not isinstance(error, EmocacheError))
+
+    def train(self, plan: Plan, runs: Sequence[Run]) -> Iterator[str]:
+        """Train and store runs of one experiment; yield a line for each as it is finished.
+
+        Raises:
+            EmocacheError: of a run; finished runs stay. Or a process was killed.
+        """
+        for outcome in self.train_all([(plan, runs)], len(runs)):
+            if outcome.error is not None:
+                raise outcome.error
+            yield outcome.line
+
+    def train_all(self, asked: Iterable[Asked], total: int) -> Iterator[Outcome]:
+        """Train and store runs of several experiments, those of the next one as soon as somebody has nothing to do.
+
+        Args:
+            asked: taken one at a time, when its turn has come; what it reads stays in memory until its runs are done.
+            total: how many runs there are, for the progress.
+
+        Yields:
+            The end of each run as it comes; only the first error of each experiment.
+        """
+        with Progress("runs", total) as progress:
+            for outcome in self._by_others(asked) if self.jobs > 1 else self._here(asked, progress):
+                progress.step(outcome.error is None)
+                yield outcome
+
+    def _here(self, asked: Iterable[Asked], progress: Progress) -> Iterator[Outcome]:
+        for plan, runs in asked:
+            remove_stale_features(plan.runs)
+            streams = JoinedStreams(plan.dataset)
+            for number, (fold, seed) in enumerate(runs, 1):
+                told = epochs_told(progress, f"fold {fold} seed {seed}", trainings_of(plan.settings))
+                try:
+                    yield Outcome(plan, plan.train(fold, seed, streams, told), last=number == len(runs))
+                except Exception as error:  # whoever asked tells it, or lets it pass
+                    yield Outcome(plan, error=error, last=True)
+                    break
+
+    def _by_others(self, asked: Iterable[Asked]) -> Iterator[Outcome]:
+        ahead = iter(asked)
+        plans: dict[Future[str], Plan] = {}
+        waits: Asked | None = next(ahead, None)
+        while waits is not None or plans:
+            # Those that are done early go on with the next experiment, if memory has room for it beside the others.
+            while waits is not None and len(plans) < self.jobs and (not plans or waits[0].dataset.finds_room):
+                plans |= dict.fromkeys(self._begin(*waits), waits[0])
+                waits = next(ahead, None)
+            done, _ = wait(plans, return_when=FIRST_COMPLETED)
+            for future in done:
+                if (plan := plans.pop(future, None)) is not None:
+                    yield self._outcome(future, plan, plans)
+
+    def _begin(self, plan: Plan, runs: Sequence[Run]) -> list["Future[str]"]:
+        if not runs:
+            return []
+        if self._processes is None:
+            remove_stale_features(plan.runs)
+            plan.runs.mkdir(parents=True, exist_ok=True)
+            self._processes = Processes(self.jobs, plan.runs)
+        return self._processes.begin(plan, runs)
+
+    def _outcome(self, future: "Future[str]", plan: Plan, plans: dict["Future[str]", Plan]) -> Outcome:
+        try:
+            return Outcome(plan, future.result(), last=plan not in plans.values())
+        except BrokenProcessPool:
+            self._leave(at_once=True)
+            error: Exception = EmocacheError(
+                f"a training process was killed, probably for want of memory; use fewer --jobs than {self.jobs} and run"
+                " the same command again: finished runs are kept"
+            )
+        except (Exception, CancelledError) as found:
+            error = found
+        # Of what is under way nobody tells any more; it is stored all the same.
+        for other in [other for other, of in plans.items() if of is plan]:
+            other.cancel()
+            del plans[other]
+        return Outcome(plan, error=error, last=True)
+
+    def _leave(self, at_once: bool) -> None:
+        processes, self._processes = self._processes, None
+        if processes is not None:
+            processes.end(at_once)
