@@ -19,16 +19,16 @@ Asked = tuple[Plan, Sequence[Run]]
 """A plan, and which of its runs are to be trained."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Outcome:
     """The end of a run: it is stored, or it failed.
 
     Attributes:
-        plan: it belongs to. line: tells of a run that is stored now. error: of one that failed; others of the plan that
-            were not begun are given up. last: nothing of the plan is left.
+        number: of its plan among those that were asked for. line: tells of a run that is stored now.
+        error: of one that failed; others of the plan that were not begun are given up. last: no other follows of it.
     """
 
-    plan: Plan
+    number: int
     line: str = ""
     error: Exception | None = None
     last: bool = False
@@ -48,6 +48,7 @@ class Crew:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self._processes: Processes | None = None
+        self._before: Plan | None = None  # the last one that was begun
 
     def __enter__(self) -> Self:
         return self
@@ -65,9 +66,10 @@ class Crew:
             EmocacheError: of a run; finished runs stay. Or a process was killed.
         """
         for outcome in self.train_all([(plan, runs)], len(runs)):
+            if outcome.line:
+                yield outcome.line
             if outcome.error is not None:
                 raise outcome.error
-            yield outcome.line
 
     def train_all(self, asked: Iterable[Asked], total: int) -> Iterator[Outcome]:
         """Train and store runs of several experiments, those of the next one as soon as somebody has nothing to do.
@@ -81,60 +83,85 @@ class Crew:
         """
         with Progress("runs", total) as progress:
             for outcome in self._by_others(asked) if self.jobs > 1 else self._here(asked, progress):
-                progress.step(outcome.error is None)
+                progress.step(bool(outcome.line))
                 yield outcome
 
     def _here(self, asked: Iterable[Asked], progress: Progress) -> Iterator[Outcome]:
+        number = -1
         for plan, runs in asked:
+            number += 1  # `enumerate` would hold on to the first plan
             remove_stale_features(plan.runs)
+            self._read(plan, runs)
             streams = JoinedStreams(plan.dataset)
-            for number, (fold, seed) in enumerate(runs, 1):
+            for count, (fold, seed) in enumerate(runs, 1):
                 told = epochs_told(progress, f"fold {fold} seed {seed}", trainings_of(plan.settings))
                 try:
-                    yield Outcome(plan, plan.train(fold, seed, streams, told), last=number == len(runs))
+                    yield Outcome(number, plan.train(fold, seed, streams, told), last=count == len(runs))
                 except Exception as error:  # whoever asked tells it, or lets it pass
-                    yield Outcome(plan, error=error, last=True)
+                    yield Outcome(number, error=error, last=True)
                     break
 
     def _by_others(self, asked: Iterable[Asked]) -> Iterator[Outcome]:
-        ahead = iter(asked)
-        plans: dict[Future[str], Plan] = {}
-        waits: Asked | None = next(ahead, None)
-        while waits is not None or plans:
+        ahead, number = iter(asked), -1  # `enumerate` would hold on to the first plan
+        under_way: dict[Future[str], int] = {}
+        held: dict[int, Plan] = {}  # with it go the files that its processes map
+        errors: dict[int, Exception] = {}
+        waits = next(ahead, None)
+        while waits is not None or under_way:
             # Those that are done early go on with the next experiment, if memory has room for it beside the others.
-            while waits is not None and len(plans) < self.jobs and (not plans or waits[0].dataset.finds_room):
-                plans |= dict.fromkeys(self._begin(*waits), waits[0])
+            while waits is not None and len(under_way) < self.jobs and (not under_way or waits[0].dataset.finds_room):
+                number += 1
+                held[number], runs = waits
+                try:
+                    begun = self._begin(held[number], runs)
+                except EmocacheError as error:
+                    begun = []
+                    yield Outcome(number, error=error, last=True)
+                under_way |= dict.fromkeys(begun, number)
+                if not begun:
+                    del held[number]
                 waits = next(ahead, None)
-            done, _ = wait(plans, return_when=FIRST_COMPLETED)
-            for future in done:
-                if (plan := plans.pop(future, None)) is not None:
-                    yield self._outcome(future, plan, plans)
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                of, line = under_way.pop(future), ""
+                try:
+                    line = future.result()
+                except (Exception, CancelledError) as error:
+                    errors.setdefault(of, self._told(error))
+                    for other in [other for other, its in under_way.items() if its == of and other.cancel()]:
+                        del under_way[other]
+                last = of not in under_way.values()
+                if last:
+                    del held[of]
+                if line or last:
+                    yield Outcome(of, line, errors.pop(of, None) if last else None, last)
+
+    def _read(self, plan: Plan, runs: Sequence[Run]) -> None:
+        """Read the streams of a plan: those that the one before has too once, if memory has room for both."""
+        if not plan.dataset.finds_room:
+            self._before = None
+        if runs:
+            dict(plan.dataset.features)
+            self._before = plan
 
     def _begin(self, plan: Plan, runs: Sequence[Run]) -> list["Future[str]"]:
         if not runs:
             return []
+        self._read(plan, runs)
         if self._processes is None:
             remove_stale_features(plan.runs)
             plan.runs.mkdir(parents=True, exist_ok=True)
             self._processes = Processes(self.jobs, plan.runs)
         return self._processes.begin(plan, runs)
 
-    def _outcome(self, future: "Future[str]", plan: Plan, plans: dict["Future[str]", Plan]) -> Outcome:
-        try:
-            return Outcome(plan, future.result(), last=plan not in plans.values())
-        except BrokenProcessPool:
+    def _told(self, error: BaseException) -> Exception:
+        if not isinstance(error, BrokenProcessPool):
+            return error if isinstance(error, Exception) else RuntimeError(repr(error))
+        if self._processes is not None and self._processes.broken:
             self._leave(at_once=True)
-            error: Exception = EmocacheError(
-                f"a training process was killed, probably for want of memory; use fewer --jobs than {self.jobs} and run"
-                " the same command again: finished runs are kept"
-            )
-        except (Exception, CancelledError) as found:
-            error = found
-        # Of what is under way nobody tells any more; it is stored all the same.
-        for other in [other for other, of in plans.items() if of is plan]:
-            other.cancel()
-            del plans[other]
-        return Outcome(plan, error=error, last=True)
+        return EmocacheError(
+            f"a training process was killed, probably for want of memory; use fewer --jobs than {self.jobs} and run the"
+            " same command again: finished runs are kept"
+        )
 
     def _leave(self, at_once: bool) -> None:
         processes, self._processes = self._processes, None

@@ -179,22 +179,23 @@ def _carry_out(works: Sequence[Work], tell: Callable[[str], None], crew: Crew) -
         if rest > 0.5:
             tell(f"  about {duration(rest)} left")
 
-    work_of: dict[Plan, Work] = {}
+    asked_for: list[Work] = []
 
     def asked() -> Iterator[Asked]:
         for number, work in enumerate(works, 1):
             if not work.fusion and (plan := begun(number, work)) is not None and isinstance(plan, Plan):
-                work_of[plan] = work
+                asked_for.append(work)
                 yield plan, runs_to_train(plan)
 
     for outcome in crew.train_all(asked(), sum(work.left for work in works if not work.fusion)):
+        work = asked_for[outcome.number]
         if outcome.line:
-            tell(f"  {outcome.plan.experiment}: {outcome.line}")
+            tell(f"  {work.experiment}: {outcome.line}")
         if outcome.last:
-            error = outcome.error and of_experiment(outcome.plan, outcome.error)
+            error = outcome.error and of_experiment(work.experiment, outcome.error)
             if error is not None and not isinstance(error, EmocacheError):
                 raise error
-            ended(work_of.pop(outcome.plan), error)
+            ended(work, error)
     for number, work in enumerate(works, 1):  # their members are stored now
         if not work.fusion or (plan := begun(number, work)) is None:
             continue

@@ -9,7 +9,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,10 +37,13 @@ class Processes:
 
     Args:
         jobs: how many; each gets its share of torch's threads. runs: the folder of runs, where that folder lies.
+
+    Attributes:
+        broken: one was killed, and none of the others does anything more.
     """
 
     def __init__(self, jobs: int, runs: Path) -> None:
-        self._runs, self._jobs = runs, jobs
+        self._runs, self._jobs, self.broken = runs, jobs, False
         self._folder = tempfile.TemporaryDirectory(
             prefix=f"{features_prefix()}{os.getpid()}-", dir=runs, ignore_cleanup_errors=True
         )
@@ -64,9 +66,14 @@ class Processes:
         with _no_signals():
             futures = [self._pool.submit(_train, shared, run) for run in runs]
         for future in futures:
-            # With the future the plan stays, which files go with.
-            future.add_done_callback(partial(_end_if_broken, self._lifeline, plan))
+            future.add_done_callback(self._end_if_broken)
         return futures
+
+    def _end_if_broken(self, future: "Future[str]") -> None:
+        """Close the lifeline when a process was killed: the pool then signals the others, which do not get signals."""
+        if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
+            self.broken = True
+            self._lifeline.close()
 
     def end(self, at_once: bool) -> None:
         """End them: at once but for a run that is being stored, or after the runs that are under way."""
@@ -99,12 +106,6 @@ def _no_signals() -> Iterator[None]:
             signal.signal(number, handler)
         for number in came:
             handlers[number](number, None)
-
-
-def _end_if_broken(lifeline: Connection, _: Plan, future: "Future[str]") -> None:
-    """Close the lifeline when a process was killed: the pool then signals the others, which do not get signals."""
-    if not future.cancelled() and isinstance(future.exception(), BrokenProcessPool):
-        lifeline.close()
 
 
 def end_with(lifeline: Connection) -> None:
@@ -162,14 +163,14 @@ def share(plan: Plan, shelf: Shelf, jobs: int) -> SharedPlan:
         OSError: a file cannot be written.
     """
     frames = {name: shelf.put(one.frames) for name, one in plan.dataset.features.items()}
-    features = {name: replace(one, frames=one.frames[:0]) for name, one in plan.dataset.features.items()}
+    features = {name: replace(one, frames=one.frames[:0].copy()) for name, one in plan.dataset.features.items()}
     streams = JoinedStreams(plan.dataset)
     inputs: dict[str, tuple[Joined, Path]] = {}
     for role in plan.settings.streams:
         joined = streams.of(plan.settings, role)
         # An input that is one stream as it was read costs nothing to join again.
         if all(joined.frames is not one.frames for one in plan.dataset.features.values()):
-            inputs[role] = (replace(joined, frames=joined.frames[:0]), shelf.put(joined.frames, owner=plan))
+            inputs[role] = (replace(joined, frames=joined.frames[:0].copy()), shelf.put(joined.frames, owner=plan))
     dataset = replace(plan.dataset, features=features, memory=plan.dataset.memory.shared(jobs))
     return SharedPlan(replace(plan, dataset=dataset), frames, inputs, f"{plan.folder(0, 0).parent}")
 

@@ -141,19 +141,19 @@ def carry_out(plan: Plan | FusionPlan, crew: Crew, dry_run: bool, brief: bool = 
             _fuse(plan, crew, dry_run, brief) if isinstance(plan, FusionPlan) else _train(plan, crew, dry_run, brief)
         )
     except Exception as error:
-        if (told := of_experiment(plan, error)) is error:
+        if (told := of_experiment(plan.experiment, error)) is error:
             raise
         raise told from error
 
 
-def of_experiment(plan: Plan | FusionPlan, error: Exception) -> Exception:
+def of_experiment(name: str, error: Exception) -> Exception:
     """Return the error of a run with the experiment's name; one that nobody foresaw as it is."""
     if isinstance(error, EmocacheError):
-        return EmocacheError(f"{plan.experiment}: {error}")
+        return EmocacheError(f"{name}: {error}")
     if not is_out_of_memory(error):
         return error
     why = str(error).partition("\n")[0] or "MemoryError"
-    return EmocacheError(f"{plan.experiment}: out of memory ({why}); make the head or training.batch_size smaller,"
+    return EmocacheError(f"{name}: out of memory ({why}); make the head or training.batch_size smaller,"
                          " or use fewer --jobs")  # fmt: skip
 
 
