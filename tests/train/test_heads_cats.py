@@ -211,7 +211,7 @@ def test_free_running_passes_each_frame_through_each_layer_once(length: int) -> 
     tokens = {"own": 0, "memory": 0}
     for layer in head.decoder.layers:
         own: Any = layer
-        own.register_forward_hook(lambda _, given, __: tokens.update(own=tokens["own"] + given[0].shape[1]))
+        own.own.output.register_forward_hook(lambda _, given, __: tokens.update(own=tokens["own"] + len(given[0]) // 3))
         own.cross.key.register_forward_hook(lambda _, given, __: tokens.update(memory=tokens["memory"] + length))
     head(Frames(torch.randn(3, length, DIM), torch.ones(3, length, dtype=torch.bool)))
     assert tokens == {"own": 2 * length, "memory": 2 * length}

@@ -6,10 +6,12 @@ import torch
 from pydantic import Field, model_validator
 
 from .head import Frames, Head, HeadSettings, Outputs, Shape
-from .layers.causal_decoder import CausalDecoder
+from .layers.causal_decoder import CausalDecoder, Stepper
 from .layers.channel_gate import ChannelGate
 from .layers.pooling import last_valid
 from .transformer import sinusoids
+
+_CACHED = 1 << 20  # numbers that a processor's caches hold
 
 
 class CATSSettings(HeadSettings):
@@ -98,19 +100,42 @@ class CATS(Head[CATSSettings]):
         """
         gated, kept = self._gated(frames)
         positions = sinusoids(gated.shape[1], self.settings.width).to(gated)
-        states = self._encode(self.embedding(gated) + positions, frames.mask)
-        if self.decoder is None:
-            return Outputs(self._output(states), kept=kept)
-        if teacher is None:
-            return Outputs(self._free_running(self.decoder, states, frames.mask, positions), kept=kept)
-        memory = self.decoder.remember(states, frames.mask, self.settings.causal == "full")
+        embedded, mask = self.embedding(gated) + positions, frames.mask
+        pieces = self._pieces(embedded)
+        if self.decoder is not None and teacher is None:
+            states = torch.cat([self._encode(embedded[own], mask[own]) for own in pieces])
+            return Outputs(self._free_running(self.decoder, states, mask, positions), kept=kept)
+        values = [
+            self._values(embedded[own], mask[own], positions, None if teacher is None else teacher[own])
+            for own in pieces
+        ]
+        return Outputs(torch.cat(values), kept=kept)
+
+    def _pieces(self, embedded: torch.Tensor) -> list[slice]:
+        """Cut a batch into the utterances that go through the attention together.
+
+        They do not see each other. On a processor they are as few as its caches hold of their (heads, T, T) weights.
+        """
+        size = max(1, len(embedded))
+        if embedded.device.type == "cpu":
+            size = max(1, _CACHED // (self.settings.heads * embedded.shape[1] ** 2))
+        return [slice(start, start + size) for start in range(0, len(embedded), size)]
+
+    def _values(
+        self, embedded: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, teacher: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(B, T, W) embedded frames, with the true values where there is a decoder, to (B, T, outputs)."""
+        states = self._encode(embedded, mask)
+        if self.decoder is None or teacher is None:
+            return self._output(states)
+        memory = self.decoder.remember(states, mask, self.settings.causal == "full")
         if self.training and self.settings.scheduled_sampling:
             # A first pass over the true values tells what the head would have fed itself; it is not learned from.
             with torch.no_grad():
                 own = self._output(self.decoder(self._shifted(teacher) + positions, memory))
             drawn = torch.rand(teacher.shape[:2], device=teacher.device) < self.settings.scheduled_sampling
             teacher = torch.where(drawn.unsqueeze(-1), own, teacher)
-        return Outputs(self._output(self.decoder(self._shifted(teacher) + positions, memory)), kept=kept)
+        return self._output(self.decoder(self._shifted(teacher) + positions, memory))
 
     def _gated(self, frames: Frames) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         if self.gate is None:
@@ -133,15 +158,20 @@ class CATS(Head[CATSSettings]):
     def _free_running(
         self, decoder: CausalDecoder, states: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
-        memory = decoder.remember(states, mask, self.settings.causal == "full")
-        past = decoder.start(memory)
-        token = self.start.expand(len(states), 1, -1)
-        outputs = []
-        # Past keys and values are kept, so that each step computes one token instead of all before it again.
-        for position in positions:
-            outputs.append(self._output(decoder(token + position, memory, past)))
-            token = self.previous(outputs[-1])
-        return torch.cat(outputs, dim=1)
+        # The longest come first, so that those which go on are always the first ones.
+        order = mask.sum(dim=1).argsort(descending=True, stable=True)
+        going_on = mask.sum(dim=0).tolist()
+        step = Stepper(decoder, decoder.remember(states[order], mask[order], self.settings.causal == "full"))
+        values = states.new_zeros(*mask.shape, self.output_layer().out_features)
+        token = self.start.expand(len(states), -1)
+        for place, (position, count) in enumerate(zip(positions, going_on, strict=True)):
+            if not count:
+                break
+            given = self._output(step(token[:count] + position))
+            values[:count, place] = given
+            token = self.previous(given)
+        back: torch.Tensor = values[order.argsort()]
+        return back
 
     def _output(self, states: torch.Tensor) -> torch.Tensor:
         values: torch.Tensor = self.mlp(states)

@@ -3,7 +3,7 @@
 from typing import NamedTuple, cast
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 
 class Attention(torch.nn.Module):
@@ -68,21 +68,6 @@ class Memory(NamedTuple):
     mask: torch.Tensor | None
 
 
-class Past:
-    """Keys and values of one layer's tokens so far, in buffers as long as the sequence will be."""
-
-    def __init__(self, like: torch.Tensor) -> None:
-        self._keys, self._values = torch.empty_like(like), torch.empty_like(like)
-        self.length = 0
-
-    def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add those of one more token, and return those of all of them."""
-        self._keys[:, :, self.length] = keys[:, :, 0]
-        self._values[:, :, self.length] = values[:, :, 0]
-        self.length += 1
-        return self._keys[:, :, : self.length], self._values[:, :, : self.length]
-
-
 class DecoderLayer(torch.nn.Module):
     """Causal self-attention, attention to the memory, feed-forward; each behind a normalisation, beside a skip."""
 
@@ -99,25 +84,14 @@ class DecoderLayer(torch.nn.Module):
         )
         self.dropout = torch.nn.Dropout(dropout)
 
-    def forward(self, tokens: torch.Tensor, memory: Memory, past: Past | None = None) -> torch.Tensor:
-        """(B, T, W) of a whole sequence; or, behind a past, (B, 1, W) of its next token."""
+    def forward(self, tokens: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """(B, T, W) of whole sequences."""
         normed = self.norms[0](tokens)
-        own = self.own.keys_values(normed)
-        if past is None:
-            tokens = tokens + self.dropout(self.own(normed, *own, causal=True))
-        else:
-            tokens = tokens + self.dropout(self.own(normed, *past.append(*own)))
-        tokens = tokens + self.dropout(self._cross(self.norms[1](tokens), memory, past))
+        tokens = tokens + self.dropout(self.own(normed, *self.own.keys_values(normed), causal=True))
+        drawn = self.cross(self.norms[1](tokens), memory.keys, memory.values, memory.mask, causal=memory.mask is None)
+        tokens = tokens + self.dropout(drawn)
         changed: torch.Tensor = self.dropout(self.feedforward(self.norms[2](tokens)))
         return tokens + changed
-
-    def _cross(self, normed: torch.Tensor, memory: Memory, past: Past | None) -> torch.Tensor:
-        keys, values, mask = memory
-        # A single token has no later ones to hide, so the states themselves end at its own position.
-        if mask is None and past is not None:
-            keys, values = keys[:, :, : past.length], values[:, :, : past.length]
-        drawn: torch.Tensor = self.cross(normed, keys, values, mask, causal=mask is None and past is None)
-        return drawn
 
 
 class CausalDecoder(torch.nn.Module):
@@ -143,13 +117,74 @@ class CausalDecoder(torch.nn.Module):
         seen = None if causal else mask[:, None, None, :]
         return [Memory(*cast(DecoderLayer, layer).cross.keys_values(states), seen) for layer in self.layers]
 
-    def start(self, memory: list[Memory]) -> list[Past]:
-        """Every layer's empty past, for as many tokens as the memory has states."""
-        return [Past(one.keys) for one in memory]
-
-    def forward(self, tokens: torch.Tensor, memory: list[Memory], past: list[Past] | None = None) -> torch.Tensor:
-        """(B, T, W) of whole sequences; or, behind a past, (B, 1, W) of their next tokens."""
-        for number, layer in enumerate(self.layers):
-            tokens = layer(tokens, memory[number], past[number] if past else None)
+    def forward(self, tokens: torch.Tensor, memory: list[Memory]) -> torch.Tensor:
+        """(B, T, W) of whole sequences."""
+        for layer, one in zip(self.layers, memory, strict=True):
+            tokens = layer(tokens, one)
         normed: torch.Tensor = self.norm(tokens)
         return normed
+
+
+class Stepper:
+    """The decoder fed one token after the other: each gets what it gets in the whole sequence, in evaluation.
+
+    A step is some forty small operations, each of which costs more to call than to compute. So every projection is one
+    product, and keys and values lie as the products of a single token read them: (B x heads, W / heads, T).
+
+    Args:
+        decoder: whose weights are used.
+        memory: of the sequences, see `remember`; as many steps as it has states can be taken.
+    """
+
+    def __init__(self, decoder: CausalDecoder, memory: list[Memory]) -> None:
+        self._norm = decoder.norm
+        layers = zip(decoder.layers, memory, strict=True)
+        self._layers = [_Step(cast(DecoderLayer, layer), one) for layer, one in layers]
+        self._done = 0
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, W) of the next token of the first n sequences: n is no more than in the step before."""
+        self._done += 1
+        for layer in self._layers:
+            tokens = layer(tokens, self._done)
+        normed: torch.Tensor = self._norm(tokens)
+        return normed
+
+
+class _Step:
+    """One layer of a `Stepper`."""
+
+    def __init__(self, layer: DecoderLayer, memory: Memory) -> None:
+        self._layer, own = layer, layer.own
+        self._scale = (own.query.out_features // own.heads) ** -0.5
+        self._projection = torch.cat([own.query.weight * self._scale, own.key.weight, own.value.weight])
+        self._bias = torch.cat([own.query.bias * self._scale, own.key.bias, own.value.bias])
+        self._seen, self._seen_values = (part.transpose(2, 3).flatten(0, 1).contiguous() for part in memory[:2])
+        self._keys, self._values = torch.empty_like(self._seen), torch.empty_like(self._seen)
+        self._hidden = None
+        if memory.mask is not None:
+            # Finite, so that a sequence without any state has weights, which nobody reads.
+            lowest = torch.zeros(memory.mask.shape, device=memory.keys.device).masked_fill(~memory.mask, -1e30)
+            self._hidden = lowest.expand(-1, own.heads, -1, -1).flatten(0, 1)
+
+    def __call__(self, tokens: torch.Tensor, steps: int) -> torch.Tensor:
+        """(n, W) of the tokens at the place `steps` - 1."""
+        layer, rows = self._layer, len(tokens) * self._layer.own.heads
+        projected = linear(layer.norms[0](tokens), self._projection, self._bias)
+        query, key, value = (part.reshape(rows, -1) for part in projected.chunk(3, dim=1))
+        self._keys[:rows, :, steps - 1], self._values[:rows, :, steps - 1] = key, value
+        scores = torch.bmm(query.unsqueeze(1), self._keys[:rows, :, :steps])
+        tokens = tokens + self._drawn(scores, self._values[:rows, :, :steps], layer.own)
+        query = layer.cross.query(layer.norms[1](tokens)).mul_(self._scale).view(rows, 1, -1)
+        if self._hidden is None:  # the states themselves end at the token's own place
+            scores, values = torch.bmm(query, self._seen[:rows, :, :steps]), self._seen_values[:rows, :, :steps]
+        else:
+            scores, values = torch.baddbmm(self._hidden[:rows], query, self._seen[:rows]), self._seen_values[:rows]
+        tokens = tokens + self._drawn(scores, values, layer.cross)
+        changed: torch.Tensor = layer.feedforward(layer.norms[2](tokens))
+        return tokens + changed
+
+    def _drawn(self, scores: torch.Tensor, values: torch.Tensor, attention: Attention) -> torch.Tensor:
+        mixed = torch.bmm(torch.softmax(scores, dim=-1), values.transpose(1, 2))
+        drawn: torch.Tensor = attention.output(mixed.view(-1, attention.output.in_features))
+        return drawn
