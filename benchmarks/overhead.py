@@ -1,8 +1,8 @@
-"""The time that extraction takes beside the encoder's own: `python -m emocache.benchmarks.overhead RAVDESS CHECKPOINTS`.
+"""Extraction beside the encoder alone: `python -m emocache.benchmarks.overhead RAVDESS CHECKPOINTS`.
 
 Each pair of a row is the same batches both ways, in turn in one process: from files (or pictures in memory, with a face
-whose place is known) into a stream of the cache, and through the encoder alone, from clips that are decoded already. An
-encoder that costs next to nothing is compared with decoding on one thread. Weights but for Whisper's and dlib's are random.
+whose place is known) into a stream of the cache, and through the encoder, from clips that are decoded already. What
+costs next to nothing is compared with decoding on one thread. Weights but for Whisper's and dlib's are random.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def padding(case: Case, batches: Sequence[Sequence[str]]) -> float:
 
 
 def compare(case: Case, folder: Path, rounds: int) -> tuple[list[float], float]:
-    """Return the speed of extraction over that of the encoder, or of decoding, pair by pair; and the padding's share."""
+    """Return the speed of extraction over that of the encoder, or of decoding, of each pair; and the padding's share."""
     places = count()
     batches = extract(folder / f"{next(places)}", case)  # warms up, too
     by_id = {u.id: u for u in case.utterances}

@@ -1,8 +1,8 @@
 """The heads that take longest, and where their time goes: `python -m emocache.benchmarks.slow_heads`.
 
-Noise of the papers' shapes on one thread: a step of training, and evaluation, of CATS (frame-wise, fed what it gave), Xu's
-learned alignment and the two-dimensional CNN. Seconds are medians; behind them the operations that take most, with their
-share of the time, by torch's profiler.
+Noise of the papers' shapes on one thread: a step of training, and evaluation, of CATS (frame-wise, fed what it gave),
+of Xu's learned alignment and of the two-dimensional CNN. Seconds are medians; behind them the operations that take
+most, with their share of the time, by torch's profiler.
 """
 
 import argparse

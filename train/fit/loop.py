@@ -21,10 +21,8 @@ from ..heads import Head
 from ..inputs.batch import Batch
 from ..inputs.batches import Batches
 from .losses import Loss, batch_loss
+from .optimisers import make_optimiser, matrices
 from .selection import Score
-
-_LBFGS_ITERATIONS = 20  # of each epoch
-
 
 Watch = Callable[[dict[str, Any]], object]
 """Takes the line of each epoch for the history as it is over, with `epochs`: how many there are at most."""
@@ -140,7 +138,7 @@ def _step(head: Head, batch: Batch, loss: Loss, optimiser: torch.optim.Optimizer
         value = batch_loss(loss, head(*batch.inputs, **teacher), batch)
         if training.optimiser == "lbfgs" and training.weight_decay:
             # torch's L-BFGS knows no weight decay; AdamW's is decoupled from the loss.
-            value = value + training.weight_decay / 2 * sum((w**2).sum() for w in _matrices(head))
+            value = value + training.weight_decay / 2 * sum((w**2).sum() for w in matrices(head))
         value.backward()  # type: ignore[no-untyped-call]
         if training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(head.parameters(), training.clip_norm)
@@ -165,22 +163,6 @@ def learning_rate(training: Training, epoch: int, stalled: int, history: Sequenc
         lowered = stalled > 0 and stalled % (wait + 1) == 0
         return history[-1]["learning_rate"] * (training.plateau_factor if lowered else 1.0)
     return training.learning_rate
-
-
-def make_optimiser(head: Head, training: Training) -> torch.optim.Optimizer:
-    """Make AdamW with weight decay on matrices only, or L-BFGS with a line search."""
-    if training.optimiser == "lbfgs":
-        return torch.optim.LBFGS(head.parameters(), max_iter=_LBFGS_ITERATIONS, line_search_fn="strong_wolfe")
-    matrices = _matrices(head)
-    others = [p for p in head.parameters() if p.ndim < 2]
-    return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=training.learning_rate,
-    )
-
-
-def _matrices(head: Head) -> list[torch.nn.Parameter]:
-    return [p for p in head.parameters() if p.ndim >= 2]
 
 
 @contextmanager
