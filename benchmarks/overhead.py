@@ -19,7 +19,7 @@ import torch
 from emocache.benchmarks.figures import Figure, print_figures
 from emocache.benchmarks.gpu import faces
 from emocache.benchmarks.random_weights import write_hubert_base, write_vgg_face
-from emocache.benchmarks.ravdess_clips import load_utterances
+from emocache.benchmarks.ravdess_clips import batches, load_utterances
 from emocache.cache import Cache, Load, Manifest, Utterance, plan_tasks
 from emocache.cache.device import tell_device
 from emocache.extract.encoders import Clip, Encoder, load
@@ -29,10 +29,11 @@ _ENCODER, _DECODING = 1 / 1.02, 1 / 1.3  # what the speed is to be of the encode
 
 
 class Case(NamedTuple):
-    """One encoder, what it gets, and whether decoding is what it is compared with."""
+    """One encoder, the utterances that it is timed on, of which corpus, and whether it is compared with decoding."""
 
     encoder: Encoder
     utterances: Sequence[Utterance]
+    corpus: Sequence[Utterance]
     decode: Callable[[Utterance], Clip]
     decoding: bool = False
 
@@ -43,28 +44,27 @@ def extract(root: Path, case: Case) -> list[list[str]]:
     cache.put_manifest(Manifest.from_utterances("bench", case.utterances))
     writer = cache.create_stream("bench", "bench", {**encoder.recipe(None), "dtype": "float16"})
     loads = {u.id: Load(0.0, 2 * encoder.dim * encoder.expected_frames(u)) for u in case.utterances}
-    batches: list[list[str]] = []
+    cut: list[list[str]] = []
     outcome = encoding_loop.run(
         plan_tasks([writer], loads), [encoding_loop.Target(encoder, None, writer)], {u.id: u for u in case.utterances},
         case.decode, budget=machine.first_budget("cpu"), workers=machine.decode_workers(),
-        measure=lambda batch, spent, waits: batches.append([u.id for u in batch]), **machine.side_by_side("cpu"),
+        measure=lambda batch, spent, waits: cut.append([u.id for u in batch]), **machine.side_by_side("cpu"),
     )  # fmt: skip
     if outcome.committed != len(case.utterances):
         raise SystemExit(f"{encoder.name}: {outcome.committed} of {len(case.utterances)} committed")
-    return batches
+    return cut
 
 
-def padding(case: Case, batches: Sequence[Sequence[str]]) -> float:
-    """The share of a batch's length that is padding, over all batches."""
-    cost = {u.id: case.encoder.cost(u) for u in case.utterances}
-    whole = sum(len(ids) * max(cost[i] for i in ids) for ids in batches)
-    return 1 - sum(cost.values()) / whole
+def padding(encoder: Encoder, utterances: Sequence[Utterance]) -> float:
+    """The share of padding in all batches of a corpus."""
+    costs = [[encoder.cost(u) for u in batch] for batch in batches(encoder, utterances)]
+    return 1 - sum(map(sum, costs)) / sum(len(batch) * max(batch) for batch in costs)
 
 
-def compare(case: Case, folder: Path, rounds: int) -> tuple[list[float], float]:
-    """Return the speed of extraction over that of the encoder, or of decoding, of each pair; and the padding's share."""
+def compare(case: Case, folder: Path, rounds: int) -> list[float]:
+    """Return the speed of extraction over that of the encoder, or of decoding, of each pair."""
     places = count()
-    batches = extract(folder / f"{next(places)}", case)  # warms up, too
+    cut = extract(folder / f"{next(places)}", case)  # warms up, too
     by_id = {u.id: u for u in case.utterances}
     clips = {} if case.decoding else {i: case.decode(u) for i, u in by_id.items()}
     ratios = []
@@ -73,13 +73,13 @@ def compare(case: Case, folder: Path, rounds: int) -> tuple[list[float], float]:
         if case.decoding:
             for utterance in case.utterances:
                 case.decode(utterance)
-        for ids in [] if case.decoding else batches:
+        for ids in [] if case.decoding else cut:
             case.encoder.encode([clips[i] for i in ids], [None])
         alone = time.perf_counter() - started
         started = time.perf_counter()
         extract(folder / f"{next(places)}", case)
         ratios.append(alone / (time.perf_counter() - started))
-    return ratios, padding(case, batches)
+    return ratios
 
 
 def cases(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
@@ -90,12 +90,12 @@ def cases(options: argparse.Namespace, folder: Path) -> Iterator[Case]:
     write_vgg_face(folder / "vgg-face", small=False)
     for name, checkpoints in (("whisper-base", options.checkpoints), ("whisper-base-clip", options.checkpoints),
                               ("hubert-base", folder)):  # fmt: skip
-        yield Case(load(name, checkpoints=checkpoints, device="cpu"), some, decode)
+        yield Case(load(name, checkpoints=checkpoints, device="cpu"), some, utterances, decode)
     for name in ("face-dlib", "vgg-face"):
         work = faces(2, options.pictures)
-        yield Case(load(name, checkpoints=folder, device="cpu"), list(work.manifest), work.decode)
+        yield Case(load(name, checkpoints=folder, device="cpu"), list(work.manifest), list(work.manifest), work.decode)
     for name in ("logmel", "mfcc"):
-        yield Case(load(name, device="cpu"), utterances, decode, decoding=True)
+        yield Case(load(name, device="cpu"), utterances, utterances, decode, decoding=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,8 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         def figures() -> Iterator[Figure]:
             for number, case in enumerate(cases(options, Path(name))):
-                ratios, padded = compare(case, Path(name) / f"{number}", options.rounds)
+                ratios = compare(case, Path(name) / f"{number}", options.rounds)
                 beside = "decoding on one thread" if case.decoding else "the encoder alone"
+                padded = padding(case.encoder, case.corpus)
                 told = f"{case.encoder.name} ({padded:.1%} padding) : {beside}"
                 yield Figure(told, _DECODING if case.decoding else _ENCODER, ratios)
 
