@@ -27,9 +27,12 @@ from emocache.train.data.reading import load_dataset
 from emocache.train.data.shelf import Shelf
 from emocache.train.fit import train_fold as fold_module
 from emocache.train.fit.fold_result import FoldResult
+from emocache.train.heads.head import FixedPooling
 from emocache.train.inputs.joining import JoinedStreams
+from emocache.train.inputs.prepared import Joined
+from emocache.train.inputs.vectors import pool
 from emocache.train.protocols.folds import Fold
-from emocache.train.run import experiment_plan, processes
+from emocache.train.run import estimates, experiment_plan, processes
 from emocache.train.run.crew import Asked, Crew, Outcome
 from emocache.train.run.experiment_plan import Plan, find_leak, make_plan
 from emocache.train.stored.run_folders import read_run
@@ -248,6 +251,34 @@ def test_jobs_share_what_was_made_of_the_streams(toy: "Toy", tmp_path: Path) -> 
     assert [*folder.iterdir()] == [light.frames["toy"]]
     del frames
     assert not [*folder.iterdir()]
+
+
+def test_folds_of_a_probe_share_the_means_of_their_frames(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(features: Joined, pooling: FixedPooling) -> Joined:
+        made.append(pooling)
+        return pool(features, pooling)
+
+    monkeypatch.setattr("emocache.train.inputs.joining.pool", counted)
+    plan = plan_of(toy, toy.cache(), "head.kind=probe", "seeds=[0, 1]", "search={'training.weight_decay'=[0.1, 1.0]}")
+    trained(plan)
+    assert len(plan.all_runs()) == 6 and made == ["mean"]
+
+
+def test_as_many_processes_as_pay(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(toy, toy.cache(), "head.kind=recurrent")
+    monkeypatch.setattr(estimates, "most_jobs", lambda: 8)
+    assert estimates.default_jobs([plan]) == 1  # three runs of milliseconds
+    long = replace(plan, dataset=replace(plan.dataset, sizes={"toy": 10**9}))
+    assert estimates.default_jobs([long]) == estimates.default_jobs([plan, long]) == 3
+    assert estimates.default_jobs([replace(long, only=(1,))]) == 1 and estimates.default_jobs([]) == 1
+    # The same once runs are stored: other shares of threads round otherwise.
+    plan.train(0, 0)
+    assert estimates.default_jobs([replace(long, runs=plan.runs)]) == 3
+    pooled = plan_of(toy, toy.cache(), "head.kind=probe")
+    wide = replace(pooled, dataset=replace(pooled.dataset, sizes={"toy": 10**9}, frames={"toy": 10**7}))
+    assert estimates.guess(wide, 1) < 0.01 * estimates.guess(long, 1) + 1
 
 
 def test_experiments_share_the_streams_that_they_read(toy: "Toy", tmp_path: Path) -> None:
