@@ -14,9 +14,8 @@ class Owner:
 def test_an_array_is_written_once_and_its_file_goes_with_it(tmp_path: Path) -> None:
     shelf, frames = Shelf(tmp_path), np.arange(6, dtype=np.float16).reshape(3, 2)
     file = shelf.put(frames)
-    assert (
-        shelf.put(frames) == file and shelf.put(frames.copy()) != file
-    )  # the copy is gone already, and so is its file
+    assert shelf.put(frames) == file
+    assert shelf.put(frames.copy()) != file  # the copy is gone already, and its file with it
     there = mapped(file)
     assert [*tmp_path.iterdir()] == [file] and np.array_equal(there, frames) and not isinstance(there, np.memmap)
     there[0] = 7  # of this process only
