@@ -168,13 +168,13 @@ def train(
     tell(tell_device(device), err=True)
     if everything:
         requests = {name: replace(request, corpora=[name]) for name in corpora}
-        with Crew(jobs or most_jobs()) as crew:
+        with Crew(jobs or most_jobs(request.device)) as crew:
             carry_out_everything(requests, _tell, crew, dry_run)
         if not dry_run:
             tell_tables(Path(runs))
         return
     if all_:
-        with Crew(jobs or most_jobs()) as crew:
+        with Crew(jobs or most_jobs(request.device)) as crew:
             carry_out_all(request, _tell, crew, dry_run)
         return
     # Of several each is planned anew when its turn comes: a plan holds what it has read.

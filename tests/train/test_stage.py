@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from emocache.cache.device import choose_device
 from emocache.evaluate.scoring.stored_predictions import read_predictions
 from emocache.evaluate.scoring.stored_runs import read_run as discovered
 from emocache.train.config.settings import Settings
+from emocache.train.data.dataset import Features
 from emocache.train.data.memory import Memory
 from emocache.train.data.reading import load_dataset
 from emocache.train.data.shelf import Shelf
@@ -269,6 +270,7 @@ def test_folds_of_a_probe_share_the_means_of_their_frames(toy: "Toy", monkeypatc
 def test_as_many_processes_as_pay(toy: "Toy", monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(toy, toy.cache(), "head.kind=recurrent")
     monkeypatch.setattr(estimates, "most_jobs", lambda: 8)
+    assert estimates.default_jobs([replace(plan, device="cuda")]) == 1
     assert estimates.default_jobs([plan]) == 1  # three runs of milliseconds
     long = replace(plan, dataset=replace(plan.dataset, sizes={"toy": 10**9}))
     assert estimates.default_jobs([long]) == estimates.default_jobs([plan, long]) == 3
@@ -294,10 +296,23 @@ def test_experiments_share_the_streams_that_they_read(toy: "Toy", tmp_path: Path
     assert processes.share(other, shelf, 2).frames != processes.share(one, shelf, 2).frames
 
 
+class Unreadable(Mapping[str, Features]):
+    """A stream whose frames are not those that were committed."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["toy"])
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, name: str) -> Features:
+        raise EmocacheError("damaged")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_crew_goes_on_after_an_experiment_that_fails(toy: "Toy", jobs: int) -> None:
-    """One of three fails in its first run: the others give what they give alone, and nothing of it stays."""
+    """One cannot be read, one fails in its first run: the others give what they give alone, and nothing of it stays."""
     cache = toy.cache()
     fails = ("task=regression", "targets=intensity", "training.learning_rate=1e30")
     changes = ((), fails, ("head.kind=recurrent", "head.hidden=4"))
@@ -305,9 +320,13 @@ def test_a_crew_goes_on_after_an_experiment_that_fails(toy: "Toy", jobs: int) ->
     for plan in alone:
         trained(plan, jobs)
     plans = [plan_of(toy, cache, *those, runs="together") for those in changes]
+    dataset = replace(plans[0].dataset, features=Unreadable())
+    unreadable = replace(plans[0], dataset=dataset, runs=toy.folder / "unreadable")
     with Crew(jobs) as crew:
-        outcomes: list[Outcome] = list(crew.train_all(((plan, plan.to_train()) for plan in plans), 9))
-    told = [[one for one in outcomes if one.number == number] for number in range(3)]
+        asked = ((plan, plan.to_train()) for plan in (*plans, unreadable))
+        outcomes: list[Outcome] = list(crew.train_all(asked, 12))
+    told = [[one for one in outcomes if one.number == number] for number in range(4)]
+    assert [str(one.error) for one in told.pop()] == ["damaged"]
     assert [len(those) for those in told] == [3, 1, 3] and all(those[-1].last for those in told)
     assert [one.last for one in told[0]] == [False, False, True]
     assert "the training loss is" in str(told[1][0].error) and not any(one.error for one in told[0] + told[2])

@@ -91,7 +91,11 @@ class Crew:
         for plan, runs in asked:
             number += 1  # `enumerate` would hold on to the first plan
             remove_stale_features(plan.runs)
-            self._read(plan, runs)
+            try:
+                self._read(plan, runs)
+            except EmocacheError as error:
+                yield Outcome(number, error=error, last=True)
+                continue
             streams = JoinedStreams(plan.dataset)
             for count, (fold, seed) in enumerate(runs, 1):
                 told = epochs_told(progress, f"fold {fold} seed {seed}", trainings_of(plan.settings))

@@ -15,23 +15,28 @@ from .fusion_plan import FusionPlan
 _A_RUN, _A_BYTE = 0.3, 5e-8
 _PROCESSES_PAY = 20.0  # seconds of training; a process takes some to start
 _A_PROCESS = 1e9  # bytes; half of it are torch's
+_ON_A_GPU = 4  # processes, each of which takes half a GB of its memory for itself
 
 
 def default_jobs(plans: Iterable[Plan | FusionPlan]) -> int:
     """Choose how many processes train some experiments: as many as cores, one where starting more would take longer.
+
+    On a GPU it is one, which has all of its memory.
 
     It depends on what is asked for only, and not on what is stored already: with other shares of torch's threads,
     numbers differ in their last bits.
     """
     alone = [one for plan in plans for one in (plan.members if isinstance(plan, FusionPlan) else [plan])]
     most = max((len(plan.all_runs()) for plan in alone), default=1)
+    if any(plan.device != "cpu" for plan in alone):
+        return 1
     return min(most_jobs(), most) if sum(guess(plan, len(plan.all_runs())) for plan in alone) > _PROCESSES_PAY else 1
 
 
-def most_jobs() -> int:
+def most_jobs(device: str = "cpu") -> int:
     """Count the processes that can work at the same time: one a core that this process may use, if memory has room."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(Memory().limit / _A_PROCESS)))
+    return max(1, min(cores, int(Memory().limit / _A_PROCESS), cores if device == "cpu" else _ON_A_GPU))
 
 
 def guess(plan: Plan, runs: int) -> float:

@@ -160,13 +160,9 @@ def _carry_out(works: Sequence[Work], tell: Callable[[str], None], crew: Crew) -
     failed: dict[str, str] = {}
     started, expected = time.monotonic(), 0.0
 
-    def begun(number: int, work: Work) -> Plan | FusionPlan | None:
+    def begin(number: int, work: Work) -> Plan | FusionPlan:
         tell(f"[{number}/{len(works)}] {work.name}: {work.left} of {work.runs} runs to train")
-        try:
-            return work.request.plan(work.request.experiment(work.experiment))
-        except EmocacheError as error:
-            ended(work, error)
-        return None
+        return work.request.plan(work.request.experiment(work.experiment))
 
     def ended(work: Work, error: Exception | None = None) -> None:
         nonlocal expected
@@ -183,9 +179,17 @@ def _carry_out(works: Sequence[Work], tell: Callable[[str], None], crew: Crew) -
 
     def asked() -> Iterator[Asked]:
         for number, work in enumerate(works, 1):
-            if not work.fusion and (plan := begun(number, work)) is not None and isinstance(plan, Plan):
-                asked_for.append(work)
-                yield plan, runs_to_train(plan)
+            if work.fusion:
+                continue
+            try:
+                plan = begin(number, work)
+                assert isinstance(plan, Plan)
+                runs = runs_to_train(plan)
+            except EmocacheError as error:
+                ended(work, error)
+                continue
+            asked_for.append(work)
+            yield plan, runs
 
     for outcome in crew.train_all(asked(), sum(work.left for work in works if not work.fusion)):
         work = asked_for[outcome.number]
@@ -197,10 +201,10 @@ def _carry_out(works: Sequence[Work], tell: Callable[[str], None], crew: Crew) -
                 raise error
             ended(work, error)
     for number, work in enumerate(works, 1):  # their members are stored now
-        if not work.fusion or (plan := begun(number, work)) is None:
+        if not work.fusion:
             continue
         try:
-            for line in carry_out(plan, crew, dry_run=False, brief=True):
+            for line in carry_out(begin(number, work), crew, dry_run=False, brief=True):
                 tell(f"  {line}")
             ended(work)
         except EmocacheError as error:
