@@ -1,7 +1,7 @@
 """Runs in several processes, which serve one experiment after the other and share one copy of the features."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from types import TracebackType
@@ -129,7 +129,7 @@ class Crew:
                 of, line = under_way.pop(future), ""
                 try:
                     line = future.result()
-                except (Exception, CancelledError) as error:
+                except Exception as error:
                     errors.setdefault(of, self._told(error))
                     for other in [other for other, its in under_way.items() if its == of and other.cancel()]:
                         del under_way[other]
@@ -157,9 +157,9 @@ class Crew:
             self._processes = Processes(self.jobs, plan.runs)
         return self._processes.begin(plan, runs)
 
-    def _told(self, error: BaseException) -> Exception:
+    def _told(self, error: Exception) -> Exception:
         if not isinstance(error, BrokenProcessPool):
-            return error if isinstance(error, Exception) else RuntimeError(repr(error))
+            return error
         if self._processes is not None and self._processes.broken:
             self._leave(at_once=True)
         return EmocacheError(

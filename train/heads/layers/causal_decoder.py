@@ -164,7 +164,7 @@ class _Step:
         self._hidden = None
         if memory.mask is not None:
             # Finite, so that a sequence without any state has weights, which nobody reads.
-            lowest = torch.zeros(memory.mask.shape, device=memory.keys.device).masked_fill(~memory.mask, -1e30)
+            lowest = memory.keys.new_zeros(memory.mask.shape).masked_fill(~memory.mask, -1e30)
             self._hidden = lowest.expand(-1, own.heads, -1, -1).flatten(0, 1)
 
     def __call__(self, tokens: torch.Tensor, steps: int) -> torch.Tensor:
