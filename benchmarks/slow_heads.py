@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from emocache.train.config.sections import Training
+from emocache.train.fit.optimisers import make_optimiser
 from emocache.train.heads import HEADS, Frames, Shape, build_head
 
 _TOLD = 4  # operations
@@ -56,7 +58,7 @@ def works_of(case: Case, clips: int) -> dict[str, Callable[[], object]]:
     torch.manual_seed(0)
     head = build_head(settings(**case.head), shape)
     inputs = inputs_of(case, clips)
-    optimiser = torch.optim.AdamW(head.parameters())
+    optimiser = make_optimiser(head, Training())
     truth = {"teacher": torch.randn(*inputs[0].mask.shape, case.outputs)} if head.teacher == "training" else {}
 
     def step() -> None:
