@@ -9,6 +9,7 @@ fsyncs, the rename, the link and the record in turn.
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ class Disk:
         self.violations: set[str] = set()
         self.calls = 0
         self.fsync_does = {"file": True, "folder": True}
+        self.lock = threading.RLock()
 
     def at(self, path: Any, dir_fd: int | None = None) -> tuple[Node, str] | None:
         """(parent, name) of a path; None outside the folder."""
@@ -76,10 +78,12 @@ class Disk:
 
         def follow(name: str) -> Any:
             def call(*args: Any, **kwargs: Any) -> Any:
-                result = real[name](*args, **kwargs)
-                getattr(self, name)(result, *args, **kwargs)
-                self.calls += 1
-                self.check()
+                # In one go: between a close and its record here, another thread's open may be given the same number.
+                with self.lock:
+                    result = real[name](*args, **kwargs)
+                    getattr(self, name)(result, *args, **kwargs)
+                    self.calls += 1
+                    self.check()
                 return result
 
             return call
