@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch.nn.functional import max_pool1d, pad
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .head import Frames, Head, HeadSettings, Outputs, Shape
 from .layers.attention import masked_softmax
-from .layers.pooling import masked_mean
+from .layers.packing import states_of_layers
+from .layers.pooling import last_valid, masked_mean
 
 _Width = Annotated[int, Field(ge=1)]
 _ACTIVATIONS = {"sigmoid": torch.nn.Sigmoid, "relu": torch.nn.ReLU, "linear": torch.nn.Identity}
@@ -79,11 +79,11 @@ class EmotionShare(Head[EmotionShareSettings]):
     def forward(self, frames: Frames) -> Outputs:
         """(B, T, D) to (B, outputs); keeps the pooled (B, hidden) as "embedding"."""
         convolved, lengths = self._convolve(frames)
-        # Packed, so that `final` is the state at each clip's own last step and not after the padding.
-        packed = pack_padded_sequence(self.norm(convolved), lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, (final, _) = self.lstm(packed)
-        states, _ = pad_packed_sequence(states, batch_first=True, total_length=convolved.shape[1])
-        mask = torch.arange(states.shape[1], device=lengths.device) < lengths.unsqueeze(1)
+        mask = torch.arange(convolved.shape[1], device=lengths.device) < lengths.unsqueeze(1)
+        layers = states_of_layers(self.lstm, self.norm(convolved), mask)
+        states = layers[-1]
+        # Final is the state at each clip's own last step, not after the padding.
+        final = torch.cat([last_valid(layer, mask) for layer in layers], dim=-1)
         pooled = masked_mean(states, mask) if self.query is None else self._attend(states, mask, final)
         return Outputs(self.output(pooled), kept={"embedding": pooled})
 
@@ -103,7 +103,7 @@ class EmotionShare(Head[EmotionShareSettings]):
     def _attend(self, states: torch.Tensor, mask: torch.Tensor, final: torch.Tensor) -> torch.Tensor:
         """softmax(Q K^T / sqrt(d)) V with K = V = states, and Q from both layers' final states (eq. 2a and 2b)."""
         assert self.query is not None
-        query = self.query(final.transpose(0, 1).flatten(1))
+        query = self.query(final)
         scores = torch.einsum("bd,btd->bt", query, states) / math.sqrt(states.shape[-1])
         weights = self.weights_norm(masked_softmax(scores, mask))
         return torch.einsum("bt,btd->bd", weights, states)
