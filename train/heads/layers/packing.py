@@ -1,11 +1,14 @@
 """Recurrent layers over masked frames."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .pooling import last_valid
 
-_STEPS = {"RNN_TANH": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}
+_STEPS: dict[str, Callable[..., Any]] = {"RNN_TANH": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}
 
 
 def states_of(cell: torch.nn.Module, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
