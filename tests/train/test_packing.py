@@ -8,7 +8,7 @@ import torch
 from emocache.train.heads.layers.packing import states_of, states_of_layers
 
 LENGTHS = (6, 0, 1, 4)
-CELLS = (torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU)
+CELLS = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
 
 def gradients(cell: torch.nn.RNNBase) -> list[torch.Tensor]:
@@ -19,22 +19,22 @@ def gradients(cell: torch.nn.RNNBase) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("kind", "bidirectional"), [*product(CELLS, (True, False))])
-def test_states_and_gradients_are_those_of_each_row_alone(
-    kind: type[torch.nn.RNNBase], bidirectional: bool, bias: bool
-) -> None:
+def test_states_and_gradients_are_those_of_each_row_alone(kind: str, bidirectional: bool, bias: bool) -> None:
     torch.manual_seed(3)
-    cell = kind(3, 5, num_layers=2, batch_first=True, bidirectional=bidirectional, bias=bias, dtype=torch.float64)
+    cell = CELLS[kind](
+        3, 5, num_layers=2, batch_first=True, bidirectional=bidirectional, bias=bias, dtype=torch.float64
+    )
     mask = torch.arange(7) < torch.tensor(LENGTHS).unsqueeze(1)
     values = torch.randn(len(LENGTHS), 7, 3, dtype=torch.float64).masked_fill(~mask.unsqueeze(-1), torch.nan)
     weights = torch.randn(len(LENGTHS), 7, 10 if bidirectional else 5, dtype=torch.float64)
     found = states_of(cell, values, mask)
-    (found * weights).sum().backward()
+    torch.autograd.backward((found * weights).sum())
     given = gradients(cell)
     expected = torch.zeros_like(found)
     for row, length in enumerate(LENGTHS):
         if length:
             expected[row, :length] = cell(values[row : row + 1, :length])[0][0]
-    (expected * weights).sum().backward()
+    torch.autograd.backward((expected * weights).sum())
     assert (found - expected).abs().max() < 1e-12
     assert all((a - b).abs().max() < 1e-12 for a, b in zip(given, gradients(cell), strict=True))
 
