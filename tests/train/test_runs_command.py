@@ -361,5 +361,5 @@ def test_settings_are_read_back_from_run_json_as_they_were(experiment: str) -> N
     if isinstance(settings, FusionSettings):
         return
     written = json.loads(json.dumps(recorded(settings)))
-    former = {name: value for name, value in FORMER.items() if name not in written}
+    former = {name: value for name, value in FORMER.items() if "." not in name and name not in written}
     assert recorded(parse_settings(written, lambda _: "run.json").model_copy(update=former)) == recorded(settings)

@@ -186,7 +186,10 @@ class ExtractSettings(Table):
 class Training(Table):
     """`[training]`: the optimisation."""
 
-    optimiser: Literal["adamw", "lbfgs"] = "adamw"  # adamw without weight decay is Adam; lbfgs: one batch
+    # adamw without weight decay is Adam; lbfgs: one batch; ridge and lda fit a probe in closed form
+    optimiser: Literal["adamw", "lbfgs", "ridge", "lda"] = "adamw"
+    # ridge: alpha, lda: shrinkage, of which groups left out of the training part choose; None: a wide grid
+    penalties: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # adamw: decoupled; lbfgs: adds weight_decay / 2 ||W||^2
     batch_size: Annotated[int, Field(ge=1, le=2**31)] = 32
@@ -200,6 +203,19 @@ class Training(Table):
     clip_value: Annotated[float, Field(gt=0)] | None = None  # of each element of a gradient
     sampling: Literal["shuffle", "replacement", "balanced"] = "shuffle"  # balanced: every class as often, drawn anew
     epoch_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the training part in one epoch
+
+    @property
+    def closed_form(self) -> bool:
+        """Tell whether the head is fitted in one step."""
+        return self.optimiser in ("ridge", "lda")
+
+    @model_validator(mode="after")
+    def _penalties(self) -> Self:
+        if self.penalties is not None and not self.closed_form:
+            raise ValueError(f"penalties are for optimiser 'ridge' and 'lda'; {self.optimiser!r} has weight_decay")
+        if self.optimiser == "lda" and any(one > 1 for one in self.penalties or ()):
+            raise ValueError(f"penalties of optimiser 'lda' are shrinkages, of 0 to 1, not {max(self.penalties or ())}")
+        return self
 
 
 class Augmentation(Table):

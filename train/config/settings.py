@@ -198,12 +198,30 @@ class Settings(Table):
                              " augment or trainable_words")  # fmt: skip
         if self.keep and self.targets_apart and len(self.targets) > 1:
             raise ValueError("keep stores what one head gives; targets_apart trains several: train them one by one")
-        if training.optimiser == "lbfgs" and (
+        if training.optimiser != "adamw" and (
             self.augment.active or training.sampling != "shuffle" or training.epoch_share < 1
         ):
-            raise ValueError("training.optimiser 'lbfgs' needs the same batch in every step; leave out augment,"
-                             " training.sampling and training.epoch_share, or use 'adamw'")  # fmt: skip
+            raise ValueError(f"training.optimiser {training.optimiser!r} needs the same batch in every step; leave out"
+                             " augment, training.sampling and training.epoch_share, or use 'adamw'")  # fmt: skip
+        if training.closed_form:
+            self._fits_closed_form()
         return self
+
+    def _fits_closed_form(self) -> None:
+        optimiser = self.training.optimiser
+        if self.head.kind != "probe" or self.per_frame:
+            found = "a probe of frames" if self.head.kind == "probe" else f"head {self.head.kind!r}"
+            raise ValueError(f"training.optimiser {optimiser!r} fits a probe of whole utterances, not {found}; use"
+                             " 'adamw' or 'lbfgs'")  # fmt: skip
+        tasks = ("classification",) if optimiser == "lda" else ("classification", "regression")
+        if self.task not in tasks:
+            raise ValueError(f"training.optimiser {optimiser!r} is for {' and '.join(tasks)}, not task {self.task!r};"
+                             " use 'lbfgs'")  # fmt: skip
+        if self.loss.label_smoothing:
+            raise ValueError(f"training.optimiser {optimiser!r} knows no loss.label_smoothing; leave it out")
+        if any(self.features.of(role).combine == "weighted" for role in self.streams):
+            raise ValueError(f"training.optimiser {optimiser!r} cannot learn weights of layers; set features.combine ="
+                             " 'concatenate', or use 'lbfgs'")  # fmt: skip
 
     @property
     def per_frame(self) -> bool:

@@ -25,6 +25,7 @@ from ..inputs.transforms import prepare
 from ..protocols.folds import Fold, Rows
 from ..records.run_record import FoldRecord, SelectionRecord, TriedRecord
 from . import cautions
+from .closed_form import fit_closed_form
 from .fold_result import FoldResult, coverage, only, side_by_side, without_features
 from .loop import Trained, Watch, adding, seeded, train_head
 from .losses import Loss, make_loss
@@ -204,7 +205,7 @@ class FoldRun:
     ) -> Trained:
         """Train one head; its score comes from `valid`. `told` stands in every line that is watched."""
         prepared, batches = self.prepared(point, rows), self.batches(point, rows)
-        loss = self._loss(point, rows)
+        loss, watch = self._loss(point, rows), adding(self.watch, **told)
         with seeded(self.seed, self.device):
             outputs = len(self.dataset.classes) or len(point.targets)
             shape = Shape(batches.dims, outputs, point.per_frame, len(self.dataset.auxiliary))
@@ -216,7 +217,9 @@ class FoldRun:
             validate: Callable[[Head], Any] | None = None
             if valid is not None:
                 validate = partial(validation_score, batches=batches, loss=loss, rows=valid)
-            return train_head(head, batches, rows, point, loss, self.seed, validate, rates, adding(self.watch, **told))
+            if point.training.closed_form:
+                return fit_closed_form(head, batches, rows, self.dataset, point, loss, validate, watch)
+            return train_head(head, batches, rows, point, loss, self.seed, validate, rates, watch)
 
     def tables(
         self, part: str, trained: Trained, point: Settings, fitted: Rows, rows: Rows, known: dict[str, float]

@@ -1,5 +1,6 @@
 """Run folders: complete exactly if they hold run.json."""
 
+import functools
 import json
 import platform
 import threading
@@ -43,9 +44,9 @@ from ..records.run_record import (
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
 
-FORMER: dict[str, Any] = {"targets_scale": None}
-"""Settings that came after runs had been stored, each with the value at which all is as it was before them: a setting
-at that value is not hashed, so that those runs still count."""
+FORMER: dict[str, Any] = {"targets_scale": None, "training.penalties": None}
+"""Settings that came after runs had been stored, `table.setting` where they stand in a table, each with the value at
+which all is as it was before them: a setting at that value is not hashed, so that those runs still count."""
 # Settings of no run: they say where the streams come from, which the streams' fingerprints cover.
 _OF_NO_RUN = {"corpora", "encoders", "extract"}
 
@@ -68,12 +69,17 @@ def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws:
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings for run.json, without those at their former value: runs from before and after them are alike."""
     config = settings.model_dump(mode="json", exclude=_OF_NO_RUN)
-    return {name: value for name, value in config.items() if name not in FORMER or value != FORMER[name]}
+    for name, value in FORMER.items():
+        *tables, key = name.split(".")
+        table = functools.reduce(dict.__getitem__, tables, config)
+        if table[key] == value:
+            del table[key]
+    return config
 
 
 def settings_of(config: dict[str, Any]) -> Settings:
     """Return the settings that run.json has recorded."""
-    former = {name: value for name, value in FORMER.items() if name not in config}
+    former = {name: value for name, value in FORMER.items() if "." not in name and name not in config}
     return parse_settings(config, lambda _: RUN).model_copy(update=former)
 
 
