@@ -1,6 +1,8 @@
-"""AdamW in blocks against torch's own, to the last bit."""
+"""The optimisers against torch's own, to the last bit."""
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -67,3 +69,30 @@ def test_matrices_decay_and_vectors_do_not() -> None:
     assert matrices(head) == [head.weight]
     lbfgs = make_optimiser(head, Training(optimiser="lbfgs"))
     assert isinstance(lbfgs, torch.optim.LBFGS)
+
+
+STEPS = """
+import sys, torch
+from emocache.train.config.sections import Training
+from emocache.train.fit.loop import seeded
+from emocache.train.fit.optimisers import make_optimiser
+with seeded(0, torch.device("cpu")):
+    for name in ("adamw", "lbfgs"):
+        layer = torch.nn.Linear(3, 2)
+        optimiser = make_optimiser(layer, Training(optimiser=name))
+        def closure():
+            optimiser.zero_grad()
+            loss = layer(torch.ones(1, 3)).square().sum()
+            loss.backward()
+            return loss.detach()
+        before = float(closure())
+        optimiser.step(closure)
+        assert float(closure()) < before
+print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
+"""
+
+
+def test_training_does_not_load_torchs_compiler() -> None:
+    """Nothing is compiled, and loading it takes as long as a probe takes to train."""
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -170,12 +170,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Let the seed decide weights, dropout and kernels inside; leave the caller's random state as it was."""
     # cuBLAS is deterministic only with a workspace of fixed size.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled()
+    before = torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # The same as use_deterministic_algorithms(True, warn_only=True), which loads torch's compiler: seconds.
+        torch.set_deterministic_debug_mode("warn")
         try:
             with full_precision():
                 yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.set_deterministic_debug_mode(before)

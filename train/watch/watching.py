@@ -120,7 +120,7 @@ def _load(name: str) -> MakeTracker:
 
 def _called(name: str, when: str, function: Callable[..., Any], *values: Any) -> Any:
     """Call a tracker such that what it draws or sets leaves the training as it was; its failure names it."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), torch.get_default_dtype()
+    before = torch.get_deterministic_debug_mode(), torch.get_num_threads(), torch.get_default_dtype()
     try:
         with torch.random.fork_rng(), torch.enable_grad():
             return function(*values)
@@ -129,7 +129,7 @@ def _called(name: str, when: str, function: Callable[..., Any], *values: Any) ->
         raise EmocacheError(f"--log {name} failed at {when} ({told}); mend it, or leave it out; finished runs"
                             " are kept") from error  # fmt: skip
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=True)
+        torch.set_deterministic_debug_mode(before[0])
         torch.set_num_threads(before[1])
         torch.set_default_dtype(before[2])
 
