@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from emocache.train.fit.losses import make_loss
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import HEADS as KINDS
 from emocache.train.heads import Shape, build_head
+from emocache.train.heads.layers.pooling import PoolingName
 from emocache.train.inputs.batches import Batches
 from emocache.train.inputs.transforms import prepare
 from emocache.train.protocols.folds import Fold, make_folds
@@ -32,7 +34,7 @@ BASIC = {
     **{cell: [cell] for cell in ("rnn", "lstm", "gru")},
     **{f"bi{cell}": [cell, "head.bidirectional=true"] for cell in ("rnn", "lstm", "gru")},
     "transformer": ["transformer"],
-    **{f"bigru-{p}": ["bigru", f'head.pooling="{p}"'] for p in ("mean", "mean_std", "attention", "last")},
+    **{f"bigru-{p}": ["bigru", f'head.pooling="{p}"'] for p in get_args(PoolingName)},
 }
 PAIR = 'streams={text="mfcc", audio="logmel"}'
 VALUES = ["task=regression", "targets=arousal", "loss={}", "selection={metric='ccc'}"]

@@ -27,7 +27,9 @@ _CELLS = [
     ("lstm", "true", "last"),
     ("gru", "false", "mean_std"),
     ("gru", "true", "attention"),
+    ("gru", "true", "attentive_statistics"),
 ]
+_POOLINGS = ("mean", "last", "attention", "attentive_statistics")
 _TRANSFORMER = ("head.kind=transformer", "head.width=8", "head.heads=2", "head.dropout=0.0")
 
 
@@ -39,7 +41,7 @@ BASIC = [
     *(Case(f"probe-{p}", ("head.kind=probe", f"head.pooling={p}")) for p in ("mean", "mean_std")),
     *(Case(f"{cell}-{both}-{p}", _recurrent(cell, both, f"head.pooling={p}")) for cell, both, p in _CELLS),
     Case("gru-two-layers", ("head.kind=recurrent", "head.hidden=6", "head.layers=2")),
-    *(Case(f"transformer-{p}", (*_TRANSFORMER, f"head.pooling={p}")) for p in ("mean", "last", "attention")),
+    *(Case(f"transformer-{p}", (*_TRANSFORMER, f"head.pooling={p}")) for p in _POOLINGS),
     # A frame's valence, interpolated twice, is not quite linear in the frame: 5 % of its variance remain.
     Case("probe-frames", ("head.kind=probe", "targets_scale=none"), target="valence"),
     Case("rnn-frames", _recurrent("rnn", "true"), target="valence"),

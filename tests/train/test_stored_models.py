@@ -95,8 +95,9 @@ def recurrent(cell: str, *changes: str) -> tuple[str, ...]:
     [recurrent("gru", "head.layers=2"), recurrent("lstm", "head.pooling=last"),
      recurrent("rnn", "head.pooling=attention"),
      recurrent("lstm", "head.bidirectional=false", "task=frame_regression", 'targets=["valence"]'),
-     ("head.kind=transformer", "head.width=8", "head.heads=2", "head.layers=1")],
-    ids=["gru", "lstm", "rnn", "frames", "transformer"],
+     ("head.kind=transformer", "head.width=8", "head.heads=2", "head.layers=1"),
+     recurrent("gru", "head.pooling=attentive_statistics")],
+    ids=["gru", "lstm", "rnn", "frames", "transformer", "attentive"],
 )  # fmt: skip
 def test_a_stored_head_is_a_graph_for_clips_of_any_length(toy: "Toy", changes: tuple[str, ...], tmp_path: Path) -> None:
     """Within 1e-4 of the stored test predictions, by onnxruntime, from the frames alone."""
