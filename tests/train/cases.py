@@ -38,7 +38,7 @@ def _recurrent(cell: str, both: str, *more: str) -> tuple[str, ...]:
 
 
 BASIC = [
-    *(Case(f"probe-{p}", ("head.kind=probe", f"head.pooling={p}")) for p in ("mean", "mean_std")),
+    *(Case(f"probe-{p}", ("head.kind=probe", f"head.pooling={p}")) for p in ("mean", "mean_std", "mean_std_delta")),
     *(Case(f"{cell}-{both}-{p}", _recurrent(cell, both, f"head.pooling={p}")) for cell, both, p in _CELLS),
     Case("gru-two-layers", ("head.kind=recurrent", "head.hidden=6", "head.layers=2")),
     *(Case(f"transformer-{p}", (*_TRANSFORMER, f"head.pooling={p}")) for p in _POOLINGS),
