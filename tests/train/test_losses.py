@@ -138,6 +138,20 @@ def test_concordance_loss_of_equals_constants_and_nothing() -> None:
     assert float(losses.mean_squared_error(y, y, ~valid)) == 0
 
 
+def test_balanced_class_weights_are_those_of_the_odyssey_2024_baseline() -> None:
+    """n / (C n_c) of the training part, in torch's weighted mean; of the class that training lacks it has 0."""
+    counts = torch.tensor([30, 8, 0, 2])
+    weights = torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp(min=1)), 0.0)
+    logits = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.tensor([0] * 7 + [1] * 3 + [3] * 2)
+    theirs = torch.nn.CrossEntropyLoss(weight=weights)(logits, targets)
+    ours = losses.make_loss(LossSettings(kind="cross_entropy", class_weights="balanced"), counts)(
+        logits, targets, torch.ones(12, dtype=torch.bool)
+    )
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-6)
+    assert torch.allclose(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)), rtol=0, atol=1e-7)
+
+
 def test_balanced_class_weights_make_classes_count_equally() -> None:
     loss = losses.make_loss(LossSettings(kind="cross_entropy", class_weights="balanced"), torch.tensor([3, 1, 0]))
     logits, targets = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 0, 1])
