@@ -41,8 +41,11 @@ VALUES = ["task=regression", "targets=arousal", "loss={}", "selection={metric='c
 TRACKS = ["task=frame_regression", "targets=arousal", "loss={}", "selection={metric='ccc'}", "training.clip_norm=1.0"]
 SPECTRAL = 'streams={whisper="logmel", mfcc="mfcc", spectrogram="logmel"}'
 SHARE = 'output="linear", channels=[32, 24, 16], hidden=24, feedforward=[16]'
-# The heads of the papers, narrower than there. Blocks of MFCC stand for words: what is tested is whether a head learns.
+# The heads of benchmarks and papers, narrower than there. Blocks of MFCC stand for words: what is tested is whether a
+# head learns.
 PAPERS = {
+    "mlp-frames": ['head={kind="mlp", layer_norm_input=true, frame=[64], hidden=[]}'],
+    "mlp-vector": ['head={kind="mlp", hidden=[64, 64]}'],
     "mha": ['head={kind="mha", width=48, heads=4, fc=32}'],
     "self-mha": [PAIR, 'head={kind="mha_fusion", attention="self", width=48, heads=4, fc=32}'],
     "cross-mha": [PAIR, 'head={kind="mha_fusion", attention="cross", width=48, heads=4, fc=32}'],

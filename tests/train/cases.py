@@ -31,6 +31,7 @@ _CELLS = [
 ]
 _POOLINGS = ("mean", "last", "attention", "attentive_statistics")
 _TRANSFORMER = ("head.kind=transformer", "head.width=8", "head.heads=2", "head.dropout=0.0")
+_MLP = ("head.kind=mlp", "head.hidden=[8]")
 
 
 def _recurrent(cell: str, both: str, *more: str) -> tuple[str, ...]:
@@ -47,5 +48,9 @@ BASIC = [
     Case("rnn-frames", _recurrent("rnn", "true"), target="valence"),
     Case("gru-frames", _recurrent("gru", "true"), target="valence"),
     Case("transformer-frames", _TRANSFORMER, target="valence"),
+    Case("mlp-vector", ("head.kind=mlp", "head.pooling=mean_std_delta", "head.hidden=[8, 8]", "head.layer_norm=true")),
+    Case("mlp-frames-and-vector", (*_MLP, "head.layer_norm_input=true", "head.frame=[8]")),
+    Case("mlp-attentive", (*_MLP, "head.pooling=attentive_statistics", "head.pooled_dropout=0.1")),
+    Case("mlp-frames", (*_MLP, "head.frame=[8]"), target="valence"),
     Case("probe-intensity", ("head.kind=probe",), target="intensity"),
 ]
