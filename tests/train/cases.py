@@ -51,6 +51,7 @@ BASIC = [
     Case("mlp-vector", ("head.kind=mlp", "head.pooling=mean_std_delta", "head.hidden=[8, 8]", "head.layer_norm=true")),
     Case("mlp-frames-and-vector", (*_MLP, "head.layer_norm_input=true", "head.frame=[8]")),
     Case("mlp-attentive", (*_MLP, "head.pooling=attentive_statistics", "head.pooled_dropout=0.1")),
+    Case("mlp-linear", ("head.kind=mlp", "head.frame=[8]", "head.frame_activation=linear", "head.hidden=[]")),
     Case("mlp-frames", (*_MLP, "head.frame=[8]"), target="valence"),
     Case("probe-intensity", ("head.kind=probe",), target="intensity"),
 ]

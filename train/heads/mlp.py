@@ -40,8 +40,12 @@ class MLPSettings(HeadSettings):
         return self
 
     def fixed_pooling(self, role: str, per_frame: bool) -> FixedPooling | None:
-        """Frames that go through nothing before pooling are pooled once, before training."""
-        if per_frame or self.frame or self.layer_norm_input:
+        """Frames that go through nothing before pooling are pooled once, before training.
+
+        So they are before linear layers and a mean, for the mean of a linear map is the map of the mean.
+        """
+        linear = self.frame_activation == "linear" and self.pooling == "mean"
+        if per_frame or self.layer_norm_input or (self.frame and not linear):
             return None
         return _FIXED.get(self.pooling)
 
@@ -60,8 +64,8 @@ class MLP(Head[MLPSettings]):
         layers = [(torch.nn.Linear(into, out), activation()) for into, out in pairwise((shape.dim, *s.frame))]
         self.frame = torch.nn.Sequential(*(module for layer in layers for module in layer))
         width = (shape.dim, *s.frame)[-1]
-        self.pooled_before = s.fixed_pooling("frames", shape.per_frame) is not None
         self.pooling = None
+        self.pooled_before = s.fixed_pooling("frames", shape.per_frame) is not None
         if not shape.per_frame and not self.pooled_before:
             self.pooling = Pooling(cast(PoolingName, s.pooling), width)
             width = self.pooling.dim
