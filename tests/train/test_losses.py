@@ -149,7 +149,8 @@ def test_balanced_class_weights_are_those_of_the_odyssey_2024_baseline() -> None
         logits, targets, torch.ones(12, dtype=torch.bool)
     )
     assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-6)
-    assert torch.allclose(*(torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)), rtol=0, atol=1e-7)
+    slopes = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
+    assert torch.allclose(slopes[0], slopes[1], rtol=0, atol=1e-7)
 
 
 def test_balanced_class_weights_make_classes_count_equally() -> None:

@@ -18,8 +18,8 @@ class MLPSettings(HeadSettings):
     """Settings of the MLP; without a hidden layer anywhere it is a linear map."""
 
     kind: Literal["mlp"] = "mlp"
-    # All values of an utterance together get mean 0 and variance 1, as EmoBox stores them; it weighs its frames alike
-    # whatever features.normalise does before.
+    # All values of an utterance, over frames and channels, together get mean 0 and variance 1, as EmoBox stores them;
+    # after what features.normalise does.
     layer_norm_input: bool = False
     frame: tuple[_Width, ...] = ()  # widths of the layers that each frame goes through
     frame_activation: Literal["relu", "linear"] = "relu"  # after each of them
