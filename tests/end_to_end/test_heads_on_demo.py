@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from emocache.train.fit.losses import make_loss
 from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import HEADS as KINDS
 from emocache.train.heads import Shape, build_head
+from emocache.train.heads.layers.pooling import PoolingName
 from emocache.train.inputs.batches import Batches
 from emocache.train.inputs.transforms import prepare
 from emocache.train.protocols.folds import Fold, make_folds
@@ -32,15 +34,18 @@ BASIC = {
     **{cell: [cell] for cell in ("rnn", "lstm", "gru")},
     **{f"bi{cell}": [cell, "head.bidirectional=true"] for cell in ("rnn", "lstm", "gru")},
     "transformer": ["transformer"],
-    **{f"bigru-{p}": ["bigru", f'head.pooling="{p}"'] for p in ("mean", "mean_std", "attention", "last")},
+    **{f"bigru-{p}": ["bigru", f'head.pooling="{p}"'] for p in get_args(PoolingName)},
 }
 PAIR = 'streams={text="mfcc", audio="logmel"}'
 VALUES = ["task=regression", "targets=arousal", "loss={}", "selection={metric='ccc'}"]
 TRACKS = ["task=frame_regression", "targets=arousal", "loss={}", "selection={metric='ccc'}", "training.clip_norm=1.0"]
 SPECTRAL = 'streams={whisper="logmel", mfcc="mfcc", spectrogram="logmel"}'
 SHARE = 'output="linear", channels=[32, 24, 16], hidden=24, feedforward=[16]'
-# The heads of the papers, narrower than there. Blocks of MFCC stand for words: what is tested is whether a head learns.
+# The heads of benchmarks and papers, narrower than there. Blocks of MFCC stand for words: what is tested is whether a
+# head learns.
 PAPERS = {
+    "mlp-frames": ['head={kind="mlp", layer_norm_input=true, frame=[64], hidden=[]}'],
+    "mlp-vector": ['head={kind="mlp", hidden=[64, 64]}'],
     "mha": ['head={kind="mha", width=48, heads=4, fc=32}'],
     "self-mha": [PAIR, 'head={kind="mha_fusion", attention="self", width=48, heads=4, fc=32}'],
     "cross-mha": [PAIR, 'head={kind="mha_fusion", attention="cross", width=48, heads=4, fc=32}'],

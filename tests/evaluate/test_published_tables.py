@@ -160,6 +160,19 @@ def test_the_summary_names_the_published_number(tmp_path: Path, train: Train, mo
     assert published_text(evaluations)(evaluation, "macro_f1") == ""
 
 
+def test_a_benchmark_has_a_table_by_its_own_name(tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    (emobox,) = [paper for paper in read_papers() if paper.place == "emobox"]
+    name = "benchmarks/emobox-hubert-base"
+    train(name, "ravdess", "hubert-base", weights=emobox.weights["hubert-base"])
+    table = table_of(tmp_path, "emobox/intra-corpus")
+    assert shown(table, "HuBERT base", "published (not comparable)") == ["0.6543"]
+    assert "HuBERT base: not compared with the paper: 12 of 1440 utterances of ravdess are tested." in table.notes
+    assert "not run, WavLM base (ours): `emocache train --corpus ravdess benchmarks/emobox-wavlm-base`" in table.notes
+    assert any("The six folds are of four actors each" in note for note in table.notes)
+    monkeypatch.setattr(paper_results, "_ENOUGH", 0.0)
+    assert line(table_of(tmp_path, "emobox/intra-corpus"), "HuBERT base", DIFFERENCE).cells[0].experiment == name
+
+
 def test_a_row_that_is_not_run_is_empty_and_tells_its_command(tmp_path: Path, train: Train) -> None:
     train("paper1/video-rnn-valence", "sewa-basic", "vgg-face", ("valence",))
     table = table_of(tmp_path, "paper1/table2")

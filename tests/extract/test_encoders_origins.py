@@ -19,7 +19,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-@pytest.mark.parametrize("paper", read_papers(), ids=lambda paper: f"paper{paper.paper}")
+@pytest.mark.parametrize("paper", read_papers(), ids=lambda paper: paper.place)
 def test_the_papers_pin_what_the_table_of_encoders_pins(paper: Paper) -> None:
     assert paper.weights == {name: pinned(name) for name in paper.weights}
 

@@ -27,8 +27,11 @@ _CELLS = [
     ("lstm", "true", "last"),
     ("gru", "false", "mean_std"),
     ("gru", "true", "attention"),
+    ("gru", "true", "attentive_statistics"),
 ]
+_POOLINGS = ("mean", "last", "attention", "attentive_statistics")
 _TRANSFORMER = ("head.kind=transformer", "head.width=8", "head.heads=2", "head.dropout=0.0")
+_MLP = ("head.kind=mlp", "head.hidden=[8]")
 
 
 def _recurrent(cell: str, both: str, *more: str) -> tuple[str, ...]:
@@ -36,14 +39,19 @@ def _recurrent(cell: str, both: str, *more: str) -> tuple[str, ...]:
 
 
 BASIC = [
-    *(Case(f"probe-{p}", ("head.kind=probe", f"head.pooling={p}")) for p in ("mean", "mean_std")),
+    *(Case(f"probe-{p}", ("head.kind=probe", f"head.pooling={p}")) for p in ("mean", "mean_std", "mean_std_delta")),
     *(Case(f"{cell}-{both}-{p}", _recurrent(cell, both, f"head.pooling={p}")) for cell, both, p in _CELLS),
     Case("gru-two-layers", ("head.kind=recurrent", "head.hidden=6", "head.layers=2")),
-    *(Case(f"transformer-{p}", (*_TRANSFORMER, f"head.pooling={p}")) for p in ("mean", "last", "attention")),
+    *(Case(f"transformer-{p}", (*_TRANSFORMER, f"head.pooling={p}")) for p in _POOLINGS),
     # A frame's valence, interpolated twice, is not quite linear in the frame: 5 % of its variance remain.
     Case("probe-frames", ("head.kind=probe", "targets_scale=none"), target="valence"),
     Case("rnn-frames", _recurrent("rnn", "true"), target="valence"),
     Case("gru-frames", _recurrent("gru", "true"), target="valence"),
     Case("transformer-frames", _TRANSFORMER, target="valence"),
+    Case("mlp-vector", ("head.kind=mlp", "head.pooling=mean_std_delta", "head.hidden=[8, 8]", "head.layer_norm=true")),
+    Case("mlp-frames-and-vector", (*_MLP, "head.layer_norm_input=true", "head.frame=[8]")),
+    Case("mlp-attentive", (*_MLP, "head.pooling=attentive_statistics", "head.pooled_dropout=0.1")),
+    Case("mlp-linear", ("head.kind=mlp", "head.frame=[8]", "head.frame_activation=linear", "head.hidden=[]")),
+    Case("mlp-frames", (*_MLP, "head.frame=[8]"), target="valence"),
     Case("probe-intensity", ("head.kind=probe",), target="intensity"),
 ]

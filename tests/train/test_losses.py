@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def masked(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.where(mask.unsqueeze(-1), frames, 77.0), mask
 
 
-@pytest.mark.parametrize("name", ["mean", "mean_std", "last", "attention"])
+@pytest.mark.parametrize("name", get_args(pooling.PoolingName))
 def test_pooling_is_that_of_a_loop_over_utterances(name: pooling.PoolingName) -> None:
     torch.manual_seed(0)
     module = pooling.Pooling(name, D)
@@ -50,14 +51,31 @@ def test_pooling_is_that_of_a_loop_over_utterances(name: pooling.PoolingName) ->
             scores = [module.attention.score(torch.tanh(module.attention.hidden(f))) for f in valid]
             weights = [math.exp(float(score.detach())) for score in scores]
             naive = sum((w * f for w, f in zip(weights, valid, strict=True)), torch.zeros(D)) / sum(weights)
+            if name == "attentive_statistics":
+                squares = sum((w * f**2 for w, f in zip(weights, valid, strict=True)), torch.zeros(D)) / sum(weights)
+                naive = torch.cat([naive, torch.sqrt((squares - naive**2).clamp(min=1e-5))])
         assert pooled.shape == (module.dim,)
-        assert torch.allclose(pooled, naive, atol=2e-4)  # the standard deviation is kept off zero
+        # The standard deviation of "mean_std" is kept off zero by another way.
+        assert torch.allclose(pooled, naive, rtol=0, atol=2e-4 if name == "mean_std" else 1e-5)
 
 
-def test_mean_std_of_one_frame_has_a_gradient() -> None:
-    frames = torch.ones(1, 3, D, requires_grad=True)
-    pooling.masked_mean_std(frames, torch.tensor([[True, False, False]])).sum().backward()  # type: ignore[no-untyped-call]
-    assert frames.grad is not None and torch.isfinite(frames.grad).all()
+@pytest.mark.parametrize("name", get_args(pooling.PoolingName))
+def test_a_row_of_one_frame_or_none_has_a_gradient_and_padding_changes_nothing(name: pooling.PoolingName) -> None:
+    torch.manual_seed(0)
+    module = pooling.Pooling(name, D)
+    frames = torch.ones(3, 2, D, requires_grad=True)
+    mask = torch.tensor([[True, False], [False, False], [True, True]])
+    pooled = module(frames, mask)
+    pooled.sum().backward()
+    assert frames.grad is not None and torch.isfinite(frames.grad).all() and not frames.grad[0, 1].any()
+    assert all(one.grad is not None and torch.isfinite(one.grad).all() for one in module.parameters())
+    if name != "last":  # no head takes the last frame of a row without any
+        assert pooled[1].abs().max() <= 1.01e-4
+    if name == "attentive_statistics":
+        assert not pooled[1].any()
+        assert torch.allclose(pooled[:, D:], torch.tensor([[1e-5], [0], [1e-5]]).sqrt().expand(3, D))
+    longer = torch.nn.functional.pad(frames.detach(), (0, 0, 0, 4), value=-3.0)
+    assert torch.allclose(module(longer, torch.nn.functional.pad(mask, (0, 4))), pooled, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -118,6 +136,21 @@ def test_concordance_loss_of_equals_constants_and_nothing() -> None:
     assert float(loss.detach()) == 1 and constant.grad is not None and torch.isfinite(constant.grad).all()
     assert float(losses.concordance_loss(y, y, ~valid)) == 1
     assert float(losses.mean_squared_error(y, y, ~valid)) == 0
+
+
+def test_balanced_class_weights_are_those_of_the_odyssey_2024_baseline() -> None:
+    """n / (C n_c) of the training part, in torch's weighted mean; of the class that training lacks it has 0."""
+    counts = torch.tensor([30, 8, 0, 2])
+    weights = torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp(min=1)), 0.0)
+    logits = torch.randn(12, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.tensor([0] * 7 + [1] * 3 + [3] * 2)
+    theirs = torch.nn.CrossEntropyLoss(weight=weights)(logits, targets)
+    ours = losses.make_loss(LossSettings(kind="cross_entropy", class_weights="balanced"), counts)(
+        logits, targets, torch.ones(12, dtype=torch.bool)
+    )
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-6)
+    slopes = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
+    assert torch.allclose(slopes[0], slopes[1], rtol=0, atol=1e-7)
 
 
 def test_balanced_class_weights_make_classes_count_equally() -> None:

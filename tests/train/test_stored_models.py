@@ -26,6 +26,7 @@ SHORT = ("training.epochs=2", "seeds=[0]")
 KINDS = {
     "probe": ("head.kind=probe",),
     "mean_std": ("head.kind=probe", "head.pooling=mean_std", "features.normalise=train", "features.pca=3"),
+    "two streams": ("head.kind=probe", "head.pooling=mean_std_delta", 'streams=["toy", "twin"]'),
     "bigru": ("head.kind=recurrent", "head.hidden=4"),
     "cmvn": ("head.kind=recurrent", "head.hidden=4", "features.normalise=per_utterance"),
     "numbers": ("head.kind=probe", "task=regression", 'targets=["intensity"]'),
@@ -79,7 +80,9 @@ def assert_same_as_stored(cache: Cache, folder: Path, exact: bool) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stored_head_gives_its_test_predictions_again(toy: "Toy", kind: str) -> None:
-    cache = toy.cache()
+    corpus = toy.corpus()
+    cache = toy.cache(corpus)
+    toy.commit(cache, "toys", "twin", {i: frames * 2 - 1 for i, frames in corpus.frames.items()})
     folder = train(toy, KINDS[kind], cache)
     for exact in (True, False):
         assert_same_as_stored(cache, folder, exact)
@@ -95,8 +98,9 @@ def recurrent(cell: str, *changes: str) -> tuple[str, ...]:
     [recurrent("gru", "head.layers=2"), recurrent("lstm", "head.pooling=last"),
      recurrent("rnn", "head.pooling=attention"),
      recurrent("lstm", "head.bidirectional=false", "task=frame_regression", 'targets=["valence"]'),
-     ("head.kind=transformer", "head.width=8", "head.heads=2", "head.layers=1")],
-    ids=["gru", "lstm", "rnn", "frames", "transformer"],
+     ("head.kind=transformer", "head.width=8", "head.heads=2", "head.layers=1"),
+     recurrent("gru", "head.pooling=attentive_statistics"), ("head.kind=probe", "head.pooling=mean_std_delta")],
+    ids=["gru", "lstm", "rnn", "frames", "transformer", "attentive", "delta"],
 )  # fmt: skip
 def test_a_stored_head_is_a_graph_for_clips_of_any_length(toy: "Toy", changes: tuple[str, ...], tmp_path: Path) -> None:
     """Within 1e-4 of the stored test predictions, by onnxruntime, from the frames alone."""
@@ -116,6 +120,8 @@ def test_a_stored_head_is_a_graph_for_clips_of_any_length(toy: "Toy", changes: t
         (found,) = session.run(None, {"frames": np.asarray(stream.read(i), np.float32)})
         assert answer is not None
         np.testing.assert_allclose(found, answer.values, rtol=0, atol=1e-4)
+    (alone,) = session.run(None, {"frames": np.ones((1, 8), np.float32)})
+    assert np.isfinite(alone).all()
 
 
 def test_a_fusion_is_told_and_not_its_missing_sources(toy: "Toy") -> None:

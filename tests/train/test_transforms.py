@@ -1,12 +1,13 @@
 """Transforms against naive ones; what they are fitted on."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
 
 from emocache.cache import EmocacheError
 from emocache.train.data.memory import Memory
+from emocache.train.heads.head import POOLED_PARTS, FixedPooling
 from emocache.train.inputs.joining import average
 from emocache.train.inputs.normalisation import fit_normaliser, normalise_utterances
 from emocache.train.inputs.prepared import Joined
@@ -40,6 +41,44 @@ def test_pool_is_the_mean_and_the_standard_deviation() -> None:
         naive = np.concatenate([FEATURES.of(row).mean(axis=0), FEATURES.of(row).std(axis=0)])
         assert np.allclose(found.of(row)[0], naive, rtol=1e-4, atol=1e-6)
     assert pool(FEATURES, "mean").frames.shape == (3, 3)
+
+
+@pytest.mark.parametrize("pooling", get_args(FixedPooling))
+def test_streams_side_by_side_are_pooled_each_by_itself(pooling: FixedPooling) -> None:
+    """Against loops over utterances, frames and the steps between frames that follow each other, with holes."""
+    there = np.random.default_rng(3).random((12, 2)) < 0.7
+    frames = FRAMES * np.repeat(there, (2, 1), axis=1)
+    found = pool(Joined(frames, FEATURES.offsets, TIMES, widths=(2, 1), valid=there), pooling)
+    assert found.widths == tuple(width * POOLED_PARTS[pooling] for width in (2, 1)) and found.valid is not None
+    for row in (0, 2, 3):
+        first = FEATURES.offsets[row]
+        naive: list[float] = []
+        for stream, channels in enumerate(((0, 1), (2,))):
+            at = [t for t in range(first, first + LENGTHS[row]) if there[t, stream]]
+            held = [frames[t, channels].astype(float) for t in at]
+            steps = [frames[t + 1, channels].astype(float) - frames[t, channels] for t in at if t + 1 in at]
+            assert bool(found.valid[row - (row > 1), stream]) == bool(at)
+            parts = [moment(of, channels) for of in (held, steps) for moment in (naive_mean, naive_std)]
+            naive += [value for part in parts[: POOLED_PARTS[pooling]] for value in part]
+        assert np.allclose(found.of(row)[0], naive, rtol=1e-5, atol=1e-6)
+
+
+def naive_mean(rows: list[np.ndarray], channels: tuple[int, ...]) -> list[float]:
+    return [sum(float(row[c]) for row in rows) / max(len(rows), 1) for c in range(len(channels))]
+
+
+def naive_std(rows: list[np.ndarray], channels: tuple[int, ...]) -> list[float]:
+    mean = naive_mean(rows, channels)
+    return [
+        float(np.sqrt(sum((float(row[c]) - mean[c]) ** 2 for row in rows) / max(len(rows), 1)))
+        for c in range(len(channels))
+    ]
+
+
+def test_a_clip_of_one_frame_has_no_steps() -> None:
+    one = FEATURES.of(3)[0]
+    zeros = np.zeros(3, np.float32)
+    assert pool(FEATURES, "mean_std_delta").of(3).tolist() == [[*one, *zeros, *zeros, *zeros]]
 
 
 def test_normaliser_is_that_of_the_rows_it_is_given() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from ...cache import EmocacheError
 from ...cache.frames.projection import Projection
-from ..heads.head import Frames, as_outputs
+from ..heads.head import POOLED_PARTS, FixedPooling, Frames, as_outputs
 from .onnx_recurrence import with_whole_recurrences
 from .stored_models import Part, StoredModel
 
@@ -47,7 +47,7 @@ class Graph(torch.nn.Module):
             width = len(projection.components)
         if "pca.components" in stored:
             width = len(stored["pca.components"])
-        self.head = part.build({role: width * (2 if self.pooling == "mean_std" else 1)})
+        self.head = part.build({role: width * (1 if self.pooling is None else POOLED_PARTS[self.pooling])})
         self.head.eval()
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -58,9 +58,7 @@ class Graph(torch.nn.Module):
             values = self._rounded(_block_means(values, self.averaged))
         values = self._projected(values, "pca")
         if self.pooling is not None:
-            exact = values.double()
-            moments = [exact.mean(dim=0), exact.std(dim=0, correction=0)]
-            values = torch.cat(moments[: 2 if self.pooling == "mean_std" else 1]).float().unsqueeze(0)
+            values = _pooled(values.double(), self.pooling).float().unsqueeze(0)
         if "normalise.mean" in self.names:
             values = (values - self._stored("normalise.mean")) / self._stored("normalise.std")
         mask = torch.ones_like(values[:, 0], dtype=torch.bool)
@@ -83,6 +81,20 @@ class Graph(torch.nn.Module):
 
     def _stored(self, name: str) -> torch.Tensor:
         return self.get_buffer(name.replace(".", "_"))
+
+
+def _pooled(values: torch.Tensor, pooling: FixedPooling) -> torch.Tensor:
+    """Pool (T, D) to one vector, as `inputs.vectors.pool` does."""
+    moments = [values.mean(dim=0), values.std(dim=0, correction=0)][: POOLED_PARTS[pooling]]
+    if pooling == "mean_std_delta":
+        # The frame after each, and zeros after the last, which has no step: slices of T - 1 frames torch exports for
+        # three frames and more only.
+        after, follows = (torch.nn.functional.pad(one, (0, 0, 0, 1))[1:] for one in (values, torch.ones_like(values)))
+        count = follows.sum(dim=0).clamp(min=1)
+        steps = (after - values) * follows
+        mean = steps.sum(dim=0) / count
+        moments += [mean, torch.sqrt(((steps - mean) ** 2 * follows).sum(dim=0) / count)]
+    return torch.cat(moments)
 
 
 def _block_means(values: torch.Tensor, count: int) -> torch.Tensor:

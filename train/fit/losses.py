@@ -21,10 +21,11 @@ def cross_entropy(
         logits: (B, C) float32.
         targets: (B,) int64.
         weights: (C,) float32, or None for equal ones.
-        smoothing: the target is (1 - smoothing) one-hot + smoothing / C.
+        smoothing: the target is (1 - smoothing) one-hot + smoothing / C. An utterance weighs what its true class does,
+            where `torch.nn.CrossEntropyLoss` weighs each class that the smoothed target has a share of.
 
     Returns:
-        A scalar: the weighted sum over the step by the sum of the weights.
+        A scalar: the weighted sum over the step by the sum of the weights, as torch has it.
     """
     log_p = torch.log_softmax(logits, dim=-1)
     true = log_p.gather(1, targets.unsqueeze(1)).squeeze(1)
@@ -105,7 +106,8 @@ def make_loss(settings: LossSettings, class_counts: torch.Tensor | None) -> Loss
     """Make the loss of an experiment.
 
     Args:
-        settings: the `[loss]` table, with `kind` resolved.
+        settings: the `[loss]` table, with `kind` resolved. `class_weights = "balanced"` weighs a class by the inverse
+            of its share of the training part, as the baseline of the Odyssey 2024 challenge does.
         class_counts: (C,) training utterances per class; None for regression.
 
     Returns:

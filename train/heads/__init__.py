@@ -16,6 +16,7 @@ from .layers.learned_inputs import Learned
 from .lstm_attention import LSTMAttention, LSTMAttentionSettings
 from .mdre import MDRE, MDRESettings
 from .mha_fusion import MHA, MHAFusion, MHAFusionSettings, MHASettings
+from .mlp import MLP, MLPSettings
 from .probe import Probe, ProbeSettings
 from .recurrent import Recurrent, RecurrentSettings
 from .transformer import Transformer, TransformerSettings
@@ -54,6 +55,7 @@ HEADS: dict[str, HeadEntry] = {
     "mdre": HeadEntry(MDRESettings, MDRE),
     "mha": HeadEntry(MHASettings, MHA),
     "mha_fusion": HeadEntry(MHAFusionSettings, MHAFusion),
+    "mlp": HeadEntry(MLPSettings, MLP),
     "probe": HeadEntry(ProbeSettings, Probe),
     "recurrent": HeadEntry(RecurrentSettings, Recurrent),
     "transformer": HeadEntry(TransformerSettings, Transformer),

@@ -8,7 +8,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
-FixedPooling = Literal["mean", "mean_std"]
+FixedPooling = Literal["mean", "mean_std", "mean_std_delta"]
+POOLED_PARTS: Mapping[FixedPooling, int] = {"mean": 1, "mean_std": 2, "mean_std_delta": 4}
+"""Times the channels of a stream that each fixed pooling gives, see `inputs.vectors.pool`."""
 
 
 @dataclass(frozen=True, eq=False)

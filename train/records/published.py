@@ -74,18 +74,25 @@ class PublishedTable(_Model):
     """A table of a paper.
 
     Attributes:
-        name: such as "table2". title: the paper's, in our words.
+        name: such as "table2"; of a table whose number is not known, what it is about.
+        title: the paper's, in our words.
         part: the column of the predictions whose values the rows are divided by, such as "culture".
         averages: it has the means over the targets of both architectures, and their changes against the baseline.
     """
 
-    name: Annotated[str, Field(pattern=r"table\d+")]
+    name: Annotated[str, Field(pattern=r"table\d+|[a-z-]+")]
     title: str
     part: str = ""
     averages: bool = False
     note: str = ""
     column: tuple[Column, ...]
     row: tuple[PublishedRow, ...]
+
+    @property
+    def called(self) -> str:
+        """Its name in systems.toml: "Table 2"; without a number as it is."""
+        number = self.name.removeprefix("table")
+        return f"Table {number}" if number.isdecimal() else self.name
 
     @model_validator(mode="after")
     def _lines_fit_columns(self) -> "PublishedTable":
@@ -115,25 +122,34 @@ class Paper(_Model):
     """One paper.
 
     Attributes:
-        paper: its number.
+        paper: its number. folder: its name before the slash in the names of tables; `paper` and its number where
+            nothing is given.
         corpora: that its numbers are of, by their names here; the first is the one to train on.
         weights: {encoder: the weights it must have}, as streams tell their origin; "" of encoders without weights.
         utterances: {corpus: how many are tested, over all folds}, where the paper tells it.
     """
 
     paper: int
+    folder: str = ""
     corpora: tuple[str, ...]
     weights: dict[str, str]
     utterances: dict[str, int] = {}
     variant: tuple[Variant, ...] = ()
     table: tuple[PublishedTable, ...]
 
+    @property
+    def place(self) -> str:
+        """The part before the slash in the names of its tables."""
+        return self.folder or f"paper{self.paper}"
+
 
 @cache
 def read_papers() -> tuple[Paper, ...]:
     """Read the published tables of all papers, in order; pydantic's ValidationError where one is malformed."""
-    files = sorted(PUBLISHED.glob("paper*.toml"))
-    return tuple(Paper.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))) for file in files)
+    papers = (
+        Paper.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))) for file in PUBLISHED.glob("*.toml")
+    )
+    return tuple(sorted(papers, key=lambda paper: paper.paper))
 
 
 def mean_and_std(value: str) -> tuple[float, float | None]:
@@ -151,14 +167,14 @@ def published_text(paper: int, table: str, system: str) -> str:
 
     Args:
         paper: its number.
-        table: "Table 2".
+        table: "Table 2", see `PublishedTable.called`.
         system: row of systems.toml.
 
     Returns:
         The columns and, after a colon, the values as printed, part by part; "" where there are no numbers.
     """
     of_paper = [one for one in read_papers() if one.paper == paper]
-    found = [one for whole in of_paper for one in whole.table if f"Table {one.name.removeprefix('table')}" == table]
+    found = [one for whole in of_paper for one in whole.table if one.called == table]
     for one in found:
         shown = [i for i, column in enumerate(one.column) if column.system in ("", system)]
         rows = [row for row in one.row if row.system == system or (not row.system and shown)]

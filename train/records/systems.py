@@ -15,6 +15,7 @@ PAPERS = {
     3: "Attention-based Multimodal Speech Emotion Recognition (Self-MHA and Cross-MHA, IEMOCAP)",
     4: "Exploring Multilingual Unseen Speaker Emotion Recognition (CAMuLeNet)",
     5: "Multimodal Speech Emotion Recognition using Cross Attention with Aligned Audio and Text (CAN, IEMOCAP)",
+    6: "EmoBox: Multilingual Multi-corpus Speech Emotion Recognition Toolkit and Benchmark (a benchmark)",
 }
 
 

@@ -36,7 +36,7 @@ class Layout:
     def name(self) -> str:
         """`paper1/table2`, with what sets the table apart."""
         parts = [self.table.name, self.variant.name if self.variant else "", f"on-{self.corpus}" if self.corpus else ""]
-        return f"paper{self.paper.paper}/{'-'.join(filter(None, parts))}"
+        return f"{self.paper.place}/{'-'.join(filter(None, parts))}"
 
     @property
     def columns(self) -> list[Column]:
@@ -80,8 +80,7 @@ class Layout:
 
     def systems(self) -> dict[str, Row]:
         """The paper's rows of systems.toml by name; of those in several tables, this one's."""
-        number = f"Table {self.table.name.removeprefix('table')}"
-        own = sorted(read_systems().row, key=lambda row: row.table == number)
+        own = sorted(read_systems().row, key=lambda row: row.table == self.table.called)
         return {row.row: row for row in own if row.paper == self.paper.paper}
 
     @property

@@ -82,8 +82,8 @@ def lay_out(layout: Layout) -> PaperTable:
         everywhere = len(rows) == len({row.label for row in table.row})
         notes.append(sentence if everywhere else f"{', '.join(rows)}: {sentence}")
     notes += missing
-    number = table.name.removeprefix("table")
-    title = f"Paper {layout.paper.paper}, Table {number}: {table.title}" + (f" ({layout.mark})" if layout.mark else "")
+    whose = layout.paper.folder or f"Paper {layout.paper.paper}"
+    title = f"{whose}, {table.called}: {table.title}" + (f" ({layout.mark})" if layout.mark else "")
     headings = [_heading(layout, column) for column in columns]
     return PaperTable(layout.name, title, table.part, headings, lines, list(dict.fromkeys(notes)), layout.mark)
 

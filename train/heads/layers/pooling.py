@@ -6,7 +6,7 @@ import torch
 
 from .attention import masked_softmax
 
-PoolingName = Literal["mean", "mean_std", "attention", "last"]
+PoolingName = Literal["mean", "mean_std", "attention", "attentive_statistics", "last"]
 
 
 def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -38,18 +38,41 @@ def last_valid(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 class AttentionPooling(torch.nn.Module):
-    """Softmax-weighted mean with weights v^T tanh(W h): additive self-attention with one learned query."""
+    """Softmax-weighted mean with weights v^T tanh(W h + b): additive self-attention with one learned query."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.hidden = torch.nn.Linear(dim, dim)
         self.score = torch.nn.Linear(dim, 1, bias=False)
 
+    def weights(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Give every frame its weight, (B, T): those of a row sum to 1, or to 0 where it has no valid frame."""
+        return masked_softmax(self.score(torch.tanh(self.hidden(frames))).squeeze(-1), mask)
+
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, T, D) and (B, T) to (B, D)."""
-        scores = self.score(torch.tanh(self.hidden(frames))).squeeze(-1)
-        weights = masked_softmax(scores, mask)
-        return torch.einsum("bt,btd->bd", weights, frames)
+        return torch.einsum("bt,btd->bd", self.weights(frames, mask), frames)
+
+
+class AttentiveStatistics(AttentionPooling):
+    """Mean, then standard deviation, with the same weights (Okabe et al. 2018, equations 2 to 6): (B, 2 D).
+
+    The paper's score has a constant k as well, which the softmax takes away. The variance is at least 1e-5, as in the
+    baseline of the Odyssey 2024 challenge; a row without a valid frame gives zeros.
+    """
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) and (B, T) to (B, 2 D)."""
+        weights = self.weights(frames, mask)
+        mean = torch.einsum("bt,btd->bd", weights, frames)
+        # Around the mean, since the paper's difference of two squares loses what is small beside the mean.
+        variance = torch.einsum("bt,btd->bd", weights, (frames - mean.unsqueeze(1)) ** 2)
+        # Below the floor there is no gradient, where that of the root would be infinite.
+        deviation = torch.sqrt(variance.clamp(min=1e-5)).masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+        return torch.cat([mean, deviation], dim=-1)
+
+
+_LEARNED = {"attention": AttentionPooling, "attentive_statistics": AttentiveStatistics}
 
 
 class Pooling(torch.nn.Module):
@@ -58,8 +81,8 @@ class Pooling(torch.nn.Module):
     def __init__(self, name: PoolingName, dim: int) -> None:
         super().__init__()
         self.name = name
-        self.dim = 2 * dim if name == "mean_std" else dim
-        self.attention = AttentionPooling(dim) if name == "attention" else None
+        self.dim = 2 * dim if name in ("mean_std", "attentive_statistics") else dim
+        self.attention = _LEARNED[name](dim) if name in _LEARNED else None
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, T, D) and (B, T) to (B, D')."""
