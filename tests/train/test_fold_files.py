@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -61,7 +61,7 @@ def placed(file: str, *manifests: Manifest) -> dict[str, tuple[tuple[str, str], 
     return dict(zip(keys, place(manifests, read_fold_file(file))[0], strict=True))
 
 
-def emobox(folder: Path, corpus: str, lists: dict[tuple[int, str], Sequence[str]]) -> str:
+def emobox(folder: Path, corpus: str, lists: Mapping[tuple[int, str], Sequence[str]]) -> str:
     """A folder as EmoBox has it: lists of (fold, part), of stems."""
     for (fold, part), stems in lists.items():
         path = folder / f"fold_{fold}" / f"{corpus}_{part}_fold_{fold}.jsonl"

@@ -66,8 +66,8 @@ def corpora(seed: int, owner_validates: bool) -> list[Example]:
                 dialogue = {"dialogue": f"{meeting}-{clip % 2}"}
                 known = (speaker, meeting, gender, splits[session])
                 places = ((f"fold{(int(speaker) + clip) % 4 + 8}", ""),)
-                own = {"columns": dialogue, "places": places}
-                rows.append(Example(corpus, f"{speaker}-{clip}", *known, emotion, culture, **own))
+                id_ = f"{speaker}-{clip}"
+                rows.append(Example(corpus, id_, *known, emotion, culture, columns=dialogue, places=places))
     return rows
 
 

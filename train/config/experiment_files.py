@@ -171,8 +171,7 @@ def _filled(value: Any, setting: str, with_: str) -> Any:
 def _located(tables: dict[str, Any], origin: Path | None) -> dict[str, Any]:
     """Resolve the path in `protocol.file`; None: of `--set`."""
     protocol = tables.get("protocol")
-    file = protocol.get("file") if isinstance(protocol, Mapping) else None
-    if not isinstance(file, str) or not file:
+    if not isinstance(protocol, Mapping) or not isinstance(file := protocol.get("file"), str) or not file:
         return tables
     return {**tables, "protocol": {**protocol, "file": data_path(origin, file)}}
 
