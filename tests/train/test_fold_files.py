@@ -196,7 +196,7 @@ def test_what_cannot_be_told_is_an_error_that_counts(write: Callable[[str | byte
     with pytest.raises(EmocacheError, match=r"none of its 4 utterances is in one: it lists 'k', 'l', 'm', \.\.\.; one"
                        r" has 'one/a', 'one/b'"):  # fmt: skip
         placed(write("id,fold\nk,1\nl,2\nm,3\nn,4\n"), one)
-    with pytest.raises(EmocacheError, match=r"none of its 1 speakers is in one: it lists '1'; one has 'one/01'"):
+    with pytest.raises(EmocacheError, match=r"none of its 1 speakers is in one: it lists '1'; one has 'one/01'; give"):
         placed(write("speaker,fold\n1,1\n"), manifest(["a"], "one", speakers=["01"]))
 
 

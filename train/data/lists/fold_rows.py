@@ -52,7 +52,7 @@ def rows_of_list(path: Path, name: str, text: str, fold: str, part: str) -> list
         EmocacheError: a line that is none, or nothing in it.
     """
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

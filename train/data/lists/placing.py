@@ -77,7 +77,7 @@ def place(manifests: Sequence[Manifest], file: FoldFile) -> tuple[list[Places], 
     corpora = " + ".join(manifest.corpus for manifest in manifests)
     if len(absent) == len(listed):
         raise wrong(file.path, f"none of its {len(absent)} {kind} is in {corpora}: it lists {_some(absent)}; {corpora}"
-                               f" has {_some(subjects)}")  # fmt: skip
+                               f" has {_some(subjects)}; give the file of this corpus, or its names")  # fmt: skip
     return [tuple(own) for own in places], Listing(file.path.name, file.sha256, kind, len(listed), absent)
 
 
