@@ -200,7 +200,7 @@ def _describe(record: RunRecord) -> dict[str, dict[str, str]]:
         "config": told,
         "fingerprint": {f"{s.corpus}/{s.name}": s.fingerprint[:12] for s in record.streams},
         "manifest": {f"manifest.{corpus}": sha256[:12] for corpus, sha256 in record.manifests.items()},
-        "split": {"split": record.split_sha256[:12]},
+        "split": {"split": record.split_sha256[:12], "protocol.file_sha256": (record.protocol.file_sha256 or "")[:12]},
         "items": {"items": record.item_digest[:12]},
     }
 

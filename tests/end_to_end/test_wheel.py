@@ -47,7 +47,7 @@ def test_a_wheel_holds_every_sub_package(tmp_path: Path) -> None:
         path.relative_to(ROOT)
         for stage in STAGES
         for path in (ROOT / stage).rglob("*")
-        if path.suffix in (".py", ".toml")
+        if path.suffix in (".py", ".toml", ".csv")
     }
     installed = {path.relative_to(site / "emocache") for path in (site / "emocache").rglob("*") if path.is_file()}
     assert own <= installed

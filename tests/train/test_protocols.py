@@ -25,6 +25,7 @@ CUTS: list[dict[str, Any]] = [
     {"name": "random_folds", "folds": 5, "stratify": True},
     {"name": "official"},
     {"name": "transfer", "train_on": "culture=A|de", "test_on": "culture=B", "codes": {"A": "zh", "B": ["hu", "x"]}},
+    {"name": "file", "file": "read already"},
 ]
 VALIDATIONS: list[dict[str, Any]] = [
     {"validation": "next"},
@@ -42,7 +43,10 @@ def named(cut: dict[str, Any]) -> str:
 
 
 def corpora(seed: int, owner_validates: bool) -> list[Example]:
-    """One or two corpora of three cultures, each of sessions of two speakers, who both speak in two dialogues."""
+    """One or two corpora of three cultures, each of sessions of two speakers, who both speak in two dialogues.
+
+    A fold file has the clips of each speaker in different folds.
+    """
     random = np.random.default_rng(seed)
     numbers = count()
     splits = ("train", "test", "valid" if owner_validates else "train", None)
@@ -61,7 +65,9 @@ def corpora(seed: int, owner_validates: bool) -> list[Example]:
                 meeting = f"{culture}{session}"
                 dialogue = {"dialogue": f"{meeting}-{clip % 2}"}
                 known = (speaker, meeting, gender, splits[session])
-                rows.append(Example(corpus, f"{speaker}-{clip}", *known, emotion, culture, columns=dialogue))
+                places = ((f"fold{(int(speaker) + clip) % 4 + 8}", ""),)
+                id_ = f"{speaker}-{clip}"
+                rows.append(Example(corpus, id_, *known, emotion, culture, columns=dialogue, places=places))
     return rows
 
 
@@ -88,6 +94,8 @@ def must_differ(protocol: Protocol) -> dict[tuple[int, int], tuple[str, ...]]:
     if protocol.name == "random_folds":
         return {(0, 1): (protocol.validation_group,)} if protocol.validation_group else {}
     kinds = ("speaker", protocol.group)
+    if protocol.name == "file":  # may share what it likes, but what is drawn to validate is drawn in whole groups
+        return {(0, 1): (protocol.validation_group or "speaker",)} if protocol.validation == "fraction" else {}
     apart: dict[tuple[int, int], tuple[str, ...]] = {(0, 1): kinds, (0, 2): kinds, (1, 2): kinds}
     if protocol.validation == "random_utterance":
         apart[0, 1] = ()
@@ -157,6 +165,7 @@ GOLDEN = {
     "random_folds-True": "4a3fcbabc8bf",
     "official": "bb98a48f9c74",
     "transfer": "dd58fec0d584",
+    "file": "d09cf3b09c93",
 }
 
 

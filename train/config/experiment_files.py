@@ -8,7 +8,7 @@ from typing import Any
 
 from ...cache import EmocacheError
 from ...cache.nesting import flatten
-from .experiment_names import Place, each_of, experiment_names, find_experiment, place_beside, read_tables
+from .experiment_names import Place, data_path, each_of, experiment_names, find_experiment, place_beside, read_tables
 from .registries import owners
 
 _WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
@@ -67,11 +67,12 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
     for origin, part in _parts(place, ()):
         if isinstance(part.get("description"), str):  # which may go on from what it extends
             part = _filled(part, "description", str(values.get("description", "")))
+        part = _located(part, origin)
         # A label map that added to another's would mix two sets of classes; a search would grow unseen.
         values = merge({k: v for k, v in values.items() if not (k in _WHOLE and k in part)}, part)
         origins |= dict.fromkeys(flatten(part), str(origin))
     for key, value in (_override(text) for text in overrides):
-        values = {**values, key: value} if key in _WHOLE else merge(values, nested(key, value))
+        values = {**values, key: value} if key in _WHOLE else merge(values, _located(nested(key, value), None))
         origins |= {key: "--set", **dict.fromkeys(flatten(nested(key, value)), "--set")}
     return ExperimentFile(place.name, place.path, values, origins)
 
@@ -165,6 +166,14 @@ def _filled(value: Any, setting: str, with_: str) -> Any:
     if isinstance(value, list):
         return [_filled(one, setting, with_) for one in value]
     return {key: _filled(one, setting, with_) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _located(tables: dict[str, Any], origin: Path | None) -> dict[str, Any]:
+    """Resolve the path in `protocol.file`; None: of `--set`."""
+    protocol = tables.get("protocol")
+    if not isinstance(protocol, Mapping) or not isinstance(file := protocol.get("file"), str) or not file:
+        return tables
+    return {**tables, "protocol": {**protocol, "file": data_path(origin, file)}}
 
 
 def _known_to(protocol: object, old: Mapping[str, Any]) -> dict[str, Any]:

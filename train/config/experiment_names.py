@@ -130,6 +130,27 @@ def beside(path: Path, name: str, setting: str) -> Path:
                         " name of an experiment, or the path of its file")  # fmt: skip
 
 
+def data_path(origin: Path | None, file: str) -> str:
+    """Resolve the path of a file of data that settings name, so that it is the same from everywhere.
+
+    Args:
+        origin: the experiment's file that names it; None: the command line, whose paths are from the current folder.
+        file: as it stands there.
+
+    Returns:
+        The absolute path of what is beside `origin`; of a shipped file that below train/experiments.
+    """
+    path = (Path() if origin is None else origin.parent).absolute() / file
+    if not path.exists() and (EXPERIMENTS / file).exists():
+        path = EXPERIMENTS / file
+    return path.relative_to(EXPERIMENTS).as_posix() if path.is_relative_to(EXPERIMENTS) else str(path)
+
+
+def data_file(path: str) -> Path:
+    """Return the path that `data_path` stands for."""
+    return EXPERIMENTS / path  # an absolute one stays as it is
+
+
 def place_beside(path: Path, name: str, setting: str) -> Place:
     """Find what `extends` names: see `beside`; of a file of several without a value, all of it is meant."""
     found = beside(path, name, setting)

@@ -46,8 +46,9 @@ class ProtocolKind:
         cut: `module:function` in train/protocols; the function gives the folds.
         settings: those of `[protocol]` that only some protocols know, and this one does.
         whole_groups: each fold holds out whole groups by `group`.
-        parts_given: train and test are given, as one fold, so that there is no next fold to validate.
+        parts_given: train and test may be given, so that there need be no next fold to validate.
         shares_groups: any two parts may share a group, by the nature of the protocol.
+        tells_shared: parts that share a speaker or a group are told of and marked, not refused.
         remedy: told where two parts share a group that they must not share.
     """
 
@@ -56,6 +57,7 @@ class ProtocolKind:
     whole_groups: bool = False
     parts_given: bool = False
     shares_groups: bool = False
+    tells_shared: bool = False
     remedy: str = "use protocol.group = 'speaker'"
 
     @property
@@ -72,6 +74,7 @@ PROTOCOLS: Mapping[str, ProtocolKind] = {
     "transfer": ProtocolKind(
         "transfer:transfer", ("train_on", "test_on"), parts_given=True, remedy="narrow train_on or test_on"
     ),
+    "file": ProtocolKind("listed_folds:listed_folds", ("file",), parts_given=True, tells_shared=True),
 }
 
 

@@ -50,6 +50,8 @@ class Protocol(Table):
     stratify: bool = False  # random_folds: every class in the same shares in every fold
     train_on: str | None = None  # transfer: column=value[|value],...; "corpus" is a column too
     test_on: str | None = None  # transfer
+    # file: a table of who is in which fold, or a folder of such lists: see `data.lists`.
+    file: Annotated[str, Field(min_length=1)] | None = None
     codes: dict[str, Names] = Field(default_factory=dict)  # short names for values, such as C1 = "zh"
     # The next fold; whole groups or single utterances of the training part; half of the held-out fold; or the test
     # part itself, which is a diagnostic and marks the runs.
@@ -73,6 +75,10 @@ class Protocol(Table):
             raise ValueError(f'{self.name} needs train_on and test_on, such as train_on = "culture=C1|C4"')
         if "train_on" not in known and sides != (None, None):
             raise ValueError(f"train_on and test_on belong to {' and '.join(owners('train_on'))}, not to {self.name}")
+        if "file" in known and self.file is None:
+            raise ValueError("name = 'file' needs protocol.file, the path of the fold file")
+        if "file" not in known and self.file is not None:
+            raise ValueError(f"file belongs to name = {' and '.join(map(repr, owners('file')))}, not to {self.name!r}")
         if self.stratify and "stratify" not in known:
             raise ValueError(f"stratify belongs to {' and '.join(owners('stratify'))}, not to {self.name}")
         return self

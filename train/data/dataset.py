@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .example import Example
+from .lists.placing import Listing
 from .memory import Memory
 from .stored_frames import StoredFrames
 
@@ -97,6 +98,7 @@ class Dataset:
         recordings: {sha256 of a media file: keys of the utterances in it}, of every corpus as a whole.
         longest: seconds of the longest utterance of the corpora; None where no length is known.
         sizes: {stream: bytes of its frames}. frames: {stream: their number}; of both, read or not.
+        listing: of the protocol's fold file; None where it has none.
     """
 
     examples: list[Example]
@@ -115,6 +117,7 @@ class Dataset:
     memory: Memory = field(default_factory=Memory)
     sizes: Mapping[str, int] = field(default_factory=dict)
     frames: Mapping[str, int] = field(default_factory=dict)
+    listing: Listing | None = None
 
     @property
     def finds_room(self) -> bool:

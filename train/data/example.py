@@ -45,6 +45,7 @@ class Example:
     columns: Mapping[str, str | float | None] = field(default_factory=dict)  # others that the settings name
     media: tuple[str, ...] = ()  # sha256 of each; told only where there are several corpora, which may share them
     recordings: tuple[str, ...] = ()  # those that another utterance of the corpus has as well
+    places: tuple[tuple[str, str], ...] = ()  # (fold, part) of a fold file, see `lists.placing`
 
     @property
     def key(self) -> str:

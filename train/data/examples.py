@@ -15,6 +15,8 @@ from ..config.sections import Protocol
 from ..config.settings import Settings
 from .example import OWN, Example
 from .labels import labels_of
+from .lists.fold_file import read_fold_file
+from .lists.placing import Listing, place
 
 _SPLITS = ("train", "valid", "test")
 
@@ -28,7 +30,7 @@ class Examples(NamedTuple):
     Attributes:
         rows: in the order of corpora and ids. classes: sorted; empty where the task has none. auxiliary: classes of
             the second target. dropped: {label: utterances} left out by the label map. unlabelled: utterances without
-            a label.
+            a label. listing: of the protocol's fold file.
     """
 
     rows: list[Example]
@@ -36,6 +38,7 @@ class Examples(NamedTuple):
     auxiliary: tuple[str, ...]
     dropped: dict[str, int]
     unlabelled: int
+    listing: Listing | None = None
 
 
 def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples:
@@ -49,11 +52,12 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
         Them in the order of corpora and ids, with the classes, and the counts of those left out.
 
     Raises:
-        EmocacheError: no utterance has one, no corpus has a column that the settings name, or see `sides`.
+        EmocacheError: no utterance has one, no corpus has a column that the settings name, or see `sides`,
+            `fold_file.read_fold_file` and `placing.place`.
     """
     dropped: Counter[str] = Counter()
     found = [labels_of(manifest, settings, dropped) for manifest in manifests]
-    everyone = _described(manifests, settings)
+    everyone, listing = _placed(_described(manifests, settings), manifests, settings.protocol)
     pairs = [(e, ref) for e, ref in zip(everyone, (r for refs in found for r in refs), strict=True) if ref is not None]
     unlabelled = len(everyone) - len(pairs) - sum(dropped.values())
     where = " + ".join(manifest.corpus for manifest in manifests)
@@ -61,10 +65,11 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
         reason = f"; the label map drops {dict(dropped)}; name these labels in [labels]" if dropped else ""
         raise EmocacheError(f"no utterance of {where} has {' and '.join(settings.targets)}{reason}")
     used = _used([example for example, _ in pairs], settings.protocol)
+    listing = listing and replace(listing, unlisted=int((~used).sum()))
     pairs = [pair for pair, kept in zip(pairs, used, strict=True) if kept]
     if not pairs:
-        raise EmocacheError(f"no labelled utterance of {where} is in an official split (train, valid or test); use"
-                            " another protocol.name")  # fmt: skip
+        split = f"protocol.file {listing.name}" if listing else "an official split (train, valid or test)"
+        raise EmocacheError(f"no labelled utterance of {where} is in {split}; use another protocol.name")
     # Sorted names, so that class numbers do not depend on which utterance comes first.
     labels = sorted({ref for _, ref in pairs if isinstance(ref, str)})
     classes = tuple(sorted(settings.labels)) if settings.labels else tuple(labels)
@@ -81,7 +86,7 @@ def make_examples(manifests: Sequence[Manifest], settings: Settings) -> Examples
         )
         for (example, ref), name in zip(pairs, second, strict=True)
     ]
-    return Examples(rows, classes, auxiliary, dict(sorted(dropped.items())), unlabelled)
+    return Examples(rows, classes, auxiliary, dict(sorted(dropped.items())), unlabelled, listing)
 
 
 def terms(protocol: Protocol, side: Side) -> list[tuple[str, dict[str, set[str]]]]:
@@ -152,6 +157,8 @@ def _selected(examples: Sequence[Example], protocol: Protocol, side: Side) -> Ma
 def _used(examples: Sequence[Example], protocol: Protocol) -> Mask:
     if protocol.entry.has_sides:
         return np.logical_or(*sides(examples, protocol))
+    if protocol.file is not None:
+        return np.array([bool(example.places) for example in examples], bool)
     return np.array([not protocol.entry.parts_given or example.split in _SPLITS for example in examples], bool)
 
 
@@ -173,6 +180,16 @@ def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Exampl
                 Example(manifest.corpus, id_, reference=-1, columns=columns, media=hashes, recordings=held, **known)
             )
     return found
+
+
+def _placed(
+    examples: list[Example], manifests: Sequence[Manifest], protocol: Protocol
+) -> tuple[list[Example], Listing | None]:
+    """Give each utterance its places in the protocol's fold file, where there is one."""
+    if protocol.file is None:
+        return examples, None
+    places, listing = place(manifests, read_fold_file(protocol.file))
+    return [replace(example, places=own) for example, own in zip(examples, places, strict=True)], listing
 
 
 def _named_columns(settings: Settings) -> dict[str, str]:

@@ -92,6 +92,7 @@ def load_dataset(
         memory,
         sizes,
         frames,
+        examples.listing,
     )
 
 

@@ -11,13 +11,15 @@ from ..config.sections import Protocol
 from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..data.example import Example, Stamps
+from ..data.lists.placing import Listing
 from ..inputs.prepared import Joined, Prepared
-from ..protocols.folds import Fold, Rows
-from ..protocols.grouping import draws
+from ..protocols.folds import Fold, Rows, overlap
+from ..protocols.grouping import draws, plural
 from ..records.metrics import FEWEST_GROUPS
 from ..records.run_record import Caution
 
 _NAMED = 6  # folds that a line names
+_EXAMPLES = 3  # names of many
 _SAME = 1e-5  # what differs by less, relative to 1 + its size, is rounding; see `transforms.spread`
 
 
@@ -57,17 +59,33 @@ def of_parts(dataset: Dataset, settings: Settings, fold: Fold, folds: int) -> li
         folds: number of folds of the protocol.
 
     Returns:
-        The cautions, of copies first; none of a distribution.
+        The cautions, of groups and copies that parts share first; of a distribution no others.
     """
     present = dataset.present
     train, valid = (rows[present[rows]] for rows in (fold.train, fold.valid))
     test = fold.test[present[fold.test]] if settings.missing == "intersect" else fold.test
     learned = np.union1d(train, valid) if settings.selection.refit else train
     parts = {"training": learned, "validation": valid}
-    found = _of_copies(dataset.examples, fold)
+    found = [*_of_shared(dataset.examples, fold, settings.protocol), *_of_copies(dataset.examples, fold)]
     if settings.task == "classification":
         return [*found, *_of_classes(dataset, parts, test, folds)]
     return [*found, *([] if settings.task == "distribution" else _of_values(dataset.examples, settings.targets, parts))]
+
+
+def _of_shared(examples: Sequence[Example], fold: Fold, protocol: Protocol) -> list[Caution]:
+    """Speakers and groups that a fold file has on two sides, where other protocols refuse it."""
+    found = []
+    parts = {"train": "trained", "valid": "validated"}
+    if protocol.validation in ("half", "test"):  # which asks for it by name
+        del parts["valid"]
+    for kind in dict.fromkeys(("speaker", protocol.group)) if protocol.entry.tells_shared else ():
+        shared, who = overlap(examples, fold, kind), plural(kind)
+        for part, how in parts.items():
+            if shared[f"{part} and test"]:
+                found.append(Caution(f"{who} {how} and tested", f"{who} of the test part are {how} on as well, as the"
+                                     f" fold file has it, so that the score is not of unseen {who};"
+                                     " protocol.name = 'group_folds' keeps them apart"))  # fmt: skip
+    return found
 
 
 def _of_copies(examples: Sequence[Example], fold: Fold) -> list[Caution]:
@@ -134,6 +152,16 @@ def of_groups(examples: Sequence[Example], folds: Sequence[Fold], protocol: Prot
     return [Caution(f"fewer than {FEWEST_GROUPS} groups", f"intervals are drawn from {count} groups (speakers, or what"
                     f" protocol.resample names); below {FEWEST_GROUPS} they are approximate and mostly too narrow; test"
                     " on more of them, or draw smaller ones that do not depend on each other")]  # fmt: skip
+
+
+def of_listing(listing: Listing | None) -> list[Caution]:
+    """Tell of a fold file that lists more than the corpora have."""
+    if listing is None or not listing.absent:
+        return []
+    lacking = f"{len(listing.absent)} of {listing.listed} {listing.kind}"
+    some = ", ".join(listing.absent[:_EXAMPLES]) + (", ..." if len(listing.absent) > _EXAMPLES else "")
+    return [Caution("not all of the fold file", f"the corpora lack {lacking} that {listing.name} lists ({some}), so"
+                    " that its folds are smaller here; compare with no number on all of them")]  # fmt: skip
 
 
 def of_features(prepared: Prepared, rows: Rows, settings: Settings) -> list[Caution]:

@@ -37,22 +37,23 @@ Cut = Callable[[Sequence[Example], Protocol, np.random.Generator], list[Fold]]
 def make_folds(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
     """Cut examples into the folds of a protocol; the order of the examples does not change who is where.
 
-    `leave_one_out`, `group_folds` and `random_folds` test every example once, `official` the owner's test part, and
-    `transfer` all that `test_on` selects; under `validation = "half"` half of each held-out part validates, so that
-    only the other half of these is ever tested. All examples are in some part of every fold, except those that are in
-    no part of the owner's split or on no side of the transfer.
+    `leave_one_out`, `group_folds` and `random_folds` test every example once, `official` the owner's test part,
+    `transfer` all that `test_on` selects, and `file` what the fold file says; under `validation = "half"` half of each
+    held-out part validates, so that only the other half of these is ever tested. All examples are in some part of every
+    fold, except those that are in no part of the owner's split or of a fold in the file, or on no side of the transfer.
 
     What validates is the next fold; or whole groups (`fraction`), or single utterances (`random_utterance`), drawn from
     the training part; or half of the held-out part; or all of it (`test`). The single folds of `official` and
-    `transfer` have no next one: there it is the owner's validation part, or else a fraction in whole groups, together
-    with those they share a session with.
+    `transfer`, and those of a `file` with parts, have no next one: there it is the owner's validation part, or else a
+    fraction in whole groups, together with those they share a session with.
 
     No two parts share a speaker or a group, except as the protocol declares by its nature: `random_folds` in all
-    parts; `random_utterance` and a `validation_group` in train and valid; `half` and `test` in valid and test.
+    parts; `random_utterance` and a `validation_group` in train and valid; `half` and `test` in valid and test. A `file`
+    may share what it likes, which cautions tell.
 
     Nor, whatever the protocol, do utterances of one recording (`Example.recordings`) lie in two parts: groups that
-    share one are one group, and what is drawn is drawn together. Where the parts are given, by `official` and
-    `transfer`, what is tested is left out of validation and training, and what validates out of training. Only
+    share one are one group, and what is drawn is drawn together. Where the parts are given, by `official`, `transfer`
+    and `file`, what is tested is left out of validation and training, and what validates out of training. Only
     `protocol.overlap` lets them be.
 
     Args:
@@ -123,6 +124,8 @@ def _check(examples: Sequence[Example], fold: Fold, number: int, protocol: Proto
             remedy = "use fewer folds" if protocol.folds else "use another protocol.validation"
             raise EmocacheError(f"{protocol.name}: fold {number} has no {part} utterance; {remedy}")
     declared = _declared(protocol)
+    if protocol.entry.tells_shared:  # see `cautions.of_parts`
+        declared = {f"{a} and {b}" for a, b in PAIRS}
     for kind in dict.fromkeys(("speaker", protocol.group)):
         for parts, shared in overlap(examples, fold, kind).items():
             if shared and parts not in declared:

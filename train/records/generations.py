@@ -55,7 +55,8 @@ class Generation:
     def data(self) -> tuple[Any, ...]:
         """All that run.json says of the data: manifests, split, streams and the features read."""
         run = self.first
-        return sorted(run.manifests.items()), run.split_sha256, run.streams, run.item_digest
+        split = run.split_sha256, run.protocol.file_sha256
+        return sorted(run.manifests.items()), split, run.streams, run.item_digest
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class ProtocolRecord(_Record):
     name: str
     resample: str | None = None  # the column that groups are from; None: sessions or speakers
     codes: dict[str, tuple[str, ...]] = {}  # short names for values of a column, such as C1 for a culture
+    file_sha256: str | None = None  # of the fold file
 
 
 class CoverageRecord(_Record):

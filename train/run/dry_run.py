@@ -28,6 +28,12 @@ def summary(plan: Plan) -> Iterator[str]:
     )
     if settings.protocol.entry.has_sides:
         yield f"{settings.protocol.name}: trains on {_side(plan, 'train_on')}; tests on {_side(plan, 'test_on')}"
+    if listing := dataset.listing:
+        there = listing.listed - len(listing.absent)
+        yield (
+            f"fold file {listing.name} (sha256 {listing.sha256[:12]}): {there} of {listing.listed} {listing.kind} are"
+            f" in the corpora; {listing.unlisted} utterances that it does not list are left out"
+        )
     if dataset.dropped:
         told = ", ".join(f"{label} ({count})" for label, count in dataset.dropped.items())
         yield f"dropped by the label map: {told}"

@@ -16,7 +16,7 @@ from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..data.memory import Memory
 from ..data.reading import load_dataset
-from ..fit.cautions import of_groups, of_parts
+from ..fit.cautions import of_groups, of_listing, of_parts
 from ..fit.fold_result import check_apart
 from ..fit.loop import Watch
 from ..fit.train_fold import train_fold, with_classes
@@ -90,7 +90,8 @@ class Plan:
 
     @cached_property
     def _of_groups(self) -> list[Caution]:
-        return of_groups(self.dataset.examples, self.folds, self.settings.protocol)
+        protocol = self.settings.protocol
+        return [*of_listing(self.dataset.listing), *of_groups(self.dataset.examples, self.folds, protocol)]
 
     @cached_property
     def recordings(self) -> dict[str, Any]:
@@ -159,7 +160,8 @@ class Plan:
             "targets": s.targets,
             "classes": self.dataset.classes or (("low", "high") if s.threshold else None),
             "protocol": {**s.protocol.model_dump(mode="json"), "folds": len(self.folds),
-                         "transductive": self.transductive},
+                         "transductive": self.transductive,
+                         "file_sha256": self.dataset.listing and self.dataset.listing.sha256},
             "fold": fold,
             "folds": len(self.folds),
             "seed": seed,

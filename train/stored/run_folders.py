@@ -44,7 +44,7 @@ from ..records.run_record import (
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
 
-FORMER: dict[str, Any] = {"targets_scale": None, "training.penalties": None}
+FORMER: dict[str, Any] = {"targets_scale": None, "training.penalties": None, "protocol.file": None}
 """Settings that came after runs had been stored, `table.setting` where they stand in a table, each with the value at
 which all is as it was before them: a setting at that value is not hashed, so that those runs still count."""
 # Settings of no run: they say where the streams come from, which the streams' fingerprints cover.
@@ -55,10 +55,12 @@ def setting_hash(settings: Settings, dataset: Dataset, split: str, joined_draws:
     """12 hex digits, equal for runs that differ in fold and seed only.
 
     They cover the settings, the split, the streams' fingerprints, the manifests, and the digest of the items read:
-    when a stream is completed or repaired, its runs are trained again. `joined_draws`: see `copies.joined_draws`;
-    covered where there are any.
+    when a stream is completed or repaired, its runs are trained again. Of a fold file they cover the content, wherever
+    it lies. `joined_draws`: see `copies.joined_draws`; covered where there are any.
     """
     config = {name: value for name, value in recorded(settings).items() if name not in NOT_HASHED}
+    if settings.protocol.file is not None and dataset.listing is not None:
+        config["protocol"] = {**config["protocol"], "file": dataset.listing.sha256}
     streams = [[s.corpus, s.name, s.fingerprint] for s in dataset.sources]
     covered: list[Any] = [FORMAT, config, split, streams, dataset.manifests, dataset.item_digest]
     covered += [list(joined_draws)] if joined_draws else []
