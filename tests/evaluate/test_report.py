@@ -29,7 +29,7 @@ from emocache.evaluate.scoring.ranking.comparison import compare
 
 RESULT_KEYS = [
     "experiment", "corpus", "streams", "setting", "difference", "marks", "task", "targets", "auxiliary", "protocol",
-    "seeds", "folds", "trials", "selection", "coverage", "incomplete", "transductive", "missing_runs", "warnings",
+    "seeds", "folds", "trials", "trainings", "selection", "coverage", "incomplete", "transductive", "missing_runs", "warnings",
     "n_groups", "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown",
     "fingerprints", "config",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,8 +63,7 @@ def assert_same_as_stored(cache: Cache, folder: Path, exact: bool) -> None:
         batches = [ids] if exact else [[i] for i in ids]
         answers = []
         for own in batches:
-            dataset = read_unlabelled(unlabelled(cache, own, streams), model.parts[0].settings)
-            answers += model.answers(dataset, CPU)
+            answers += model.answers(partial(read_unlabelled, unlabelled(cache, own, streams)), CPU)
         for row, answer in zip(rows, answers, strict=True):
             assert answer is not None
             if record.task == "classification":
@@ -110,7 +110,7 @@ def test_a_stored_head_is_a_graph_for_clips_of_any_length(toy: "Toy", changes: t
     session = onnxruntime.InferenceSession(str(tmp_path / "head.onnx"))
     rows = [row for row in read_run(run)[1].to_pylist() if row["part"] == "test" and not row["missing"]]
     ids = [row["id"] for row in rows]
-    answers = model.answers(read_unlabelled(unlabelled(cache, ids, ["toy"]), model.parts[0].settings), CPU)
+    answers = model.answers(partial(read_unlabelled, unlabelled(cache, ids, ["toy"])), CPU)
     assert len({len(stream.read(i)) for i in ids}) > 1
     for i, answer in zip(ids, answers, strict=True):
         (found,) = session.run(None, {"frames": np.asarray(stream.read(i), np.float32)})
