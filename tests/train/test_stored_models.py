@@ -32,6 +32,12 @@ KINDS = {
     "numbers": ("head.kind=probe", "task=regression", 'targets=["intensity"]'),
     "apart": ("head.kind=probe", "task=frame_regression", 'targets=["valence"]', "targets_apart=true"),
     "searched": ("head.kind=recurrent", "search.head.hidden=[2,4]"),
+    "nested": ("head.kind=recurrent", "search.head.hidden=[2,4]", "protocol.validation=nested",
+               "protocol.validation_folds=2"),
+    "averaged": ("head.kind=probe", "search.head.pooling=['mean','mean_std']", "search.features.pca=[2,3]",
+                 "selection.average=3"),
+    "averaged numbers": ("head.kind=probe", "task=regression", 'targets=["intensity"]', "selection.average=2",
+                         "search.training.learning_rate=[0.1,0.01,0.001]"),
     "unmasked": ("head.kind=recurrent", "head.hidden=4", "masking=none"),
     "cats": ("head.kind=cats", "head.width=8", "head.heads=2", "task=frame_regression", 'targets=["valence"]'),
 }  # fmt: skip
