@@ -297,7 +297,7 @@ def test_the_mean_over_time_at_the_label_stamps(toy: "Toy") -> None:
     ("changes", "told"),
     [
         (("selection.average=3", "search.head.pooling=['mean','mean_std']"),
-         r"small.toml .--set.: selection.average = 3 takes the mean of as many settings, and the search has 2; list more"),
+         r"small.toml .--set.: selection.average = 3 takes the mean of as many settings, and the search has 2; list"),
         (("selection.average=2",), r"selection.average = 2 takes the mean of as many settings, and the search has 1"),
         (("selection.average=2", "keep=['attention']"), r"keep stores what one head gives; selection.average trains"),
         (("selection.average=0",), r"selection.average: Input should be greater than or equal to 1"),
@@ -416,8 +416,11 @@ def test_stored_runs_tell_of_their_choice_and_a_final_run_follows_it(toy: "Toy")
 def test_targets_apart_are_chosen_and_averaged_each_by_itself(toy: "Toy") -> None:
     changes = ("task=regression", 'targets=["intensity","other"]', "targets_apart=true", "training.epochs=2", *NESTED)
     corpus = toy.corpus()
-    for row in corpus.rows[::3]:
-        row.labels["other"] = float(len(corpus.frames[row.id]))
+    lengths = [float(len(corpus.frames[row.id])) for row in corpus.rows]
+    corpus.rows = [
+        replace(row, labels={**row.labels, "other": length} if number % 3 else row.labels)
+        for number, (row, length) in enumerate(zip(corpus.rows, lengths, strict=True))
+    ]
     searched = (*changes, "search.training.learning_rate=[0.1,0.01,0.001]", "selection.average=2")
     request = Request(toy.cache(corpus), ["toys"], toy.folder / "runs", searched)
     plan = request.plan(request.experiment(toy.experiment()))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from emocache.cache import Cache, EmocacheError
+from emocache.train.apply.answers import Answer, average, side_by_side
 from emocache.train.apply.onnx_export import export_onnx
 from emocache.train.apply.opening_runs import open_models
 from emocache.train.apply.unlabelled import Unlabelled, read_unlabelled
@@ -89,6 +91,33 @@ def test_a_stored_head_gives_its_test_predictions_again(toy: "Toy", kind: str) -
     folder = train(toy, KINDS[kind], cache)
     for exact in (True, False):
         assert_same_as_stored(cache, folder, exact)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [("selection.average=2",), ("task=regression", 'targets=["intensity","other"]', "targets_apart=true")],
+    ids=["mean", "apart"],
+)
+def test_heads_of_one_run_may_read_different_streams(toy: "Toy", changes: tuple[str, ...]) -> None:
+    corpus = toy.corpus()
+    corpus.rows = [
+        replace(row, labels={**row.labels, "other": float(number % 5)}) for number, row in enumerate(corpus.rows)
+    ]
+    cache = toy.cache(corpus)
+    toy.streams(cache, corpus)
+    folder = train(
+        toy, ("search.streams=[['toy'],['picture']]", "search.features.average_frames=[1,2]", *changes), cache
+    )
+    assert_same_as_stored(cache, folder, True)
+
+
+def test_answers_over_time_are_averaged_at_the_times_of_the_first() -> None:
+    coarse = Answer(("v",), np.array([[0.0], [2.0]]), np.array([0.0, 1.0]))
+    fine = Answer(("v",), np.array([[1.0], [3.0], [1.0]]), np.array([0.0, 0.5, 1.0]))
+    found, both = average([fine, coarse]), side_by_side([coarse, fine])
+    assert found is not None and both is not None and average([fine, None]) is None
+    assert found.values.tolist() == [[0.5], [2.0], [1.5]] and found.times is fine.times
+    assert both.values.tolist() == [[0.0, 1.0], [2.0, 1.0]]
 
 
 def recurrent(cell: str, *changes: str) -> tuple[str, ...]:

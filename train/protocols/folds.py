@@ -1,7 +1,7 @@
 """Protocols: which utterances train, which choose, which score, and a proof that they share no group."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import import_module
 
@@ -33,7 +33,7 @@ class Fold:
     train: Rows
     valid: Rows
     test: Rows
-    nested: tuple["Fold", ...] = ()
+    nested: tuple["Fold", ...] = field(default=(), kw_only=True)
 
     @property
     def rounds(self) -> tuple["Fold", ...]:
@@ -42,7 +42,8 @@ class Fold:
 
     def each(self, change: Callable[[Rows], Rows]) -> "Fold":
         """Return the fold with every part of it, and of those within, changed."""
-        return Fold(*(change(getattr(self, part)) for part in PARTS), tuple(one.each(change) for one in self.nested))
+        parts = (change(getattr(self, part)) for part in PARTS)
+        return Fold(*parts, nested=tuple(one.each(change) for one in self.nested))
 
 
 Cut = Callable[[Sequence[Example], Protocol, np.random.Generator], list[Fold]]

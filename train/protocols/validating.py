@@ -51,7 +51,8 @@ def validate(
         return Fold(train, valid, tested)
     if protocol.validation == "nested":
         parts = _in_turn(examples, train, protocol, generator)
-        return Fold(train, train, test, tuple(Fold(np.setdiff1d(train, part), part, test) for part in parts))
+        nested = tuple(Fold(np.setdiff1d(train, part), part, test) for part in parts)
+        return Fold(train, train, test, nested=nested)
     if following is not None:
         valid = following
     elif protocol.validation == "random_utterance":
