@@ -137,9 +137,10 @@ def by_hand(dataset: Dataset, settings: Settings, fold: Fold) -> tuple[int, Fold
 
 @pytest.mark.parametrize(
     "changes",
-    [(*LBFGS, "search.training.weight_decay=[0.001,0.1,1.0]"), (*GRU, "search.training.learning_rate=[0.001,0.05]")],
-    ids=["lbfgs", "gru"],
-)
+    [(*LBFGS, "search.training.weight_decay=[0.001,0.1,1.0]"), (*GRU, "search.training.learning_rate=[0.001,0.05]"),
+     ("training.optimiser=ridge", "search.head.pooling=['mean','mean_std']")],
+    ids=["lbfgs", "gru", "ridge"],
+)  # fmt: skip
 def test_nested_validation_is_the_loop_by_hand(toy: "Toy", changes: tuple[str, ...]) -> None:
     settings = toy.settings(*changes, *NESTED)
     dataset, folds = toy.load(settings, toy.cache(toy.corpus(separation=0.7)))

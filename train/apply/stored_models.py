@@ -17,8 +17,7 @@ from ..config.search import chosen_settings
 from ..config.settings import Settings
 from ..data.dataset import Dataset
 from ..fit.fold_run import learned
-from ..fit.predict import predict
-from ..fit.predicted import softmax
+from ..fit.predict import predict, softmax
 from ..heads import Head, Shape, build_head
 from ..inputs.batches import Batches
 from ..inputs.prepared import Prepared

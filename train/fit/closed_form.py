@@ -18,8 +18,7 @@ from ..protocols.folds import Rows
 from ..protocols.grouping import group_of
 from .loop import Trained, Watch
 from .losses import Loss
-from .predict import predict
-from .predicted import softmax
+from .predict import predict, softmax
 from .selection import Score, score
 
 Floats = npt.NDArray[np.float64]

@@ -24,8 +24,7 @@ from ..records.run_record import TriedRecord
 from .closed_form import fit_closed_form
 from .loop import Trained, Watch, adding, seeded, train_head
 from .losses import Loss, make_loss
-from .predict import Compared, compared, pooled, predict, score_of, validation_score
-from .predicted import Predicted
+from .predict import Compared, Predicted, compared, pooled, predict, score_of, validation_score
 from .prediction_table import check_kept, kept_table, prediction_table, prior
 from .selection import Score
 
