@@ -173,7 +173,7 @@ class Predictor:
                 datasets[key] = read_unlabelled(rows, settings)
             return datasets[key]
 
-        of_models = [model.answers(dataset(model.parts[0].settings), self._device) for model in self.models.models]
+        of_models = [model.answers(dataset, self._device) for model in self.models.models]
         means = {id_: average(own) for id_, own in zip(speakers, zip(*of_models, strict=True), strict=True)}
         return {id_: answer for id_, answer in means.items() if answer is not None}
 

@@ -48,6 +48,7 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
         "seeds": result.seeds,
         "folds": record.folds,
         "trials": result.trials,
+        "trainings": result.trainings,
         "selection": result.selection,
         "coverage": result.coverage.model_dump(mode="json"),
         "incomplete": result.incomplete,

@@ -12,7 +12,7 @@ from typing import Any
 from ...cache import EmocacheError
 from ...cache.nesting import flatten
 from ...train.records.generations import missing_cells
-from ...train.records.run_record import CoverageRecord, RunRecord
+from ...train.records.run_record import CoverageRecord, RunRecord, SelectionRecord
 from .shipped import shipped_report
 from .stored_runs import Run
 
@@ -87,12 +87,30 @@ class Result:
     @property
     def trials(self) -> int:
         """The number of settings that each run of a search chose from; 1 without a search."""
-        return max(1, *(len(run.record.selection.tried) for run in self.runs.values()))
+        return max(1, *(len(one.tried) for one in self._selections))
+
+    @property
+    def trainings(self) -> int:
+        """The number of heads that each run trained to choose: every setting once for each part that validated it."""
+        return max(max(1, len(one.tried)) * one.parts for one in self._selections)
 
     @property
     def selection(self) -> str:
-        """The words that must be told of a search; "" without one."""
-        return f"chosen among {self.trials} settings on validation" if self.trials > 1 else ""
+        """The words that must be told of a choice; "" where there was one setting, and one part that validated."""
+        parts, average = (max(count) for count in zip(*((s.parts, len(s.averaged)) for s in self._selections),
+                                                      strict=True))  # fmt: skip
+        where = f"{parts} validation parts in turn ({self.trainings} trainings)" if parts > 1 else "validation"
+        if average > 1:
+            return f"mean of the {average} best of {self.trials} settings on {where}"
+        if self.trials > 1:
+            return f"chosen among {self.trials} settings on {where}"
+        return f"epochs chosen on {where}" if parts > 1 else ""
+
+    @property
+    def _selections(self) -> list[SelectionRecord]:
+        """The choices of all runs, that of each target where targets have heads of their own."""
+        whole = [run.record.selection for run in self.runs.values()]
+        return [choice for one in whole for choice in one.by_target.values() or (one,)]
 
     @property
     def file_name(self) -> str:

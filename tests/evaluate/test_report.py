@@ -29,8 +29,8 @@ from emocache.evaluate.scoring.ranking.comparison import compare
 
 RESULT_KEYS = [
     "experiment", "corpus", "streams", "setting", "difference", "marks", "task", "targets", "auxiliary", "protocol",
-    "seeds", "folds", "trials", "selection", "coverage", "incomplete", "transductive", "missing_runs", "warnings",
-    "n_groups", "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown",
+    "seeds", "folds", "trials", "trainings", "selection", "coverage", "incomplete", "transductive", "missing_runs",
+    "warnings", "n_groups", "group_unit", "approximate", "metrics", "sanity", "confusion", "diagnostics", "breakdown",
     "fingerprints", "config",
 ]  # fmt: skip
 METRIC_KEYS = ["mean", "std", "std_ddof1", "std_seeds", "pooled", "ci95", "reasons", "notes"]
@@ -170,6 +170,29 @@ def test_a_search_is_told_with_its_size(tmp_path: Path, grid: Any) -> None:
     assert (result["trials"], result["selection"]) == (12, told)
     assert {line["selection"] for line in csv.DictReader(io.StringIO(to_csv(evaluations)))} == {told}
     assert f"probe (logmel): {told}." in result_tables(evaluations)[0].notes
+
+
+@pytest.mark.parametrize(
+    ("tried", "more", "told"),
+    [
+        (6, {"parts": 5}, "chosen among 6 settings on 5 validation parts in turn (30 trainings)"),
+        (0, {"parts": 5}, "epochs chosen on 5 validation parts in turn (5 trainings)"),
+        (6, {"averaged": 3}, "mean of the 3 best of 6 settings on validation"),
+        (
+            6,
+            {"averaged": 3, "parts": 4},
+            "mean of the 3 best of 6 settings on 4 validation parts in turn (24 trainings)",
+        ),
+    ],
+)
+def test_nested_validation_and_means_count_as_trials(
+    tmp_path: Path, grid: Any, tried: int, more: dict[str, int], told: str
+) -> None:
+    settings = [{"settings": {"x": x}, "epoch": 1, "value": 0.5} for x in range(tried)]
+    grid(seeds=[0], selection={"tried": settings, **more, "averaged": settings[: more.get("averaged", 0)]})
+    result = document(evaluate_runs([tmp_path / "runs"]))["results"][0]
+    assert result["selection"] == told and result["trials"] == max(1, tried)
+    assert result["trainings"] == max(1, tried) * more.get("parts", 1)
 
 
 def test_cultures_have_rows_of_their_own(tmp_path: Path, write_run: Any) -> None:

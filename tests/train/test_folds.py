@@ -247,7 +247,7 @@ def test_what_cannot_validate_is_told() -> None:
         " protocol.validation_group to what divides it, or protocol.validation = 'random_utterance'"
     )
     with pytest.raises(
-        EmocacheError, match=r"protocol.validation_group is what validation = 'fraction' keeps together"
+        EmocacheError, match=r"protocol.validation_group is what validation = 'fraction' and 'nested' keep together"
     ):
         make_folds(one + other, Protocol(validation_group="session"))
     with pytest.raises(

@@ -9,10 +9,10 @@ import torch
 
 from emocache.train.config.settings import Settings
 from emocache.train.data.dataset import Dataset
+from emocache.train.fit.fold_run import learned
 from emocache.train.fit.loop import train_head
 from emocache.train.fit.losses import batch_loss, make_loss
 from emocache.train.fit.predict import predict
-from emocache.train.fit.train_fold import learned
 from emocache.train.heads import HEADS, Frames, Head, Shape, build_head
 from emocache.train.heads.head import as_outputs
 from emocache.train.inputs.batches import Batches

@@ -22,10 +22,11 @@ from emocache.train.data.dataset import Dataset
 from emocache.train.data.memory import Memory
 from emocache.train.data.reading import load_dataset
 from emocache.train.fit.fold_result import FoldResult
+from emocache.train.fit.fold_run import learned
 from emocache.train.fit.loop import learning_rate
 from emocache.train.fit.predict import predict
 from emocache.train.fit.prediction_table import vote
-from emocache.train.fit.train_fold import learned, train_fold
+from emocache.train.fit.train_fold import train_fold
 from emocache.train.heads import HEADS, Frames, Head, HeadEntry, HeadSettings, Outputs, Shape, build_head
 from emocache.train.heads.head import Segments, Term
 from emocache.train.heads.layers.pooling import masked_mean

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from emocache.cache import device
+from emocache.train.fit.fold_run import learned
 from emocache.train.fit.loop import seeded, train_head
 from emocache.train.fit.losses import make_loss
 from emocache.train.fit.predict import predict
-from emocache.train.fit.train_fold import learned
 from emocache.train.heads import Shape, build_head
 from emocache.train.inputs.batches import Batches
 from emocache.train.run.crew import Crew

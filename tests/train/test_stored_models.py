@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from emocache.cache import Cache, EmocacheError
+from emocache.train.apply.answers import Answer, average, side_by_side
 from emocache.train.apply.onnx_export import export_onnx
 from emocache.train.apply.opening_runs import open_models
 from emocache.train.apply.unlabelled import Unlabelled, read_unlabelled
@@ -32,6 +35,12 @@ KINDS = {
     "numbers": ("head.kind=probe", "task=regression", 'targets=["intensity"]'),
     "apart": ("head.kind=probe", "task=frame_regression", 'targets=["valence"]', "targets_apart=true"),
     "searched": ("head.kind=recurrent", "search.head.hidden=[2,4]"),
+    "nested": ("head.kind=recurrent", "search.head.hidden=[2,4]", "protocol.validation=nested",
+               "protocol.validation_folds=2"),
+    "averaged": ("head.kind=probe", "search.head.pooling=['mean','mean_std']", "search.features.pca=[2,3]",
+                 "selection.average=3"),
+    "averaged numbers": ("head.kind=probe", "task=regression", 'targets=["intensity"]', "selection.average=2",
+                         "search.training.learning_rate=[0.1,0.01,0.001]"),
     "unmasked": ("head.kind=recurrent", "head.hidden=4", "masking=none"),
     "cats": ("head.kind=cats", "head.width=8", "head.heads=2", "task=frame_regression", 'targets=["valence"]'),
 }  # fmt: skip
@@ -63,8 +72,7 @@ def assert_same_as_stored(cache: Cache, folder: Path, exact: bool) -> None:
         batches = [ids] if exact else [[i] for i in ids]
         answers = []
         for own in batches:
-            dataset = read_unlabelled(unlabelled(cache, own, streams), model.parts[0].settings)
-            answers += model.answers(dataset, CPU)
+            answers += model.answers(partial(read_unlabelled, unlabelled(cache, own, streams)), CPU)
         for row, answer in zip(rows, answers, strict=True):
             assert answer is not None
             if record.task == "classification":
@@ -86,6 +94,33 @@ def test_a_stored_head_gives_its_test_predictions_again(toy: "Toy", kind: str) -
     folder = train(toy, KINDS[kind], cache)
     for exact in (True, False):
         assert_same_as_stored(cache, folder, exact)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [("selection.average=2",), ("task=regression", 'targets=["intensity","other"]', "targets_apart=true")],
+    ids=["mean", "apart"],
+)
+def test_heads_of_one_run_may_read_different_streams(toy: "Toy", changes: tuple[str, ...]) -> None:
+    corpus = toy.corpus()
+    corpus.rows = [
+        replace(row, labels={**row.labels, "other": float(number % 5)}) for number, row in enumerate(corpus.rows)
+    ]
+    cache = toy.cache(corpus)
+    toy.streams(cache, corpus)
+    folder = train(
+        toy, ("search.streams=[['toy'],['picture']]", "search.features.average_frames=[1,2]", *changes), cache
+    )
+    assert_same_as_stored(cache, folder, True)
+
+
+def test_answers_over_time_are_averaged_at_the_times_of_the_first() -> None:
+    coarse = Answer(("v",), np.array([[0.0], [2.0]]), np.array([0.0, 1.0]))
+    fine = Answer(("v",), np.array([[1.0], [3.0], [1.0]]), np.array([0.0, 0.5, 1.0]))
+    found, both = average([fine, coarse]), side_by_side([coarse, fine])
+    assert found is not None and both is not None and average([fine, None]) is None
+    assert found.values.tolist() == [[0.5], [2.0], [1.5]] and found.times is fine.times
+    assert both.values.tolist() == [[0.0, 1.0], [2.0, 1.0]]
 
 
 def recurrent(cell: str, *changes: str) -> tuple[str, ...]:
@@ -114,7 +149,7 @@ def test_a_stored_head_is_a_graph_for_clips_of_any_length(toy: "Toy", changes: t
     session = onnxruntime.InferenceSession(str(tmp_path / "head.onnx"))
     rows = [row for row in read_run(run)[1].to_pylist() if row["part"] == "test" and not row["missing"]]
     ids = [row["id"] for row in rows]
-    answers = model.answers(read_unlabelled(unlabelled(cache, ids, ["toy"]), model.parts[0].settings), CPU)
+    answers = model.answers(partial(read_unlabelled, unlabelled(cache, ids, ["toy"])), CPU)
     assert len({len(stream.read(i)) for i in ids}) > 1
     for i, answer in zip(ids, answers, strict=True):
         (found,) = session.run(None, {"frames": np.asarray(stream.read(i), np.float32)})

@@ -25,20 +25,34 @@ class Answer:
 
 
 def side_by_side(parts: Sequence[Answer | None]) -> Answer | None:
-    """Return the answers of heads for single targets as one; None where any lacks features."""
+    """Return the answers of heads for single targets as one; None where any lacks features. Times: see `average`."""
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
     names = tuple(name for part in known for name in part.names)
-    return Answer(names, np.concatenate([part.values for part in known], axis=-1), known[0].times)
+    return Answer(names, np.concatenate(_together(known), axis=-1), known[0].times)
 
 
 def average(models: Sequence[Answer | None]) -> Answer | None:
-    """Return the mean of what several models give for one utterance; None where any lacks features."""
+    """Return the mean of what several models give for one utterance; None where any lacks features.
+
+    Values over time are those at the times of the first, in between linearly interpolated.
+    """
     known = [one for one in models if one is not None]
     if len(known) < len(models):
         return None
-    return Answer(known[0].names, np.mean([one.values for one in known], axis=0), known[0].times)
+    return Answer(known[0].names, np.mean(_together(known), axis=0), known[0].times)
+
+
+def _together(answers: Sequence[Answer]) -> list[Floats]:
+    """The values of each answer, those over time at the times of the first."""
+    first = answers[0].times
+    return [
+        one.values
+        if first is None or one.times is None or np.array_equal(first, one.times)
+        else np.stack([np.interp(first, one.times, column) for column in one.values.T], axis=1)
+        for one in answers
+    ]
 
 
 def joined(windows: Sequence[tuple[float, float, Answer]]) -> Answer:

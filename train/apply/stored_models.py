@@ -1,7 +1,7 @@
 """Heads read back from run folders, and what they give for utterances."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,24 @@ from ...cache import EmocacheError
 from ..config.search import chosen_settings
 from ..config.settings import Settings
 from ..data.dataset import Dataset
-from ..fit.predict import predict
-from ..fit.predicted import softmax
-from ..fit.train_fold import learned
+from ..fit.fold_run import learned
+from ..fit.predict import predict, softmax
 from ..heads import Head, Shape, build_head
 from ..inputs.batches import Batches
 from ..inputs.prepared import Prepared
 from ..inputs.targets import TargetScale, without_targets
 from ..inputs.transforms import apply_fitted
-from ..records.run_record import TRANSFORMS, WEIGHTS, RunRecord
+from ..records.run_record import TRANSFORMS, WEIGHTS, RunRecord, SelectionRecord
 from ..stored.run_folders import read_record, settings_of
 from ..stored.run_sources import RunSources
-from .answers import Answer, side_by_side
+from .answers import Answer, average, side_by_side
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One head of a run, with what was fitted for it; there are several where every target has its own.
+    """One head of a run, with what was fitted for it; there are several where every target has its own, or a mean.
 
     Attributes:
         settings: those that were chosen. names: classes, or targets. weights, transforms: as they are stored.
@@ -102,30 +101,38 @@ class StoredModel:
     """The head, or the heads, of one run.
 
     Attributes:
-        folder: of the run. record: what its run.json says. parts: see `Part`.
+        folder: of the run. record: what its run.json says.
+        heads: of each target that has heads of its own, or of all targets; several answer by their mean.
     """
 
     folder: Path
     record: RunRecord
-    parts: tuple[Part, ...]
+    heads: tuple[tuple[Part, ...], ...]
 
-    def answers(self, dataset: Dataset, device: torch.device) -> list[Answer | None]:
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every head, the best of the first target first."""
+        return tuple(part for those in self.heads for part in those)
+
+    def answers(self, read: Callable[[Settings], Dataset], device: torch.device) -> list[Answer | None]:
         """Return what the run gives for each utterance.
 
         Args:
-            dataset: of `unlabelled.read_unlabelled`.
+            read: gives the utterances by `unlabelled.read_unlabelled`, for the settings of each head.
             device: computes.
 
         Returns:
-            In the order of the dataset; None for an utterance that lacks features.
+            In the order of the utterances; None for one that lacks features.
 
         Raises:
             EmocacheError: features that the head was not made for, or frames without a place in time.
         """
         try:
-            return [
-                side_by_side(those) for those in zip(*(p.answers(dataset, device) for p in self.parts), strict=True)
-            ]
+            of_targets = []
+            for parts in self.heads:
+                found = [part.answers(read(part.settings), device) for part in parts]
+                of_targets.append([average(those) for those in zip(*found, strict=True)])
+            return [side_by_side(those) for those in zip(*of_targets, strict=True)]
         except (KeyError, ValueError, RuntimeError) as error:
             why = str(error).partition("\n")[0]
             raise EmocacheError(
@@ -171,18 +178,32 @@ def open_model(folder: Path, record: RunRecord, sources: RunSources) -> StoredMo
     settings = settings_of(record.config)
     weights = load_tensors(_bytes(folder / WEIGHTS))
     transforms = load_arrays(_bytes(folder / TRANSFORMS))
-    apart = list(record.selection.by_target)
     auxiliary = len(sources.auxiliary)
-    if not apart:
+    if not record.selection.by_target:
         own_names = record.classes if record.task == "classification" and record.classes else record.targets
-        point = chosen_settings(settings, record.selection.chosen)
-        return StoredModel(folder, record, (Part(point, own_names, weights, transforms, auxiliary),))
-    parts = []
-    for target in apart:
+        whole = Part(settings, own_names, weights, transforms, auxiliary)
+        return StoredModel(folder, record, (_chosen(whole, record.selection),))
+    heads = []
+    for target, selection in record.selection.by_target.items():
         own = settings.model_copy(update={"targets": (target,)})
-        point = chosen_settings(own, record.selection.by_target[target].chosen)
-        parts.append(Part(point, (target,), _below(weights, target), _below(transforms, target), auxiliary))
-    return StoredModel(folder, record, tuple(parts))
+        whole = Part(own, (target,), _below(weights, target), _below(transforms, target), auxiliary)
+        heads.append(_chosen(whole, selection))
+    return StoredModel(folder, record, tuple(heads))
+
+
+def _chosen(whole: Part, selection: SelectionRecord) -> tuple[Part, ...]:
+    """The head that was chosen among the settings of a search, or each of those whose mean answers."""
+    if not selection.averaged:
+        return (replace(whole, settings=chosen_settings(whole.settings, selection.chosen)),)
+    return tuple(
+        replace(
+            whole,
+            settings=chosen_settings(whole.settings, one.settings),
+            weights=_below(whole.weights, f"head-{number}"),
+            transforms=_below(whole.transforms, f"head-{number}"),
+        )
+        for number, one in enumerate(selection.averaged, 1)
+    )
 
 
 def _below(stored: Mapping[str, Any], target: str) -> dict[str, Any]:

@@ -53,11 +53,12 @@ class Protocol(Table):
     # file: a table of who is in which fold, or a folder of such lists: see `data.lists`.
     file: Annotated[str, Field(min_length=1)] | None = None
     codes: dict[str, Names] = Field(default_factory=dict)  # short names for values, such as C1 = "zh"
-    # The next fold; whole groups or single utterances of the training part; half of the held-out fold; or the test
-    # part itself, which is a diagnostic and marks the runs.
-    validation: Literal["next", "fraction", "random_utterance", "half", "test"] = "next"
+    # The next fold; whole groups or single utterances of the training part; all of its groups in turn; half of the
+    # held-out fold; or the test part itself, which is a diagnostic and marks the runs.
+    validation: Literal["next", "fraction", "random_utterance", "nested", "half", "test"] = "next"
     validation_fraction: Share = 0.2
-    validation_group: str | None = None  # what "fraction" keeps together; None: `group`
+    validation_folds: Annotated[int, Field(ge=2)] = 5  # nested: parts that validate in turn
+    validation_group: str | None = None  # what "fraction" and "nested" keep together; None: `group`
     # What intervals draw: a column. None: the session where it is the group, else the speaker.
     resample: Annotated[str, Field(min_length=1)] | None = None
     overlap: bool = False  # declares that groups may be shared; random_folds declares it by its name
@@ -246,6 +247,8 @@ class Selection(Table):
     metric: Annotated[str, _registered(CHOOSING_METRICS)]
     epoch: Literal["best", "last"] = "best"  # whose weights count
     refit: bool = False  # train again on training + validation with what was chosen, for as many epochs
+    average: Annotated[int, Field(ge=1)] = 1  # the mean of so many searched settings, the best ones, predicts
+    widen: bool = False  # searched numbers whose best value is at an end: try more beyond it, see `search.wider`
 
     @property
     def of_classes(self) -> bool:

@@ -196,6 +196,8 @@ class Settings(Table):
         if words and self.augment.active:
             raise ValueError(f"augment changes frames, and the words of {words[0]!r} are looked up by number; leave out"
                              " augment or trainable_words")  # fmt: skip
+        if self.keep and self.selection.average > 1:
+            raise ValueError("keep stores what one head gives; selection.average trains several: leave one of them out")
         if self.keep and self.targets_apart and len(self.targets) > 1:
             raise ValueError("keep stores what one head gives; targets_apart trains several: train them one by one")
         if training.optimiser != "adamw" and (

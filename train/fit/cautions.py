@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..config.search import end_of
 from ..config.sections import Protocol
 from ..config.settings import Settings
 from ..data.dataset import Dataset
@@ -203,15 +204,10 @@ def of_search(settings: Settings, chosen: Mapping[str, Any]) -> list[Caution]:
     """Chosen numbers at an end of the three or more that were tried, unless nothing lies beyond."""
     found = []
     for key, values in settings.search.items():
-        numbers = {value for value in values if isinstance(value, int | float) and not isinstance(value, bool)}
-        if len(numbers) < 3 or len(numbers) < len(set(values)):
-            continue
-        value, low, high = chosen[key], min(numbers), max(numbers)
-        bounded = low == 0 or (low == 1 and all(isinstance(number, int) for number in numbers))
-        if value == high or (value == low and not bounded):
-            end, more = ("largest", "larger") if value == high else ("smallest", "smaller")
-            found.append(Caution("search at its edge", f"{key} = {value:g} is the {end} value tried; try {more} ones as"
-                                 " well, in [search] or with --sweep"))  # fmt: skip
+        if end := end_of(values, chosen[key]):
+            which, more = ("largest", "larger") if end > 0 else ("smallest", "smaller")
+            found.append(Caution("search at its edge", f"{key} = {chosen[key]:g} is the {which} value tried; try"
+                                 f" {more} ones as well, in [search] or with --sweep"))  # fmt: skip
     return found
 
 

@@ -18,8 +18,7 @@ from ..protocols.folds import Rows
 from ..protocols.grouping import group_of
 from .loop import Trained, Watch
 from .losses import Loss
-from .predict import predict
-from .predicted import softmax
+from .predict import predict, softmax
 from .selection import Score, score
 
 Floats = npt.NDArray[np.float64]
@@ -193,7 +192,7 @@ class _Problem:
         return np.asarray(compute_sample_weight("balanced" if self.balanced else None, self.labels), np.float64)
 
     def _numbers(self) -> Floats:
-        """What a ridge learns: the labels, or (N, K) of +1 for the class and -1 for the others."""
+        """The labels, or (N, K) of +1 for the class and -1 for the others: what a ridge learns."""
         if not self.classes:
             return self.labels.astype(np.float64)
         return np.where(self.labels[:, None] == np.arange(len(self.classes)), 1.0, -1.0)

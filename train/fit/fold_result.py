@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from ...cache import EmocacheError
@@ -15,6 +16,7 @@ from ..data.dataset import Dataset
 from ..data.example import Example, Stamps
 from ..protocols.folds import Fold, Rows
 from ..records import columns
+from ..records.columns import Columns
 from ..records.run_record import CoverageRecord, FoldRecord
 
 
@@ -46,7 +48,7 @@ def only(dataset: Dataset, settings: Settings, fold: Fold, k: int) -> tuple[Data
         examples.append(replace(example, reference=one))
     known = has_target(dataset.examples, k)
     own = replace(dataset, examples=examples), settings.model_copy(update={"targets": (settings.targets[k],)})
-    return *own, Fold(*(rows[known[rows]] for rows in (fold.train, fold.valid, fold.test)))
+    return *own, fold.each(lambda rows: rows[known[rows]])
 
 
 def check_apart(dataset: Dataset, targets: Sequence[str], folds: Sequence[Fold]) -> None:
@@ -62,9 +64,9 @@ def check_apart(dataset: Dataset, targets: Sequence[str], folds: Sequence[Fold])
     """
     for k, target in enumerate(targets):
         known = has_target(dataset.examples, k)
-        for number, fold in enumerate(folds):
+        for number, part in ((number, one) for number, fold in enumerate(folds) for one in fold.rounds):
             for name in ("train", "valid"):
-                rows = getattr(fold, name)
+                rows = getattr(part, name)
                 if not (known & dataset.present)[rows].any():
                     what = f"{target} and features" if known[rows].any() else target
                     raise EmocacheError(f"targets_apart: fold {number} has no {name} utterance with {what}; use fewer"
@@ -109,6 +111,72 @@ def side_by_side(parts: Sequence[FoldResult], targets: Sequence[str]) -> FoldRes
     )
 
 
+def averaged(parts: Sequence[FoldResult], told: Columns) -> FoldResult:
+    """Results of several heads for the same target as one: the mean of what they predict.
+
+    Args:
+        parts: the best first.
+        told: the columns of their predictions.
+
+    Returns:
+        The first with the mean predictions, see `mean_table`. What is of one head is named after its place, `head-1`.
+    """
+    records = [part.record for part in parts]
+    of_all = {
+        "parameters": sum(record.parameters for record in records),
+        "warnings": tuple(dict.fromkeys(caution for record in records for caution in record.warnings)),
+    }
+    numbered = list(enumerate(parts, 1))
+    return FoldResult(
+        records[0].model_copy(update=of_all),
+        mean_table([part.predictions for part in parts], told),
+        None,
+        {f"head-{n}.{name}": w for n, part in numbered for name, w in part.weights.items()},
+        {f"head-{n}.{name}": w for n, part in numbered for name, w in part.transforms.items()},
+        [{"head": n, **line} for n, part in numbered for line in part.history],
+    )
+
+
+def mean_table(tables: Sequence[pa.Table], told: Columns) -> pa.Table:
+    """Return predictions of several heads for the same rows as one.
+
+    Args:
+        tables: rows of predictions.parquet, in the same order.
+        told: the columns of probabilities or values.
+
+    Returns:
+        The first table with the means of those columns, the most probable class of these, and what is `present` in
+        any. A second target is that of the first.
+    """
+    table = tables[0]
+    if not len(table):
+        return table
+    values = np.stack([np.mean([_flat(one[name]) for one in tables], axis=0) for name in told.values])
+    new = {name: _like(table[name], column) for name, column in zip(told.values, values, strict=True)}
+    if told.task == "classification":
+        new[columns.prediction()] = pa.array([told.names[best] for best in values.argmax(axis=0)], pa.string())
+    if told.per_frame:
+        there = np.any([_flat(one[columns.PRESENT]) for one in tables], axis=0)
+        new[columns.PRESENT] = _like(table[columns.PRESENT], there)
+    for name, column in new.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def _flat(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """The cells of a column, or those of its lists, one after the other."""
+    flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+    return np.asarray(flat.to_numpy())
+
+
+def _like(column: pa.ChunkedArray, cells: npt.NDArray[Any]) -> pa.Array:
+    """The column that these cells make, in lists as long as those of another."""
+    if not pa.types.is_list(column.type):
+        return pa.array(cells)
+    lengths = np.asarray(pc.list_value_length(column).to_numpy())
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), pa.array(cells))
+
+
 def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
     """Every row of any table once, in the same order; at stamps a list of nulls stands for an unknown target."""
     keys = [list(zip(*(t[name].to_pylist() for name in (columns.PART, "corpus", "id")), strict=True)) for t in tables]
@@ -136,7 +204,9 @@ def _beside(tables: Sequence[pa.Table], targets: Sequence[str]) -> pa.Table:
 
 
 def without_features(dataset: Dataset, fold: Fold) -> dict[str, int]:
-    """Count the utterances without features that would train and validate."""
+    """Count the utterances without features that would train and validate; each once, where it does both in turn."""
+    if fold.nested:
+        return {"train": int(np.count_nonzero(~dataset.present[fold.train])), "valid": 0}
     return {name: int(np.count_nonzero(~dataset.present[getattr(fold, name)])) for name in ("train", "valid")}
 
 

@@ -28,6 +28,10 @@ Watch = Callable[[dict[str, Any]], object]
 """Takes the line of each epoch for the history as it is over, with `epochs`: how many there are at most."""
 
 
+class Diverged(EmocacheError):
+    """A loss that is not finite."""
+
+
 def adding(watch: Watch, **more: Any) -> Watch:
     """Put more into every line that is watched; what is empty is left out."""
     own = {name: value for name, value in more.items() if value}
@@ -79,7 +83,7 @@ def train_head(
         The head with the weights of its best epoch, and the history of all epochs.
 
     Raises:
-        EmocacheError: the loss is not finite.
+        Diverged: the loss is not finite.
     """
     training = settings.training
     optimiser = make_optimiser(head, training)
@@ -124,7 +128,7 @@ def train_head(
 
 def _check_finite(part: str, loss: float, epoch: int, rate: float) -> None:
     if not math.isfinite(loss):
-        raise EmocacheError(f"the {part} loss is {loss} in epoch {epoch} (learning rate {rate:g}); lower"
+        raise Diverged(f"the {part} loss is {loss} in epoch {epoch} (learning rate {rate:g}); lower"
                             " training.learning_rate, or set training.clip_norm")  # fmt: skip
 
 

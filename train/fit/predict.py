@@ -1,22 +1,46 @@
 """From a trained head to its outputs, and to validation scores."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ...cache.device import full_precision
+from ..config.settings import Settings
 from ..heads import Head
 from ..heads.head import Outputs, Term, as_outputs
 from ..inputs.batches import Batches
 from ..protocols.folds import Rows
 from .losses import Loss, total_loss
-from .predicted import Predicted, softmax
 from .selection import Score, score
 
 _EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """The outputs of a head for n utterances.
+
+    Attributes:
+        outputs: of each (outputs,), or (T, outputs) of frame-wise heads: logits, or values in the unit of the corpus.
+        loss: over all of them, of targets as the head learns them.
+        auxiliary: (n, C') logits of the second target; None without one.
+        kept: {name: an array for each utterance}.
+    """
+
+    outputs: list[npt.NDArray[np.floating]]
+    loss: float
+    auxiliary: npt.NDArray[np.float32] | None
+    kept: dict[str, list[npt.NDArray[np.float32]]]
+
+
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the probabilities of (n, C) logits, in float64."""
+    return torch.softmax(torch.from_numpy(logits.astype(np.float64)), dim=1).numpy()
 
 
 @full_precision()
@@ -77,18 +101,59 @@ def _cut(values: torch.Tensor, length: int | None) -> npt.NDArray[np.float32]:
     return array.copy() if length is None else array[:length].copy()
 
 
+class Compared(NamedTuple):
+    """References beside outputs: a row an utterance, or one a native label stamp of frame-wise tasks.
+
+    Attributes:
+        references: (n,) classes, or (n, K) shares or values in the unit of the corpus.
+        outputs: (n, C) logits, or (n, K) values in that unit.
+        loss: over all of them, as the head learns them.
+    """
+
+    references: npt.NDArray[Any]
+    outputs: npt.NDArray[np.floating]
+    loss: float
+
+
+def compared(predicted: Predicted, batches: Batches, rows: Rows) -> Compared:
+    """Put what was predicted of `rows`, which have features, beside their references."""
+    if batches.settings.per_frame:
+        stamped = batches.targets.stamped
+        found = np.concatenate(stamped.outputs_at(predicted.outputs, rows))
+        return Compared(stamped.values_of(rows), found, predicted.loss)
+    references = batches.native(batches.targets_of(rows)[0].numpy())
+    return Compared(references, np.stack(predicted.outputs), predicted.loss)
+
+
+def pooled(parts: Sequence[Compared]) -> Compared:
+    """Return several parts as one; its loss is the mean of theirs, each as heavy as it is long."""
+    references, outputs = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+    loss = np.average([part.loss for part in parts], weights=[len(part.references) for part in parts])
+    return Compared(references, outputs, float(loss))
+
+
+def score_of(settings: Settings, found: Compared) -> Score:
+    """Score what a head gave by the declared metric."""
+    metric = settings.selection.metric
+    if settings.task == "classification":
+        return score(metric, found.references, found.outputs.argmax(axis=1), found.loss)
+    outputs = softmax(found.outputs) if settings.task == "distribution" else found.outputs
+    return score(metric, found.references, outputs, found.loss)
+
+
+def mean_score(settings: Settings, heads: Sequence[Compared]) -> Score:
+    """Score the mean of what several heads gave for the same rows: of probabilities, or of values.
+
+    Its loss is the mean of theirs.
+    """
+    shares = settings.task in ("classification", "distribution")
+    mean = np.mean([softmax(head.outputs) if shares else head.outputs for head in heads], axis=0)
+    loss = float(np.mean([head.loss for head in heads]))
+    if settings.task == "classification":
+        mean = mean.argmax(axis=1)
+    return score(settings.selection.metric, heads[0].references, mean, loss)
+
+
 def validation_score(head: Head, batches: Batches, loss: Loss, rows: Rows) -> Score:
     """Score rows with features by the declared metric; frame-wise values are compared at the native label stamps."""
-    predicted = predict(head, batches, rows, loss)
-    settings, outputs = batches.settings, predicted.outputs
-    metric = settings.selection.metric
-    if settings.per_frame:
-        stamped = batches.targets.stamped
-        found = np.concatenate(stamped.outputs_at(outputs, rows))
-        return score(metric, stamped.values_of(rows), found, predicted.loss)
-    targets = batches.native(batches.targets_of(rows)[0].numpy())
-    if settings.task == "classification":
-        return score(metric, targets, np.stack(outputs).argmax(axis=1), predicted.loss)
-    if settings.task == "distribution":
-        return score(metric, targets, softmax(np.stack(outputs)), predicted.loss)
-    return score(metric, targets, np.stack(outputs), predicted.loss)
+    return score_of(batches.settings, compared(predict(head, batches, rows, loss), batches, rows))

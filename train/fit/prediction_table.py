@@ -15,7 +15,7 @@ from ..inputs.targets import StampedLabels
 from ..protocols.folds import Rows
 from ..protocols.grouping import draws
 from ..records import columns
-from .predicted import Predicted, softmax
+from .predict import Predicted, softmax
 
 
 def prior(dataset: Dataset, settings: Settings, rows: Rows) -> dict[str, float]:

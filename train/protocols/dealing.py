@@ -1,5 +1,6 @@
-"""Rows put in a random order, dealt out and kept together by recording."""
+"""Rows put in a random order, dealt out and kept together by recording; groups assigned to parts."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from ...cache.recordings import components
 from ..config.sections import Protocol
 from ..data.example import Example
 from .folds import PARTS, Rows
+from .grouping import natural
 
 
 def deal(examples: Sequence[Example], rows: Rows, order: Rows, count: int, protocol: Protocol) -> list[Rows]:
@@ -18,6 +20,35 @@ def deal(examples: Sequence[Example], rows: Rows, order: Rows, count: int, proto
     place[order] = np.arange(len(order)) % count
     dealt = together(examples, rows, place[rows], protocol)
     return [rows[dealt == k] for k in range(count)]
+
+
+def assign(examples: Sequence[Example], groups: Sequence[str], count: int, how: str) -> dict[str, int]:
+    """Assign groups to parts.
+
+    Args:
+        examples: any.
+        groups: that of each.
+        count: number of parts, no more than there are groups.
+        how: "sorted", contiguous in the order of their names; or "balanced", greedily by gender and size.
+
+    Returns:
+        {group: number of its part}.
+    """
+    names = sorted(set(groups), key=natural)
+    if how == "sorted":
+        return {str(name): k for k, part in enumerate(np.array_split(np.array(names), count)) for name in part}
+    sizes = Counter(groups)
+    genders = {group: example.gender or "" for group, example in zip(groups, examples, strict=True)}
+    total = [0] * count
+    of_gender: list[Counter[str]] = [Counter() for _ in range(count)]
+    assigned = {}
+    for name in sorted(names, key=lambda n: (genders[n], -sizes[n], natural(n))):
+        # The part with the fewest groups of this gender, then with the fewest utterances; its number settles ties.
+        part = min(range(count), key=lambda k: (of_gender[k][genders[name]], total[k], k))
+        assigned[name] = part
+        total[part] += sizes[name]
+        of_gender[part][genders[name]] += 1
+    return assigned
 
 
 def shuffled(

@@ -1,7 +1,7 @@
 """Protocols: which utterances train, which choose, which score, and a proof that they share no group."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import import_module
 
@@ -23,11 +23,27 @@ PAIRS = (("train", "test"), ("valid", "test"), ("train", "valid"))
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Row numbers of the examples in each part, ascending."""
+    """Row numbers of the examples in each part, ascending.
+
+    Attributes:
+        train, valid, test: the parts. Where all that trains validates in turn, `valid` is `train`.
+        nested: then, folds within the training part: each part of it validates once, and the others train.
+    """
 
     train: Rows
     valid: Rows
     test: Rows
+    nested: tuple["Fold", ...] = field(default=(), kw_only=True)
+
+    @property
+    def rounds(self) -> tuple["Fold", ...]:
+        """The folds whose heads are validated, on parts that no two of them share: those within, or this one."""
+        return self.nested or (self,)
+
+    def each(self, change: Callable[[Rows], Rows]) -> "Fold":
+        """Return the fold with every part of it, and of those within, changed."""
+        parts = (change(getattr(self, part)) for part in PARTS)
+        return Fold(*parts, nested=tuple(one.each(change) for one in self.nested))
 
 
 Cut = Callable[[Sequence[Example], Protocol, np.random.Generator], list[Fold]]
@@ -45,11 +61,13 @@ def make_folds(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
     What validates is the next fold; or whole groups (`fraction`), or single utterances (`random_utterance`), drawn from
     the training part; or half of the held-out part; or all of it (`test`). The single folds of `official` and
     `transfer`, and those of a `file` with parts, have no next one: there it is the owner's validation part, or else a
-    fraction in whole groups, together with those they share a session with.
+    fraction in whole groups, together with those they share a session with. Under `nested` all of the training part
+    validates in turn: it is cut into `validation_folds` parts of whole groups (`random_folds`: of utterances), by
+    `assignment`, see `Fold.nested`.
 
     No two parts share a speaker or a group, except as the protocol declares by its nature: `random_folds` in all
     parts; `random_utterance` and a `validation_group` in train and valid; `half` and `test` in valid and test. A `file`
-    may share what it likes, which cautions tell.
+    may share what it likes, which cautions tell. The same holds of the folds within a training part.
 
     Nor, whatever the protocol, do utterances of one recording (`Example.recordings`) lie in two parts: groups that
     share one are one group, and what is drawn is drawn together. Where the parts are given, by `official`, `transfer`
@@ -69,8 +87,8 @@ def make_folds(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
             declare it, or see `examples.sides`.
     """
     if protocol.validation_group and not _draws_groups(protocol):
-        raise EmocacheError("protocol.validation_group is what validation = 'fraction' keeps together; it has no use"
-                            f" with validation = {protocol.validation!r}; leave it out")  # fmt: skip
+        raise EmocacheError("protocol.validation_group is what validation = 'fraction' and 'nested' keep together; it"
+                            f" has no use with validation = {protocol.validation!r}; leave it out")  # fmt: skip
     if protocol.folds == 2 and protocol.validation == "next":
         raise EmocacheError("2 folds leave nothing to train on when the next fold validates; use 3 or more, or"
                             " protocol.validation = 'fraction'")  # fmt: skip
@@ -79,8 +97,9 @@ def make_folds(examples: Sequence[Example], protocol: Protocol) -> list[Fold]:
     ordered = [examples[row] for row in order]
     folds = cut_of(protocol.entry)(ordered, protocol, np.random.default_rng(protocol.seed))
     for number, fold in enumerate(folds):
-        _check(ordered, fold, number, protocol)
-    return [Fold(*(np.sort(order[rows]) for rows in (fold.train, fold.valid, fold.test))) for fold in folds]
+        for one in fold.rounds:
+            _check(ordered, one, number, protocol)
+    return [fold.each(lambda rows: np.sort(order[rows])) for fold in folds]
 
 
 def cut_of(entry: ProtocolKind) -> Cut:
@@ -98,14 +117,16 @@ def overlap(examples: Sequence[Example], fold: Fold, kind: str) -> dict[str, lis
 
 def split_sha256(examples: Sequence[Example], folds: Sequence[Fold]) -> str:
     """Hash (hex) who is where in all folds."""
-    parts = [[sorted(examples[row].key for row in part) for part in (f.train, f.valid, f.test)] for f in folds]
+    parts = [[sorted(examples[row].key for row in part) for part in (f.train, f.valid, f.test)]
+             for fold in folds for f in (fold, *fold.nested)]  # fmt: skip
     return sha256(canonical_json(parts)).hexdigest()
 
 
 def _draws_groups(protocol: Protocol) -> bool:
-    """Tell whether whole groups are drawn to validate."""
+    """Tell whether whole groups are chosen to validate."""
     # Where the parts are given there is no next fold, and whole groups are drawn in its place.
-    return protocol.validation == "fraction" or (protocol.entry.parts_given and protocol.validation == "next")
+    given = protocol.entry.parts_given and protocol.validation == "next"
+    return protocol.validation in ("fraction", "nested") or given
 
 
 def _declared(protocol: Protocol) -> set[str]:

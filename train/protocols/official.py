@@ -38,4 +38,4 @@ def official(examples: Sequence[Example], protocol: Protocol, generator: np.rand
             f"the official split has a validation part of its own, which protocol.validation = {protocol.validation!r}"
             " would leave unused; leave it out, or use protocol.name = 'transfer' with train_on = 'split=train'"
         )
-    return [Fold(**parts)]
+    return [Fold(parts["train"], parts["valid"], parts["test"])]

@@ -1,4 +1,4 @@
-"""The choice of who validates: the next fold, a part drawn from training, or (part of) what is held out."""
+"""The choice of who validates: the next fold, a part of training, all of it in turn, or (part of) what is held out."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ import numpy as np
 from ...cache import EmocacheError
 from ..config.sections import Protocol
 from ..data.example import Example
-from .dealing import deal, recordings, shuffled, together
+from .dealing import assign, deal, recordings, shuffled, together
 from .folds import Fold, Rows
-from .grouping import group_of, joined, known_group, natural
+from .grouping import group_of, joined, known_group, natural, plural
 
 
 def rotate(
@@ -49,6 +49,10 @@ def validate(
     if protocol.validation == "half":
         tested, valid = deal(examples, test, shuffled(examples, test, protocol, generator), 2, protocol)
         return Fold(train, valid, tested)
+    if protocol.validation == "nested":
+        parts = _in_turn(examples, train, protocol, generator)
+        nested = tuple(Fold(np.setdiff1d(train, part), part, test) for part in parts)
+        return Fold(train, train, test, nested=nested)
     if following is not None:
         valid = following
     elif protocol.validation == "random_utterance":
@@ -60,6 +64,24 @@ def validate(
     else:
         valid = _draw(train, _kept_together(examples, train, protocol), protocol, generator)
     return Fold(np.setdiff1d(train, valid), np.sort(valid), test)
+
+
+def _in_turn(
+    examples: Sequence[Example], train: Rows, protocol: Protocol, generator: np.random.Generator
+) -> list[Rows]:
+    """Cut a training part as the protocol cuts everyone: into whole groups, or at random where those are shared."""
+    count = protocol.validation_folds
+    if protocol.entry.shares_groups and not protocol.validation_group:
+        return deal(examples, train, shuffled(examples, train, protocol, generator), count, protocol)
+    groups = _kept_together(examples, train, protocol)
+    if (there := len(set(groups))) < count:
+        kind = plural(protocol.validation_group or protocol.group)
+        raise EmocacheError(f"{protocol.name}: {count} parts that validate in turn need as many {kind} in a training"
+                            f" part, and there are {there}; set protocol.validation_folds to"
+                            f" {'at most ' if there > 2 else ''}{max(there, 2)}, or protocol.validation ="
+                            " 'fraction'")  # fmt: skip
+    assigned = assign([examples[row] for row in train], groups, count, protocol.assignment)
+    return [train[[assigned[group] == k for group in groups]] for k in range(count)]
 
 
 def _kept_together(examples: Sequence[Example], rows: Rows, protocol: Protocol) -> list[str]:

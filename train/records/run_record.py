@@ -74,8 +74,8 @@ class TriedRecord(_Record):
     """One setting of a search."""
 
     settings: dict[str, Any]  # of what is searched
-    epoch: int  # the best on validation
-    value: float  # of the metric in that epoch
+    epoch: int  # the best on validation; where several parts validated in turn the lower median of theirs
+    value: float = math.nan  # of the metric in that epoch, or of what all those parts were given, together
 
 
 class SelectionRecord(_Record):
@@ -87,6 +87,9 @@ class SelectionRecord(_Record):
     chosen: dict[str, Any] = {}  # the best setting of a search
     tried: tuple[TriedRecord, ...] = ()  # every setting of a search
     refit: bool = False  # trained anew on training and validation part
+    parts: int = 1  # that validated each setting in turn
+    averaged: tuple[TriedRecord, ...] = ()  # the settings whose mean predicts, the best first; none where one does
+    grid: dict[str, tuple[Any, ...]] = {}  # the searched values, where grids were widened
     by_target: dict[str, "SelectionRecord"] = {}  # of each target that has a head of its own
 
 

@@ -11,9 +11,9 @@ from ...cache import EmocacheError
 from ...cache.telling import Progress
 from ..inputs.joining import JoinedStreams
 from ..stored.leftovers import remove_stale_features
-from .epochs_told import epochs_told, trainings_of
 from .experiment_plan import Plan
 from .processes import Processes, Run
+from .trainings_told import epochs_told, trainings_of
 
 Asked = tuple[Plan, Sequence[Run]]
 """A plan, and which of its runs are to be trained."""

@@ -11,9 +11,10 @@ from ..fit.cautions import warned
 from ..fit.fold_result import has_target
 from ..fit.train_fold import train_fold, with_classes
 from ..protocols import copies
-from ..protocols.folds import Fold, Rows, overlap
+from ..protocols.folds import PARTS, Fold, Rows, overlap
 from ..protocols.grouping import natural, plural
 from .experiment_plan import Plan
+from .trainings_told import parts_of, refits_of
 
 _TOLD = 8  # names in one line
 
@@ -67,10 +68,13 @@ def fold_lines(plan: Plan) -> Iterator[str]:
     for number in plan.only or range(len(plan.folds)):
         fold = plan.folds[number]
         sizes = f"{len(fold.train)} train, {len(fold.valid)} valid, {len(fold.test)} test"
+        if fold.nested:
+            parts = ", ".join(str(len(one.valid)) for one in fold.nested)
+            sizes = f"{len(fold.train)} train, of which {parts} validate in turn, {len(fold.test)} test"
         yield f"fold {number}: {sizes}{_test(plan, fold)}"
         for column in spread:
-            parts = {"train": fold.train, "valid": fold.valid, "test": fold.test}
-            told = "; ".join(f"{part} {_counts(plan, rows, column)}" for part, rows in parts.items())
+            named = {part: getattr(fold, part) for part in PARTS if part != "valid" or not fold.nested}
+            told = "; ".join(f"{part} {_counts(plan, rows, column)}" for part, rows in named.items())
             yield f"  {column}: {told}"
 
 
@@ -91,7 +95,8 @@ def cost(plan: Plan, jobs: int) -> Iterator[str]:
     result = train_fold(plan.dataset, short, plan.folds[todo[0][0]], todo[0][1], torch.device(plan.device))
     yield from warned({todo[0]: result.record.warnings}, "run")
     epoch = sum(float(line["seconds"]) for line in result.history if line["phase"] == "search")  # of all targets
-    rounds = len(points) + plan.settings.selection.refit
+    epoch /= parts_of(plan.settings)
+    rounds = parts_of(plan.settings) * len(points) + refits_of(plan.settings)
     once = result.record.seconds + rounds * plan.settings.training.epochs * epoch
     total = len(todo) * once / min(jobs, len(todo))
     yield (
@@ -109,8 +114,8 @@ def _shared(plan: Plan) -> str:
             told.append(f"{plural(kind)} unknown")
             continue
         found: Counter[str] = Counter()
-        for fold in plan.folds:
-            found.update({parts: len(shared) for parts, shared in overlap(plan.dataset.examples, fold, kind).items()})
+        for one in (one for fold in plan.folds for one in fold.rounds):
+            found.update({parts: len(shared) for parts, shared in overlap(plan.dataset.examples, one, kind).items()})
         shared = [f"{count} in {parts}" for parts, count in found.items() if count]
         told.append(f"{plural(kind)} {', '.join(shared)} (over all folds)" if shared else f"no {kind}")
     return "; ".join(told)

@@ -9,6 +9,7 @@ from ..data.dataset import Dataset
 from ..data.memory import Memory
 from .experiment_plan import Plan
 from .fusion_plan import FusionPlan
+from .trainings_told import parts_of
 
 # Seconds of a run, and of one byte of its frames in one epoch on a processor, where no run tells better: those of a
 # recurrent head of 128 units, within a factor of ten.
@@ -43,6 +44,7 @@ def guess(plan: Plan, runs: int) -> float:
     """Guess the seconds that some runs of a plan take, by the bytes that they read."""
     points = [point for _, point in search_points(plan.settings)]
     read = sum(_bytes(plan.dataset, point, role) * point.training.epochs for point in points for role in point.streams)
+    read *= parts_of(plan.settings)
     heads = len(plan.settings.targets) if plan.settings.targets_apart else 1
     return runs * (_A_RUN + _A_BYTE * read * heads)
 

@@ -26,6 +26,7 @@ from ..protocols.folds import Fold, make_folds, split_sha256
 from ..records.run_record import Caution, FoldRecord, RunRecord, StreamRecord, run_folder
 from ..stored.run_folders import is_stored, recorded, setting_hash, write_run
 from ..watch.watching import UNWATCHED, Watching
+from .trainings_told import chosen_told
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,15 +118,8 @@ class Plan:
             # it.
             dict(self.dataset.features)
             write_run(folder, self.record(fold, seed, result.record), result)
-        selection = result.record.selection
-        told = f"over {len(self.settings.targets)} targets, each with a head of its own"
-        if selection.best_epoch is not None:
-            chosen = "".join(f", {key} {value}" for key, value in selection.chosen.items())
-            told = f"in epoch {selection.best_epoch}{chosen}"
-        return (
-            f"fold {fold} seed {seed}: validation {selection.metric} {selection.value:.3f} {told}"
-            f" ({result.record.seconds:.1f} s)"
-        )
+        told = chosen_told(self.settings, result.record.selection)
+        return f"fold {fold} seed {seed}: {told} ({result.record.seconds:.1f} s)"
 
     @contextmanager
     def watched(self, folder: Path, fold: int, seed: int, tell_epoch: Watch) -> Iterator[Watch]:

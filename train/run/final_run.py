@@ -8,8 +8,8 @@ from ...cache.telling import Progress
 from ..fit.final_fit import train_final, votes
 from ..inputs.joining import JoinedStreams
 from ..stored.run_folders import is_stored, read_history, read_record, write_run
-from .epochs_told import epochs_told
 from .experiment_plan import Plan
+from .trainings_told import epochs_told
 
 
 def final_folder(plan: Plan) -> Path:
@@ -31,13 +31,15 @@ def train_final_run(plan: Plan) -> str:
     voted = votes(records, [read_history(run) for run in runs], plan.settings.targets)
     seed, device, streams = plan.settings.seeds[0], torch.device(plan.device), JoinedStreams(plan.dataset)
     progress = Progress("final runs", 1)
-    with progress, plan.watched(folder, 0, seed, epochs_told(progress, "all utterances", len(voted))) as watch:
+    tell_epoch = epochs_told(progress, "all utterances", sum(map(len, voted.values())))
+    with progress, plan.watched(folder, 0, seed, tell_epoch) as watch:
         result = train_final(plan.dataset, plan.settings, voted, seed, device, streams, watch)
         write_run(folder, plan.record(0, seed, result.record).model_copy(update={"final": True}), result)
     told = "; ".join(
         f"{f'{target}: ' if target else ''}{len(one.rates)} epochs"
         + "".join(f", {key} {value}" for key, value in one.chosen.items())
-        for target, one in voted.items()
+        for target, those in voted.items()
+        for one in those
     )
     count = int(plan.dataset.present.sum())
     return f"final: all {count} utterances, by the votes of {len(runs)} runs {told}: {folder}"

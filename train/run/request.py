@@ -12,7 +12,6 @@ from ..config.experiment_files import key_of
 from ..config.experiment_names import beside
 from ..config.fusion_settings import FusionSettings
 from ..config.loading import Experiment, load_experiment
-from ..config.search import search_points
 from ..config.settings import Settings
 from ..config.stream_lists import corpora_of, corpora_of_all
 from ..data.memory import Memory
@@ -27,6 +26,7 @@ from .experiment_plan import Plan, make_plan
 from .final_run import train_final_run
 from .fusion_plan import FusionPlan, make_fusion
 from .processes import Run
+from .trainings_told import choice_told
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,7 @@ def _train(plan: Plan, crew: Crew, dry_run: bool, brief: bool) -> Iterator[str]:
     if not dry_run:
         write_sources(plan.folder(0, 0).parent, sources_of(plan.dataset))
     yield from summary(plan)
-    if trials := len(list(search_points(plan.settings))) - 1:
-        searched = ", ".join(plan.settings.search)
-        yield f"search: {trials + 1} settings of {searched} tried in each fold and seed; validation chooses"
+    yield from choice_told(plan.settings)
     before = {fold: plan.cautions(fold) for fold in plan.only or range(len(plan.folds))}
     yield from warned(before, "fold")
     if dry_run:

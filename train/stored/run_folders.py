@@ -44,7 +44,14 @@ from ..records.run_record import (
 storing = threading.Lock()
 """Held while a run is stored: a process that is to end waits for it."""
 
-FORMER: dict[str, Any] = {"targets_scale": None, "training.penalties": None, "protocol.file": None}
+FORMER: dict[str, Any] = {
+    "targets_scale": None,
+    "training.penalties": None,
+    "protocol.file": None,
+    "protocol.validation_folds": 5,
+    "selection.average": 1,
+    "selection.widen": False,
+}
 """Settings that came after runs had been stored, `table.setting` where they stand in a table, each with the value at
 which all is as it was before them: a setting at that value is not hashed, so that those runs still count."""
 # Settings of no run: they say where the streams come from, which the streams' fingerprints cover.

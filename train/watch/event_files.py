@@ -34,10 +34,11 @@ class EventFiles:
             line.get("phase", ""),
             *(f"{k}={v}" for k, v in (line.get("trial") or {}).items()),
             line.get("target", ""),
+            f"part {line['inner']}" if "inner" in line else "",
         ]
         place = "/".join(str(part) for part in told if part)
         for key, value in line.items():
-            if key not in ("epoch", "epochs") and isinstance(value, int | float) and math.isfinite(value):
+            if key not in ("epoch", "epochs", "inner") and isinstance(value, int | float) and math.isfinite(value):
                 self._writer.add_scalar(f"{place}/{key}" if place else key, value, line["epoch"])
         self._writer.flush()
 

@@ -18,7 +18,7 @@ class Curve:
 
     fold: int
     seed: int
-    phase: str  # "search", or "refit" where the head was trained anew on more
+    phase: str  # "search", or "refit" where the head was trained anew on more; with what tells its trainings apart
     name: str  # "train_loss", "valid_loss", "valid_ccc"...
     epochs: Sequence[int]
     values: Sequence[float]
@@ -39,7 +39,8 @@ def curves(result: Result) -> list[Curve]:
     found: dict[tuple[int, int, str, str], list[tuple[int, float]]] = {}
     for (fold, seed), run in sorted(result.runs.items()):
         for line in _lines(run):
-            phase = " ".join(str(line[key]) for key in ("target", "phase") if line.get(key))
+            named = {"target": "{}", "head": "head {}", "inner": "part {}", "phase": "{}"}
+            phase = " ".join(text.format(line[key]) for key, text in named.items() if line.get(key))
             for name, value in line.items():
                 if name.startswith(("train_", "valid_")) and isinstance(value, int | float) and math.isfinite(value):
                     found.setdefault((fold, seed, phase, name), []).append((int(line["epoch"]), float(value)))
