@@ -26,8 +26,9 @@ class CorpusEntry:
 
     Attributes:
         description: one line.
-        module: module of this package; it has `load(root, mapping, hasher) -> Manifest`, and `PUBLISHED` where counts
-            are published. "module:function" names another loader of it.
+        module: module of this package; it has `load(root, mapping, hasher) -> Manifest`, `PUBLISHED` where counts are
+            published, and `NOT_KNOWN` where something of the layout is not. "module:function" names another loader of
+            it.
         mapped: whether it takes `--map`.
         packaging: another name of this registry, of the corpus as it is given out in another way; its module has
             `holds(root) -> bool`.
@@ -65,6 +66,13 @@ REGISTRY: dict[str, CorpusEntry] = {
         "IEMOCAP in pieces of 3 s, as CAMuLeNet's code cut it (--map)", "iemocap:load_segments", mapped=True
     ),
     "lhotse": CorpusEntry("a Lhotse cut manifest, cuts.jsonl or cuts.jsonl.gz (--map)", "lhotse", mapped=True),
+    "meld": CorpusEntry(
+        "MELD, scenes of Friends, sound and video: 13,708 utterances, 7 emotions, sentiment, dialogues", "meld"
+    ),
+    "msp-podcast": CorpusEntry(
+        "MSP-Podcast, podcasts in English, on request: 8 emotions, arousal, valence, dominance, 5 partitions",
+        "msp_podcast",
+    ),
     "ravdess": CorpusEntry(
         "RAVDESS speech, acted English, sound and video: 1440 clips, 24 speakers, 8 emotions", "ravdess"
     ),

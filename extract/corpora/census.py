@@ -39,6 +39,7 @@ class Census:
         unused: media files below the root that no utterance uses.
         published: what a complete corpus holds, the loader module's `PUBLISHED`; None where it has none, or where the
             corpus is what another function than its `load` makes of it.
+        not_known: what no public source tells of the corpus, for its owner to look at: the module's `NOT_KNOWN`.
     """
 
     corpus: str
@@ -56,6 +57,7 @@ class Census:
     voices: Mapping[str, Sequence[Sequence[str]]]
     unused: Sequence[str]
     published: Published | None
+    not_known: Sequence[str] = ()
 
 
 def take_census(name: str, root: Path, mapping: Mapping[str, str], hasher: MediaHasher) -> Census:
@@ -85,7 +87,7 @@ def take_census(name: str, root: Path, mapping: Mapping[str, str], hasher: Media
         if row.media:
             durations.append(row.duration)
     module = REGISTRY[name].module if name in REGISTRY else ":"
-    published = None if ":" in module else getattr(import_module(f".{module}", __package__), "PUBLISHED", None)
+    loader = None if ":" in module else import_module(f".{module}", __package__)
     below = [path.relative_to(root).as_posix() for path in media_files(root)]
     fields = {field: _count(manifest.column(field)) for field in ("gender", "language", "culture", "split")}
     labels, ranges = _labels(manifest)
@@ -104,7 +106,8 @@ def take_census(name: str, root: Path, mapping: Mapping[str, str], hasher: Media
         duplicates=_same(files),
         voices=_voices(manifest),
         unused=[path for path in below if path not in files],
-        published=published,
+        published=getattr(loader, "PUBLISHED", None),
+        not_known=getattr(loader, "NOT_KNOWN", ()),
     )
 
 
@@ -197,6 +200,8 @@ def _notes(census: Census) -> list[str]:
         ]
         notes += _listed("speakers that share recordings, whom training counts as one", several)
     notes += _listed("media files used by no utterance", census.unused)
+    if census.not_known:
+        notes += ["not known here, so look yourself:", *(f"  {one}" for one in census.not_known)]
     return notes
 
 

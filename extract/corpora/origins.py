@@ -126,6 +126,41 @@ ORIGINS: dict[str, Origin] = {
     ),
     "iemocap": _IEMOCAP,
     "iemocap-segments": _IEMOCAP,
+    "meld": Origin(
+        title="MELD",
+        who="Poria et al., the declare-lab, tables on GitHub and clips at the University of Michigan",
+        page="https://github.com/declare-lab/MELD",
+        licence="not known here; what that page says, of scenes from a television series",
+        citation="Poria et al. 2019, MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations,"
+        " ACL, arXiv 1810.02508",
+        layout=(
+            "train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv",
+            "train_splits/dia0_utt0.mp4, dev_splits_complete/..., output_repeated_splits_test/... (in folders or not)",
+        ),
+        steps=(
+            "fetch http://web.eecs.umich.edu/~mihalcea/downloads/MELD.Raw.tar.gz, or what that page names now",
+            "tar -xf MELD.Raw.tar.gz -C {folder}, and unpack train.tar.gz, dev.tar.gz and test.tar.gz, which are in it",
+            "where a table is not among it, take it from data/MELD of that page",
+        ),
+    ),
+    "msp-podcast": Origin(
+        title="MSP-Podcast",
+        who="the MSP laboratory of the University of Texas at Dallas, on request",
+        page="https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html",
+        licence="the owner's own, for those whose institution signs it",
+        citation="Lotfian & Busso 2019, Building Naturalistic Emotionally Balanced Speech Corpus by Retrieving"
+        " Emotional Speech from Existing Podcast Recordings, IEEE Transactions on Affective Computing 10(4),"
+        " doi 10.1109/TAFFC.2017.2736999",
+        layout=(
+            "Audios/MSP-PODCAST_0001_0008.wav",
+            "Labels/labels_consensus.csv",
+            "Transcripts/MSP-PODCAST_0001_0008.txt (texts, where wanted)",
+        ),
+        steps=(
+            "ask the owner, as that page says",
+            "unpack what they send: the folder is called after the release, such as MSP-PODCAST-1.11",
+        ),
+    ),
     "ravdess": Origin(
         title="RAVDESS, its speech",
         who="Livingstone and Russo, Ryerson University",
