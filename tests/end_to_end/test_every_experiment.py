@@ -42,6 +42,7 @@ SMALLER = {
     "paper2/*": ["targets=['anger', 'interest']", "head.hidden=16"],
     "paper2/transformer": ["targets=['anger', 'interest']"],
     "paper2/faithful-*": ["targets=['anger', 'interest']", "head.hidden=16", "head.padded_frames=60"],
+    "msp-podcast/*": ["head.hidden=[8]"],
     "*-2d": ["head.frames=60", "head.channels=[4, 8]", "head.kernels=[3, 5]"],
     "paper4/camulenet-code": ["head.spectrogram_frames=80", "head.mfcc_frames=40"],
     "paper4/camulenet-trained-alexnet": ["head.spectrogram_frames=80"],
@@ -72,6 +73,7 @@ def extended(u: Utterance) -> Utterance:
         "emotion7": u.labels["emotion"],
         "liking": float(random.normal()),
         "dominance": float(dominance.values.mean()),
+        "partition": {"train": "Train", "valid": "Development", "test": "Test1"}[str(u.split)],
         "dialogue": f"{u.culture}-{number // 2}",
         "utterance": u.id[:-1] + ("x" if number % 2 else "y"),
     }

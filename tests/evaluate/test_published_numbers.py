@@ -64,6 +64,7 @@ def test_all_tables_with_numbers_are_there() -> None:
         4: ["1"],
         5: ["2", "3", "4"],
         6: ["-corpus"],
+        7: ["enge"],
     }
 
 
@@ -74,6 +75,13 @@ def test_the_numbers_of_emobox_are_those_that_were_collected(shared: Callable[[s
     )
     (table,) = [table for paper, table in TABLES if paper.place == "emobox"]
     assert [f"{100 * float(number):.2f}" for number in stored_numbers(table)] == row.rstrip(". ").split()
+
+
+def test_the_numbers_of_the_msp_podcast_challenge_are_those_that_were_collected(shared: Callable[[str], Path]) -> None:
+    (told,) = re.findall(r"macro-F1 ([.\d]+), mean CCC ([.\d]+) \(arXiv 2506", shared("spec/peers.md").read_text())
+    (table,) = [table for paper, table in TABLES if paper.place == "msp-podcast"]
+    assert [float(number) for number in stored_numbers(table)] == [float(number) for number in told]
+    assert "Test3" in table.mark
 
 
 def base_layouts() -> list[Layout]:

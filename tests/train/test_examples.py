@@ -6,9 +6,12 @@ import pytest
 
 from emocache.cache import EmocacheError, Manifest, Utterance
 from emocache.train.data.examples import Examples, make_examples
+from emocache.train.protocols.folds import make_folds
 
 if TYPE_CHECKING:
     from .conftest import Toy
+
+SPLITS = ["train", "valid", "test", "test", "test"]
 
 
 def corpus(name: str, *rows: dict[str, Any]) -> Manifest:
@@ -111,3 +114,18 @@ def test_what_has_no_reference_is_counted(toy: "Toy") -> None:
     found = make_examples([corpus("a", *rows)], toy.settings("labels={low=['sad'], high=['glad']}"))
     assert (len(found.rows), found.unlabelled, found.dropped) == (1, 2, {"odd": 1})
     assert found.classes == ("high", "low") and found.rows[0].reference == 1
+
+
+def test_an_official_test_part_may_be_narrowed(toy: "Toy") -> None:
+    """What it is narrowed by is looked for among what is tested: who trains has values of the same column."""
+    parts = ["Train", "Dev", "Test1", "Test2", "Test1"]
+    rows = [{"speaker": str(k), "split": s, "partition": p} for k, (s, p) in enumerate(zip(SPLITS, parts, strict=True))]
+    settings = toy.settings("protocol.name=official", "protocol.test_on='partition=Test1'")
+    found = make_examples([corpus("a", *rows)], settings)
+    assert [example.id for example in found.rows] == ["0", "1", "2", "4"]
+    (fold,) = make_folds(found.rows, settings.protocol)
+    assert [list(part) for part in (fold.train, fold.valid, fold.test)] == [[0], [1], [2, 3]]
+    for value in ("Test3", "Train"):
+        wrong = toy.settings("protocol.name=official", f"protocol.test_on='partition={value}'")
+        with pytest.raises(EmocacheError, match=f"protocol.test_on = 'partition={value}': .*Test1, Test2"):
+            make_examples([corpus("a", *rows)], wrong)

@@ -159,6 +159,8 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
             r" 'official' or 'transfer' \(found 'speaker_fold'\)",
         ),
         ("protocol.stratify=true", "stratify belongs to random_folds"),
+        ("protocol.train_on=all", "train_on belongs to transfer, not to group_folds"),
+        ("protocol.test_on=all", "test_on belongs to official and transfer, not to group_folds"),
         ("head.kind=['probe']", r"head.kind \['probe'\] is unknown; the heads are: "),
         ("task=foo", "task 'foo' is unknown; it can be: classification, regression, frame_regression, distribution"),
         ("task=['regression']", r"task \['regression'\] is unknown"),
@@ -222,6 +224,7 @@ def test_another_protocol_takes_over_only_what_it_knows(toy: "Toy") -> None:
     assert toy.settings("protocol.name=random_folds").protocol.folds == 3
     transfer = ["protocol.name=transfer", "protocol.train_on='speaker=S1'", "protocol.test_on='speaker=S2'"]
     assert toy.settings(*transfer).protocol.test_on == "speaker=S2"
+    assert toy.settings(*transfer, "protocol.name=official").protocol.test_on is None
     after = toy.settings("protocol.group=session", *transfer, "protocol.name=leave_one_out").protocol
     assert (after.train_on, after.group) == (None, "session")
     drawn = toy.settings("protocol.validation=random_utterance", "protocol.name=leave_one_out").protocol

@@ -181,7 +181,7 @@ def _known_to(protocol: object, old: Mapping[str, Any]) -> dict[str, Any]:
     if protocol == old.get("name"):
         return dict(old)
     known = {key: value for key, value in old.items() if not owners(key) or protocol in owners(key)}
-    return {key: value for key, value in known.items() if not key.startswith("validation")}
+    return {key: value for key, value in known.items() if not key.startswith(("validation", "test_on"))}
 
 
 def _other_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -70,7 +70,9 @@ PROTOCOLS: Mapping[str, ProtocolKind] = {
     "leave_one_out": ProtocolKind("group_folds:leave_one_out", whole_groups=True),
     "group_folds": ProtocolKind("group_folds:group_folds", ("folds",), whole_groups=True),
     "random_folds": ProtocolKind("random_folds:random_folds", ("folds", "stratify"), shares_groups=True),
-    "official": ProtocolKind("official:official", parts_given=True, remedy="use protocol.name = 'group_folds'"),
+    "official": ProtocolKind(
+        "official:official", ("test_on",), parts_given=True, remedy="use protocol.name = 'group_folds'"
+    ),
     "transfer": ProtocolKind(
         "transfer:transfer", ("train_on", "test_on"), parts_given=True, remedy="narrow train_on or test_on"
     ),

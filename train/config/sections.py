@@ -49,7 +49,7 @@ class Protocol(Table):
     assignment: Literal["sorted", "balanced"] = "sorted"  # contiguous in sorted order, or by size and gender
     stratify: bool = False  # random_folds: every class in the same shares in every fold
     train_on: str | None = None  # transfer: column=value[|value],...; "corpus" is a column too
-    test_on: str | None = None  # transfer
+    test_on: str | None = None  # transfer; official: only these of the owner's test part
     # file: a table of who is in which fold, or a folder of such lists: see `data.lists`.
     file: Annotated[str, Field(min_length=1)] | None = None
     codes: dict[str, Names] = Field(default_factory=dict)  # short names for values, such as C1 = "zh"
@@ -71,11 +71,11 @@ class Protocol(Table):
             raise ValueError(f"{self.name} needs folds, the number of folds")
         if "folds" not in known and self.folds is not None:
             raise ValueError(f"{self.name} decides the number of folds itself; leave folds out")
-        sides = (self.train_on, self.test_on)
-        if "train_on" in known and None in sides:
+        if "train_on" in known and None in (self.train_on, self.test_on):
             raise ValueError(f'{self.name} needs train_on and test_on, such as train_on = "culture=C1|C4"')
-        if "train_on" not in known and sides != (None, None):
-            raise ValueError(f"train_on and test_on belong to {' and '.join(owners('train_on'))}, not to {self.name}")
+        for side in ("train_on", "test_on"):
+            if side not in known and getattr(self, side) is not None:
+                raise ValueError(f"{side} belongs to {' and '.join(owners(side))}, not to {self.name}")
         if "file" in known and self.file is None:
             raise ValueError("name = 'file' needs protocol.file, the path of the fold file")
         if "file" not in known and self.file is not None:

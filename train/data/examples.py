@@ -159,7 +159,11 @@ def _used(examples: Sequence[Example], protocol: Protocol) -> Mask:
         return np.logical_or(*sides(examples, protocol))
     if protocol.file is not None:
         return np.array([bool(example.places) for example in examples], bool)
-    return np.array([not protocol.entry.parts_given or example.split in _SPLITS for example in examples], bool)
+    used = np.array([not protocol.entry.parts_given or example.split in _SPLITS for example in examples], bool)
+    if protocol.test_on is not None:
+        tested = np.array([example.split == "test" for example in examples], bool)
+        used[tested] = _selected([example for example in examples if example.split == "test"], protocol, "test_on")
+    return used
 
 
 def _described(manifests: Sequence[Manifest], settings: Settings) -> list[Example]:

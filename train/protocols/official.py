@@ -15,6 +15,8 @@ from .validating import validate
 def official(examples: Sequence[Example], protocol: Protocol, generator: np.random.Generator) -> list[Fold]:
     """Take the owner's parts as the only fold; without a validation part, draw one from training.
 
+    Of the test part `test_on` has left what it selects, see `examples.make_examples`.
+
     Args:
         examples: in the order of their keys.
         protocol: says who validates where the owner does not.

@@ -21,7 +21,7 @@ class Column(_Model):
 
     Attributes:
         label: its heading. under: the heading above it, of several columns.
-        metric: as evaluation names it. target: of the metric, where it has one.
+        metric: as evaluation names it. target: of the metric, where it has one; "mean": over all targets of a result.
         fill: takes the place of `{}` in the names of the rows' experiments; the target where nothing is given.
         corpus: the only one whose results it shows; "": any of the paper's.
         system: row of systems.toml that it shows, where columns are systems.
@@ -76,12 +76,14 @@ class PublishedTable(_Model):
     Attributes:
         name: such as "table2"; of a table whose number is not known, what it is about.
         title: the paper's, in our words.
+        mark: why our numbers are not to be held against it, whatever the corpus and the weights.
         part: the column of the predictions whose values the rows are divided by, such as "culture".
         averages: it has the means over the targets of both architectures, and their changes against the baseline.
     """
 
     name: Annotated[str, Field(pattern=r"table\d+|[a-z-]+")]
     title: str
+    mark: str = ""
     part: str = ""
     averages: bool = False
     note: str = ""

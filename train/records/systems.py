@@ -16,6 +16,7 @@ PAPERS = {
     4: "Exploring Multilingual Unseen Speaker Emotion Recognition (CAMuLeNet)",
     5: "Multimodal Speech Emotion Recognition using Cross Attention with Aligned Audio and Text (CAN, IEMOCAP)",
     6: "EmoBox: Multilingual Multi-corpus Speech Emotion Recognition Toolkit and Benchmark (a benchmark)",
+    7: "MSP-Podcast, the challenges of Odyssey 2024 and Interspeech 2025 (a benchmark)",
 }
 
 

@@ -29,6 +29,8 @@ def summary(plan: Plan) -> Iterator[str]:
     )
     if settings.protocol.entry.has_sides:
         yield f"{settings.protocol.name}: trains on {_side(plan, 'train_on')}; tests on {_side(plan, 'test_on')}"
+    elif settings.protocol.test_on is not None:
+        yield f"{settings.protocol.name}: tests on {_side(plan, 'test_on')}"
     if listing := dataset.listing:
         there = listing.listed - len(listing.absent)
         yield (

@@ -1,13 +1,16 @@
 """The results that fill a published table: of the paper's corpora or another one, of its experiments or a variant's."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ....train.records.published import Column, Paper, PublishedTable, Variant, read_papers
+from ....train.records.metrics import base_name, metric_name
+from ....train.records.published import Column, Paper, PublishedRow, PublishedTable, Variant, read_papers
 from ....train.records.run_record import StreamRecord
 from ....train.records.systems import Row, read_systems
 from ...scoring.result_groups import Result
 from ...scoring.scored import Evaluation
+from ...scoring.statistics import NO_INTERVAL, Summary
 
 _ARCHITECTURES = ("arch1", "arch2")  # what fills the names of a table of averages
 
@@ -87,7 +90,7 @@ class Layout:
     def mark(self) -> str:
         """The reason why the table is not to be held against the paper; "" where it may be."""
         own = f"on {self.corpus}, and the paper's numbers are of {', '.join(self.paper.corpora)}" if self.corpus else ""
-        return "; ".join(filter(None, [self.variant.mark if self.variant else "", own]))
+        return "; ".join(filter(None, [self.table.mark, self.variant.mark if self.variant else "", own]))
 
     @property
     def same_corpus(self) -> bool:
@@ -117,6 +120,25 @@ class Layout:
             return ""
         expected = f"expected {pin}" if pin else "which the paper's experiments do not read"
         return f"other weights for {stream.name}: {stream.weights or 'none'}, {expected}"
+
+
+MEAN = "mean"
+"""The target of a column that has the mean over all targets of a result."""
+
+
+def summary_in(metrics: Mapping[str, Summary], row: PublishedRow, column: Column) -> Summary | None:
+    """Find the numbers that a row and a column of a published table ask for among those of a result, by metric.
+
+    The mean over targets has neither spread nor interval: those of the single targets do not give them.
+    """
+    target = column.target or row.target
+    if target != MEAN:
+        return metrics.get(metric_name(column.metric, target))
+    own = [summary for name, summary in metrics.items() if base_name(name) == column.metric]
+    if not own:
+        return None
+    mean, pooled = (sum(values) / len(own) for values in ([one.mean for one in own], [one.pooled for one in own]))
+    return Summary(mean, math.nan, math.nan, math.nan, pooled, NO_INTERVAL)
 
 
 def layouts(evaluations: Sequence[Evaluation]) -> Iterator[Layout]:

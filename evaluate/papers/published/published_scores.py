@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ....train.records.metrics import metric_name
 from ....train.records.published import mean_and_std
 from ...scoring.scored import Evaluation, Scored
-from .paper_results import layouts
+from .paper_results import layouts, summary_in
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,12 @@ def published_scores(evaluations: Sequence[Evaluation]) -> dict[int, list[Publis
                 metric = metric_name(column.metric, column.target or row.target)
                 for evaluation in layout.of(row.ours, column) if text else ():
                     scored = _part(evaluation, part)
-                    if scored is None or metric not in scored.metrics:
+                    summary = summary_in(scored.metrics, row, column) if scored else None
+                    if summary is None:
                         continue
                     why_not = "; ".join(filter(None, [layout.mark, *layout.reasons([evaluation])]))
                     own = (layout.name, row.label, part, column.label, metric, text, mean_and_std(text)[0])
-                    score = PublishedScore(*own, scored.metrics[metric].mean, why_not)
+                    score = PublishedScore(*own, summary.mean, why_not)
                     found.setdefault(places[id(evaluation)], []).append(score)
     return found
 

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ....cache import EmocacheError
 from ....cache.hints import did_you_mean
-from ....train.records.metrics import metric_name
 from ....train.records.published import Column, PublishedRow, mean_and_std
 from ...output.paper_table import Cell, Line, PaperTable
 from ...scoring.scored import Evaluation, Scored
 from ...scoring.statistics import Summary
 from ..emotion_share import BEST_OF, pairs, relative_change
-from .paper_results import Layout, layouts
+from .paper_results import Layout, layouts, summary_in
 
 OURS, FAITHFUL, PUBLISHED, DIFFERENCE = "ours", "faithful", "published", "ours - published"
 _STATISTIC = "ours: mean ± std over folds, of the mean over seeds [95 % bootstrap interval of the pooled score]."
@@ -151,7 +150,7 @@ def _empty(layout: Layout, pattern: str, column: Column, commands: Mapping[str, 
 
 def _cell(evaluation: Evaluation, row: PublishedRow, column: Column, part: str) -> Cell:
     scored = _part_of(evaluation, part)
-    summary = scored.metrics.get(metric_name(column.metric, column.target or row.target)) if scored else None
+    summary = summary_in(scored.metrics, row, column) if scored else None
     return _from_summary(summary, evaluation.result.first.experiment)
 
 
@@ -167,7 +166,7 @@ def _guess(layout: Layout, row: PublishedRow, column: Column, part: str) -> Cell
     """Return what needs no model: the same beside every result of the table, so the first one's is taken."""
     scored = _part_of(layout.evaluations[0], part) if layout.evaluations else None
     metrics = scored.sanity.get(row.guess, {}) if scored else {}
-    return _from_summary(metrics.get(metric_name(column.metric, column.target or row.target)), row.guess)
+    return _from_summary(summary_in(metrics, row, column), row.guess)
 
 
 def _averages(layout: Layout, row: PublishedRow) -> list[Line]:
