@@ -1,14 +1,19 @@
-"""MSP-Podcast and MELD in miniature, from the owners' layouts to a table with the published numbers beside ours."""
+"""MSP-Podcast, MELD and CMU-MOSEI in miniature: from the owners' layouts to features, and the first to its table."""
 
 import json
 import math
+import re
+import subprocess
+import sys
 import wave
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+import emocache
 from emocache.cache import Cache
 
 from .conftest import Run
@@ -102,3 +107,26 @@ def test_meld_as_unpacked_is_one_command_away_from_features(tmp_path: Path, emoc
     assert done.status == 0, done.err
     stream = Cache(tmp_path / "store").stream("meld", "mfcc")
     assert sorted(stream.ids) == sorted(f"dia0_utt{k}-{part}" for part in parts for k in range(2))
+
+
+def test_cmu_mosei_by_the_table_that_the_page_makes(tmp_path: Path, emocache_: Run) -> None:
+    """The script of docs/corpora.md, on a label file of two videos: three segments with sound, and one without."""
+    page = (Path(emocache.__file__).parent / "docs/corpora.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(\"\"\"mosei_table\.py.*?)```", page, re.DOTALL)
+    (tmp_path / "mosei_table.py").write_text(script)
+    names = ["sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear"]
+    with h5py.File(tmp_path / "CMU_MOSEI_Labels.csd", "w") as file:
+        file["All Labels/metadata/dimension names"] = np.array([json.dumps(names)], dtype=h5py.string_dtype())
+        for video, count in (("-3g5yACwYnA", 3), ("03bSnISJMiM", 1)):
+            file[f"All Labels/data/{video}/intervals"] = np.array([[0.3 * k, 0.3 * k + 0.2] for k in range(count)])
+            file[f"All Labels/data/{video}/features"] = np.arange(7 * count).reshape(count, 7) / 3
+    write_tone(tmp_path / "Raw/Audio/Full/WAV_16000/-3g5yACwYnA.wav", 300, seconds=1.0)
+    subprocess.run([sys.executable, tmp_path / "mosei_table.py", tmp_path], check=True)
+    named = ["--map", "table=mosei.csv,corpus=mosei", "--cache", tmp_path / "store", "--device", "cpu"]
+    done = emocache_("extract", "table", "--data", tmp_path, "--encoder", "mfcc", *named)
+    assert done.status == 0, done.err
+    manifest = Cache(tmp_path / "store").manifest("mosei")
+    assert manifest.ids == [f"-3g5yACwYnA_{k}" for k in range(3)] and manifest.label_names == sorted(names)
+    last = list(manifest)[2]
+    assert (last.session, last.duration) == ("-3g5yACwYnA", pytest.approx(0.2))
+    assert last.labels == {name: pytest.approx((14 + k) / 3) for k, name in enumerate(names)}
