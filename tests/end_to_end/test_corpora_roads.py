@@ -128,5 +128,5 @@ def test_cmu_mosei_by_the_table_that_the_page_makes(tmp_path: Path, emocache_: R
     manifest = Cache(tmp_path / "store").manifest("mosei")
     assert manifest.ids == [f"-3g5yACwYnA_{k}" for k in range(3)] and manifest.label_names == sorted(names)
     last = list(manifest)[2]
-    assert (last.session, last.duration) == ("-3g5yACwYnA", pytest.approx(0.2))
+    assert last.session == "-3g5yACwYnA" and last.duration == pytest.approx(0.2)
     assert last.labels == {name: pytest.approx((14 + k) / 3) for k, name in enumerate(names)}

@@ -74,7 +74,7 @@ def test_transcripts_are_texts(tmp_path: Path) -> None:
 def test_what_is_withheld_of_test3_is_missing_and_what_is_not_is_taken(tmp_path: Path, cells: str) -> None:
     build(tmp_path, f"a.wav,{cells},Unknown,Unknown,Test3\n")
     (one,) = load(tmp_path)
-    given = {} if "?" in cells else {"code": cells[0]}
+    given: dict[str, str | float] = {} if "?" in cells else {"code": cells[0]}
     given |= {"emotion": "neutral", "arousal": 4.0, "valence": 4.0, "dominance": 4.0} if cells[0] == "N" else {}
     assert one.labels == {"partition": "Test3", **given}
 
