@@ -44,7 +44,7 @@ def listed_folds(examples: Sequence[Example], protocol: Protocol, generator: np.
                                 f" protocol.validation = {protocol.validation!r} would leave unused; leave it"
                                 " out")  # fmt: skip
         else:
-            folds.append(Fold(**parts))
+            folds.append(Fold(parts["train"], parts["valid"], parts["test"]))
     return folds
 
 
