@@ -211,6 +211,16 @@ def of_search(settings: Settings, chosen: Mapping[str, Any]) -> list[Caution]:
     return found
 
 
+def of_penalty(settings: Settings, penalty: float, tried: Sequence[float]) -> list[Caution]:
+    """Find a penalty of a fit in closed form at an end of the three or more that were tried; 1 is the last of lda's."""
+    last = settings.training.optimiser == "lda" and penalty == 1
+    if len(tried) < 3 or last or penalty not in (min(tried), max(tried)):
+        return []
+    end, more = ("largest", "larger") if penalty == max(tried) else ("smallest", "smaller")
+    return [Caution("search at its edge", f"{penalty:g} is the {end} of the penalties tried; try {more} ones as well,"
+                    " in training.penalties")]  # fmt: skip
+
+
 def of_epochs(settings: Settings, best: int, scores: Sequence[float]) -> list[Caution]:
     """Find the best epoch at an end of those that were trained.
 

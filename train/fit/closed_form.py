@@ -30,6 +30,11 @@ PENALTIES = {
 _MOST_FOLDS = 10  # of leaving groups out
 
 
+def penalties_of(settings: Settings) -> tuple[float, ...]:
+    """The penalties of which groups left out choose."""
+    return settings.training.penalties or PENALTIES[settings.training.optimiser]
+
+
 def fit_closed_form(
     head: Head,
     batches: Batches,
@@ -44,8 +49,8 @@ def fit_closed_form(
 
     A ridge learns numbers, or +1 for an utterance's class and -1 for the others, as scikit-learn's RidgeClassifier
     does. Groups are left out in turn, at most ten times; the penalty is the one whose predictions of what was left out
-    have the best `selection.metric`, of equals the largest. Those predictions of classes also give the one factor on
-    all weights that makes the softmax of the outputs as probable as possible: classes stay as they are.
+    have the best `selection.metric`, of equals the smallest squared error. Of classes, those predictions also give the
+    factor on all weights under whose softmax the labels are likeliest: the predicted classes stay as they are.
 
     Args:
         head: a probe, on the batches' device.
@@ -85,7 +90,7 @@ def _fit(
     problem = _Problem.of(batches, rows, settings, dataset.classes)
     examples = [dataset.examples[row] for row in rows]
     groups = [group_of(example, settings.protocol.group) or example.key for example in examples]
-    penalties = settings.training.penalties or PENALTIES[settings.training.optimiser]
+    penalties = penalties_of(settings)
     metric = settings.selection.metric
     line: dict[str, float] = {"epoch": 1, "learning_rate": 0.0}
     penalty, scale = penalties[0], 1.0
@@ -187,9 +192,10 @@ class _Problem:
 
     def _weights(self) -> Floats:
         """The weight of each row, 1 on average."""
-        from sklearn.utils.class_weight import compute_sample_weight
-
-        return np.asarray(compute_sample_weight("balanced" if self.balanced else None, self.labels), np.float64)
+        if not self.balanced:
+            return np.ones(len(self.labels))
+        counts = np.bincount(self.labels)
+        return len(self.labels) / np.count_nonzero(counts) / counts[self.labels]
 
     def _numbers(self) -> Floats:
         """The labels, or (N, K) of +1 for the class and -1 for the others: what a ridge learns."""

@@ -19,6 +19,7 @@ from ..protocols.folds import Fold
 from ..records.columns import Columns
 from ..records.run_record import Caution, FoldRecord, SelectionRecord
 from . import cautions
+from .closed_form import penalties_of
 from .fold_result import FoldResult, averaged, coverage, only, side_by_side, without_features
 from .fold_run import Candidate, FoldRun, Round, stored_weights
 from .loop import Diverged, Watch, adding
@@ -186,6 +187,8 @@ def _of_head(
     scores = [line[f"valid_{settings.selection.metric}"] for line in trained.history]
     told = cautions.of_features(run.prepared(point, last), last, point)
     told += edge + cautions.of_epochs(point, trained.epoch, scores)
+    if point.training.closed_form:
+        told += cautions.of_penalty(point, trained.history[-1]["penalty"], penalties_of(point))
     history = [
         {"phase": "search", **({"inner": number} if fold.nested else {}), **line}
         for number, one in enumerate(candidate.rounds, 1)
