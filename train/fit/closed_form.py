@@ -69,23 +69,6 @@ def fit_closed_form(
     Raises:
         EmocacheError: several penalties, and fewer than two groups to choose from them by.
     """
-    from threadpoolctl import threadpool_limits
-
-    # One thread, so that the numbers do not depend on how many there are; theirs would also wait in the way of torch's.
-    with threadpool_limits(1, "blas"):
-        return _fit(head, batches, rows, dataset, settings, loss, validate, watch)
-
-
-def _fit(
-    head: Head,
-    batches: Batches,
-    rows: Rows,
-    dataset: Dataset,
-    settings: Settings,
-    loss: Loss,
-    validate: Callable[[Head], Score] | None,
-    watch: Watch,
-) -> Trained:
     started = time.perf_counter()
     problem = _Problem.of(batches, rows, settings, dataset.classes)
     examples = [dataset.examples[row] for row in rows]
@@ -195,7 +178,8 @@ class _Problem:
         if not self.balanced:
             return np.ones(len(self.labels))
         counts = np.bincount(self.labels)
-        return len(self.labels) / np.count_nonzero(counts) / counts[self.labels]
+        weights: Floats = len(self.labels) / np.count_nonzero(counts) / counts[self.labels]
+        return weights
 
     def _numbers(self) -> Floats:
         """The labels, or (N, K) of +1 for the class and -1 for the others: what a ridge learns."""

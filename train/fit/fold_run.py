@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from threadpoolctl import threadpool_limits
 
 from ..config.sections import Augmentation, FeatureSettings, Training
 from ..config.settings import Settings
@@ -137,7 +138,10 @@ class FoldRun:
             if valid is not None:
                 validate = partial(validation_score, batches=batches, loss=loss, rows=valid)
             if point.training.closed_form:
-                return fit_closed_form(head, batches, rows, self.dataset, point, loss, validate, watch)
+                # One thread of NumPy's, so that the numbers do not depend on how many there are; theirs would also wait
+                # in the way of torch's.
+                with threadpool_limits(1, "blas"):
+                    return fit_closed_form(head, batches, rows, self.dataset, point, loss, validate, watch)
             return train_head(head, batches, rows, point, loss, self.seed, validate, rates, watch)
 
     def validated(self, chosen: dict[str, Any], point: Settings, fold: Fold, **told: Any) -> Round:
