@@ -33,6 +33,7 @@ from .predict_command import predict
 from .stopping import exit_status, stoppable
 from .train import cli as train_cli
 from .train.cli import train
+from .train.config import layer_words
 from .train.runs_command import app as runs_app
 
 if TYPE_CHECKING:
@@ -150,6 +151,13 @@ def _streams_for(patterns: Sequence[str] | None, corpus: str) -> "list[Goal]":
     return [Goal(one.name, Making(**one.how.model_dump()), one.source) for one in wanted]
 
 
+def _known_layers() -> dict[str, int]:
+    """Tell how many layers each encoder has; see `layer_words.known_layers`."""
+    from .extract.encoders.registry import REGISTRY
+
+    return {name: entry.layers for name, entry in REGISTRY.items()}
+
+
 def _folded(line: str) -> str:
     """Fold a line at words where a terminal shows it; what stands in backticks stays whole, to be copied."""
     if not sys.stderr.isatty():
@@ -181,6 +189,7 @@ def _tell_scores(runs: Path, folders: Sequence[Path]) -> None:
 
 
 extract_cli.streams_for = _streams_for
+layer_words.known_layers = _known_layers
 train_cli.tell_tables = _tell_tables
 train_cli.tell_scores = _tell_scores
 for command in (extract, encoders, checkpoints, corpora, train, predict, export, evaluate, composition):

@@ -14,13 +14,13 @@ import emocache
 from emocache.train.config.experiment_names import experiment_names
 from emocache.train.config.sections import Augmentation, FeatureSettings, LossSettings, Protocol, Selection, Training
 from emocache.train.config.settings import Settings
-from emocache.train.config.systems_page import markdown
 from emocache.train.heads import HEADS
 from emocache.train.records.published import published_text
 from emocache.train.records.systems import PAPERS, Systems, read_systems
+from emocache.train.systems_page import markdown
 
 ROOT = Path(emocache.__file__).parent
-GENERATE = "python -m emocache.train.config.systems_page > docs/systems.md"
+GENERATE = "python -m emocache.train.systems_page > docs/systems.md"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_the_page_is_up_to_date(systems: Systems) -> None:
 
 
 def test_it_prints_the_page() -> None:
-    command = [sys.executable, "-P", "-m", "emocache.train.config.systems_page"]
+    command = [sys.executable, "-P", "-m", "emocache.train.systems_page"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     assert done.stdout == markdown(read_systems())
 

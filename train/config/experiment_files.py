@@ -9,6 +9,7 @@ from typing import Any
 from ...cache import EmocacheError
 from ...cache.nesting import flatten
 from .experiment_names import Place, data_path, each_of, experiment_names, find_experiment, place_beside, read_tables
+from .layer_words import names_layers
 from .registries import owners
 
 _WHOLE = ("labels", "search")  # tables that replace what they extend, instead of adding to it
@@ -80,13 +81,15 @@ def open_experiment(experiment: str, overrides: Sequence[str] = ()) -> Experimen
 def sweep_override(sweep: str) -> str:
     """Turn `KEY=[v1, v2]` into the override that adds it to `[search]`; EmocacheError where it is no list."""
     value = _override(sweep, "--sweep", "KEY=[VALUE, ...], such as head.hidden=[64, 128]")[1]
-    if not isinstance(value, list) or not value:
+    if (not isinstance(value, list) or not value) and not names_layers(value):
         raise EmocacheError(f"--sweep {sweep!r} is not KEY=[VALUE, ...], such as head.hidden=[64, 128]")
     return f"search.{sweep.strip()}"
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `over` on top of `base`, table by table; a head of another kind replaces the old one.
+
+    So does `streams` where one has layers of an encoder and the other streams of each input.
 
     A protocol of another name keeps those settings of the old one that it knows: random_folds keeps the `folds` of
     group_folds, and official does not. None keeps the settings of validation, which fall back to their defaults.
@@ -98,6 +101,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             not isinstance(old, Mapping)
             or not isinstance(value, Mapping)
             or (key == "head" and _other_kind(old, value))
+            or (key == "streams" and names_layers(old) != names_layers(value))
         ):
             merged[key] = value
         else:

@@ -8,6 +8,7 @@ from ...cache import EmocacheError
 from .experiment_files import ExperimentFile, key_of, open_experiment
 from .experiment_names import EXPERIMENTS
 from .fusion_settings import FusionSettings
+from .layer_words import setting_of, with_names
 from .parsing import parse_settings
 from .search import search_points
 from .setting_errors import validated
@@ -36,7 +37,7 @@ def load_experiment(
         experiment: a name under train/experiments, or the path of a TOML file.
         overrides: `dotted.key=value`, the value as in TOML; what is no TOML value is taken as text. Of a fusion only
             `fusion.` settings are its own; the others are for its members.
-        there: gives the streams there are to train on, for the error of an experiment that names none.
+        there: gives the streams there are to train on, for errors about streams.
 
     Returns:
         The experiment, every point of whose search fits as well.
@@ -53,9 +54,9 @@ def load_experiment(
     file = open_experiment(experiment, overrides)
     if "streams" not in file.values:
         raise EmocacheError(f"{file.place('')}: no streams; {_streams_hint(there())}")
-    settings = parse_settings(file.values, file.place)
+    settings = parse_settings(with_names(file.values, file.place, there), file.place)
     # A setting given by hand is not searched.
-    fixed = {key_of(override) for override in overrides}
+    fixed = {setting_of(key_of(override)) for override in overrides}
     settings = settings.model_copy(update={"search": {k: v for k, v in settings.search.items() if k not in fixed}})
     try:
         list(search_points(settings))
