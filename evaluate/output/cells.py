@@ -67,7 +67,7 @@ def told_of(numbers: Summary | Difference, untold: Iterable[str] = ()) -> str:
 def result_name(result: Result, marks: bool = False) -> str:
     """Return the experiment with its streams and what sets it apart, as notes and titles name it."""
     name = marked_experiment(result) if marks else result.first.experiment
-    return f"{name} ({' '.join(filter(None, ('+'.join(result.streams), setting_apart(result))))})"
+    return f"{name} ({' '.join(filter(None, (result.streams_told, setting_apart(result))))})"
 
 
 def marked_experiment(result: Result) -> str:

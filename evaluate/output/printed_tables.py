@@ -144,7 +144,7 @@ def _table(
     rows = []
     baselines: dict[tuple[str, ...], None] = {}  # as keys, since results on the same test part share their baselines
     for i, (e, scored) in enumerate(lines):
-        label = [marked_experiment(e.result), "+".join(e.result.streams)]
+        label = [marked_experiment(e.result), e.result.streams_told]
         label += [setting_apart(e.result)] if settings else []
         part = [scored.value] if isinstance(scored, Part) else []
         for target in targets:

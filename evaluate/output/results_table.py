@@ -126,7 +126,7 @@ def _words(e: Evaluation, metric: str, target: str) -> dict[str, str]:
         "experiment": record.experiment,
         "corpus": e.result.corpus,
         "target": target or "+".join(record.targets),
-        "streams": "+".join(e.result.streams),
+        "streams": e.result.streams_told,
         "setting": setting_apart(e.result),
         "metric": METRICS[metric].title,
         "protocol": f"{record.protocol.name} ({counted(record.folds, 'fold')})",

@@ -75,7 +75,7 @@ def results_table(evaluations: Sequence[Evaluation], names: Sequence[str], main:
                 _number(coverage.predicted / max(1, coverage.test), f"{coverage.predicted}/{coverage.test}"),
             ]
             kind = "main" if metric in of_contests else "other"
-            texts = ["+".join(result.streams), result.corpus, kind, ", ".join(result.marks)]
+            texts = [result.streams_told, result.corpus, kind, ", ".join(result.marks)]
             rows.append([name, metric, *numbers, *texts])
     columns = {
         "system": "text", "metric": "facet", "pooled [95 %]": "number", "chance": "number",
@@ -167,7 +167,7 @@ def failures_table(evaluations: Sequence[Evaluation], names: Sequence[str], sour
 
 def _features(result: Result, source: Source) -> Iterator[list[str]]:
     """A line for each test utterance and stream without features, and one for each other part."""
-    first, streams = result.first, "+".join(result.streams)
+    first, streams = result.first, result.streams_told
     failed = {stream: source.failures(stream) or {} for stream in first.streams}
     policy = f"no features; predicted by the rule {first.missing_policy!r}" if first.missing_policy else "no features"
     for key in result.coverage.missing:

@@ -91,7 +91,7 @@ def pairs(evaluations: Sequence[Evaluation]) -> list[Pair]:
             continue
         name = result.first.experiment
         for stem in (name.removesuffix(f"-{architecture}"), name):  # the whole name where another is called like that
-            key = (f"{stem} ({'+'.join(result.streams)})", result.difference, result.corpus, result.first.targets)
+            key = (f"{stem} ({result.streams_told})", result.difference, result.corpus, result.first.targets)
             if architecture not in found.setdefault(key, {}):
                 found[key][architecture] = evaluation
                 break

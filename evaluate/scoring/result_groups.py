@@ -13,6 +13,7 @@ from ...cache import EmocacheError
 from ...cache.nesting import flatten
 from ...train.records.generations import missing_cells
 from ...train.records.run_record import CoverageRecord, RunRecord, SelectionRecord
+from .layers_told import layers_told
 from .shipped import shipped_report
 from .stored_runs import Run
 
@@ -41,6 +42,11 @@ class Result:
     def streams(self) -> list[str]:
         """The streams' names, each once."""
         return list(dict.fromkeys(stream.name for stream in self.first.streams))
+
+    @property
+    def streams_told(self) -> str:
+        """The streams in a few words, for people; see `layers_told`."""
+        return layers_told(self.streams)
 
     @property
     def classes(self) -> list[str]:

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from emocache.cache import EmocacheError
+from emocache.evaluate.output.printed_tables import result_tables
+from emocache.evaluate.output.spreadsheet import to_csv
+from emocache.evaluate.report import evaluate_runs
 from emocache.evaluate.scoring.result_groups import Result, group
 from emocache.evaluate.scoring.stored_runs import discover
 
@@ -23,6 +26,17 @@ def test_folds_and_seeds_make_one_result(tmp_path: Path, grid: Any) -> None:
     assert (result.corpus, result.streams, result.folds, result.seeds) == ("demo", ["logmel"], [0, 1], [0, 1])
     assert result.difference == "" and result.marks == [] and result.missing_runs == []
     assert result.coverage.model_dump() == {"test": 12, "predicted": 12, "missing": ()}
+
+
+def test_layers_side_by_side_are_told_in_few_words_for_people_only(tmp_path: Path, grid: Any) -> None:
+    names = [*(f"wavlm-large.L{layer}" for layer in range(24)), "wavlm-large"]
+    grid(streams=[{"corpus": "demo", "name": name, "fingerprint": f"{i:064x}"} for i, name in enumerate(names)])
+    (result,) = results(tmp_path)
+    assert result.streams == names and result.streams_told == "wavlm-large (L0-L23, last)"
+    evaluated = evaluate_runs([tmp_path / "runs"])
+    told = {row[table.headings.index("streams")] for table in result_tables(evaluated) for row in table.rows}
+    assert told == {"wavlm-large (L0-L23, last)", ""}  # none of a baseline
+    assert "+".join(names) in to_csv(evaluated)
 
 
 def test_settings_are_told_apart_by_what_differs(tmp_path: Path, grid: Any) -> None:

@@ -194,3 +194,12 @@ def test_layers_that_are_there_are_left_out_of_the_pass(
         asked.clear()
         assert CliRunner().invoke(app, [*command, layers]).exit_code == 0
         assert asked == expected
+
+
+def test_all_layers_are_those_of_the_table_of_encoders(tmp_path: Path) -> None:
+    text = 'streams = {encoder = "wavlm-large", layers = "all"}\ntargets = "emotion"\n[head]\nkind = "probe"\n'
+    (tmp_path / "all.toml").write_text(text)
+    names = [stream.name for stream in wanted_streams([str(tmp_path / "all.toml")])]
+    assert names == [*(f"wavlm-large.L{layer}" for layer in range(24)), "wavlm-large"]
+    (only,) = passes(*names)
+    assert only.layers == {"wavlm-large": ",".join([*map(str, range(24)), "last"])}

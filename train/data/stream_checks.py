@@ -22,19 +22,23 @@ def check_streams(cache: Cache, corpora: Sequence[str], settings: Settings, expe
         EmocacheError: the cache lacks one; it tells the remedy.
     """
     points = [point for _, point in search_points(settings)]
-    for name in dict.fromkeys(name for point in points for name in point.stream_names):
-        for corpus in corpora:
-            if not cache.streams(corpus, name.partition("@")[0]):
-                told = _remedy(cache, corpus, name, experiment)
-                raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}; {told}")
+    names = dict.fromkeys(name for point in points for name in point.stream_names)
+    lacking = [(n, corpus) for n in names for corpus in corpora if not cache.streams(corpus, n.partition("@")[0])]
+    if lacking:
+        name, corpus = lacking[0]
+        all_here = [other for other, of in lacking if of == corpus]
+        more = f" and {len(all_here) - 1} more of what is read" if len(all_here) > 1 else ""
+        told = _remedy(cache, corpus, all_here, experiment)
+        raise EmocacheError(f"streams: corpus {corpus!r} has no stream {name!r}{more}; {told}")
 
 
-def _remedy(cache: Cache, corpus: str, stream: str, experiment: str | None) -> str:
+def _remedy(cache: Cache, corpus: str, streams: Sequence[str], experiment: str | None) -> str:
     known = sorted({info.name for info in cache.streams(corpus)})
     there = ", ".join(known) or "none"
-    near = nearest(stream, known, 0.8) if experiment is None else None
-    if near and "." not in stream:  # else it is most like the stream that it would be made of
+    near = nearest(streams[0], known, 0.8) if experiment is None else None
+    if near and "." not in streams[0]:  # else it is most like the stream that it would be made of
         return f"did you mean {near!r}? it has: {there}"
-    goal = f"--stream {shlex.quote(stream)}" if experiment is None else f"--for {shlex.quote(experiment)}"
+    goals = [("--stream", name) for name in streams] if experiment is None else [("--for", experiment)]
+    goal = " ".join(f"{option} {shlex.quote(name)}" for option, name in goals)
     make = f"emocache extract {corpus} {goal} --cache {shlex.quote(cache.objects.url)}"
-    return f"extract it with `{make}`, or set streams to what there is: {there}"
+    return f"extract {'them' if len(streams) > 1 else 'it'} with `{make}`, or set streams to what there is: {there}"

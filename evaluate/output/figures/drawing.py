@@ -31,7 +31,7 @@ def named(*results: Result, part: str = "") -> str:
     """Name the experiments, corpus, part, streams and marks of results that share their corpus and streams."""
     experiments = [result.first.experiment for result in results]
     marks = dict.fromkeys(mark for result in results for mark in result.marks)
-    return ", ".join(filter(None, (*experiments, results[0].corpus, part, "+".join(results[0].streams), *marks)))
+    return ", ".join(filter(None, (*experiments, results[0].corpus, part, results[0].streams_told, *marks)))
 
 
 def wrapped(text: str, inches: float, size: float = 9) -> str:
