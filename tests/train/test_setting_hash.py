@@ -15,6 +15,7 @@ GOLDEN = {
     "ravdess-bigru": "651eb9185ec9",
     "demo-probe": "143436a7399e",
     "demo-bigru-va": "3a736f51b462",
+    "benchmarks/superb-whisper-base": "60657347ca3b",  # when its layers were named one by one
     "ravdess/layers-probe": "32e88efb3b49",
     "ravdess/paper4-camulenet": "ef886e9c111b",
     "ravdess/paper5-can": "56a9321b7fb4",
