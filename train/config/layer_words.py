@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...cache import EmocacheError
 from ...cache.hints import did_you_mean, nearest
 from ...cache.recipe import stream_name
-from .setting_errors import Place
+
+if TYPE_CHECKING:  # pydantic, which is not loaded with the command line
+    from .setting_errors import Place
 
 _WORDS = ("encoder", "layers", "pca")
 _OF_A_STREAM = re.compile(r"\.L\d+|\.pca\d+|@")  # what the name of a stream has beyond its encoder's
@@ -31,7 +33,7 @@ def setting_of(key: str) -> str:
     return setting if word in _WORDS and setting.partition(".")[0] == "streams" else key
 
 
-def with_names(raw: Mapping[str, Any], place: Place, there: Callable[[], Sequence[str]] = tuple) -> dict[str, Any]:
+def with_names(raw: Mapping[str, Any], place: "Place", there: Callable[[], Sequence[str]] = tuple) -> dict[str, Any]:
     """Put the names of streams in the place of layers, so that settings are the same however they are written.
 
     Args:
