@@ -1,4 +1,4 @@
-"""The score against the number of unlabelled utterances that enrol a speaker, of results that differ in nothing else."""
+"""The score against the number of unlabelled clips that enrol a speaker, of results that differ in nothing else."""
 
 import math
 from collections.abc import Sequence
@@ -106,10 +106,10 @@ def _table(points: Sequence[Point], name: str) -> Table:
     ]
     notes = [
         "pooled over folds, mean over seeds [95 % bootstrap interval over groups]. Clips that enrol a speaker are not"
-        " scored, so that the rows score different utterances; `same` is over those that all rows score, but for rows of"
-        " chosen clips.",
-        "Fair where a few unlabelled clips of the speaker are at hand. Where they hold all classes alike, as those of an"
-        " acted corpus, the mean says more than that of a talk would.",
+        " scored, so that the rows score different utterances; `same` is over those that all rows score, rows of chosen"
+        " clips left out.",
+        "Fair where a few unlabelled clips of a speaker are at hand. Speakers who say every class equally often, as"
+        " actors do for a corpus, flatter it.",
     ]
     result = points[0].evaluation.result
     _, _, target = name.partition(".")

@@ -245,7 +245,7 @@ class Settings(Table):
 
     @property
     def enrolment(self) -> tuple[int, str | None] | None:
-        """How many utterances enrol a speaker, and which; None where none do, as usual."""
+        """(Number, expression) of the utterances that enrol a speaker; None where none do, as usual."""
         found = next(iter(self._per_speaker), None)
         return None if found is None or found.enrolment is None else (found.enrolment, found.enrolment_where)
 

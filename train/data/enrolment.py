@@ -22,14 +22,21 @@ class Enrolment:
     """The enrolling utterances of every speaker; they enrol in the folds in which the speaker does not train.
 
     Attributes:
-        clips: asked for, of each speaker. mask: (U,) bool. speakers: U names, unique over corpora.
-        fewer: {speaker: how many it has instead}.
+        clips: asked for, of each speaker. where: the expression that they fit; None: any.
+        mask: (U,) bool. speakers: U names, unique over corpora. fewer: {speaker: how many it has instead}.
     """
 
     clips: int
+    where: str | None
     mask: npt.NDArray[np.bool_]
     speakers: list[str]
     fewer: dict[str, int]
+
+    @property
+    def words(self) -> str:
+        """The mark of numbers that rest on it."""
+        which = "" if self.where is None else f" of {self.where}"
+        return f"enrolled with {self.clips} clip{'' if self.clips == 1 else 's'}{which}"
 
     def scored(self, rows: Rows) -> Rows:
         """Return the rows, none of a speaker that trains, that are scored."""
@@ -78,22 +85,24 @@ def enrolment_of(dataset: Dataset, settings: Settings) -> Enrolment | None:
         mask[enrols] = True
         if len(enrols) < clips:
             fewer[speaker] = len(enrols)
-    return Enrolment(clips, mask, speakers, fewer)
+    return Enrolment(clips, where, mask, speakers, fewer)
 
 
 def speakers_of(dataset: Dataset, needs: str) -> list[str]:
     """Return "corpus/speaker" of every utterance, or raise an EmocacheError that says what `needs` it."""
     for example in dataset.examples:
         if example.speaker is None:
-            raise EmocacheError(f"{needs}: utterance {example.key!r} has no speaker")
+            raise EmocacheError(f"{needs}: utterance {example.id!r} has no speaker; name one in the corpus, or for"
+                                " new media in a table with a column speaker, or use another normalise")  # fmt: skip
     return [f"{example.corpus}/{example.speaker}" for example in dataset.examples]
 
 
 def _fitting(examples: Sequence[Example], where: str | None) -> Sequence[bool]:
     if where is None:
         return [True] * len(examples)
+    terms = [(column, {value: {value} for value in sorted(values)}) for column, values in parse_expression(where)]
     try:
-        kept = chosen(parse_expression(where), lambda column: [e.cell(column) for e in examples], "utterance")
+        kept = chosen(terms, lambda column: [example.cell(column) for example in examples], "utterance")
     except EmocacheError as error:
         raise EmocacheError(f"features.enrolment_where = {where!r}: {error}") from None
     return [True] * len(examples) if kept is None else kept

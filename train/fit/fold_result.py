@@ -13,8 +13,8 @@ import torch
 from ...cache import EmocacheError
 from ..config.settings import Settings
 from ..data.dataset import Dataset
-from ..data.example import Example, Stamps
 from ..data.enrolment import enrolment_of
+from ..data.example import Example, Stamps
 from ..protocols.folds import Fold, Rows
 from ..records import columns
 from ..records.columns import Columns

@@ -40,7 +40,7 @@ def enrol(
         prior: of a run, which is fitted to the training speakers where none is given.
 
     Returns:
-        Statistics, computed in float64, kept in float32, with the prior; of a speaker of whom nothing is known its mean.
+        Statistics, computed in float64, kept in float32, and the prior, whose mean a speaker without utterances has.
     """
     names = sorted(set(speakers))
     number = {name: k for k, name in enumerate(names)}

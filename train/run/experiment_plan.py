@@ -82,7 +82,7 @@ class Plan:
         """The words that every table must say beside the numbers, further to incomplete and transductive."""
         told = {
             "unmasked": self.settings.masking == "none",
-            _enrolled(self.settings): self.settings.enrolment is not None,
+            self.enrolment and self.enrolment.words: self.enrolment is not None,
             "validated on test": self.settings.protocol.validation == "test",
             self.settings.head.diagnostic(): self.settings.head.diagnostic() is not None,
         }
@@ -219,8 +219,8 @@ def make_plan(
         The plan; frames are read when they are first needed.
 
     Raises:
-        EmocacheError: see `dataset.load_dataset`, `folds.make_folds`, `enrolled_folds` and `results.check_apart`; a corpus named twice;
-            or a stored PCA that was fitted on a fold's test utterances.
+        EmocacheError: see `dataset.load_dataset`, `folds.make_folds`, `enrolled_folds` and `results.check_apart`; a
+            corpus named twice; or a stored PCA that was fitted on a fold's test utterances.
     """
     if len(set(corpora)) < len(corpora):
         raise EmocacheError(f"a corpus is named twice: {', '.join(corpora)}")
@@ -250,12 +250,6 @@ def _sees_test(features: FeatureSettings) -> bool:
     fitted = features.pca is not None or features.normalise == "train" or features.trainable_words != "none"
     of_speakers = features.normalise == "per_speaker" and features.enrolment is None
     return of_speakers or (features.fit_scope == "all" and fitted)
-
-
-def _enrolled(settings: Settings) -> str:
-    clips, where = settings.enrolment or (0, None)
-    which = "" if where is None else f" of {where}"
-    return f"enrolled with {clips} {'clip' if clips == 1 else 'clips'}{which}"
 
 
 def find_leak(dataset: Dataset, folds: Sequence[Fold], streams: Collection[str]) -> str | None:
