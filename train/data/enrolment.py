@@ -92,7 +92,8 @@ def speakers_of(dataset: Dataset, needs: str) -> list[str]:
     """Return "corpus/speaker" of every utterance, or raise an EmocacheError that says what `needs` it."""
     for example in dataset.examples:
         if example.speaker is None:
-            raise EmocacheError(f"{needs}: utterance {example.id!r} has no speaker; name one in the corpus, or for"
+            own = example.key.removeprefix("/")  # of new media no corpus is known
+            raise EmocacheError(f"{needs}: utterance {own!r} has no speaker; name one in the corpus, or for"
                                 " new media in a table with a column speaker, or use another normalise")  # fmt: skip
     return [f"{example.corpus}/{example.speaker}" for example in dataset.examples]
 
