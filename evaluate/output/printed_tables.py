@@ -54,6 +54,9 @@ def _over_folds(block: Sequence[Evaluation]) -> Table:
         name = result_name(e.result)
         if e.result.selection:
             notes.append(f"{name}: {e.result.selection}.")
+        if enrolled := e.result.coverage.enrolled:
+            notes.append(f"{name}: {counted(enrolled, 'utterance')} more of the speakers tested enrol them, and are not"
+                         " scored.")  # fmt: skip
         if e.result.missing_runs:
             absent = ", ".join(f"fold {fold} seed {seed}" for fold, seed in e.result.missing_runs)
             notes.append(f"{name}: no run of {absent}.")

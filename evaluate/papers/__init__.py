@@ -15,6 +15,7 @@ PAPERS: dict[str, str] = {
     "gates": "gate_figures",
     "attention": "attention_figure",
     "embeddings": "embedding_map",
+    "enrolment": "enrolment_curve",
 }
 """{what `report` names: the module of this folder whose `REPORT` it is}; loaded when a result asks for it."""
 

@@ -135,6 +135,7 @@ class Result:
             test=sum(part.test for part in parts),
             predicted=sum(part.predicted for part in parts),
             missing=tuple(missing),
+            enrolled=sum(part.enrolled for part in parts),
         )
 
     @property

@@ -62,7 +62,7 @@ def test_the_keys_of_the_document(tmp_path: Path, grid: Any) -> None:
     assert list(result) == RESULT_KEYS
     assert (result["experiment"], result["corpus"], result["streams"]) == ("probe", "demo", ["logmel"])
     assert (result["protocol"], result["seeds"], result["folds"]) == ("group_folds", [0, 1], 2)
-    assert result["coverage"] == {"test": 12, "predicted": 12, "missing": []}
+    assert result["coverage"] == {"test": 12, "predicted": 12, "missing": [], "enrolled": 0}
     assert list(result["metrics"]) == ["accuracy", "balanced_accuracy", "weighted_f1", "macro_f1"]
     assert list(result["metrics"]["accuracy"]) == METRIC_KEYS
     assert len(result["metrics"]["accuracy"]["ci95"]) == 2

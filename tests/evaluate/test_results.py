@@ -25,7 +25,7 @@ def test_folds_and_seeds_make_one_result(tmp_path: Path, grid: Any) -> None:
     (result,) = results(tmp_path)
     assert (result.corpus, result.streams, result.folds, result.seeds) == ("demo", ["logmel"], [0, 1], [0, 1])
     assert result.difference == "" and result.marks == [] and result.missing_runs == []
-    assert result.coverage.model_dump() == {"test": 12, "predicted": 12, "missing": ()}
+    assert result.coverage.model_dump() == {"test": 12, "predicted": 12, "missing": (), "enrolled": 0}
 
 
 def test_layers_side_by_side_are_told_in_few_words_for_people_only(tmp_path: Path, grid: Any) -> None:
@@ -119,7 +119,8 @@ def test_file_names_are_unique_and_no_paths(tmp_path: Path, grid: Any) -> None:
 
 def test_coverage_counts_each_fold_once(tmp_path: Path, grid: Any) -> None:
     grid(seeds=[0, 1], coverage={"test": 7, "predicted": 6, "missing": ["u99"]})
-    assert results(tmp_path)[0].coverage.model_dump() == {"test": 14, "predicted": 12, "missing": ("u99",)}
+    assert results(tmp_path)[0].coverage.model_dump() == {
+        "test": 14, "predicted": 12, "missing": ("u99",), "enrolled": 0}  # fmt: skip
 
 
 def test_the_same_run_twice_is_an_error(tmp_path: Path, grid: Any) -> None:

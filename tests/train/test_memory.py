@@ -39,6 +39,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "pca": (*GRU, "features.pca=4"),
     "pca of everything": (*GRU, "features.pca=4", "features.fit_scope=all", "features.normalise=none"),
     "per speaker": (*GRU, "features.normalise=per_speaker"),
+    "enrolled": (*GRU, "features.normalise=per_speaker", "features.enrolment=2"),
     "per utterance": (*GRU, "features.normalise=per_utterance"),
     "over time": (*GRU, "features.normalise=l2_over_time"),
     "blocks of frames": (*GRU, "features.average_frames=3", "features.normalise=none"),

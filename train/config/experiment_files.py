@@ -160,7 +160,7 @@ def _parts(place: Place, below: tuple[Path, ...]) -> Iterator[tuple[Path, dict[s
     # What the file extends may leave the value open as well.
     yield from ((file, _filled(tables, each.setting, str(value))) for file, tables in parts)
     if not any("fusion" in tables for _, tables in parts):  # which has no settings of its own
-        yield path, {each.setting: value}
+        yield path, nested(each.setting, value)
 
 
 def _filled(value: Any, setting: str, with_: str) -> Any:

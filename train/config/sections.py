@@ -26,7 +26,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isin
 Share = Annotated[float, Field(gt=0, lt=1)]
 # Papers whose tables and figures evaluation makes of an experiment's runs, beside those of any run.
 Reports = Annotated[
-    tuple[Literal["emotion_share", "gates", "attention", "embeddings"], ...],
+    tuple[Literal["emotion_share", "gates", "attention", "embeddings", "enrolment"], ...],
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
 ]
 # What `keep` must name for the reports that are made of it.
@@ -111,14 +111,19 @@ class FeatureSettings(Table):
     #   training: their own vector, or one learned for all of them
     pca: Annotated[int, Field(ge=1)] | None = None  # components
     # per_utterance: mean and variance of each utterance (CMVN); l2_over_time: each channel of an utterance has norm 1;
-    # per_speaker reads test features: transductive
+    # per_speaker reads test features: transductive, unless enrolment says of how many utterances
     normalise: Literal["none", "train", "per_speaker", "per_utterance", "l2_over_time"] = "train"
+    enrolment: Annotated[int, Field(ge=1)] | None = None  # per_speaker: so many utterances of a speaker who does not
+    #   train, drawn by protocol.seed, give the statistics and are not scored; None: all do, and all are scored
+    enrolment_where: str | None = None  # column=value[|value],...: only such utterances enrol
     fit_scope: Literal["train", "all"] = "train"  # "all" lets fitted things see test features: transductive
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.align == "index" and self.grid_hz is not None:
             raise ValueError("align = 'index' joins frames by their number; leave grid_hz out")
+        if self.enrolment_where is not None and self.enrolment is None:
+            raise ValueError("enrolment_where says which utterances enrol; set enrolment, how many of them, too")
         if self.trainable_words != "none" and (self.pca is not None or self.combine == "weighted"):
             raise ValueError("trainable_words takes the vectors as they are; leave pca and combine out")
         if self.trainable_words != "none" and self.normalise != "none":

@@ -13,6 +13,7 @@ from .sections import (
     AllFeatures,
     Augmentation,
     ExtractSettings,
+    FeatureSettings,
     LossSettings,
     Names,
     Protocol,
@@ -31,6 +32,8 @@ LOSSES: dict[str, tuple[str, ...]] = {
 }
 """The losses that fit each task, the default first."""
 
+
+_SEES_TEST = ("normalise", "fit_scope", "enrolment", "enrolment_where")
 
 SINGLE = "frames"
 """The role of the only input of a head with one."""
@@ -87,7 +90,7 @@ class Settings(Table):
             if table == "streams" and self.modalities == "any":
                 raise ValueError("'streams' cannot be searched with modalities = 'any': some of the streams that are"
                                  " tried would lack utterances that others have")  # fmt: skip
-            if table == "features" and setting.rpartition(".")[2] in ("normalise", "fit_scope"):
+            if table == "features" and setting.rpartition(".")[2] in _SEES_TEST:
                 raise ValueError(f"{setting!r} cannot be searched: it decides what may see test features")
             if not values:
                 raise ValueError(f"search.{setting} lists no value")
@@ -207,7 +210,17 @@ class Settings(Table):
                              " augment, training.sampling and training.epoch_share, or use 'adamw'")  # fmt: skip
         if training.closed_form:
             self._fits_closed_form()
+        self._enrols()
         return self
+
+    def _enrols(self) -> None:
+        asked = {(how.enrolment, how.enrolment_where) for how in self._per_speaker}
+        if len(asked) > 1:
+            raise ValueError("features.enrolment leaves utterances out of the score, for all inputs alike; set it and"
+                             " enrolment_where in [features], once for all inputs")  # fmt: skip
+        if not asked and any(self.features.of(role).enrolment is not None for role in self.streams):
+            raise ValueError("features.enrolment gives the statistics of single speakers; set features.normalise ="
+                             " 'per_speaker', or leave it out")  # fmt: skip
 
     def _fits_closed_form(self) -> None:
         optimiser = self.training.optimiser
@@ -224,6 +237,17 @@ class Settings(Table):
         if any(self.features.of(role).combine == "weighted" for role in self.streams):
             raise ValueError(f"training.optimiser {optimiser!r} cannot learn weights of layers; set features.combine ="
                              " 'concatenate', or use 'lbfgs'")  # fmt: skip
+
+    @property
+    def _per_speaker(self) -> list[FeatureSettings]:
+        features = [self.features.of(role) for role in self.streams]
+        return [how for how in features if how.normalise == "per_speaker"]
+
+    @property
+    def enrolment(self) -> tuple[int, str | None] | None:
+        """(Number, expression) of the utterances that enrol a speaker; None where none do, as usual."""
+        found = next(iter(self._per_speaker), None)
+        return None if found is None or found.enrolment is None else (found.enrolment, found.enrolment_where)
 
     @property
     def per_frame(self) -> bool:

@@ -102,11 +102,15 @@ def terms(protocol: Protocol, side: Side) -> list[tuple[str, dict[str, set[str]]
     Raises:
         EmocacheError: a malformed expression.
     """
-    try:
-        parsed = parse_expression(getattr(protocol, side) or "all")
-    except EmocacheError as error:
-        raise EmocacheError(f"protocol.{side}: {error}") from None
+    parsed = _terms(f"protocol.{side}", getattr(protocol, side) or "all")
     return [(column, {v: set(protocol.codes.get(v, (v,))) for v in sorted(values)}) for column, values in parsed]
+
+
+def _terms(key: str, expression: str) -> list[tuple[str, set[str]]]:
+    try:
+        return parse_expression(expression)
+    except EmocacheError as error:
+        raise EmocacheError(f"{key}: {error}") from None
 
 
 def sides(examples: Sequence[Example], protocol: Protocol) -> tuple[Mask, Mask]:
@@ -199,6 +203,7 @@ def _placed(
 def _named_columns(settings: Settings) -> dict[str, str]:
     """Find the columns that are no field of `Example`, each with a setting that names it."""
     protocol = settings.protocol
+    enrolling = (settings.enrolment and settings.enrolment[1]) or "all"
     named: dict[str, list[str | None]] = {
         "protocol.group": [protocol.group],
         "protocol.validation_group": [protocol.validation_group],
@@ -207,6 +212,7 @@ def _named_columns(settings: Settings) -> dict[str, str]:
         "auxiliary": [settings.auxiliary],
         "protocol.train_on": [column for column, _ in terms(protocol, "train_on")],
         "protocol.test_on": [column for column, _ in terms(protocol, "test_on")],
+        "features.enrolment_where": [column for column, _ in _terms("features.enrolment_where", enrolling)],
     }
     return {name: key for key, names in named.items() for name in names if name and name not in OWN}
 

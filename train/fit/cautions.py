@@ -11,11 +11,12 @@ from ..config.search import end_of
 from ..config.sections import Protocol
 from ..config.settings import Settings
 from ..data.dataset import Dataset
+from ..data.enrolment import Enrolment
 from ..data.example import Example, Stamps
 from ..data.lists.placing import Listing
 from ..inputs.prepared import Joined, Prepared
 from ..protocols.folds import Fold, Rows, overlap
-from ..protocols.grouping import draws, plural
+from ..protocols.grouping import draws, natural, plural
 from ..records.metrics import FEWEST_GROUPS
 from ..records.run_record import Caution
 
@@ -163,6 +164,17 @@ def of_listing(listing: Listing | None) -> list[Caution]:
     some = ", ".join(listing.absent[:_EXAMPLES]) + (", ..." if len(listing.absent) > _EXAMPLES else "")
     return [Caution("not all of the fold file", f"the corpora lack {lacking} that {listing.name} lists ({some}), so"
                     " that its folds are smaller here; compare with no number on all of them")]  # fmt: skip
+
+
+def of_enrolment(enrolment: Enrolment | None, fold: Fold) -> list[Caution]:
+    """Tell of speakers of a test part who have too few utterances to be enrolled as asked for."""
+    tested = {enrolment.speakers[row] for row in fold.test} if enrolment is not None else set()
+    if enrolment is None or not (few := sorted(tested & enrolment.fewer.keys(), key=natural)):
+        return []
+    some = ", ".join(f"{speaker} with {enrolment.fewer[speaker]}" for speaker in few[:_EXAMPLES])
+    return [Caution("fewer clips enrolled", f"{len(few)} of {len(tested)} speakers of the test part have fewer than the"
+                    f" {enrolment.clips} utterances of features.enrolment beside one to score ({some}"
+                    f"{', ...' if len(few) > _EXAMPLES else ''}); enrol with fewer, or test on others")]  # fmt: skip
 
 
 def of_features(prepared: Prepared, rows: Rows, settings: Settings) -> list[Caution]:

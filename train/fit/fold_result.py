@@ -13,6 +13,7 @@ import torch
 from ...cache import EmocacheError
 from ..config.settings import Settings
 from ..data.dataset import Dataset
+from ..data.enrolment import enrolment_of
 from ..data.example import Example, Stamps
 from ..protocols.folds import Fold, Rows
 from ..records import columns
@@ -212,11 +213,13 @@ def without_features(dataset: Dataset, fold: Fold) -> dict[str, int]:
 
 def coverage(dataset: Dataset, settings: Settings, rows: Rows) -> CoverageRecord:
     """Count the utterances, or voting units, of the test part, and those with features; name the others."""
+    enrolment = enrolment_of(dataset, settings)
+    enrolled = 0 if enrolment is None else len(enrolment.of(rows))
     units: dict[str, bool] = {}
-    for row in rows:
+    for row in rows if enrolment is None else enrolment.scored(rows):
         example = dataset.examples[row]
         unit = example.column(settings.vote) if settings.vote else None
         key = example.key if unit is None else f"{example.corpus}/{unit}"
         units[key] = units.get(key, False) or bool(dataset.present[row])
     absent = [key for key, there in units.items() if not there]
-    return CoverageRecord(test=len(units), predicted=len(units) - len(absent), missing=tuple(absent))
+    return CoverageRecord(test=len(units), predicted=len(units) - len(absent), missing=tuple(absent), enrolled=enrolled)

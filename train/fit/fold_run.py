@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from ..config.sections import Augmentation, FeatureSettings, Training
 from ..config.settings import Settings
 from ..data.dataset import Dataset
+from ..data.enrolment import Enrolment
 from ..heads import Head, Learned, Shape, build_head
 from ..heads.head import FixedPooling, Segments
 from ..inputs.batches import Batches
@@ -111,12 +112,21 @@ class _BatchesKey:
 class FoldRun:
     """The points of a search in one fold, which share features fitted on the same rows under the same settings."""
 
-    def __init__(self, dataset: Dataset, streams: JoinedStreams, seed: int, device: torch.device, watch: Watch) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        streams: JoinedStreams,
+        seed: int,
+        device: torch.device,
+        watch: Watch,
+        enrolment: Enrolment | None = None,
+    ) -> None:
         self.dataset = dataset
         self.streams = streams
         self.seed = seed
         self.device = device
         self.watch = watch
+        self.enrolment = enrolment
         self._prepared: tuple[_PreparedKey, Prepared] | None = None
         self._batches: tuple[_BatchesKey, Batches] | None = None
 
@@ -146,16 +156,21 @@ class FoldRun:
 
     def validated(self, chosen: dict[str, Any], point: Settings, fold: Fold, **told: Any) -> Round:
         """Train one head on a fold's rows with features, and compare what it gives for those that validate it."""
-        trained = self.train(point, fold.train, fold.valid, phase="search", trial=chosen, **told)
+        valid = self.scored(fold.valid)
+        trained = self.train(point, fold.train, valid, phase="search", trial=chosen, **told)
         batches = self.batches(point, fold.train)
-        predicted = predict(trained.head, batches, fold.valid, self._loss(point, fold.train))
-        return Round(fold, trained, compared(predicted, batches, fold.valid))
+        predicted = predict(trained.head, batches, valid, self._loss(point, fold.train))
+        return Round(fold, trained, compared(predicted, batches, valid))
+
+    def scored(self, rows: Rows) -> Rows:
+        """Return the rows of a part that does not train, without those that enrol its speakers."""
+        return rows if self.enrolment is None else self.enrolment.scored(rows)
 
     def tables(
         self, part: str, trained: Trained, point: Settings, fitted: Rows, rows: Rows, known: dict[str, float]
     ) -> tuple[pa.Table, pa.Table]:
         """Return the rows that one part adds to predictions.parquet and to kept.parquet."""
-        batches = self.batches(point, fitted)
+        batches, rows = self.batches(point, fitted), self.scored(rows)
         predicted: Predicted = predict(trained.head, batches, rows[self.dataset.present[rows]])
         table = prediction_table(part, predicted, batches.targets.stamped, self.dataset, point, rows, known)
         return table, kept_table(part, predicted, self.dataset, point, rows) if point.keep else pa.table({})

@@ -13,6 +13,7 @@ from ...cache import EmocacheError
 from ..config.search import WIDENINGS, search_points, wider
 from ..config.settings import Settings
 from ..data.dataset import Dataset
+from ..data.enrolment import enrolment_of
 from ..data.labels import binarise, limit
 from ..inputs.joining import JoinedStreams
 from ..protocols.folds import Fold
@@ -115,7 +116,7 @@ def _train_one(
         for name, rows in (("training", one.train), ("validation", one.valid)):
             if not len(rows):
                 raise EmocacheError(f"no {name} utterance of a fold has features; extract the failed ones again")
-    run = FoldRun(dataset, streams, seed, device, watch)
+    run = FoldRun(dataset, streams, seed, device, watch, enrolment_of(dataset, settings))
     candidates, searched = _searched(run, settings, seen)
     heads = sorted(candidates, key=lambda one: one.score, reverse=True)[: settings.selection.average]
     best, metric = heads[0], settings.selection.metric

@@ -1,7 +1,8 @@
 """The part of an input that is fitted: to the training part of a fold, or taken as a run has stored it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy.typing as npt
 from ...cache.frames.projection import Projection, fit_frames
 from ..config.sections import FeatureSettings
 from ..data.dataset import Features
+from .enrolling import enrol
 from .normalisation import Rows, fit_normaliser
-from .prepared import Joined, Normaliser, Vocabulary
+from .prepared import Joined, Normaliser, SpeakerPrior, Vocabulary
 
 
 class Fitting:
@@ -25,6 +27,7 @@ class Fitting:
 
     def __init__(self, features: Joined, how: FeatureSettings, rows: npt.NDArray[np.int64]) -> None:
         everyone = np.flatnonzero(features.lengths)
+        self._rows = rows
         self._how = how
         self._seen = everyone if how.fit_scope == "all" else rows[features.lengths[rows] > 0]
 
@@ -44,6 +47,11 @@ class Fitting:
     def normaliser(self, features: Joined) -> Normaliser:
         """Fit mean and spread."""
         return fit_normaliser(features, [""] * len(features.lengths), self._seen)
+
+    def enrolled(self, features: Joined, speakers: Sequence[str], rows: Rows) -> Normaliser:
+        """Fit the means of speakers: of those who train by all that trains, of others by some rows."""
+        training = self._rows[features.lengths[self._rows] > 0]
+        return enrol(features, speakers, training, [row for row in rows if features.lengths[row]])
 
 
 class Fitted:
@@ -72,6 +80,11 @@ class Fitted:
         """Return the mean and the spread, the same for every utterance."""
         everyone = np.zeros(len(features.lengths), np.int64)
         return Normaliser(("",), self._of("normalise.mean"), self._of("normalise.std"), everyone)
+
+    def enrolled(self, features: Joined, speakers: Sequence[str], rows: Rows) -> Normaliser:
+        """Return the means of speakers by all that there is of each, under what the run knows of speakers."""
+        prior = SpeakerPrior(*(self._of(f"normalise.{one.name}") for one in fields(SpeakerPrior)))
+        return enrol(features, speakers, [], np.flatnonzero(features.lengths), prior)
 
     def _of(self, name: str) -> npt.NDArray[Any]:
         return self._tensors[f"{self._role}.{name}"]

@@ -21,7 +21,8 @@ from ..heads.head import FixedPooling
 from .prepared import Joined
 from .vectors import pool
 
-_FITTED = {"combine", "trainable_words", "pca", "normalise", "fit_scope"}  # settings that change nothing here
+# Settings that change nothing here.
+_FITTED = {"combine", "trainable_words", "pca", "normalise", "enrolment", "enrolment_where", "fit_scope"}
 
 
 @dataclass(frozen=True, slots=True)

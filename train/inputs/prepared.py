@@ -34,18 +34,39 @@ class Joined(Features):
 
 
 @dataclass(frozen=True, eq=False)
+class SpeakerPrior:
+    """The part of training speakers' statistics that holds for others, see `enrolling`: (1, D) float32 each.
+
+    Attributes:
+        mean: of speakers' means. std: within speakers, of frames. between: variance of speakers' means; NaN where one
+            speaker trained. within: variance of utterances' means within speakers.
+    """
+
+    mean: npt.NDArray[np.float32]
+    std: npt.NDArray[np.float32]
+    between: npt.NDArray[np.float32]
+    within: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
 class Normaliser:
     """Per-channel mean and standard deviation of each group of utterances.
 
     Attributes:
         groups: G names; one empty name where all utterances share the statistics. mean, std: (G, D) float32.
         group_of: (U,) int64, the group of each utterance.
+        prior: stored in place of the statistics of speakers whom no other utterance is of; None without enrolment.
     """
 
     groups: tuple[str, ...]
     mean: npt.NDArray[np.float32]
     std: npt.NDArray[np.float32]
     group_of: npt.NDArray[np.int64]
+    prior: SpeakerPrior | None = None
+
+    def tensors(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return what is stored of it."""
+        return {"mean": self.mean, "std": self.std} if self.prior is None else dict(vars(self.prior))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +134,7 @@ class Prepared:
                     f"{role}.pca.components": one.projection.components,
                 }
             if one.normaliser is not None:
-                stored |= {f"{role}.normalise.mean": one.normaliser.mean, f"{role}.normalise.std": one.normaliser.std}
+                stored |= {f"{role}.normalise.{name}": value for name, value in one.normaliser.tensors().items()}
             if one.vocabulary is not None:
                 stored[f"{role}.vocabulary"] = one.vocabulary.vectors
         return {name: np.ascontiguousarray(value) for name, value in stored.items()}

@@ -13,6 +13,7 @@ from ...cache.frames.segments import equal_segments, segment_frames, word_segmen
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset, Features
+from ..data.enrolment import enrolment_of, speakers_of
 from ..data.memory import Memory
 from ..heads.head import Segments
 from .fitting import Fitted, Fitting
@@ -50,7 +51,8 @@ def apply_fitted(dataset: Dataset, settings: Settings, tensors: Mapping[str, npt
         tensors: of the run, as `Prepared.tensors` gives them.
 
     Returns:
-        The input of each role of the head. Statistics per speaker are those of the dataset's own speakers.
+        The input of each role of the head. Statistics per speaker are those of the dataset's own speakers, by all of
+        their utterances.
 
     Raises:
         EmocacheError: as of `prepare`.
@@ -67,10 +69,13 @@ def _prepare(
 ) -> Prepared:
     streams = streams or JoinedStreams(dataset)
     joined = {role: streams.of(settings, role) for role in settings.head.roles()}
+    # New utterances are all of their speakers', and have no column that could choose among them.
+    enrolment = enrolment_of(dataset, settings) if tensors is None else None
+    enrolling = np.flatnonzero(enrolment.mask) if enrolment is not None else rows[:0]
     inputs = {}
     for role, one in joined.items():
         fitting = Fitting(one, settings.features.of(role), rows) if tensors is None else Fitted(role, tensors)
-        inputs[role] = _prepare_input(dataset, settings, role, one, fitting, streams)
+        inputs[role] = _prepare_input(dataset, settings, role, one, fitting, streams, enrolling)
     segments = settings.head.segments()
     if segments is not None:
         pieces = cut(joined[segments.by], joined[segments.role], segments)
@@ -85,6 +90,7 @@ def _prepare_input(
     features: Joined,
     fitting: Fitting | Fitted,
     streams: JoinedStreams,
+    enrolling: npt.NDArray[np.int64],
 ) -> PreparedInput:
     how = settings.features.of(role)
     if not fitting.possible:
@@ -108,7 +114,11 @@ def _prepare_input(
     if how.normalise == "train":
         normaliser = fitting.normaliser(features)
     elif how.normalise == "per_speaker":
-        normaliser = fit_normaliser(features, _speakers(dataset), np.flatnonzero(features.lengths))
+        speakers = speakers_of(dataset, "features.normalise = 'per_speaker'")
+        if how.enrolment is None:
+            normaliser = fit_normaliser(features, speakers, np.flatnonzero(features.lengths))
+        else:
+            normaliser = fitting.enrolled(features, speakers, enrolling)
     elif how.normalise != "none":
         frames = normalise_utterances(features, how.normalise == "l2_over_time", dataset.memory)
         features = replace(features, frames=frames, stored=None)
@@ -131,13 +141,6 @@ def project(features: Joined, projection: Projection, memory: Memory, block: int
     """Project all frames with a PCA, (N, D) to (N, n) float32, a block at a time because it works in float64."""
     parts = (projection.apply(frames) for frames in features.in_blocks(block))
     return memory.stack(parts, features.offsets[-1], len(projection.components), np.float32)
-
-
-def _speakers(dataset: Dataset) -> list[str]:
-    for example in dataset.examples:
-        if example.speaker is None:
-            raise EmocacheError(f"features.normalise = 'per_speaker': utterance {example.key!r} has no speaker")
-    return [f"{example.corpus}/{example.speaker}" for example in dataset.examples]
 
 
 def cut(by: Features, cut_: Features, segments: Segments) -> Pieces:

@@ -68,6 +68,7 @@ class CoverageRecord(_Record):
     test: Annotated[int, Field(ge=0)]  # utterances that the protocol and the labels put into the test part
     predicted: Annotated[int, Field(ge=0)]  # of these, the ones with features
     missing: tuple[str, ...] = ()  # ids of the others
+    enrolled: Annotated[int, Field(ge=0)] = 0  # further ones, not counted, that enrol their speakers
 
 
 class TriedRecord(_Record):

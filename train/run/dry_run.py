@@ -74,6 +74,10 @@ def fold_lines(plan: Plan) -> Iterator[str]:
             parts = ", ".join(str(len(one.valid)) for one in fold.nested)
             sizes = f"{len(fold.train)} train, of which {parts} validate in turn, {len(fold.test)} test"
         yield f"fold {number}: {sizes}{_test(plan, fold)}"
+        if plan.enrolment is not None:
+            each = "" if fold.nested else f", {len(plan.enrolment.of(fold.valid))} of valid"
+            beside = len(plan.enrolment.of(fold.test))
+            yield f"  enrol their speakers, and are not scored: {beside} beside test{each}"
         for column in spread:
             named = {part: getattr(fold, part) for part in PARTS if part != "valid" or not fold.nested}
             told = "; ".join(f"{part} {_counts(plan, rows, column)}" for part, rows in named.items())

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...cache import Cache, EmocacheError
@@ -14,14 +15,16 @@ from ..config.search import search_points
 from ..config.sections import FeatureSettings
 from ..config.settings import Settings
 from ..data.dataset import Dataset
+from ..data.enrolment import Enrolment, enrolment_of
 from ..data.memory import Memory
 from ..data.reading import load_dataset
-from ..fit.cautions import of_groups, of_listing, of_parts
+from ..fit.cautions import of_enrolment, of_groups, of_listing, of_parts
 from ..fit.fold_result import check_apart
 from ..fit.loop import Watch
 from ..fit.train_fold import train_fold, with_classes
 from ..inputs.joining import JoinedStreams
 from ..protocols import copies
+from ..protocols.enrolled import enrolled_folds
 from ..protocols.folds import Fold, make_folds, split_sha256
 from ..records.run_record import Caution, FoldRecord, RunRecord, StreamRecord, run_folder
 from ..stored.run_folders import is_stored, recorded, setting_hash, write_run
@@ -79,6 +82,7 @@ class Plan:
         """The words that every table must say beside the numbers, further to incomplete and transductive."""
         told = {
             "unmasked": self.settings.masking == "none",
+            self.enrolment and self.enrolment.words: self.enrolment is not None,
             "validated on test": self.settings.protocol.validation == "test",
             self.settings.head.diagnostic(): self.settings.head.diagnostic() is not None,
         }
@@ -87,7 +91,13 @@ class Plan:
     def cautions(self, fold: int) -> list[Caution]:
         """Return the cautions about a fold's runs that are known before they are trained."""
         labelled, _ = with_classes(self.dataset, self.settings, self.folds[fold])
-        return [*self._of_groups, *of_parts(labelled, self.settings, self.folds[fold], len(self.folds))]
+        parts = of_parts(labelled, self.settings, self.folds[fold], len(self.folds))
+        return [*self._of_groups, *of_enrolment(self.enrolment, self.folds[fold]), *parts]
+
+    @cached_property
+    def enrolment(self) -> Enrolment | None:
+        """The utterances that enrol speakers; None where none do."""
+        return enrolment_of(self.dataset, self.settings)
 
     @cached_property
     def _of_groups(self) -> list[Caution]:
@@ -97,7 +107,10 @@ class Plan:
     @cached_property
     def recordings(self) -> dict[str, Any]:
         """See `copies.record`."""
-        return copies.record(self.dataset.examples, self.folds, self.settings.protocol)
+        folds = self.folds
+        if (enrolment := self.enrolment) is not None:
+            folds = [replace(fold, test=np.union1d(fold.test, enrolment.of(fold.test))) for fold in folds]
+        return copies.record(self.dataset.examples, folds, self.settings.protocol)
 
     def train(
         self, fold: int, seed: int, streams: JoinedStreams | None = None, tell_epoch: Watch = lambda _: None
@@ -206,8 +219,8 @@ def make_plan(
         The plan; frames are read when they are first needed.
 
     Raises:
-        EmocacheError: see `dataset.load_dataset`, `folds.make_folds` and `results.check_apart`; a corpus named twice;
-            or a stored PCA that was fitted on a fold's test utterances.
+        EmocacheError: see `dataset.load_dataset`, `folds.make_folds`, `enrolled_folds` and `results.check_apart`; a
+            corpus named twice; or a stored PCA that was fitted on a fold's test utterances.
     """
     if len(set(corpora)) < len(corpora):
         raise EmocacheError(f"a corpus is named twice: {', '.join(corpora)}")
@@ -227,6 +240,7 @@ def make_plan(
         raise EmocacheError(f"{leak}; project it on training utterances only (--fit-on), use features.pca, which is"
                             " fitted in each fold, or ask for it with features.fit_scope = 'all'")  # fmt: skip
     leaks = find_leak(dataset, folds, {source.name for source in dataset.sources}) is not None
+    folds = enrolled_folds(folds, enrolment_of(dataset, settings))
     split = split_sha256(dataset.examples, folds)
     setting = setting_hash(settings, dataset, split, copies.joined_draws(dataset.examples, settings.protocol))
     return Plan(experiment, tuple(corpora), runs, settings, dataset, folds, split, setting, device, leaks)
@@ -234,7 +248,8 @@ def make_plan(
 
 def _sees_test(features: FeatureSettings) -> bool:
     fitted = features.pca is not None or features.normalise == "train" or features.trainable_words != "none"
-    return features.normalise == "per_speaker" or (features.fit_scope == "all" and fitted)
+    of_speakers = features.normalise == "per_speaker" and features.enrolment is None
+    return of_speakers or (features.fit_scope == "all" and fitted)
 
 
 def find_leak(dataset: Dataset, folds: Sequence[Fold], streams: Collection[str]) -> str | None:

@@ -226,4 +226,5 @@ def _coverage(records: Sequence[RunRecord]) -> CoverageRecord:
     total = records[0].coverage.test
     lacking = [set(record.coverage.missing) for record in records]
     missing = tuple(key for key in records[0].coverage.missing if all(key in one for one in lacking))
-    return CoverageRecord(test=total, predicted=total - len(missing), missing=missing)
+    found = {"predicted": total - len(missing), "missing": missing}
+    return records[0].coverage.model_copy(update=found)

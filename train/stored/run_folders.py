@@ -49,6 +49,8 @@ FORMER: dict[str, Any] = {
     "training.penalties": None,
     "protocol.file": None,
     "protocol.validation_folds": 5,
+    "features.enrolment": None,
+    "features.enrolment_where": None,
     "selection.average": 1,
     "selection.widen": False,
 }
