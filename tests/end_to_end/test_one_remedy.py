@@ -46,7 +46,7 @@ MISTAKES = {
     # Names.
     "cache info store toy": "has no corpus 'toy'; did you mean 'toys'?",
     "cache verify store toy": "has no corpus 'toy'; did you mean 'toys'?",
-    "extract demo --cache new --for paper9/*": "no experiment is called so; there are benchmarks/*, paper1/*",
+    "extract demo --cache new --for paper9/*": "no experiment is called so; there are benchmarks/*, msp-podcast/*",
     "extract demo --cache new --for ravdess-prob": "did you mean 'ravdess-probe'?",
     "corpora ravdes": "unknown corpus 'ravdes'; did you mean ravdess?",
     f"{TRAIN} --set streams=logmel": "`emocache extract toys --stream logmel --cache store`",

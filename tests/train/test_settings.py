@@ -156,7 +156,7 @@ def test_search_is_the_product_of_its_lists(toy: "Toy") -> None:
         (
             "protocol.name=speaker_fold",
             "protocol.name: Input should be 'leave_one_out', 'group_folds', 'random_folds',"
-            r" 'official' or 'transfer' \(found 'speaker_fold'\)",
+            r" 'official', 'transfer' or 'file' \(found 'speaker_fold'\)",
         ),
         ("protocol.stratify=true", "stratify belongs to random_folds"),
         ("protocol.train_on=all", "train_on belongs to transfer, not to group_folds"),
