@@ -21,6 +21,7 @@ from emocache.train.inputs.prepared import Joined
 from emocache.train.inputs.transforms import prepare
 from emocache.train.run.crew import Crew
 from emocache.train.run.dry_run import fold_lines, summary
+from emocache.train.run.experiment_plan import Plan
 from emocache.train.run.request import Request, carry_out
 from emocache.train.stored.run_folders import read_run, recorded
 
@@ -29,8 +30,6 @@ from .test_fold import poisoned, relabelled, same
 from .test_stored_models import train
 
 if TYPE_CHECKING:
-    from emocache.train.run.experiment_plan import Plan
-
     from .conftest import Toy
 
 CPU = torch.device("cpu")
@@ -55,9 +54,15 @@ def voices(toy: "Toy") -> Cache:
     return toy.cache(Corpus(corpus.rows, own))
 
 
-def plan_of(toy: "Toy", *changes: str) -> "Plan":
+def planned(request: Request, toy: "Toy") -> Plan:
+    plan = request.plan(request.experiment(toy.experiment()))
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def plan_of(toy: "Toy", *changes: str) -> Plan:
     request = Request(voices(toy), ["toys"], toy.folder / "runs", [*ENROL, *changes])
-    return request.plan(request.experiment(toy.experiment()))
+    return planned(request, toy)
 
 
 def test_clips_are_drawn_by_a_lot_of_their_own(toy: "Toy") -> None:
@@ -164,7 +169,7 @@ def test_no_scored_clip_and_no_label_reaches_another_clip(toy: "Toy", changes: t
         rows = table.filter(pc.equal(table["part"], "test")).to_pylist()
         return [one for one in rows if f"{one['corpus']}/{one['id']}" in others]
 
-    changed = train_fold(poisoned(dataset, [row], 9.0), settings, fold, 0, CPU)
+    changed = train_fold(poisoned(dataset, np.array([row]), 9.0), settings, fold, 0, CPU)
     assert same(changed, before) and told(changed.predictions) == told(before.predictions)
     renamed = train_fold(relabelled(dataset, np.union1d(fold.test, enrols)), settings, fold, 0, CPU)
     assert same(renamed, before)
@@ -229,7 +234,7 @@ def test_enrolment_where_needs_a_number(toy: "Toy") -> None:
 def test_a_default_says_nothing_and_all_clips_stay_transductive(toy: "Toy") -> None:
     assert not {"enrolment", "enrolment_where"} & set(recorded(toy.settings())["features"])
     request = Request(toy.cache(), ["toys"], toy.folder / "runs", ["features.normalise=per_speaker"])
-    plan = request.plan(request.experiment(toy.experiment()))
+    plan = planned(request, toy)
     assert plan.transductive and plan.marks == [] and len(plan.folds[0].test) == 12
 
 

@@ -82,7 +82,7 @@ class Plan:
         """The words that every table must say beside the numbers, further to incomplete and transductive."""
         told = {
             "unmasked": self.settings.masking == "none",
-            self.enrolment and self.enrolment.words: self.enrolment is not None,
+            self.enrolment.words if self.enrolment is not None else None: self.enrolment is not None,
             "validated on test": self.settings.protocol.validation == "test",
             self.settings.head.diagnostic(): self.settings.head.diagnostic() is not None,
         }
