@@ -91,6 +91,9 @@ def copy(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Cache to copy from.")],
     target: Annotated[str, typer.Argument(metavar="DST", help="Cache to copy to; created if absent.")],
     what: What = "",
+    single_writer: Annotated[
+        bool, typer.Option("--single-writer", help="Nobody else writes: take a store that ignores If-None-Match.")
+    ] = False,
 ) -> None:
     """Copy or merge caches; resumable, every checksum checked on the way."""
     from .copy import copy as run
@@ -98,7 +101,7 @@ def copy(
     from .store import Cache
     from .telling import Progress, tell
 
-    from_, to = _open(source), Cache(target)
+    from_, to = _open(source), Cache(target, single_writer)
     chosen = _chosen(from_, what)
     with Progress("records", sum(map(partial(count_records, from_), chosen))) as progress:
         done = run(from_, to, chosen, tell, progress.step)

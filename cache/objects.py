@@ -99,13 +99,15 @@ def create_once(objects: Objects, path: str, data: bytes) -> bool:
         True if the document lies there, False if the name holds another one.
 
     Raises:
-        EmocacheError: the store refuses the document for good.
+        EmocacheError: the store refuses the document for good, or ignores the condition of a put.
     """
     trouble: object = "it says the name is taken, and has nothing under it"
     for _ in range(_TRIES):
         try:
             if objects.create(path, data):
                 return True
+        except EmocacheError:
+            raise
         except Exception as error:
             trouble = error
         try:

@@ -5,14 +5,15 @@ from pathlib import Path
 from .errors import EmocacheError
 from .local import LocalObjects
 from .objects import Objects
-from .remote import RemoteObjects
+from .remote import Creating, RemoteObjects
 
 
-def open_objects(root: str | Path) -> Objects:
+def open_objects(root: str | Path, single_writer: bool = False) -> Objects:
     """Open a store from a folder or a URL (`s3://bucket/prefix`, `memory://` for tests).
 
     Args:
         root: the folder, or the URL.
+        single_writer: nobody else writes meanwhile, so that an object store need not heed the conditions of puts.
 
     Returns:
         the store; nothing is created yet.
@@ -31,7 +32,7 @@ def open_objects(root: str | Path) -> Objects:
     from obstore.store import from_url
 
     try:
-        return RemoteObjects(text, from_url(text))
+        return RemoteObjects(text, from_url(text), creating=Creating(single_writer))
     except Exception as error:
         why = str(error).partition("\n")[0]
         raise EmocacheError(f"cache {text!r} cannot be opened: {why}; give a folder or an s3:// URL") from error

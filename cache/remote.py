@@ -2,34 +2,58 @@
 
 import contextlib
 import hashlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 
+from .errors import EmocacheError
 from .objects import Buffer, Listed, Stored
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 
+@dataclass
+class Creating:
+    """How a store creates objects once only, which all that look into it share.
+
+    Attributes:
+        single_writer: nobody else writes, so that looking before a put is enough.
+        proved: the store was seen to refuse a second conditional put.
+    """
+
+    single_writer: bool = False
+    proved: bool = False
+
+
 class RemoteObjects:
     """Objects in S3 or anything else obstore reaches. A put is atomic and durable when it returns.
 
-    Whatever goes wrong in the store is raised as an OSError that names the object.
+    Whatever goes wrong in the store is raised as an OSError that names the object; a store that ignores the condition
+    of a put as an EmocacheError, before anything is created by one.
+
+    Args:
+        url: for people.
+        store: obstore's.
+        prefix: of all names.
+        creating: see `Creating`.
     """
 
-    def __init__(self, url: str, store: "ObjectStore", prefix: str = "") -> None:
+    def __init__(self, url: str, store: "ObjectStore", prefix: str = "", creating: Creating | None = None) -> None:
         self.url = url
         self.store = store
         self.prefix = prefix
+        self.creating = creating or Creating()
 
     def below(self, folder: str) -> "RemoteObjects":
         """The same store, seen from a folder."""
-        return type(self)(f"{self.url.rstrip('/')}/{folder}", self.store, self._path(folder))
+        return type(self)(f"{self.url.rstrip('/')}/{folder}", self.store, self._path(folder), self.creating)
 
     def get(self, path: str) -> bytes:
         """The whole object."""
@@ -97,13 +121,39 @@ class RemoteObjects:
         return stored
 
     def create(self, path: str, data: bytes) -> bool:
-        """A conditional put (If-None-Match on S3)."""
+        """A conditional put (If-None-Match on S3); the first one proves that the store heeds the condition."""
+        if self.creating.single_writer:
+            with contextlib.suppress(FileNotFoundError):
+                self.size(path)
+                return False
+            self.replace(path, data)
+            return True
+        if not self.creating.proved:
+            self._prove()
+        return self._put_new(path, data)
+
+    def _put_new(self, path: str, data: bytes) -> bool:
         try:
             with self._named(path):
                 obstore.put(self.store, self._path(path), data, mode="create")
         except FileExistsError:
             return False
         return True
+
+    def _prove(self) -> None:
+        """Put an object twice on condition that there is none; a store that takes both would lose commits."""
+        path = f".condition.{secrets.token_hex(6)}.tmp"  # what a kill leaves falls to gc
+        try:
+            if self._put_new(path, b"1") and self._put_new(path, b"2"):
+                raise EmocacheError(
+                    f"{self.url}: this store ignores the condition of a put (If-None-Match: *), so that writers would"
+                    " overwrite each other's commits; use one that heeds it, as S3, Google, Azure and MinIO do, or, if"
+                    " nobody else writes meanwhile, --single-writer"
+                )
+        finally:
+            with contextlib.suppress(OSError), self._named(path):
+                obstore.delete(self.store, self._path(path))
+        self.creating.proved = True
 
     def replace(self, path: str, data: bytes) -> None:
         """A plain put."""

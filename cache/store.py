@@ -44,6 +44,7 @@ class Cache:
 
     Args:
         root: a folder, or a URL such as `s3://bucket/prefix`.
+        single_writer: see `opening.open_objects`.
 
     Example:
         >>> from emocache.cache import Cache
@@ -51,8 +52,8 @@ class Cache:
         []
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.objects: Objects = open_objects(root)
+    def __init__(self, root: str | Path, single_writer: bool = False) -> None:
+        self.objects: Objects = open_objects(root, single_writer)
 
     def corpora(self) -> list[str]:
         """Names of the corpora that have a manifest."""

@@ -103,6 +103,9 @@ def extract(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N utterances.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Encode again what failed.")] = False,
     rehash: Annotated[bool, typer.Option("--rehash", help="Hash every media file again.")] = False,
+    single_writer: Annotated[
+        bool, typer.Option("--single-writer", help="Nobody else writes: take a store that ignores If-None-Match.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if an utterance failed.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the model hub.")] = False,
 ) -> None:
@@ -151,6 +154,7 @@ def extract(
             text_from=text_from, words_from=words_from, fps=fps, detector=detector or "dlib",
             detect_every=detect_every or 1, backend=backend, dtype=dtype, precision=precision or "float32",
             device=device, workers=workers, shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash,
+            single_writer=single_writer,
             offline=offline,
         )  # fmt: skip
         if encoder:

@@ -50,6 +50,7 @@ class Options:
     limit: int | None = None
     retry_failed: bool = False
     rehash: bool = False
+    single_writer: bool = False
     offline: bool = False
     goals: Pass | None = None  # in place of encoders, layers, pca, fit_on and alias
     manifest: Manifest | None = None  # in place of the corpus that `corpus` names
@@ -92,7 +93,7 @@ def extract(options: Options) -> Report:
         EmocacheError: anything the user can mend.
         KeyboardInterrupt: after committing what was finished.
     """
-    cache = Cache(options.cache)
+    cache = Cache(options.cache, options.single_writer)
     manifest, notes = load_manifest(cache, options)
     work = options.goals or pass_of_flags(
         options.encoders, options.layers, options.pca, options.fit_on or "all", options.alias

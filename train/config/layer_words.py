@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...cache import EmocacheError
 from ...cache.hints import did_you_mean, nearest
-from ...cache.recipe import stream_name
 
 if TYPE_CHECKING:  # pydantic, which is not loaded with the command line
     from .setting_errors import Place
@@ -85,6 +84,8 @@ def with_names(raw: Mapping[str, Any], place: "Place", there: Callable[[], Seque
 
 def _names(told: Mapping[str, Any], own: Collection[str], there: Callable[[], Sequence[str]]) -> list[str]:
     """The streams of the layers; `own` are the encoders that the experiment gives a source, which may be any model."""
+    from ...cache.recipe import stream_name  # with NumPy, which the command line starts without
+
     for word in told:
         if word not in _WORDS:
             near = nearest(word, _WORDS)
@@ -136,6 +137,8 @@ def _numbers(layers: Any, encoder: str, count: int | None) -> list[int | None]:
 
 
 def _unknown(encoder: str, base: str, pca: int | None, there: Sequence[str]) -> str:
+    from ...cache.recipe import stream_name  # with NumPy, which the command line starts without
+
     near = nearest(base, known_layers(), 0.8)
     hint = f"did you mean {near!r}? " if near and base not in known_layers() else ""
     end = re.escape(stream_name("", None, pca))
