@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Creating:
-    """How a store creates objects once only, which all that look into it share.
+    """The way in which a store creates objects once only, shared by all that look into it.
 
     Attributes:
         single_writer: nobody else writes, so that looking before a put is enough.

@@ -270,9 +270,8 @@ def _run(
     missing = frozenset(name for encoder in needing for name in encoder.inputs)
     decoder = replace(decoder, inputs=missing, cuts=face_cuts(needing), room=machine.room_for_crops())
     total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
-    how = Making(
-        fps=options.fps, detector=options.detector, precision=options.precision, detect_every=options.detect_every
-    )
+    how = Making(fps=options.fps, detector=options.detector, precision=options.precision,
+                 detect_every=options.detect_every)  # fmt: skip
     with Pace(media, machine.hardware(device), how) as pace, Progress(total, pace=pace) as progress:
         return encoding_loop.run(
             tasks, targets, left, decoder,

@@ -34,7 +34,7 @@ DIM = 24
 WORDS = ("glove", "roberta", "all-MiniLM", "distilbert")  # the beginnings of streams with a frame a word
 VECTORS = ("functionals", "-cls", "alexnet", "sentence")  # streams with one frame an utterance
 AVEC = {stream.name for stream in wanted_streams(experiments_for("sewa"), "sewa")}
-ACTORS = "benchmarks/emobox-ravdess"  # the beginning of experiments whose fold file lists RAVDESS's actors
+ACTORS = "benchmarks/emobox"  # the beginning of experiments whose fold file lists RAVDESS's actors
 LAYERS = ("demo-layer-1", "demo-layer-2")  # for the experiments that leave the streams to the user
 # What is changed besides epochs and seeds where a shipped size would take minutes; of the patterns that fit the last.
 SMALLER = {
