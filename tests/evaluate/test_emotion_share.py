@@ -215,7 +215,8 @@ def test_shipped_files_are_read_as_training_reads_them(tmp_path: Path, monkeypat
     for name, own in values.items():
         kept = [own["keep"]] if isinstance(own.get("keep"), str) else own.get("keep", [])
         paper = ["emotion_share"] if own.get("head", {}).get("kind") == "emotion_share" else []
-        assert said[name] == [*paper, *(OF_KEPT[one] for one in kept)]
+        curve = ["enrolment"] if name.startswith("ravdess/enrolment") else []
+        assert said[name] == [*paper, *curve, *(OF_KEPT[one] for one in kept)]
     files = {"a": "report = 'one'", "b": "report = ['two']", "c": "", "d": "extends = 'c'"}
     files |= {"e": "extends = ['a', 'b', 'd']", "f": "extends = ['b', 'a']", "g": "extends = 'f'\nreport = []"}
     monkeypatch.setattr("emocache.evaluate.scoring.shipped.EXPERIMENTS", tmp_path)

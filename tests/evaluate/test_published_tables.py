@@ -168,7 +168,7 @@ def test_a_benchmark_has_a_table_by_its_own_name(tmp_path: Path, train: Train, m
     assert shown(table, "HuBERT base", "published (not comparable)") == ["0.6543"]
     assert "HuBERT base: not compared with the paper: 12 of 1440 utterances of ravdess are tested." in table.notes
     assert "not run, WavLM base (ours): `emocache train --corpus ravdess benchmarks/emobox-wavlm-base`" in table.notes
-    assert any("The six folds are of four actors each" in note for note in table.notes)
+    assert any("The learning rate stays as it is" in note for note in table.notes)
     monkeypatch.setattr(paper_results, "_ENOUGH", 0.0)
     assert line(table_of(tmp_path, "emobox/intra-corpus"), "HuBERT base", DIFFERENCE).cells[0].experiment == name
 

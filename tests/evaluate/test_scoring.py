@@ -68,7 +68,7 @@ def test_missing_utterances_count_in_the_scores(tmp_path: Path, write_run: Any, 
     write_run(rows, folds=1)
     evaluation = only(tmp_path)
     assert evaluation.metrics["accuracy"].pooled == 0.5
-    assert evaluation.result.coverage.model_dump() == {"test": 2, "predicted": 1, "missing": ("b",)}
+    assert evaluation.result.coverage.model_dump() == {"test": 2, "predicted": 1, "missing": ("b",), "enrolled": 0}
 
 
 def test_validation_rows_do_not_count(tmp_path: Path, write_run: Any, utterance: Any) -> None:
