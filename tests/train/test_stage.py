@@ -85,7 +85,7 @@ def test_a_run_folder_holds_what_later_stages_need(toy: "Toy") -> None:
     assert (record["fold"], record["folds"], record["seed"], record["setting"]) == (2, 3, 7, plan.setting)
     assert record["streams"][0]["name"] == "toy" and len(record["streams"][0]["fingerprint"]) == 64
     assert record["protocol"]["name"] == "group_folds" and record["protocol"]["transductive"] is False
-    assert record["coverage"] == {"test": 12, "predicted": 12, "missing": []}
+    assert record["coverage"] == {"test": 12, "predicted": 12, "missing": [], "enrolled": 0}
     assert record["manifests"] == {"toys": Cache(toy.root).manifest("toys").sha256}
     assert record["config"]["head"]["hidden"] == 4 and record["selection"]["metric"] == "accuracy"
     assert record["incomplete"] is record["transductive"] is False and record["dropped_classes"] == {}
@@ -432,7 +432,8 @@ def test_failed_test_utterances_follow_the_policy(toy: "Toy", policy: str) -> No
         return
     plan.train(0, 0)
     record, table, _ = stored(plan.folder(0, 0))
-    assert record["coverage"] == {"test": 12, "predicted": 10, "missing": ["toys/spk1_0", "toys/spk1_1"]}
+    missing = ["toys/spk1_0", "toys/spk1_1"]
+    assert record["coverage"] == {"test": 12, "predicted": 10, "missing": missing, "enrolled": 0}
     assert record["without_features"] == {"train": 0, "valid": 1}
     test = [row for row in table.to_pylist() if row["part"] == "test"]
     absent = [row for row in test if row["missing"]]
