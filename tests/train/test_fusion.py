@@ -286,7 +286,7 @@ def test_a_fusion_trains_its_members_once_and_is_a_run_like_any_other(fusing: Fu
             assert found[f"prob.{name}"] == pytest.approx((probe[key][f"prob.{name}"] + gru[key][f"prob.{name}"]) / 2)
         assert found["reference"] == probe[key]["reference"] and found["missing"] == probe[key]["missing"]
     record = fusing.record()
-    assert record["coverage"] == {"test": 12, "predicted": 11, "missing": ["toys/spk3_1"]}
+    assert record["coverage"] == {"test": 12, "predicted": 11, "missing": ["toys/spk3_1"], "enrolled": 0}
     assert record["seed"] == 0 and [stream["name"] for stream in record["streams"]] == ["toy"]
     assert set(record["config"]["members"]) == {"probe", "gru"} and "weights" not in lines[-2]
     # As in the members' own run.json: what is at its former value does not set older fusions apart in tables.
