@@ -49,7 +49,7 @@ class LSTMAttention(Head[LSTMAttentionSettings]):
 
     def forward(self, frames: Frames) -> Outputs:
         """(B, T, D) to (B, T, outputs)."""
-        # Padding comes last and nothing runs backwards, so it need not be packed away.
+        # Padding comes last and nothing runs backwards, so it may be read.
         states, _ = self.lstm(self.input_dropout(frames.values))
         keys = self.key(states)
         count = max(1, _BLOCK_VALUES // keys[:1].numel() // len(keys))

@@ -27,7 +27,7 @@ class RecurrentSettings(HeadSettings):
 
 
 class Recurrent(Head[RecurrentSettings]):
-    """Recurrent layers, pooling, one linear output. Packed, so that padding is never read in either direction."""
+    """Recurrent layers, pooling, one linear output. Padding is read in neither direction."""
 
     def __init__(self, settings: RecurrentSettings, shape: Shape) -> None:
         super().__init__(settings, shape)
