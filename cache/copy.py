@@ -10,10 +10,11 @@ from pathlib import PurePosixPath
 
 from .commit import FailureEntry, Record, create_record, parse_name, standing
 from .errors import EmocacheError
-from .index import covered, rebuilt, save
+from .index import covered, mark_current, rebuilt, save
 from .objects import Objects, create_once
 from .sealed import DamagedError
 from .store import Cache, StreamInfo
+from .stream_keys import StreamKeys
 from .tombstones import is_taken
 
 _BLOCK = 16 << 20
@@ -71,8 +72,8 @@ def copy(
         target.put_manifest(manifest)
     for info in chosen:
         objects = target.objects.below(info.folder)
-        manifest = manifests[info.corpus]
-        save(objects, rebuilt(objects), manifest.item_keys(info.fingerprint, info.recipe["inputs"]), manifest.sha256)
+        keys = StreamKeys(manifests[info.corpus], info.fingerprint, info.recipe["inputs"])
+        save(objects, mark_current(rebuilt(objects), keys))
     return done
 
 

@@ -8,15 +8,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .commit import Located, Record, is_possible, parse_name
 from .objects import Objects
 from .sealed import DamagedError
+from .stream_keys import StreamKeys, flat_keys
 
 FILE = "index.arrow"
 _MAGIC = b"emocache index 1 "
@@ -45,7 +48,7 @@ class Index:
         items: columns id, key (32 bytes), record (position in `records`), row, length, crc32c, current; sorted by id.
         records: names of the records covered; arrays: where each one's arrays lie.
         failures: one per item key that no record commits an item for, the one of the latest attempt.
-        manifest: sha256 of the manifest that `current` was worked out for; "" if it was not.
+        manifest: sha256 of the manifest that `current` was worked out for, where it is not null; "" if it was not.
         damaged: names of records whose bytes are not intact; what they committed counts as missing.
     """
 
@@ -82,7 +85,7 @@ def is_current(objects: Objects, index: Index, manifest_sha256: str) -> bool:
     return stored is not None and stored.manifest == manifest_sha256 and stored.records == index.records
 
 
-def fault(objects: Objects, keys: Mapping[str, str], manifest_sha256: str) -> str | None:
+def fault(objects: Objects, keys: StreamKeys) -> str | None:
     """Return what is wrong with the stored copy, going by the records it covers; None if right, absent, or outdated."""
     if FILE not in objects.names(""):
         return None
@@ -93,10 +96,10 @@ def fault(objects: Objects, keys: Mapping[str, str], manifest_sha256: str) -> st
     if len(records) < len(stored.records) or None in records.values():
         return None  # of a record that is gone or damaged, which is told as such
     told = _merge(_nothing(), [record for record in records.values() if record is not None], ())
-    if stored.manifest == manifest_sha256:
-        told = mark_current(told, keys, manifest_sha256)
+    if stored.manifest == keys.manifest.sha256:
+        told = mark_current(told, keys)
     else:
-        told, stored = (mark_current(one, {}, "") for one in (told, stored))
+        told, stored = (_with_current(one, np.zeros(len(one.items), bool), "") for one in (told, stored))
     return None if _told(stored) == _told(told) else "wrong: it says other things than the records"
 
 
@@ -120,9 +123,8 @@ def covered(objects: Objects) -> tuple[str, ...]:
     return stored.records if stored else ()
 
 
-def save(objects: Objects, index: Index, keys: Mapping[str, str], manifest_sha256: str) -> Index:
-    """Store the index, with `current` worked out for a manifest's {id: item key}; returns it."""
-    index = mark_current(index, keys, manifest_sha256)
+def save(objects: Objects, index: Index) -> None:
+    """Store an index, in which `mark_current` has said of every item if it is current."""
     head = json.dumps({
         "records": index.records, "arrays": index.arrays, "failures": index.failures, "manifest": index.manifest,
     })  # fmt: skip
@@ -131,15 +133,29 @@ def save(objects: Objects, index: Index, keys: Mapping[str, str], manifest_sha25
         writer.write_table(index.items.replace_schema_metadata(None))
     payload = len(head).to_bytes(8, "little") + head.encode() + sink.getvalue().to_pybytes()
     objects.replace(FILE, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-    return index
 
 
-def mark_current(index: Index, keys: Mapping[str, str], manifest_sha256: str) -> Index:
-    """The index with its column `current` = the item key is that of the manifest's utterance."""
-    found = zip(index.items.column("id").to_pylist(), index.items.column("key").to_pylist(), strict=True)
-    current = pa.array([keys.get(utterance) == key.hex() for utterance, key in found], pa.bool_())
-    items = index.items.set_column(_SCHEMA.get_field_index("current"), "current", current)
-    return Index(items, index.records, index.arrays, index.failures, manifest_sha256, index.damaged)
+def mark_current(index: Index, keys: StreamKeys) -> Index:
+    """The index with its column `current` = the item key is that of the manifest's utterance.
+
+    Keys are hashed of those utterances only of which the index does not say it yet.
+    """
+    items = index.items
+    current = np.zeros(len(items), bool)
+    unknown = np.ones(len(items), bool)
+    if index.manifest == keys.manifest.sha256:
+        unknown = np.asarray(items.column("current").is_null())
+        current = np.asarray(items.column("current").fill_null(False))
+    if not unknown.any():
+        return index
+    asked = items.filter(pa.array(unknown))
+    current[unknown] = keys.are(asked.column("id"), flat_keys(asked.column("key")))
+    return _with_current(index, current, keys.manifest.sha256)
+
+
+def _with_current(index: Index, current: npt.NDArray[np.bool_], manifest_sha256: str) -> Index:
+    items = index.items.set_column(_SCHEMA.get_field_index("current"), "current", pa.array(current, pa.bool_()))
+    return replace(index, items=items, manifest=manifest_sha256)
 
 
 def _stored(objects: Objects) -> Index | None:
@@ -229,7 +245,7 @@ def _merge(known: Index, new: Sequence[Record], damaged: tuple[str, ...]) -> Ind
     items = _one_per_key(items, names)
     told = [*known.failures, *(Failure(record.name, *entry) for record in new for entry in record.failures)]
     failures = _open_failures([failure for failure in told if failure.record not in gone], items)
-    return Index(items, tuple(names), tuple(arrays), failures, "", damaged)
+    return Index(items, tuple(names), tuple(arrays), failures, known.manifest, damaged)
 
 
 def _one_per_key(items: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -240,8 +256,7 @@ def _one_per_key(items: pa.Table, names: Sequence[str]) -> pa.Table:
     rank[np.argsort(np.array(names))] = np.arange(len(names))
     ranked = items.append_column("rank", pa.array(rank[items.column("record").to_numpy()]))
     ranked = ranked.sort_by([("id", "ascending"), ("key", "ascending"), ("rank", "ascending")]).combine_chunks()
-    keys = ranked.column("key").combine_chunks()
-    flat = np.frombuffer(keys.buffers()[1], "V32")[keys.offset : keys.offset + len(keys)]
+    flat = flat_keys(ranked.column("key"))
     first = np.ones(len(flat), bool)
     first[1:] = flat[1:] != flat[:-1]
     return ranked.drop_columns(["rank"]).filter(pa.array(first))
@@ -254,8 +269,9 @@ def _open_failures(failures: Iterable[Failure], items: pa.Table) -> tuple[Failur
         last.setdefault(failure.key, failure)
     if not last:
         return ()
-    done = set(items.column("key").to_pylist())
-    return tuple(f for _, f in sorted(last.items()) if bytes.fromhex(f.key) not in done)
+    asked = pa.array([bytes.fromhex(key) for key in last], pa.binary(32))
+    done = pc.is_in(asked, value_set=items.column("key")).to_pylist()
+    return tuple(sorted((f for f, there in zip(last.values(), done, strict=True) if not there), key=lambda f: f.key))
 
 
 def _latest_first(failure: Failure) -> tuple[int, str]:

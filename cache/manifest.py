@@ -1,52 +1,57 @@
 """The manifest: one table that says what a corpus holds, and nothing about features."""
 
 import hashlib
-import io
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from . import parquet
 from .errors import EmocacheError
 from .expression import chosen, parse_expression
 from .hints import did_you_mean
-from .recipe import Input, base_inputs, check_corpus_name, item_key
-from .utterance import Media, Track, Utterance, Word, check
+from .ids import Ids
+from .item_keys import columns_of, item_keys
+from .manifest_rows import TEXT_COLUMNS, pack, to_parquet, unpack
+from .recipe import Input, check_corpus_name
+from .sealed import DamagedError
+from .utterance import Utterance, check
 
-_TEXT_COLUMNS = ("speaker", "session", "culture", "language", "gender", "split", "text", "words_source")
-_MEDIA = {
-    **dict.fromkeys(("role", "path", "sha256"), pa.string()),
-    **dict.fromkeys(("start", "end"), pa.float64()),
-    "region": pa.list_(pa.float64()),
-}
-_READING = {"reading": pa.string()}  # absent where no medium has one, so that these manifests keep their bytes
-_BASE = [
-    pa.field("id", pa.string(), nullable=False),
-    pa.field("media", pa.list_(pa.struct(_MEDIA))),
-    *(pa.field(name, pa.float64()) for name in ("start", "end", "duration")),
-    *(pa.field(name, pa.string()) for name in _TEXT_COLUMNS),
-    pa.field("words", pa.list_(pa.struct({"word": pa.string(), "start": pa.float64(), "end": pa.float64()}))),
-]
-_TRACK = pa.struct({"times": pa.list_(pa.float64()), "values": pa.list_(pa.float64())})
+_ROWS = 4096  # that are made objects at a time
 
 
 class Manifest:
     """The utterances of one corpus, sorted by id.
 
     Build it with `from_utterances`; it is immutable. Columns are those of `Utterance`, labels as `label.<name>`
-    (string or float64) and tracks as `track.<name>`.
+    (string or float64) and tracks as `track.<name>`; each is read from the Parquet bytes when it is asked for, so that
+    a corpus of a million utterances is opened in no time.
+
+    Attributes:
+        corpus: its name. sha256: of the Parquet bytes.
+        ids: sorted ids, which are no list but read like one.
     """
 
-    def __init__(self, corpus: str, table: pa.Table, sha256: str) -> None:
+    def __init__(self, corpus: str, data: bytes) -> None:
         self.corpus = corpus
-        self.table = table
-        self.sha256 = sha256  # of the Parquet bytes
-        self.ids: list[str] = table.column("id").to_pylist()
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self._data = data
+        self._names = parquet.column_names(data)
+        self._rows = parquet.row_count(data)
+
+    @cached_property
+    def ids(self) -> Ids:
+        """Ids of the utterances, sorted."""
+        return Ids(self._read(["id"]).column("id"))
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All columns, one row an utterance."""
+        return self._read(self._names)
 
     @classmethod
     def from_utterances(cls, corpus: str, utterances: Sequence[Utterance]) -> "Manifest":
@@ -76,50 +81,68 @@ class Manifest:
         for row in rows:
             check(corpus, row)
         try:
-            return cls.from_bytes(corpus, _to_bytes(_pack(corpus, rows)))
+            return cls.from_bytes(corpus, to_parquet(pack(corpus, rows)))
         except UnicodeEncodeError as error:
             raise EmocacheError(f"corpus {corpus!r}: {error.object!r} is not valid Unicode; rename it") from error
 
     @classmethod
     def from_bytes(cls, corpus: str, data: bytes) -> "Manifest":
-        """Read what `to_bytes` wrote."""
-        return cls(corpus, parquet.read(data), hashlib.sha256(data).hexdigest())
+        """Read what `to_bytes` wrote; raises `pyarrow.ArrowException` or OSError where it is no Parquet file."""
+        return cls(corpus, data)
 
     def to_bytes(self) -> bytes:
         """Parquet with page checksums."""
-        return _to_bytes(self.table)
+        return self._data
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self._rows
 
     def __contains__(self, utterance_id: object) -> bool:
-        return isinstance(utterance_id, str) and position(self.ids, utterance_id) is not None
+        return utterance_id in self.ids
 
     def __iter__(self) -> Iterator[Utterance]:
-        for start in range(0, len(self), 4096):
-            for row in self.table.slice(start, 4096).to_pylist():
-                yield _unpack(row)
+        for batch in self._batches(None, _ROWS):
+            for row in batch.to_pylist():
+                yield unpack(row)
 
     def __getitem__(self, utterance_id: str) -> Utterance:
-        row = position(self.ids, utterance_id)
+        row = self.ids.position(utterance_id)
         if row is None:
             raise KeyError(utterance_id)
-        return _unpack(self.table.slice(row, 1).to_pylist()[0])
+        return unpack(self.table.slice(row, 1).to_pylist()[0])
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Manifest) and self.corpus == other.corpus and self.table.equals(other.table)
+        if not isinstance(other, Manifest) or self.corpus != other.corpus:
+            return False
+        return self.sha256 == other.sha256 or bool(self.table.equals(other.table))
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which reads the columns it needs itself."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("ids", "table")}
+
+    def rows(self, wanted: Collection[str]) -> Iterator[Utterance]:
+        """The utterances with these ids, in the order of `ids`; only theirs are made objects."""
+        places = self.ids.positions(list(wanted))
+        kept = np.zeros(len(self), bool)
+        kept[places[places >= 0]] = True
+        start = 0
+        for batch in self._batches(None, _ROWS):
+            mask = kept[start : start + len(batch)]
+            start += len(batch)
+            for row in batch.filter(pa.array(mask)).to_pylist() if mask.any() else ():
+                yield unpack(row)
 
     @property
     def label_names(self) -> list[str]:
         """Names of the utterance labels."""
-        return [name[6:] for name in self.table.column_names if name.startswith("label.")]
+        return [name[6:] for name in self._names if name.startswith("label.")]
 
     @property
     def track_names(self) -> list[str]:
         """Names of the time-stamped labels."""
-        return [name[6:] for name in self.table.column_names if name.startswith("track.")]
+        return [name[6:] for name in self._names if name.startswith("track.")]
 
     def column(self, name: str) -> list[Any]:
         """Return one column.
@@ -134,22 +157,39 @@ class Manifest:
             EmocacheError: there is no such column; the message lists those there are.
         """
         for candidate in (name, f"label.{name}"):
-            if candidate in self.table.column_names:
-                return self.table.column(candidate).to_pylist()  # type: ignore[no-any-return]
-        known = [*_TEXT_COLUMNS, *self.label_names]
+            if candidate in self._names:
+                return self._read([candidate]).column(candidate).to_pylist()  # type: ignore[no-any-return]
+        known = [*TEXT_COLUMNS, *self.label_names]
         raise EmocacheError(f"corpus {self.corpus!r} has no column {name!r}; {did_you_mean(name, known)}it has:"
                             f" {', '.join(known)}")  # fmt: skip
 
-    def item_keys(self, stream_fingerprint: str, inputs: Sequence[Input]) -> dict[str, str]:
-        """{utterance id: item key} of every utterance, for a stream that declares these inputs."""
-        wanted = {"audio": ("media", "start", "end"), "video": ("media", "start", "end")}
-        columns = {"id", *(c for name in base_inputs(inputs) for c in wanted.get(name, (name,)))}
-        keys = {}
-        for batch in self.table.select(sorted(columns)).to_batches(max_chunksize=4096):
-            for row in batch.to_pylist():
-                utterance = _unpack({"media": None, "words": None, **row})
-                keys[utterance.id] = item_key(stream_fingerprint, utterance.id, utterance.inputs_sha256(inputs))
-        return keys
+    def item_keys(
+        self, stream_fingerprint: str, inputs: Sequence[Input], ids: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """{utterance id: item key} for a stream that declares these inputs.
+
+        Args:
+            stream_fingerprint: of the stream.
+            inputs: that its recipe declares.
+            ids: the utterances wanted; those that the manifest lacks are left out. None: every one.
+        """
+        rows = np.arange(len(self)) if ids is None else np.unique(self.ids.positions(list(ids)))
+        rows = rows[rows >= 0]
+        keys = self.key_column(stream_fingerprint, inputs, rows)
+        return {utterance: key.tobytes().hex() for utterance, key in zip(self.ids.at(rows), keys, strict=True)}
+
+    def key_column(
+        self, stream_fingerprint: str, inputs: Sequence[Input], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.void]:
+        """Item keys of the utterances at these places of `ids`, which ascend: (len(rows),), 32 bytes each."""
+        found, start = [b""], 0
+        for batch in self._batches(columns_of(inputs), _ROWS) if len(rows) else ():
+            first, last = np.searchsorted(rows, (start, start + len(batch)))
+            wanted = batch.take(pa.array(rows[first:last] - start)) if last > first else None
+            start += len(batch)
+            if wanted is not None:
+                found.append(bytes.fromhex("".join(item_keys(wanted, stream_fingerprint, inputs))))
+        return np.frombuffer(b"".join(found), "V32")
 
     def select(self, expression: str) -> list[str]:
         """Choose utterances by their columns.
@@ -172,71 +212,23 @@ class Manifest:
             kept = chosen(terms, self._cells, f"utterance of corpus {self.corpus!r}")
         except EmocacheError as error:
             raise EmocacheError(f"expression {expression!r}: {error}") from None
-        return self.ids if kept is None else [id_ for id_, fits in zip(self.ids, kept, strict=True) if fits]
+        return list(self.ids) if kept is None else [id_ for id_, fits in zip(self.ids, kept, strict=True) if fits]
 
     def _cells(self, column: str) -> list[Any]:
         return [self.corpus] * len(self) if column == "corpus" else self.column(column)
 
+    def _read(self, columns: Sequence[str]) -> pa.Table:
+        try:
+            return parquet.read(self._data, columns)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise self._damage(error) from error
 
-def position(ids: Sequence[str], utterance_id: str) -> int | None:
-    """Return the place of an id in a sorted list of ids; None if it has none."""
-    # By bisection: a dict of a million ids would take 255 MB.
-    row = bisect_left(ids, utterance_id)
-    return row if row < len(ids) and ids[row] == utterance_id else None
+    def _batches(self, columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from parquet.batches(self._data, columns, rows)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damage(error) from error
 
-
-def _to_bytes(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    # Without the Arrow schema, whose names of list elements change when a file is read: equal tables give equal bytes.
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, store_schema=False)
-    return sink.getvalue()
-
-
-def _pack(corpus: str, rows: Sequence[Utterance]) -> pa.Table:
-    columns: dict[str, list[Any]] = {f.name: [] for f in _BASE}
-    labels = sorted({name for row in rows for name in row.labels})
-    tracks = sorted({name for row in rows for name in row.tracks})
-    media = _MEDIA | (_READING if any(m.reading is not None for row in rows for m in row.media) else {})
-    for row in rows:
-        for name in columns:
-            value = getattr(row, name)
-            if name == "media":
-                value = [{name: getattr(m, name) for name in media} for m in row.media]
-            elif name == "words":
-                value = [{"word": w.word, "start": w.start, "end": w.end} for w in row.words]
-            columns[name].append(value)
-    fields = [f.with_type(pa.list_(pa.struct(media))) if f.name == "media" else f for f in _BASE]
-    arrays = [pa.array(columns[f.name], f.type) for f in fields]
-    for name in labels:
-        values = [row.labels.get(name) for row in rows]
-        # A Parquet column has one type, so a label that is text anywhere must be text everywhere.
-        kinds = {str if isinstance(v, str) else float for v in values if v is not None}
-        if len(kinds) > 1:
-            raise EmocacheError(f"corpus {corpus!r}: label {name!r} holds both text and numbers; make it one of them")
-        type_ = pa.float64() if kinds == {float} else pa.string()
-        arrays.append(pa.array([v if v is None or kinds == {str} else float(v) for v in values], type_))
-        fields.append(pa.field(f"label.{name}", type_))
-    for name in tracks:
-        found = [row.tracks.get(name) for row in rows]
-        cells = [t and {"times": t.times.tolist(), "values": t.values.tolist()} for t in found]
-        arrays.append(pa.array(cells, _TRACK))
-        fields.append(pa.field(f"track.{name}", _TRACK))
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-
-
-def _unpack(row: dict[str, Any]) -> Utterance:
-    labels = {k[6:]: v for k, v in row.items() if k.startswith("label.") and v is not None}
-    tracks = {
-        k[6:]: Track(np.asarray(v["times"], np.float64), np.asarray(v["values"], np.float64))
-        for k, v in row.items()
-        if k.startswith("track.") and v is not None
-    }
-    plain = {k: v for k, v in row.items() if "." not in k and k not in ("media", "words")}
-    media = tuple(_media(**m) for m in row["media"] or ())
-    words = tuple(Word(**w) for w in row["words"] or ())
-    return Utterance(**plain, media=media, words=words, labels=labels, tracks=tracks)
-
-
-def _media(region: Sequence[float] | None = None, **fields: Any) -> Media:
-    x = tuple(region) if region is not None else None
-    return Media(**fields, region=x)  # type: ignore[arg-type]
+    def _damage(self, error: Exception) -> DamagedError:
+        told = " ".join(str(error).split())
+        return DamagedError(f"manifest of {self.corpus}: damaged ({told}); run `emocache extract {self.corpus}` again")

@@ -5,7 +5,7 @@ aborts the process (apache/arrow#33975, #34314), and `pq.read_table` leaves such
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +32,16 @@ def read(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
 def read_damaged(data: bytes) -> pa.Table:
     """Read what can be read of a Parquet file whatever the checksums of its pages say; raises like `read`."""
     return _open(data, checked=False).read(use_threads=False)
+
+
+def batches(data: bytes, columns: Sequence[str] | None, rows: int) -> Iterator[pa.RecordBatch]:
+    """Like `read`, at most so many rows at a time; what was given is not kept."""
+    yield from _open(data).iter_batches(rows, columns=None if columns is None else list(columns), use_threads=False)
+
+
+def row_count(data: bytes) -> int:
+    """Rows of a Parquet file, by its foot; raises like `read`."""
+    return int(_open(data).metadata.num_rows)
 
 
 def column_names(data: bytes) -> list[str]:

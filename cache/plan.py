@@ -4,9 +4,11 @@ import contextlib
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from . import index
 from .objects import Objects, create_once
@@ -49,12 +51,13 @@ def plan_tasks(
     Returns:
         the tasks; a task whose utterances several streams miss is one for all of them.
     """
-    missing: dict[str, dict[str, str]] = {}
+    missing = {writer.name: missing_of(writer, loads, retry_failed) for writer in writers if loads}
+    if not any(missing.values()):
+        return []
     uncovered: dict[str, list[str]] = defaultdict(list)
     units: dict[str, _Units] = {}
     last: dict[str, int] = {}
     for writer in writers:
-        missing[writer.name] = _missing(writer, loads, retry_failed)
         units[writer.name], last[writer.name] = read(writer.objects)
         covered = {key for items in units[writer.name].values() for _, key in items}
         for utterance, key in missing[writer.name].items():
@@ -68,13 +71,33 @@ def plan_tasks(
             cut for names, ids in sorted(groups.items()) if writer.name in names for cut in _cut(ids, loads, min_units)
         ]
         if cuts:
-            fresh = {_unit_key([writer.keys[i] for i in cut]): [(i, writer.keys[i]) for i in cut] for cut in cuts}
+            keys = missing[writer.name]
+            fresh = {_unit_key([keys[i] for i in cut]): [(i, keys[i]) for i in cut] for cut in cuts}
             plan = seal({"units": list(fresh.items())})
             if not create_once(writer.objects, f"plans/{last[writer.name] + 1:06d}.json", plan):
                 # Another worker has planned meanwhile.
                 return plan_tasks(writers, loads, retry_failed=retry_failed, min_units=min_units)
             units[writer.name].update(fresh)
     return _tasks(units, missing, loads)
+
+
+def missing_of(writer: "StreamWriter", ids: Collection[str], retry_failed: bool = False) -> dict[str, str]:
+    """{id: item key} of those utterances of the manifest that the stream does not have yet, sorted by id.
+
+    Args:
+        writer: of the stream.
+        ids: of the utterances wanted.
+        retry_failed: treat committed failures as missing.
+    """
+    every = writer.manifest.ids
+    found = index.mark_current(index.load(writer.objects), writer.keys)
+    done = np.zeros(len(every), bool)
+    done[every.positions(found.items.column("id").filter(found.items.column("current")))] = True
+    wanted = np.unique(every.positions(ids))
+    wanted = wanted[wanted >= 0]
+    keys = writer.keys.of(every.at(wanted[~done[wanted]]))
+    failed = set() if retry_failed else {(failure.id, failure.key) for failure in found.failures}
+    return {utterance: key for utterance, key in keys.items() if (utterance, key) not in failed}
 
 
 def read(objects: Objects) -> tuple[_Units, int]:
@@ -115,14 +138,6 @@ def from_bytes(data: bytes, what: str) -> _Units:
     if not plain:
         raise DamagedError(f"{what}: is no plan of emocache's; delete it and extract again")
     return units
-
-
-def _missing(writer: "StreamWriter", wanted: Mapping[str, Load], retry_failed: bool) -> dict[str, str]:
-    found = index.load(writer.objects)
-    done = {key.hex() for key in found.items.column("key").to_pylist()}
-    if not retry_failed:
-        done |= {failure.key for failure in found.failures}
-    return {i: writer.keys[i] for i in wanted if writer.keys[i] not in done}
 
 
 def _unit_key(keys: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ The first read of anything of an item compares all of its bytes with the checksu
 says it has read is what it has read. A view of a map costs no more after that.
 """
 
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -20,11 +19,13 @@ from . import shard_table
 from .commit import Record, contradiction
 from .crc import crc32c
 from .errors import EmocacheError
+from .ids import Ids
 from .items import ItemArrays
-from .manifest import Manifest, position
+from .manifest import Manifest
 from .objects import Objects
 from .recipe import Recipe
 from .sealed import DamagedError
+from .stream_keys import StreamKeys
 
 _OPEN_TABLES = 64
 
@@ -55,18 +56,17 @@ class Stream:
         self.recipe: Recipe = document["recipe"]
         self.backend: str = document["backend"]
         self.environment: dict[str, Any] = document["environment"]
+        self._keys = StreamKeys(manifest, self.fingerprint, self.recipe["inputs"])
         # The index says what is current under one manifest; under another it is worked out anew, in memory only.
-        found = index_.load(objects)
-        if found.manifest != manifest.sha256:
-            keys = manifest.item_keys(self.fingerprint, self.recipe["inputs"])
-            found = index_.mark_current(found, keys, manifest.sha256)
+        found = index_.mark_current(index_.load(objects), self._keys)
         self.damaged = found.damaged
-        self.stale = len(found.items)
-        items = found.items.filter(found.items.column("current"))
-        self.stale -= len(items)
-        self.ids: list[str] = items.column("id").to_pylist()
-        self._record, self._row, self._length = (_numpy(items, name) for name in ("record", "row", "length"))
-        self._crc32c = _numpy(items, "crc32c")
+        current = np.asarray(found.items.column("current"))
+        items = found.items.drop_columns(["key", "current"])
+        items = items if current.all() else items.filter(pa.array(current))
+        self.stale = len(current) - len(items)
+        self.ids = Ids(items.column("id"))
+        self._record, self._row, self._length = (np.asarray(items.column(n)) for n in ("record", "row", "length"))
+        self._crc32c = np.asarray(items.column("crc32c"))
         self._arrays = found.arrays
         self._shards = found.records
         self._failures = found.failures
@@ -101,14 +101,13 @@ class Stream:
         """{id: (reason, detail)} of current utterances whose failure is committed."""
         if not self._failures:
             return {}
-        keys = self.manifest.item_keys(self.fingerprint, self.recipe["inputs"])
+        keys = self._keys.of([failure.id for failure in self._failures])
         return {f.id: (f.reason, f.detail) for f in self._failures if keys.get(f.id) == f.key}
 
     @cached_property
-    def missing(self) -> list[str]:
+    def missing(self) -> Ids:
         """Ids of the manifest that are neither served nor failed."""
-        done = set(self.ids) | set(self.failures)
-        return [utterance for utterance in self.manifest.ids if utterance not in done]
+        return self.manifest.ids.without(self.ids, self.failures)
 
     @cached_property
     def frames(self) -> int:
@@ -116,7 +115,7 @@ class Stream:
         return int(self._length.sum(dtype=np.int64))
 
     def __contains__(self, utterance_id: object) -> bool:
-        return isinstance(utterance_id, str) and position(self.ids, utterance_id) is not None
+        return utterance_id in self.ids
 
     def read(self, utterance_id: str) -> npt.NDArray[Any]:
         """Read the frames of one utterance.
@@ -147,16 +146,16 @@ class Stream:
             EmocacheError, DamagedError: see `read`.
         """
         dim, dtype = self.dim, self.dtype
-        at = [self._position(utterance) for utterance in ids]
+        at = self._positions(ids)
         offsets = np.zeros(len(at) + 1, np.int64)
         np.cumsum(self._length[at], out=offsets[1:])
         order = self._disk_order(at)
         # The last item of each shard first: no memory is taken on the word of a record whose shard is shorter.
-        for k in order[np.flatnonzero(np.diff(self._record[at][order], append=-1))] if at else ():
-            self._items.read(at[k], "frames")
+        for k in order[np.flatnonzero(np.diff(self._record[at][order], append=-1))]:
+            self._items.read(int(at[k]), "frames")
         frames = np.empty((offsets[-1], dim), dtype)
         for k in order:
-            frames[offsets[k] : offsets[k + 1]] = self._items.read(at[k], "frames")
+            frames[offsets[k] : offsets[k + 1]] = self._items.read(int(at[k]), "frames")
         return frames, offsets
 
     def array(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -165,15 +164,15 @@ class Stream:
 
     def stored_order(self, ids: Sequence[str]) -> list[str]:
         """The same ids, in the order in which their frames lie on disk."""
-        return [ids[k] for k in self._disk_order([self._position(utterance) for utterance in ids])]
+        return [ids[k] for k in self._disk_order(self._positions(ids))]
 
-    def _disk_order(self, at: list[int]) -> npt.NDArray[np.int64]:
+    def _disk_order(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         # One shard after the other: neighbours in a shard are neighbours on disk.
-        return np.lexsort((self._row[at], self._record[at])) if at else np.zeros(0, np.int64)
+        return np.lexsort((self._row[at], self._record[at]))
 
     def lengths(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Number of frames of each utterance, (len(ids),) int64."""
-        return self._length[[self._position(utterance) for utterance in ids]].astype(np.int64)
+        return self._length[self._positions(ids)].astype(np.int64)
 
     def times(self, utterance_id: str) -> npt.NDArray[np.float64]:
         """Start and end of every frame in seconds from the utterance's start, (T, 2) float64."""
@@ -231,10 +230,13 @@ class Stream:
         return self.recipe[key]
 
     def _position(self, utterance_id: str) -> int:
-        at = bisect_left(self.ids, utterance_id)
-        if at == len(self.ids) or self.ids[at] != utterance_id:
+        at = self.ids.position(utterance_id)
+        if at is None:
             raise EmocacheError(self._why_absent(utterance_id))
         return at
+
+    def _positions(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        return np.arange(len(ids)) if ids is self.ids else np.fromiter(map(self._position, ids), np.int64, len(ids))
 
     def _why_absent(self, utterance_id: str) -> str:
         where = f"{self.corpus}/{self.name}: utterance {utterance_id!r}"
@@ -273,7 +275,3 @@ class Stream:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(number)
         return self._tables[number]
-
-
-def _numpy(items: pa.Table, name: str) -> npt.NDArray[Any]:
-    return np.asarray(items.column(name).to_numpy())

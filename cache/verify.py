@@ -17,6 +17,7 @@ from .objects import Objects
 from .recipe import Recipe
 from .sealed import unseal
 from .store import Cache, check_document
+from .stream_keys import StreamKeys
 
 
 class Problem(NamedTuple):
@@ -130,7 +131,7 @@ def _stream(
         if full:
             yield from _contents(checked, record)
         step()
-    if full and manifest and (wrong := index.fault(objects, keys, manifest.sha256)):
+    if full and manifest and (wrong := index.fault(objects, StreamKeys(manifest, fingerprint, recipe["inputs"]))):
         yield Problem(folder, "-", index.FILE, f"{wrong}; delete it, the next extraction makes it again")
 
 

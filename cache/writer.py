@@ -21,6 +21,7 @@ from .reading_back import check_frames, check_table
 from .recipe import Recipe, fingerprint
 from .sealed import DamagedError
 from .stored_form import Item, check_values, checksum, finite_row, to_storage
+from .stream_keys import StreamKeys
 from .tombstones import is_taken
 
 BACKENDS: dict[str, ModuleType] = {"zarr": shard_zarr, "hdf5": shard_hdf5}
@@ -55,7 +56,7 @@ class StreamWriter:
         manifest: the current one of the corpus.
 
     Attributes:
-        keys: {utterance id: item key} of the current manifest.
+        keys: item keys under that manifest.
     """
 
     def __init__(self, objects: Objects, name: str, recipe: Recipe, backend: str, manifest: Manifest) -> None:
@@ -65,7 +66,7 @@ class StreamWriter:
         self.backend = backend
         self.manifest = manifest
         self.fingerprint = fingerprint(recipe)
-        self.keys = manifest.item_keys(self.fingerprint, recipe["inputs"])
+        self.keys = StreamKeys(manifest, self.fingerprint, recipe["inputs"])
 
     def commit(
         self,
@@ -90,6 +91,7 @@ class StreamWriter:
             EmocacheError: the store cannot take the shard or the record, or gives back other bytes than were written.
         """
         failed = dict(failures or {})
+        keys = self.keys.of([*items, *failed])
         stored = self._stored(items, failed)
         superseded: tuple[str, ...] = ()
         while True:
@@ -98,12 +100,12 @@ class StreamWriter:
             started = time.monotonic()
             if stored:
                 try:
-                    record = self._write(record, stored, items)
+                    record = self._write(record, stored, items, keys)
                 except _UnfitError as error:  # rare enough for the others to be written once more
                     failed |= error.failures
                     stored = {i: item for i, item in stored.items() if i not in failed}
                     continue
-            entries = tuple(FailureEntry(i, self.keys[i], f.reason, f.detail) for i, f in sorted(failed.items()))
+            entries = tuple(FailureEntry(i, keys[i], f.reason, f.detail) for i, f in sorted(failed.items()))
             if time.monotonic() - started > GRACE_SECONDS / 2:
                 raise EmocacheError(f"stream {self.name}: writing a shard took over {GRACE_SECONDS / 2:.0f} s, so gc"
                                     " might have taken it for garbage; run the same command again")  # fmt: skip
@@ -115,12 +117,13 @@ class StreamWriter:
 
     def still_missing(self, unit: str, ids: Sequence[str], retry_failed: bool = False) -> list[str]:
         """Those of `ids` that no record of this unit has committed meanwhile."""
+        keys = self.keys.of(ids)
         done = set()
         for record in standing(self._attempts(unit)[0]):
             done |= {entry.key for entry in record.items}
             if not retry_failed:
                 done |= {entry.key for entry in record.failures}
-        return [i for i in ids if self.keys[i] not in done]
+        return [i for i in ids if keys[i] not in done]
 
     def finish(self) -> None:
         """Bring the stream's index up to date, so that readers need not go through the records.
@@ -130,7 +133,7 @@ class StreamWriter:
         found = index.load(self.objects)
         if not index.is_current(self.objects, found, self.manifest.sha256):
             with contextlib.suppress(OSError):
-                index.save(self.objects, found, self.keys, self.manifest.sha256)
+                index.save(self.objects, index.mark_current(found, self.keys))
 
     def _stored(self, items: Mapping[str, Any], failed: dict[str, InputFailure]) -> dict[str, Any]:
         stored = {}
@@ -141,13 +144,16 @@ class StreamWriter:
                 failed[utterance] = failure
         return stored
 
-    def _write(self, record: Record, stored: Mapping[str, Any], items: Mapping[str, Any]) -> Record:
+    def _write(
+        self, record: Record, stored: Mapping[str, Any], items: Mapping[str, Any], keys: Mapping[str, str]
+    ) -> Record:
         """Write a shard and read it back.
 
         Args:
             record: of the attempt, with nothing in it yet.
             stored: {utterance id: item or row as it is stored}; at least one.
             items: {utterance id: item or row as the encoder gave it}.
+            keys: {utterance id: item key}.
 
         Returns:
             the record with all that tells of the shard.
@@ -161,7 +167,8 @@ class StreamWriter:
         for left in reversed(range(_TRIES)):
             name = f"shards/{secrets.token_hex(12)}{suffix}"
             try:
-                return self._put_table(name, record, stored) if table else self._put_frames(name, record, stored, items)
+                put = self._put_table if table else partial(self._put_frames, items=items)
+                return put(name, record, stored, keys)
             except _UnfitError:
                 raise
             except Exception as error:
@@ -183,7 +190,9 @@ class StreamWriter:
             raise EmocacheError(f"stream {self.name}: {record.shard} cannot be looked at after it was written"
                                 f" ({error}); mend the cause and run the same command again") from error  # fmt: skip
 
-    def _put_frames(self, name: str, record: Record, stored: Mapping[str, Item], items: Mapping[str, Item]) -> Record:
+    def _put_frames(
+        self, name: str, record: Record, stored: Mapping[str, Item], keys: Mapping[str, str], items: Mapping[str, Item]
+    ) -> Record:
         backend = BACKENDS[self.backend]
         values = list(stored.values())
         offsets = np.cumsum([0, *(len(item.frames) for item in values)], dtype="<i8")
@@ -209,7 +218,7 @@ class StreamWriter:
 
         put = self.objects.put_shard(name, files, meanwhile)
         entries = tuple(
-            ItemEntry(i, self.keys[i], int(row), len(item.frames), crc32c)
+            ItemEntry(i, keys[i], int(row), len(item.frames), crc32c)
             for (i, item), row, crc32c in zip(stored.items(), offsets, checksums, strict=False)
         )
         # Offsets are for whoever has the shard alone; readers go by the rows that the record tells.
@@ -217,12 +226,13 @@ class StreamWriter:
         objects = {path: (info.size, info.sha256) for path, info in put.items()}
         return replace(record, shard=name, objects=objects, arrays=located, items=entries)
 
-    def _put_table(self, name: str, record: Record, rows: Mapping[str, Mapping[str, Any]]) -> Record:
+    def _put_table(
+        self, name: str, record: Record, rows: Mapping[str, Mapping[str, Any]], keys: Mapping[str, str]
+    ) -> Record:
         files = shard_table.build(list(rows), list(rows.values()))
         stored = self.objects.put_shard(name, files, partial(check_table, self.objects, rows=rows))
         entries = tuple(
-            ItemEntry(i, self.keys[i], row, 1, shard_table.checksum(values))
-            for row, (i, values) in enumerate(rows.items())
+            ItemEntry(i, keys[i], row, 1, shard_table.checksum(values)) for row, (i, values) in enumerate(rows.items())
         )
         objects = {path: (info.size, info.sha256) for path, info in stored.items()}
         return replace(record, shard=name, objects=objects, items=entries)

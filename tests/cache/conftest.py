@@ -2,15 +2,18 @@
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 
 from emocache.cache import Cache, InputFailure, Item, Load, Manifest, Media, Stream, StreamWriter, Utterance, plan_tasks
+from emocache.cache.index import Index, save
 from emocache.cache.objects import Objects
 from emocache.cache.opening import open_objects
 from emocache.cache.recipe import Recipe
@@ -137,3 +140,12 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Cache:
 def backend(request: pytest.FixtureRequest) -> str:
     """Each way to store shards."""
     return str(request.param)
+
+
+def save_marked(objects: Objects, found: Index, manifest_sha256: str, current: Mapping[str, str] | None = None) -> None:
+    """Store an index as if it had been worked out for a manifest with these {id: key}."""
+    keys = current or {}
+    told = zip(found.items.column("id").to_pylist(), found.items.column("key").to_pylist(), strict=True)
+    marks = pa.array([keys.get(utterance) == key.hex() for utterance, key in told], pa.bool_())
+    at = found.items.schema.get_field_index("current")
+    save(objects, replace(found, items=found.items.set_column(at, "current", marks), manifest=manifest_sha256))

@@ -19,7 +19,7 @@ from emocache.cache.objects import Objects
 from emocache.cache.sealed import seal, unseal
 from emocache.cache.verify import verify
 
-from .conftest import CORPUS, IDS, fill, item, manifest, plain_recipe, recipe, row, snapshot, table_recipe
+from .conftest import CORPUS, IDS, fill, item, manifest, plain_recipe, recipe, row, save_marked, snapshot, table_recipe
 
 ARRAYS = ("frames", "times", "aux/face", "aux/box")
 READS: dict[str, Callable[[Stream, str], Any]] = {
@@ -274,7 +274,7 @@ def test_a_plan_that_cannot_be_is_passed_over(tmp_path: Path, units: Any) -> Non
     cache = Cache(tmp_path)
     cache.put_manifest(manifest())
     writer = cache.create_stream(CORPUS, "toy", recipe())
-    keys = writer.keys
+    keys = manifest().item_keys(writer.fingerprint, ["audio"])
     if isinstance(units, list) and len(units[0]) == 2 and isinstance(units[0][1][0][1], str):
         units[0][1][0][1] = keys["a"]
     writer.objects.replace("plans/000001.json", seal({"units": units}))
@@ -301,7 +301,7 @@ def sealed_index(objects: Objects, items: pa.Table | None = None, **changes: Any
     found = index_.Index(found.items if items is None else items, found.records, found.arrays, found.failures)
     for name, value in changes.items():
         found = replace(found, **{name: value})
-    index_.save(objects, found, {}, "m")
+    save_marked(objects, found, "m")
 
 
 def test_an_index_that_cannot_be_is_passed_over(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from emocache.cache.copy import copy
 from emocache.cache.objects import Objects, Stored
 from emocache.cache.remote import RemoteObjects
 
-from .conftest import CORPUS, IDS, assert_serves, fill, item, manifest, recipe, row, snapshot, table_recipe
+from .conftest import CORPUS, IDS, assert_serves, fill, item, manifest, recipe, row, save_marked, snapshot, table_recipe
 
 UNIT = "0123456789abcdef"
 
@@ -239,7 +239,7 @@ def test_the_index_says_what_the_records_say(objects: Objects, seed: int) -> Non
         every[record.name] = record
         assert objects.create(f"commits/{record.name}", record.to_bytes())
         if random.random() < 0.4:
-            index_.save(objects, index_.load(objects), keys, "m")
+            save_marked(objects, index_.load(objects), "m", keys)
         found = index_.load(objects)
         rows_found = found.items.select(["key", "record", "row"]).to_pylist()
         items, failures = naive(every)

@@ -19,7 +19,7 @@ from emocache.cache.media_hashes import FILE, MediaHashes, Remembered, fault
 from emocache.cache.objects import Objects
 from emocache.cache.verify import Problem, verify
 
-from .conftest import CORPUS, IDS, fill, item, manifest, recipe, table_recipe, utterance
+from .conftest import CORPUS, IDS, fill, item, manifest, recipe, save_marked, table_recipe, utterance
 
 
 def filled(cache: Cache, backend: str = "zarr") -> tuple[Objects, Record]:
@@ -166,17 +166,17 @@ def test_an_index_that_is_damaged_or_wrong_is_named_and_made_again(tmp_path: Pat
         index_.Index(found.items.slice(1), found.records, found.arrays, ()),
         index_.Index(found.items, found.records, found.arrays, (failure,)),
     ):
-        index_.save(objects, other, keys, manifest().sha256)
+        save_marked(objects, other, manifest().sha256, keys)
         [problem] = verify(cache, full=True)
         assert problem.reason.startswith("wrong: it says other things than the records; delete it") and not list(
             verify(cache)
         )
-    index_.save(objects, found, {}, manifest().sha256)  # nothing current
+    save_marked(objects, found, manifest().sha256)  # nothing current
     assert [problem.object for problem in verify(cache, full=True)] == ["index.arrow"]
     objects.delete("index.arrow")
     cache.create_stream(CORPUS, "toy", recipe()).finish()
     assert list(verify(cache, full=True)) == []
-    index_.save(objects, found, {}, "of an older manifest")  # outdated is not wrong
+    save_marked(objects, found, "of an older manifest")  # outdated is not wrong
     assert list(verify(cache, full=True)) == []
 
 
