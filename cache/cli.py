@@ -109,6 +109,26 @@ def copy(
 
 
 @app.command()
+def compact(
+    root: Root,
+    what: What = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell.")] = False,
+) -> None:
+    """Join small shards into large ones, beside readers and writers; gc removes the small ones a day later."""
+    from .compact import Compaction
+    from .telling import Progress
+
+    cache = _open(root)
+    plans = [Compaction(cache, one) for one in _chosen(cache, what)]
+    with Progress("records", sum(plan.joined for plan in plans)) as progress:
+        for plan in plans:
+            if not dry_run:
+                plan.run(progress.step)
+            after = plan.records - plan.joined + len(plan.groups)
+            print(f"{plan.info.folder}: {plan.records} records {'would become' if dry_run else 'became'} {after}")
+
+
+@app.command()
 def rm(
     root: Root,
     what: Annotated[str, typer.Argument(metavar="CORPUS[/STREAM]", help="What to remove.")],
@@ -174,7 +194,7 @@ def describe(cache: "Cache", info: "StreamInfo") -> dict[str, Any]:
         "utterances": len(stream),
         "failures": len(stream.failures),
         "failure_reasons": dict(Counter(reason for reason, _ in stream.failures.values())),
-        "missing": len(stream.missing),
+        "missing": len(stream.manifest) - len(stream) - len(stream.failures),
         "stale": stream.stale,
         "frames": stream.frames if frames else None,
         "bytes": size,

@@ -1,5 +1,6 @@
 """Commit records: the small documents whose existence makes a shard part of a stream."""
 
+import contextlib
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -9,13 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .objects import Objects, create_once
+from .objects import Objects, Stored, create_once
 from .sealed import DamagedError, seal, unseal
 
 GRACE_SECONDS = 24 * 3600.0
 """Age below which gc leaves an object alone that no record refers to: its writer may still be about to commit it.
 
 A courtesy, which saves that writer the work of writing it again; safety does not depend on it, see `tombstones`."""
+
+COMPACTED = "c0c0c0c0"
+"""The first digits of the unit of a record that compaction has made, by which a listing finds those."""
 
 _NAME = re.compile(r"(?P<unit>[0-9a-f]+)\.(?P<attempt>\d+)\.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -84,6 +88,21 @@ class Record:
         """{path of each object of the shard: bytes}."""
         return {path: size for path, (size, _) in self.objects.items()}
 
+    def bare(self) -> "Record":
+        """The record without its items, whose names and keys take nearly all of its memory."""
+        return replace(self, items=())
+
+    def with_shard(
+        self,
+        shard: str,
+        stored: Mapping[str, Stored],
+        arrays: Mapping[str, Located],
+        items: tuple[ItemEntry, ...],
+    ) -> "Record":
+        """The record with a shard, as `Objects.put_shard` has stored it."""
+        objects = {path: (one.size, one.sha256) for path, one in stored.items()}
+        return replace(self, shard=shard, objects=objects, arrays=arrays, items=items)
+
     def moved(self, shard: str) -> "Record":
         """The record of the same bytes under another shard name."""
         start = len(str(self.shard))
@@ -135,11 +154,29 @@ def standing(records: Iterable[Record]) -> list[Record]:
     return [record for record in every if record.name not in gone]
 
 
+def compacted(objects: Objects, known: dict[str, Record] | None = None) -> set[str]:
+    """Names of records that compactions have superseded, which no other record may be given once gc has taken them.
+
+    To be asked for after what there is was listed: a name that gc has freed by then is among these.
+
+    Args:
+        objects: the stream's folder.
+        known: compactions that were read before, by name; those that are new are added.
+    """
+    known = {} if known is None else known
+    for name in objects.names("commits", COMPACTED):
+        if parse_name(name) and name not in known:
+            with contextlib.suppress(DamagedError, FileNotFoundError):
+                known[name] = Record.from_bytes(objects.get(f"commits/{name}"), name).bare()
+    return {name for record in known.values() for name in record.supersedes}
+
+
 def create_record(objects: Objects, record: Record, covered: Collection[str] = ()) -> Record:
     """Create a record under its own name if that is free, else as a later attempt; returns it as created.
 
-    A name that the index covers is not free, even if its record was deleted: the index would still tell of that one.
+    A name that the index covers, or that a compaction has superseded, is not free, even if its record was deleted.
     """
+    covered = {*covered, *compacted(objects)}
     while record.name in covered or not create_once(objects, f"commits/{record.name}", record.to_bytes()):
         record = replace(record, attempt=record.attempt + 1)
     return record

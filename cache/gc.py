@@ -1,7 +1,8 @@
 """Removing: streams by name, and what nothing refers to any more."""
 
 import contextlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from .commit import GRACE_SECONDS, Record, parse_name, standing
@@ -83,7 +84,24 @@ class _Sweep:
         empty = {entry.path for entry in listed if not entry.size and entry.path.startswith(("commits/", "plans/"))}
         kept = self._standing()
         gone = {f"commits/{name}" for name in self._records} - {f"commits/{record.name}" for record in kept}
-        return [entry for entry in listed if entry.path in gone | empty] + _grouped(listed, {r.shard for r in kept})
+        found = [entry for entry in listed if entry.path in gone | empty] + _grouped(listed, {r.shard for r in kept})
+        since = self._superseded_since({entry.path: entry.modified for entry in listed})
+        return [replace(entry, modified=max(entry.modified, since.get(entry.path, entry.modified))) for entry in found]
+
+    def _superseded_since(self, modified: Mapping[str, datetime]) -> dict[str, datetime]:
+        """{path of a superseded record, or of its shard: when it became so}; a reader may have it open since before.
+
+        A compaction supersedes records that are old, so their own age says nothing.
+        """
+        since: dict[str, datetime] = {}
+        for record in self._records.values():
+            when = modified.get(f"commits/{record.name}")
+            for name in record.supersedes if when else ():
+                shard = self._records[name].shard if name in self._records else None
+                for path in (f"commits/{name}", shard):
+                    if path is not None and when is not None:
+                        since[path] = max(when, since.get(path, when))
+        return since
 
     def remove(self, path: str) -> bool:
         """Remove one thing for good; False for a shard that a record has come to refer to meanwhile."""
@@ -135,6 +153,6 @@ def _grouped(listed: Iterable[Listed], kept: Collection[str | None] | None) -> l
 
 def _record(data: bytes, what: str) -> Record:
     try:
-        return Record.from_bytes(data, what)
+        return Record.from_bytes(data, what).bare()
     except DamagedError as error:
         raise EmocacheError(f"{error}. What it refers to is unknown. Nothing was removed") from error

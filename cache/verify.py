@@ -117,20 +117,27 @@ def _stream(
     keys = manifest.item_keys(fingerprint, recipe["inputs"]) if manifest and full else {}
     listed = {found.path: found.size for found in objects.list("shards")}
     checked = _Checked(objects, folder, recipe, listed, {key: utterance for utterance, key in keys.items()})
-    found = []
+    found = []  # without their items, which are read once more where they are needed
     for name in filter(parse_name, objects.names("commits")):
         try:
-            found.append(Record.from_bytes(objects.get(f"commits/{name}"), name))
+            record = Record.from_bytes(objects.get(f"commits/{name}"), name).bare()
         except EmocacheError as error:
             yield Problem(folder, "-", f"commits/{name}", str(error))
             continue
-        if found[-1].name != name:
-            yield Problem(folder, "-", f"commits/{name}", f"is the record {found.pop().name}; give it its name back")
+        if record.name == name:
+            found.append(record)
+        else:
+            yield Problem(folder, "-", f"commits/{name}", f"is the record {record.name}; give it its name back")
+        if not full:
+            step()
     for record in standing(found):  # of one that is superseded gc may have taken the shard
-        yield from _objects(checked, record)
+        if full or any(listed.get(path) != size for path, size in record.sizes.items()):
+            whole = Record.from_bytes(objects.get(f"commits/{record.name}"), record.name)
+            yield from _objects(checked, whole)
+            if full:
+                yield from _contents(checked, whole)
         if full:
-            yield from _contents(checked, record)
-        step()
+            step()
     if full and manifest and (wrong := index.fault(objects, StreamKeys(manifest, fingerprint, recipe["inputs"]))):
         yield Problem(folder, "-", index.FILE, f"{wrong}; delete it, the next extraction makes it again")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import index, shard_hdf5, shard_table, shard_zarr
-from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, parse_name, standing
+from .commit import GRACE_SECONDS, FailureEntry, ItemEntry, Record, compacted, parse_name, standing
 from .errors import EmocacheError, InputFailure
 from .manifest import Manifest
 from .objects import Objects, create_once
@@ -67,6 +67,7 @@ class StreamWriter:
         self.manifest = manifest
         self.fingerprint = fingerprint(recipe)
         self.keys = StreamKeys(manifest, self.fingerprint, recipe["inputs"])
+        self._compactions: dict[str, Record] = {}
 
     def commit(
         self,
@@ -223,8 +224,7 @@ class StreamWriter:
         )
         # Offsets are for whoever has the shard alone; readers go by the rows that the record tells.
         located.pop("offsets")
-        objects = {path: (info.size, info.sha256) for path, info in put.items()}
-        return replace(record, shard=name, objects=objects, arrays=located, items=entries)
+        return record.with_shard(name, put, located, entries)
 
     def _put_table(
         self, name: str, record: Record, rows: Mapping[str, Mapping[str, Any]], keys: Mapping[str, str]
@@ -234,8 +234,7 @@ class StreamWriter:
         entries = tuple(
             ItemEntry(i, keys[i], row, 1, shard_table.checksum(values)) for row, (i, values) in enumerate(rows.items())
         )
-        objects = {path: (info.size, info.sha256) for path, info in stored.items()}
-        return replace(record, shard=name, objects=objects, items=entries)
+        return record.with_shard(name, stored, {}, entries)
 
     def _create(self, record: Record, failures: tuple[FailureEntry, ...]) -> tuple[Record, Committed]:
         """Create the record under the unit's next free attempt, with what no other record of the unit has told yet.
@@ -271,8 +270,9 @@ class StreamWriter:
             name = f"{unit}.{attempt}.json"
             with contextlib.suppress(DamagedError, FileNotFoundError):
                 records.append(Record.from_bytes(self.objects.get(f"commits/{name}"), name))
-        # Nor does it take the name of a record that was deleted while the index still covers it.
-        covered = [parsed[1] for parsed in map(parse_name, self._covered) if parsed and parsed[0] == unit]
+        # Nor does it take the name of a record that was deleted while the index still covers it, or after a compaction.
+        gone = {*self._covered, *compacted(self.objects, self._compactions)}
+        covered = [parsed[1] for parsed in map(parse_name, gone) if parsed and parsed[0] == unit]
         return records, max([*attempts, *covered], default=-1) + 1
 
     @cached_property

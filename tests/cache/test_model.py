@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from emocache.cache import Cache, InputFailure, Item, StreamWriter
+from emocache.cache.compact import Compaction
 from emocache.cache.copy import copy
 from emocache.cache.gc import collect
 from emocache.cache.verify import verify
@@ -44,6 +45,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache = Cache(self.folder / "0")
         self.model = Model()
         self.copies = 0
+        self.superseded = False  # records, by a compaction since the last gc
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
@@ -124,10 +126,19 @@ class CacheMachine(RuleBasedStateMachine):
             self.cache.objects.delete(f"{info.folder}/index.arrow")
 
     @rule()
+    def compact(self) -> None:
+        for info in self.cache.streams(CORPUS):
+            Compaction(self.cache, info).run()
+        self.superseded = True
+
+    @rule()
     def collect_garbage(self) -> None:
         for info in self.cache.streams(CORPUS):
             self.cache.objects.replace(f"{info.folder}/shards/lost.h5", b"garbage")
-        assert len(collect(self.cache, 0.0)[0]) == len(self.cache.streams(CORPUS))
+        found = len(collect(self.cache, 0.0)[0])
+        assert found >= len(self.cache.streams(CORPUS)) and collect(self.cache, 0.0) == ([], 0)
+        assert self.superseded or found == len(self.cache.streams(CORPUS))
+        self.superseded = False
 
     @precondition(lambda self: self.cache.objects.local("") is not None)
     @rule()
