@@ -6,6 +6,7 @@ the clock, seconds of the processor, and the most memory that the process took, 
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -38,7 +39,7 @@ def utterances(count: int, label: str) -> list[Utterance]:
     return [
         Utterance(
             f"speaker{n % 997:04d}/clip{n:08d}",
-            (Media("audio", f"wav/speaker{n % 997:04d}/clip{n:08d}.wav", f"{n:064x}"),),
+            (Media("audio", f"wav/speaker{n % 997:04d}/clip{n:08d}.wav", hashlib.sha256(b"%d" % n).hexdigest()),),
             duration=2.0 + n % 40 / 10,
             speaker=f"speaker{n % 997:04d}",
             labels={"emotion": label},

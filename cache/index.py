@@ -24,6 +24,7 @@ from .stream_keys import StreamKeys, flat_keys
 FILE = "index.arrow"
 _MAGIC = b"emocache index 1 "
 _ANY = np.iinfo(np.int64).max  # rows of a table, which no array tells
+_BLOCK = 1 << 16  # rows that are looked at together
 _SCHEMA = pa.schema([
     ("id", pa.string()), ("key", pa.binary(32)), ("record", pa.int32()), ("row", pa.int64()), ("length", pa.int32()),
     ("crc32c", pa.uint32()), ("current", pa.bool_()),
@@ -191,13 +192,16 @@ def _fits_together(index: Index) -> bool:
         return False
     if len(index.arrays) != len(index.records) or not all(map(is_possible, _all_located(index))):
         return False
-    record, row, length = (items.column(name).to_numpy() for name in ("record", "row", "length"))
-    if len(items) and not (record.min() >= 0 and record.max() < len(index.records)):
-        return False
     rows = [min((located.shape[0] for located in one.values()), default=_ANY) for one in index.arrays]
-    ends = np.array(rows, np.int64)[record] if len(items) else np.zeros(0, np.int64)
-    told = np.bincount(record, length, len(rows))  # rows of each record, which no two items share
-    return bool(((row >= 0) & (length >= 1) & (row <= ends - length)).all() and (told <= rows).all())
+    ends, told = np.array(rows, np.int64), np.zeros(len(rows), np.int64)
+    for batch in items.select(["record", "row", "length"]).to_batches(_BLOCK):
+        record, row, length = (column.to_numpy() for column in batch.columns)
+        if len(batch) and not (record.min() >= 0 and record.max() < len(rows)):
+            return False
+        if not ((row >= 0) & (length >= 1) & (row <= ends[record] - length)).all():
+            return False
+        np.add.at(told, record, length)  # rows of each record, which no two items share
+    return bool((told <= ends).all())
 
 
 def _all_located(index: Index) -> Iterable[Located]:

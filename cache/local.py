@@ -60,14 +60,14 @@ class LocalObjects:
 
     def list(self, folder: str) -> Iterator[Listed]:
         """Every file and every empty folder below the folder, temporary ones included, so that gc finds them."""
-        top = self.root / folder
-        for directory, folders, files in os.walk(top):
-            here = Path(directory)
-            for path in [here / name for name in files] if files or folders or here == top else [here]:
+        top = str(self.root / folder)
+        for here, folders, files in os.walk(top):
+            for path in [f"{here}{os.sep}{name}" for name in files] if files or folders or here == top else [here]:
                 with contextlib.suppress(FileNotFoundError):
-                    stat = path.stat()
+                    stat = os.stat(path)
                     when = datetime.fromtimestamp(stat.st_mtime, UTC)
-                    yield Listed(path.relative_to(self.root).as_posix(), stat.st_size, when)
+                    below = folder + path[len(top) :].replace(os.sep, "/")
+                    yield Listed(below.lstrip("/"), stat.st_size, when)
 
     def put_shard(
         self, name: str, files: Mapping[str, Iterable[Buffer]], meanwhile: Callable[[str], None] | None = None

@@ -142,4 +142,4 @@ def snapshot(stream: Stream) -> dict[str, Any]:
         parts = [stream.read(i), stream.times(i), stream.aux(i)["voiced"]]
         items[i] = [part.tobytes().hex() for part in parts]
     failures = {i: list(why) for i, why in stream.failures.items()}
-    return {"items": items, "failures": failures, "missing": stream.missing, "stale": stream.stale}
+    return {"items": items, "failures": failures, "missing": list(stream.missing), "stale": stream.stale}
