@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .writer import StreamWriter
 
 _Units = dict[str, list[tuple[str, str]]]  # {unit key: [(utterance id, item key), ...]}
+_UNITS_OF_A_PLAN = 64  # a document of 65,536 utterances at most, which is read in under a second
 _MAX_BYTES, _MAX_UTTERANCES, _MAX_SECONDS = 64 << 20, 1024, 600.0
 
 
@@ -73,10 +74,13 @@ def plan_tasks(
         if cuts:
             keys = missing[writer.name]
             fresh = {_unit_key([keys[i] for i in cut]): [(i, keys[i]) for i in cut] for cut in cuts}
-            plan = seal({"units": list(fresh.items())})
-            if not create_once(writer.objects, f"plans/{last[writer.name] + 1:06d}.json", plan):
-                # Another worker has planned meanwhile.
-                return plan_tasks(writers, loads, retry_failed=retry_failed, min_units=min_units)
+            cut_now = list(fresh.items())
+            for start in range(0, len(cut_now), _UNITS_OF_A_PLAN):
+                plan = seal({"units": cut_now[start : start + _UNITS_OF_A_PLAN]})
+                last[writer.name] += 1
+                if not create_once(writer.objects, f"plans/{last[writer.name]:06d}.json", plan):
+                    # Another worker has planned meanwhile.
+                    return plan_tasks(writers, loads, retry_failed=retry_failed, min_units=min_units)
             units[writer.name].update(fresh)
     return _tasks(units, missing, loads)
 

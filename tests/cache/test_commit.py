@@ -13,7 +13,7 @@ import numpy as np
 import obstore
 import pytest
 
-from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, Item, Load, plan_tasks
+from emocache.cache import Cache, DamagedError, EmocacheError, InputFailure, Item, Load, plan, plan_tasks
 from emocache.cache import index as index_
 from emocache.cache.commit import FailureEntry, ItemEntry, Record
 from emocache.cache.copy import copy
@@ -149,6 +149,31 @@ def test_a_plan_that_comes_in_between_is_not_overlooked(tmp_path: Path, moment: 
     ours.objects.names = names  # type: ignore[method-assign]
     tasks = plan_tasks([ours], loads, min_units=3)
     assert theirs.objects.names("plans") == ["000001.json"]
+    assert plan_tasks([theirs], loads, min_units=2) == tasks
+    assert sorted(i for task in tasks for i in task.ids) == sorted(IDS)
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_a_plan_of_many_units_is_several_documents(
+    tmp_path: Path, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker, with other ideas of how to cut, plans right before this one's n-th document."""
+    monkeypatch.setattr(plan, "_UNITS_OF_A_PLAN", 1)
+    cache = Cache(tmp_path)
+    cache.put_manifest(manifest())
+    ours, theirs = (cache.create_stream(CORPUS, "toy", recipe(), backend="hdf5") for _ in range(2))
+    loads = {i: Load(1.0, len(i)) for i in IDS}
+    creates = itertools.count()
+    create = ours.objects.create
+
+    def beside(path: str, data: bytes) -> bool:
+        if next(creates) == moment:
+            plan_tasks([theirs], loads, min_units=2)
+        return create(path, data)
+
+    ours.objects.create = beside  # type: ignore[method-assign]
+    tasks = plan_tasks([ours], loads, min_units=3)
+    assert len(ours.objects.names("plans")) == len(tasks) > 1
     assert plan_tasks([theirs], loads, min_units=2) == tasks
     assert sorted(i for task in tasks for i in task.ids) == sorted(IDS)
 
