@@ -3,13 +3,19 @@
 from pathlib import Path
 
 from .errors import EmocacheError
+from .hints import did_you_mean
 from .local import LocalObjects
 from .objects import Objects
+from .providers import PROVIDERS, connect, kind_of
 from .remote import Creating, RemoteObjects
+from .store_errors import why_not
+
+_SCHEMES = ("s3", "gs", "az")
+_KNOWN = ", ".join(provider.urls for provider in PROVIDERS.values())
 
 
 def open_objects(root: str | Path, single_writer: bool = False) -> Objects:
-    """Open a store from a folder or a URL (`s3://bucket/prefix`, `memory://` for tests).
+    """Open a store from a folder or a URL (of `PROVIDERS`, such as `s3://bucket/prefix`; `memory://` for tests).
 
     Args:
         root: the folder, or the URL.
@@ -23,16 +29,21 @@ def open_objects(root: str | Path, single_writer: bool = False) -> Objects:
     """
     text = str(root)
     if not text.strip():
-        raise EmocacheError("the cache has no name; give a folder or an s3:// URL")
+        raise EmocacheError(f"the cache has no name; give a folder or {_KNOWN}")
     if "://" not in text or text.startswith("file://"):
         folder = Path(text.removeprefix("file://"))
         if folder.exists() and not folder.is_dir():
-            raise EmocacheError(f"cache {text} is a file; give a folder, or an s3:// URL")
+            raise EmocacheError(f"cache {text} is a file; give a folder, or {_KNOWN}")
         return LocalObjects(folder)
-    from obstore.store import from_url
-
+    kind = kind_of(text)
+    if kind is None:
+        scheme = text.partition("://")[0]
+        hint = "" if scheme in _SCHEMES else did_you_mean(scheme, _SCHEMES)
+        raise EmocacheError(f"cache {text!r} is of no kind that is known: {hint}give a folder or {_KNOWN}")
+    provider = PROVIDERS.get(kind)
     try:
-        return RemoteObjects(text, from_url(text), creating=Creating(single_writer))
+        return RemoteObjects(text, connect(text, provider), "", Creating(single_writer), provider)
+    except EmocacheError:
+        raise
     except Exception as error:
-        why = str(error).partition("\n")[0]
-        raise EmocacheError(f"cache {text!r} cannot be opened: {why}; give a folder or an s3:// URL") from error
+        raise EmocacheError(f"cache {text!r} cannot be opened: {why_not(error, provider)}") from error

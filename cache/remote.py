@@ -4,19 +4,27 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.exceptions import BaseError
 
 from .errors import EmocacheError
 from .objects import Buffer, Listed, Stored
+from .patience import Patience
+from .providers import Provider
+from .store_errors import translated
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+T = TypeVar("T")
+_PART = 8 << 20  # bytes; larger objects are put in parts of so many, two at once: see the timeouts in `providers`
+_PARTS_AT_ONCE = 2
+_PAGE = 1000  # objects of a listing
 
 
 @dataclass
@@ -35,47 +43,58 @@ class Creating:
 class RemoteObjects:
     """Objects in S3 or anything else obstore reaches. A put is atomic and durable when it returns.
 
-    Whatever goes wrong in the store is raised as an OSError that names the object; a store that ignores the condition
-    of a put as an EmocacheError, before anything is created by one.
+    A request that fails for a reason that may pass is made again, see `Patience`. Whatever else goes wrong in the store
+    is raised as an OSError that names the object; what a person has to mend (credentials, a bucket that is not there,
+    a store that ignores the condition of a put) as an EmocacheError.
 
     Args:
         url: for people.
         store: obstore's.
         prefix: of all names.
         creating: see `Creating`.
+        provider: the kind of store; None: memory, or any.
+        patience: with the store.
     """
 
-    def __init__(self, url: str, store: "ObjectStore", prefix: str = "", creating: Creating | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        store: "ObjectStore",
+        prefix: str = "",
+        creating: Creating | None = None,
+        provider: Provider | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         self.url = url
         self.store = store
         self.prefix = prefix
         self.creating = creating or Creating()
+        self.provider = provider
+        self.patience = patience or Patience()
 
     def below(self, folder: str) -> "RemoteObjects":
         """The same store, seen from a folder."""
-        return type(self)(f"{self.url.rstrip('/')}/{folder}", self.store, self._path(folder), self.creating)
+        url = f"{self.url.rstrip('/')}/{folder}"
+        return type(self)(url, self.store, self._path(folder), self.creating, self.provider, self.patience)
 
     def get(self, path: str) -> bytes:
         """The whole object."""
-        with self._named(path):
-            return bytes(obstore.get(self.store, self._path(path)).bytes())
+        return self._ask(path, lambda: bytes(obstore.get(self.store, self._path(path)).bytes()))
 
     def get_range(self, path: str, start: int, length: int) -> bytes:
         """Part of the object."""
-        with self._named(path):
-            return bytes(obstore.get_range(self.store, self._path(path), start=start, length=length))
+        whole = self._path(path)
+        return self._ask(path, lambda: bytes(obstore.get_range(self.store, whole, start=start, length=length)))
 
     def size(self, path: str) -> int:
         """Bytes of the object."""
-        with self._named(path):
-            return int(obstore.head(self.store, self._path(path))["size"])
+        return self._ask(path, lambda: int(obstore.head(self.store, self._path(path))["size"]))
 
     def names(self, folder: str, prefix: str = "") -> list[str]:
         """Names of objects and of folders."""
         if prefix:
             return sorted(set(self._beginning(folder, prefix)))
-        with self._named(folder):
-            found = obstore.list_with_delimiter(self.store, prefix=self._path(folder) or None)
+        found = self._ask(folder, lambda: obstore.list_with_delimiter(self.store, prefix=self._path(folder) or None))
         paths = [str(o["path"]) for o in found["objects"]] + [str(p) for p in found["common_prefixes"]]
         return sorted(path.rsplit("/", 1)[-1] for path in paths)
 
@@ -83,23 +102,40 @@ class RemoteObjects:
         """Names that begin with a prefix, which the store cannot look for: it lists in order, from just before them."""
         top = self._path(folder)
         start = len(top) + 1 if top else 0
-        with self._named(folder):
-            before = f"{top}/{prefix[:-1]}".strip("/")
-            for batch in obstore.list(self.store, prefix=top or None, offset=before or None):
-                for found in batch:
-                    name = str(found["path"])[start:]
-                    if name.startswith(prefix):
-                        yield name.partition("/")[0]
-                    elif name > prefix:
-                        return
+        for found in self._listed(folder, f"{top}/{prefix[:-1]}".strip("/")):
+            name = str(found["path"])[start:]
+            if name.startswith(prefix):
+                yield name.partition("/")[0]
+            elif name > prefix:
+                return
 
     def list(self, folder: str) -> Iterator[Listed]:
         """Every object below the folder."""
-        with self._named(folder):
-            for batch in obstore.list(self.store, prefix=self._path(folder) or None):
-                for found in batch:
-                    path = str(found["path"])[len(self.prefix) :].lstrip("/")
-                    yield Listed(path, int(found["size"]), found["last_modified"])
+        for found in self._listed(folder):
+            path = str(found["path"])[len(self.prefix) :].lstrip("/")
+            yield Listed(path, int(found["size"]), found["last_modified"])
+
+    def _listed(self, folder: str, behind: str = "") -> Iterator[Any]:
+        """What obstore tells of every object below a folder, in order, from behind a path.
+
+        A listing that breaks off goes on behind the last object it has told.
+        """
+        pages: Any = None
+
+        def page() -> Any:
+            nonlocal pages
+            if pages is None:
+                top = self._path(folder) or None
+                pages = obstore.list(self.store, prefix=top, offset=behind or None, chunk_size=_PAGE)
+            try:
+                return next(pages, None)
+            except BaseException:
+                pages = None
+                raise
+
+        while (found := self._ask(folder, page)) is not None:
+            yield from found
+            behind = str(found[-1]["path"]) if found else behind
 
     def put_shard(
         self, name: str, files: Mapping[str, Iterable[Buffer]], meanwhile: Callable[[str], None] | None = None
@@ -134,8 +170,7 @@ class RemoteObjects:
 
     def _put_new(self, path: str, data: bytes) -> bool:
         try:
-            with self._named(path):
-                obstore.put(self.store, self._path(path), data, mode="create")
+            self._ask(path, lambda: obstore.put(self.store, self._path(path), data, mode="create"))
         except FileExistsError:
             return False
         return True
@@ -151,24 +186,20 @@ class RemoteObjects:
                     " nobody else writes meanwhile, --single-writer"
                 )
         finally:
-            with contextlib.suppress(OSError), self._named(path):
-                obstore.delete(self.store, self._path(path))
+            with contextlib.suppress(OSError):
+                self._ask(path, lambda: obstore.delete(self.store, self._path(path)))
         self.creating.proved = True
 
     def replace(self, path: str, data: bytes) -> None:
-        """A plain put."""
-        with self._named(path):
-            obstore.put(self.store, self._path(path), data)
+        """A plain put, of a large object in parts: it is there as a whole when the last is."""
+        whole = self._path(path)
+        self._ask(path, lambda: obstore.put(self.store, whole, data, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE))
 
     def delete(self, path: str) -> None:
         """Remove the object and all that lies below its name."""
-        paths = [found.path for found in self.list(path)] + [path]
-        for found in paths:
-            try:
-                with self._named(found):
-                    obstore.delete(self.store, self._path(found))
-            except FileNotFoundError:
-                continue
+        for found in [found.path for found in self.list(path)] + [path]:
+            with contextlib.suppress(FileNotFoundError):
+                self._ask(found, partial(obstore.delete, self.store, self._path(found)))
 
     def local(self, path: str) -> Path | None:
         """There is no file."""
@@ -177,14 +208,9 @@ class RemoteObjects:
     def _path(self, path: str) -> str:
         return f"{self.prefix}/{path}".strip("/")
 
-    @contextmanager
-    def _named(self, path: str) -> Iterator[None]:
+    def _ask(self, path: str, call: Callable[[], T]) -> T:
+        """What the store answers; its errors name the object."""
         try:
-            yield
-        except NotFoundError as error:
-            raise FileNotFoundError(f"{self.url}/{path} does not exist") from error
-        except AlreadyExistsError as error:
-            raise FileExistsError(f"{self.url}/{path} exists already") from error
-        except BaseError as error:
-            why = str(error).partition("\n")[0]
-            raise OSError(f"{self.url}/{path}: {why}") from error
+            return self.patience.ask(self.url, call)
+        except (BaseError, FileNotFoundError) as error:
+            raise translated(error, self.url, path, self.provider) from error

@@ -190,8 +190,13 @@ def test_create_once_tells_mine_from_another(objects: Objects) -> None:
 
 
 def test_an_unknown_scheme_is_one_line() -> None:
-    with pytest.raises(EmocacheError, match=r"cache 'gopher://x' cannot be opened: .*give a folder or an s3:// URL"):
+    known = r"give a folder or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix"
+    with pytest.raises(EmocacheError, match=rf"cache 'gopher://x' is of no kind that is known: {known}"):
         open_objects("gopher://x")
+    with pytest.raises(
+        EmocacheError, match=rf"cache 'gcs://x' is of no kind that is known: did you mean 'gs'\? {known}"
+    ):
+        open_objects("gcs://x")
 
 
 def test_file_urls_are_folders(tmp_path: Path) -> None:
