@@ -151,7 +151,7 @@ class RemoteObjects:
             if meanwhile is not None:
                 meanwhile(name)
         except BaseException:
-            with contextlib.suppress(OSError):  # what cannot be removed falls to gc
+            with contextlib.suppress(OSError, EmocacheError):  # what cannot be removed falls to gc
                 self.delete(name)
             raise
         return stored
@@ -178,15 +178,16 @@ class RemoteObjects:
     def _prove(self) -> None:
         """Put an object twice on condition that there is none; a store that takes both would lose commits."""
         path = f".condition.{secrets.token_hex(6)}.tmp"  # what a kill leaves falls to gc
+        created = self._put_new(path, b"1")
         try:
-            if self._put_new(path, b"1") and self._put_new(path, b"2"):
+            if created and self._put_new(path, b"2"):
                 raise EmocacheError(
                     f"{self.url}: this store ignores the condition of a put (If-None-Match: *), so that writers would"
                     " overwrite each other's commits; use one that heeds it, as S3, Google, Azure and MinIO do, or, if"
                     " nobody else writes meanwhile, --single-writer"
                 )
         finally:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, EmocacheError):  # not everybody who may write may delete
                 self._ask(path, lambda: obstore.delete(self.store, self._path(path)))
         self.creating.proved = True
 

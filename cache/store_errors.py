@@ -19,7 +19,7 @@ _KINDS = {
 }  # fmt: skip
 _LONGEST = 200  # characters of what a store says
 
-_SOURCES_OF_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "token request", "computeMetadata", "credential")
+_SOURCES_OF_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "token request", "computeMetadata")
 _REFUSED = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "ExpiredToken", "InvalidToken",
     "TokenRefreshRequired", "AuthenticationFailed", "AuthorizationFailure",
@@ -36,7 +36,7 @@ def is_passing(error: Exception) -> bool:
     if code in _PASSING:
         return True
     if status:
-        return status in (408, 429) or status >= 500
+        return status in (408, 429) or (status >= 500 and status != 501)  # which it will never know how to do
     text = _text(error)
     return "HTTP error" in text and "builder error" not in text and not _asks_for_credentials(text)
 

@@ -193,9 +193,7 @@ def test_an_unknown_scheme_is_one_line() -> None:
     known = r"give a folder or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix"
     with pytest.raises(EmocacheError, match=rf"cache 'gopher://x' is of no kind that is known: {known}"):
         open_objects("gopher://x")
-    with pytest.raises(
-        EmocacheError, match=rf"cache 'gcs://x' is of no kind that is known: did you mean 'gs'\? {known}"
-    ):
+    with pytest.raises(EmocacheError, match=rf"cache 'gcs://x' .*: did you mean 'gs'\? {known}"):
         open_objects("gcs://x")
 
 
