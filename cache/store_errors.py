@@ -46,7 +46,8 @@ def words(error: Exception) -> str:
     text = _text(error)
     found = _STATUS.search(text)
     if found:
-        said = ": ".join(filter(None, (_code(error), *(m[1] for m in [_MESSAGE.search(text)] if m))))
+        message = _MESSAGE.search(text)  # of Azure's, the lines behind the first are of no help
+        said = ": ".join(filter(None, (_code(error), message and message[1].partition("\n")[0])))
         return _shortened(" ".join(filter(None, (found[1], (found[2] or "").strip(), said and f"({said})"))))
     kind = _KIND.search(str(error))
     server = _SERVER.search(text)
