@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 T = TypeVar("T")
-_PART = 8 << 20  # bytes; larger objects are put in parts of so many, two at once: see the timeouts in `providers`
+PART = 8 << 20
+"""Bytes; a larger object is put in parts of so many, two at once: see the timeouts in `providers`."""
 _PARTS_AT_ONCE = 2
 _PAGE = 1000  # objects of a listing
 
@@ -194,7 +195,7 @@ class RemoteObjects:
     def replace(self, path: str, data: bytes) -> None:
         """A plain put, of a large object in parts: it is there as a whole when the last is."""
         whole = self._path(path)
-        self._ask(path, lambda: obstore.put(self.store, whole, data, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE))
+        self._ask(path, lambda: obstore.put(self.store, whole, data, chunk_size=PART, max_concurrency=_PARTS_AT_ONCE))
 
     def delete(self, path: str) -> None:
         """Remove the object and all that lies below its name."""

@@ -20,6 +20,7 @@ from emocache.benchmarks import (
     ratios,
     ravdess_clips,
     sound_hours,
+    storage_cost,
     writers,
 )
 from emocache.benchmarks.figures import Figure
@@ -182,3 +183,15 @@ def test_a_probe_learns_what_there_is_and_tells_how_sure_it_is() -> None:
     low, high = ravdess_clips.difference(guessed, right, speakers)
     assert low < guessed.mean() - right.mean() < high < -0.2
     assert ravdess_clips.difference(right, right, speakers) == (0.0, 0.0)
+
+
+def test_cost_follows_from_what_is_stored(capsys: pytest.CaptureFixture[str]) -> None:
+    """Small objects, whose overhead is no more than a tenth; twice the price is twice the cost."""
+    one = storage_cost.measure(512, 4 << 20, "hdf5")
+    assert 1 < one.bytes / (one.hours * 3600 * 50 * 512 * 2) < 1.1 and one.puts >= 3 and one.gets >= 2
+    rows = []
+    for price in ("1", "2"):
+        storage_cost.main(["--object-mib", "4", "--backend", "hdf5", "--gb-month", price])
+        rows.append(capsys.readouterr().out.splitlines()[2].split())
+    assert rows[0][:-2] == rows[1][:-2] and float(rows[1][-2]) == pytest.approx(2 * float(rows[0][-2]), abs=0.02)
+    assert float(rows[0][-2]) == pytest.approx(one.bytes / one.hours * 1000 / 1e9, rel=0.01)
