@@ -65,7 +65,7 @@ PROVIDERS = {
 
 
 def kind_of(url: str) -> str | None:
-    """What obstore calls the kind of store that a URL names: a key of `PROVIDERS`, or "memory"; None: none of these."""
+    """Return the name of the kind of store that a URL names: a key of `PROVIDERS`, or "memory"; None: none of these."""
     import obstore
 
     try:

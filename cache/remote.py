@@ -117,7 +117,7 @@ class RemoteObjects:
             yield Listed(path, int(found["size"]), found["last_modified"])
 
     def _listed(self, folder: str, behind: str = "") -> Iterator[Any]:
-        """What obstore tells of every object below a folder, in order, from behind a path.
+        """All that obstore tells of the objects below a folder, in order, from behind a path.
 
         A listing that breaks off goes on behind the last object it has told.
         """
@@ -211,7 +211,7 @@ class RemoteObjects:
         return f"{self.prefix}/{path}".strip("/")
 
     def _ask(self, path: str, call: Callable[[], T]) -> T:
-        """What the store answers; its errors name the object."""
+        """Make a request; errors name the object."""
         try:
             return self.patience.ask(self.url, call)
         except (BaseError, FileNotFoundError) as error:

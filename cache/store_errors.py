@@ -42,7 +42,7 @@ def is_passing(error: Exception) -> bool:
 
 
 def words(error: Exception) -> str:
-    """What went wrong, in a few words without addresses, which may hold secrets."""
+    """Tell in a few words what went wrong; paths and queries of addresses, which may hold secrets, are left out."""
     text = _text(error)
     found = _STATUS.search(text)
     if found:
@@ -69,33 +69,37 @@ def translated(error: Exception, url: str, path: str, provider: Provider | None)
     Returns:
         FileNotFoundError, FileExistsError, EmocacheError for what a person has to mend, and OSError for all else.
     """
-    name, text, code = f"{url}/{path}".rstrip("/"), _text(error), _code(error)
-    if provider is not None:
-        if code in _NO_PLACE:
-            where = " or ".join((provider.prefix + "REGION", provider.endpoints[0]) if provider.prefix == "AWS_" else
-                                provider.endpoints[:1])  # fmt: skip
-            return EmocacheError(f"{name}: there is no such {provider.place} ({words(error)}); create it, or correct"
-                                 f" the URL or {where}")  # fmt: skip
-        if code in _ELSEWHERE or "redirect" in text:
-            return EmocacheError(f"{name}: the {provider.place} is not in this region ({words(error)}); set"
-                                 f" {provider.prefix}REGION to its region, or {provider.endpoints[0]}")  # fmt: skip
-        if _asks_for_credentials(text):
-            return EmocacheError(f"{name}: no credentials were found; set {provider.credentials}:"
-                                 " docs/object-storage.md tells more")  # fmt: skip
-        if code in _REFUSED or _status(error) in (401, 403):
-            return EmocacheError(f"{name}: the store refuses access ({words(error)}); check {provider.credentials}, and"
-                                 f" that they may list, read and write there")  # fmt: skip
-        if "builder error" in text:
-            return EmocacheError(f"{name}: the address of the store cannot be asked ({words(error)}); for one without"
-                                 f" TLS, {provider.endpoints[0]} begins with http://")  # fmt: skip
+    name = f"{url}/{path}".rstrip("/")
+    mended = provider and _to_mend(error, provider)
+    if mended:
+        return EmocacheError(f"{name}: {mended}")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(f"{name} does not exist")
     if isinstance(error, AlreadyExistsError):
         return FileExistsError(f"{name} exists already")
+    said = words(error)
     tried = "".join(f", {note}; try again later" for note in getattr(error, "__notes__", ()))
-    if tried and provider is not None and "no connection" in words(error):
+    if tried and provider is not None and _KINDS["Connect"] in said:
         tried += f", or correct {provider.endpoints[0]}"
-    return OSError(f"{name}: {words(error)}{tried}")
+    return OSError(f"{name}: {said}{tried}")
+
+
+def _to_mend(error: Exception, provider: Provider) -> str | None:
+    """Tell what a person has to mend, and by which variables; None if it is not that."""
+    text, code, said, endpoint = _text(error), _code(error), words(error), provider.endpoints[0]
+    if code in _NO_PLACE:
+        return f"there is no such {provider.place} ({said}); create it, or correct the URL or {endpoint}"
+    if code in _ELSEWHERE or "Received redirect without LOCATION" in text:
+        return f"the {provider.place} is not in this region ({said}); set {provider.prefix}REGION to its region"
+    if _asks_for_credentials(text):
+        return f"no credentials were found; set {provider.credentials}: docs/object-storage.md tells more"
+    if code in _REFUSED or _status(error) in (401, 403):
+        return (
+            f"the store refuses access ({said}); check {provider.credentials}, and that they may list, read and write"
+        )
+    if "builder error" in text:
+        return f"the address of the store cannot be asked ({said}); without TLS, {endpoint} begins with http://"
+    return None
 
 
 def why_not(error: Exception, provider: Provider | None) -> str:

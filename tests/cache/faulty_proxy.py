@@ -77,6 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers: list[tuple[str, str]] = []
         with self.server.lock:
             fault = self.server.choose(self.command, self.path)
             self.server.seen[fault] += 1
@@ -84,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault == "delay":
                 time.sleep(_DELAY)
             if fault in ("drop", "500", "503"):
-                status, headers, content = int(fault) if fault != "drop" else 0, [], _SLOW_DOWN
+                status, content = int(fault) if fault != "drop" else 0, _SLOW_DOWN
             else:
                 status, headers, content = self.forward(body)
         if fault == "500 after":

@@ -67,10 +67,10 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
     ("status", "code", "told"),
     [
         (403, "InvalidAccessKeyId", r"refuses access \(403 Forbidden \(InvalidAccessKeyId: so it is\)\); check AWS"),
-        (403, "AccessDenied", r"refuses access .* that they may list, read and write there"),
+        (403, "AccessDenied", r"refuses access .* that they may list, read and write$"),
         (400, "ExpiredToken", r"refuses access \(400 Bad Request \(ExpiredToken.* AWS_SESSION_TOKEN"),
         (401, "", r"refuses access \(401 Unauthorized\); check AWS_ACCESS_KEY_ID"),
-        (404, "NoSuchBucket", r"there is no such bucket \(404 .*\); create it, or correct the URL or AWS_REGION or A"),
+        (404, "NoSuchBucket", r"there is no such bucket \(404 .*\); create it, or correct the URL or AWS_ENDPOINT_URL"),
         (301, "PermanentRedirect", r"the bucket is not in this region \(.*\); set AWS_REGION"),
         (400, "AuthorizationHeaderMalformed", r"the bucket is not in this region \(400 Bad .*\); set AWS_REGION"),
     ],

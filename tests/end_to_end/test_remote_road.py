@@ -114,9 +114,9 @@ def test_every_command_over_an_object_store(
     empty = emocache_("cache", "ls", url)
     assert empty.status == 1 and empty.err.startswith(f"error: cache {url} ") and "Traceback" not in empty.err
     for where in (url, local):
-        done = extract(emocache_, corpus, where, "--encoder", "mfcc")  # type: ignore[arg-type]
+        done = extract(emocache_, corpus, where, "--encoder", "mfcc")
         assert done[0] == 0, done[2]
-    assert "nothing to extract" in extract(emocache_, corpus, url, "--encoder", "mfcc")[1]  # type: ignore[arg-type]
+    assert "nothing to extract" in extract(emocache_, corpus, url, "--encoder", "mfcc")[1]
     for name in ("logmel", "mfcc"):
         assert bits(Cache(url).stream("table", name)) == bits(Cache(local).stream("table", name)) != {}
     # The same lines, but for when and where.
@@ -132,7 +132,7 @@ def test_every_command_over_an_object_store(
     assert emocache_("cache", "copy", local, copied).status == emocache_("cache", "copy", url, copied).status == 0
     assert bits(Cache(copied).stream("table", "mfcc")) == bits(Cache(local).stream("table", "mfcc"))
     for where, runs in ((url, "there"), (local, "here")):
-        trained = emocache_(*train(where, tmp_path / runs), "--set", "search={}")  # type: ignore[arg-type]
+        trained = emocache_(*train(where, tmp_path / runs), "--set", "search={}")
         assert trained.status == 0 and "3 trained" in trained.out, trained.err
     assert predictions(tmp_path / "there") == predictions(tmp_path / "here") != []
     assert emocache_("cache", "rm", url, "table", "--yes").status == 0
