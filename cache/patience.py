@@ -64,13 +64,13 @@ class Patience:
                 tries += 1
                 passed = self.clock() - began
                 left = (self.seconds if self.answered else self.at_first) - passed
-                wait = min(2.0 ** (tries - 1), self.longest) * random.uniform(0.5, 1.0)
-                if wait > left:
+                if left <= 0:
                     self.answered = False
                     error.add_note(f"asked {tries} times in {passed:.0f} s")
                     raise
                 self._tell(f"{store} makes us wait ({words(error)}); asking again for {left:.0f} s")
-                self.sleep(wait)
+                wait = min(2.0 ** (tries - 1), self.longest) * random.uniform(0.5, 1.0)
+                self.sleep(min(wait, left))
             else:
                 self.answered = True
                 return answer

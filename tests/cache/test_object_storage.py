@@ -187,13 +187,13 @@ def test_waiting_is_told_once_and_ends(
         down[0] = True
         with pytest.raises(OSError) as caught:
             objects.below("below").replace("a", b"2")
-        pattern = r", asked 1\d times in 2\d\d s; try again later"
+        pattern = r", asked \d\d times in 300 s; try again later"
         assert re.fullmatch(re.escape(f"{bucket}/below/a: {said}") + pattern, str(caught.value))
         assert told == [f"{bucket}/below makes us wait ({said}); asking again for 300 s"]
         began, tries = now[0], len(between.requests)
         with pytest.raises(EmocacheError, match="what was committed is safe: mend the cause"):
             create_once(objects, "b", b"2")
-        assert now[0] - began <= 12 * 15 and len(between.requests) - tries < 80  # given up once: less patient now
+        assert now[0] - began < 12 * 15 + 1 and len(between.requests) - tries < 80  # given up once: less patient now
         assert len(told) == 1
         down[0] = False
         assert objects.get("a") == b"1" and create_once(objects, "b", b"2")
