@@ -231,15 +231,8 @@ def _merge(known: Index, new: Sequence[Record], damaged: tuple[str, ...]) -> Ind
     for number, record in enumerate(new, start=len(known.records)):
         if record.items:
             ids, keys, rows, lengths, crcs = zip(*record.items, strict=True)
-            columns = [
-                ids,
-                [bytes.fromhex(k) for k in keys],
-                [number] * len(ids),
-                rows,
-                lengths,
-                crcs,
-                [None] * len(ids),
-            ]
+            unknown, hashes = [None] * len(ids), [bytes.fromhex(key) for key in keys]
+            columns = [ids, hashes, [number] * len(ids), rows, lengths, crcs, unknown]
             tables.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, _SCHEMA, strict=True)], _SCHEMA))
     items = pa.concat_tables(tables)
     # After the new records are in: one of them may itself be superseded by another that came at the same time.
