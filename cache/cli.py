@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Look at, check, copy and clean a cache.")
 
-Root = Annotated[str, typer.Argument(metavar="CACHE", help="Cache folder or s3:// URL.")]
+Root = Annotated[str, typer.Argument(metavar="CACHE", help="Cache folder, or URL of an object store.")]
 What = Annotated[str, typer.Argument(metavar="CORPUS[/STREAM]", help="A corpus, or one of its streams.")]
 
 

@@ -130,7 +130,7 @@ def evaluate(
 
 
 def composition(
-    root: Annotated[str, typer.Argument(metavar="CACHE", help="Cache folder or s3:// URL.")],
+    root: Annotated[str, typer.Argument(metavar="CACHE", help="Cache folder, or URL of an object store.")],
     corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A corpus in it.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write to.")],
     columns: Annotated[

@@ -50,7 +50,7 @@ def _tell(line: str) -> None:
 
 
 def train(
-    cache: Annotated[str, typer.Option(metavar="DIR|URL", help="The cache: a folder or an s3:// URL.")],
+    cache: Annotated[str, typer.Option(metavar="DIR|URL", help="The cache: a folder, or the URL of an object store.")],
     runs: Annotated[str, typer.Option(metavar="DIR", help="Folder for the runs.")],
     corpus: Annotated[
         list[str] | None,
