@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import EmocacheError, InputFailure
+    from .local_copy import LocalCopy
     from .manifest import Manifest
     from .plan import Load, Task, plan_tasks
     from .sealed import DamagedError
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from .writer import Committed, StreamWriter
 
 __all__ = [
-    "Cache", "Committed", "DamagedError", "EmocacheError", "InputFailure", "Item", "Load", "Manifest", "Media",
-    "Stream", "StreamInfo", "StreamWriter", "Task", "Track", "Utterance", "Word", "plan_tasks",
+    "Cache", "Committed", "DamagedError", "EmocacheError", "InputFailure", "Item", "Load", "LocalCopy", "Manifest",
+    "Media", "Stream", "StreamInfo", "StreamWriter", "Task", "Track", "Utterance", "Word", "plan_tasks",
 ]  # fmt: skip
 
 _MODULES = {
     "Cache": "store", "Committed": "writer", "DamagedError": "sealed", "EmocacheError": "errors",
-    "InputFailure": "errors", "Item": "stored_form", "Load": "plan", "Manifest": "manifest", "Media": "utterance",
+    "InputFailure": "errors", "Item": "stored_form", "Load": "plan", "LocalCopy": "local_copy", "Manifest": "manifest", "Media": "utterance",
     "Stream": "stream", "StreamInfo": "store", "StreamWriter": "writer", "Task": "plan", "Track": "utterance",
     "Utterance": "utterance", "Word": "utterance", "plan_tasks": "plan",
 }  # fmt: skip

@@ -1,6 +1,5 @@
 """The cache itself: corpora, their manifests and their streams."""
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from typing import Any
 from .alternatives import settings_of
 from .errors import EmocacheError
 from .hints import did_you_mean
+from .local_copy import LocalCopy
 from .manifest import Manifest
-from .objects import Objects, create_once
+from .objects import Objects
 from .opening import open_objects
-from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint, is_recipe
+from .recipe import Recipe, check_corpus_name, check_stream_name, fingerprint
+from .recipe_document import check_document, create_recipe, existing_recipe
 from .sealed import DamagedError, seal, unseal
 from .stream import Stream
 from .writer import BACKENDS, StreamWriter
@@ -45,6 +46,8 @@ class Cache:
     Args:
         root: a folder, or a URL such as `s3://bucket/prefix`.
         single_writer: see `opening.open_objects`.
+        local_copy: a folder here into which shards of a remote cache are copied when they are first read, or a
+            `LocalCopy`, which has a limit. EmocacheError where it cannot be written, or the cache is local.
 
     Example:
         >>> from emocache.cache import Cache
@@ -52,8 +55,13 @@ class Cache:
         []
     """
 
-    def __init__(self, root: str | Path, single_writer: bool = False) -> None:
+    def __init__(
+        self, root: str | Path, single_writer: bool = False, local_copy: LocalCopy | str | Path | None = None
+    ) -> None:
         self.objects: Objects = open_objects(root, single_writer)
+        if local_copy is not None and self.objects.local("") is not None:
+            raise EmocacheError(f"cache {self.objects.url} is a folder, which needs no local copy; leave it away")
+        self.local_copy = LocalCopy(local_copy) if isinstance(local_copy, str | Path) else local_copy
 
     def corpora(self) -> list[str]:
         """Names of the corpora that have a manifest."""
@@ -200,7 +208,7 @@ class Cache:
             for file, data in (fitted or {}).items():
                 if not _holds(objects, f"fitted/{file}", data):
                     objects.replace(f"fitted/{file}", data)
-            existing = _create_recipe(objects, document)
+            existing = create_recipe(objects, document)
         except OSError as error:
             raise EmocacheError(f"cache {self.objects.url} cannot be written: {error}") from error
         if existing["fingerprint"] != digest:
@@ -213,7 +221,7 @@ class Cache:
 
     def _open(self, info: StreamInfo, manifest: Manifest) -> Stream:
         objects = self.objects.below(info.folder)
-        return Stream(objects, info.corpus, info.name, _existing_recipe(objects), manifest)
+        return Stream(objects, info.corpus, info.name, existing_recipe(objects), manifest, self.local_copy)
 
     def _info(self, corpus: str, folder: str) -> StreamInfo | None:
         path = f"{corpus}/{folder}/recipe.json"
@@ -225,48 +233,6 @@ class Cache:
         name = folder.partition("@")[0]
         keys = ("fingerprint", "recipe", "backend", "created")
         return StreamInfo(corpus, name, *(document[key] for key in keys))
-
-
-def check_document(document: Mapping[str, Any], what: str) -> None:
-    """Refuse what no `recipe.json` may hold, whoever has sealed it.
-
-    Args:
-        document: what it holds, unsealed.
-        what: what errors call it.
-
-    Raises:
-        DamagedError: a key is absent or not of its kind, or the fingerprint is not the recipe's.
-    """
-    texts = (document.get("fingerprint"), document.get("backend"), document.get("created"))
-    if not all(isinstance(text, str) for text in texts) or not isinstance(document.get("environment"), Mapping):
-        raise DamagedError(f"{what}: lacks its fingerprint, backend, date or environment; restore it, or extract again")
-    if not is_recipe(document.get("recipe")):
-        raise DamagedError(f"{what}: holds no recipe that could be read; restore it, or extract again")
-    if fingerprint(document["recipe"]) != document["fingerprint"]:
-        raise DamagedError(f"{what}: the recipe is not that of its fingerprint; restore it, or extract again")
-
-
-def _create_recipe(objects: Objects, document: dict[str, Any]) -> dict[str, Any]:
-    """Return what recipe.json says, after writing it where there is none or one that is damaged.
-
-    It is looked at first: a stream that is there asks for no right to write.
-    """
-    data = seal(document, pretty=True)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, DamagedError):
-        return _existing_recipe(objects)
-    if create_once(objects, "recipe.json", data):
-        return document
-    try:
-        return _existing_recipe(objects)
-    except DamagedError:
-        objects.replace("recipe.json", data)
-        return document
-
-
-def _existing_recipe(objects: Objects) -> dict[str, Any]:
-    document = unseal(objects.get("recipe.json"), f"{objects.url}/recipe.json")
-    check_document(document, f"{objects.url}/recipe.json")
-    return document
 
 
 def _holds(objects: Objects, path: str, data: bytes) -> bool:

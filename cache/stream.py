@@ -4,8 +4,7 @@ The first read of anything of an item compares all of its bytes with the checksu
 says it has read is what it has read. A view of a map costs no more after that.
 """
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -16,18 +15,18 @@ import pyarrow as pa
 
 from . import index as index_
 from . import shard_table
-from .commit import Record, contradiction
+from .commit import contradiction
 from .crc import crc32c
 from .errors import EmocacheError
 from .ids import Ids
 from .items import ItemArrays
+from .local_copy import LocalCopy
 from .manifest import Manifest
 from .objects import Objects
+from .open_tables import OpenTables
 from .recipe import Recipe
 from .sealed import DamagedError
 from .stream_keys import StreamKeys
-
-_OPEN_TABLES = 64
 
 
 class Stream:
@@ -39,6 +38,7 @@ class Stream:
         name: of the stream.
         document: what its `recipe.json` says.
         manifest: the current one of the corpus.
+        local_copy: of what is read of a remote cache.
 
     Attributes:
         corpus, name, fingerprint, recipe, backend: what the stream is; `environment`: what made it.
@@ -47,7 +47,15 @@ class Stream:
         stale: how many committed items are not served because the manifest has moved on.
     """
 
-    def __init__(self, objects: Objects, corpus: str, name: str, document: dict[str, Any], manifest: Manifest) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        corpus: str,
+        name: str,
+        document: dict[str, Any],
+        manifest: Manifest,
+        local_copy: LocalCopy | None = None,
+    ) -> None:
         self.objects = objects
         self.corpus = corpus
         self.name = name
@@ -70,8 +78,9 @@ class Stream:
         self._arrays = found.arrays
         self._shards = found.records
         self._failures = found.failures
-        self._items = ItemArrays(objects, found.arrays, self._record, self._row, self._length, self._compare)
-        self._tables: OrderedDict[int, list[tuple[str, dict[str, Any]]]] = OrderedDict()
+        copies = None if local_copy is None else local_copy.of(objects, found.records)
+        self._items = ItemArrays(objects, found.arrays, self._record, self._row, self._length, self._compare, copies)
+        self._tables = OpenTables(objects, found.records)
         self._checked_rows = bytearray(len(self.ids))  # 1: the row has been compared with its checksum
 
     def __len__(self) -> int:
@@ -151,12 +160,18 @@ class Stream:
         np.cumsum(self._length[at], out=offsets[1:])
         order = self._disk_order(at)
         # The last item of each shard first: no memory is taken on the word of a record whose shard is shorter.
-        for k in order[np.flatnonzero(np.diff(self._record[at][order], append=-1))]:
-            self._items.read(int(at[k]), "frames")
+        last = order[np.flatnonzero(np.diff(self._record[at][order], append=-1))]
+        for _ in self._items.each(at[last].tolist()):
+            pass
         frames = np.empty((offsets[-1], dim), dtype)
-        for k in order:
-            frames[offsets[k] : offsets[k + 1]] = self._items.read(int(at[k]), "frames")
+        for k, found in zip(order, self._items.each(at[order].tolist()), strict=True):
+            frames[offsets[k] : offsets[k + 1]] = found
         return frames, offsets
+
+    def each(self, ids: Sequence[str]) -> Iterator[npt.NDArray[Any]]:
+        """Yield the frames of some utterances in turn, see `read`; those of a remote cache are requested ahead."""
+        self._of_frames("dtype")
+        return self._items.each(self._positions(ids).tolist())
 
     def array(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """All frames, in the order of `ids`; see `read_many`."""
@@ -192,7 +207,7 @@ class Stream:
         """The row of one utterance in a table stream, without its null values."""
         at = self._position(utterance_id)
         number, row = int(self._record[at]), int(self._row[at])
-        rows = self._table(number, utterance_id)
+        rows = self._tables.rows(number, f"{self.corpus}/{self.name}: utterance {utterance_id!r}")
         if not self._checked_rows[at]:
             told = row < len(rows) and rows[row][0] == utterance_id
             if not told or not shard_table.has_checksum(rows[row][1], int(self._crc32c[at])):
@@ -261,17 +276,3 @@ class Stream:
             f"{self.corpus}/{self.name}: utterance {utterance_id!r}: its bytes in {self.objects.url}/{path} are not"
             f" those that were committed; `emocache cache verify --full {root}` tells what is damaged and what to do"
         )
-
-    def _table(self, number: int, utterance_id: str) -> list[tuple[str, dict[str, Any]]]:
-        if number not in self._tables:
-            name = self._shards[number]
-            record = Record.from_bytes(self.objects.get(f"commits/{name}"), f"{self.objects.url}/commits/{name}")
-            what = f"{self.corpus}/{self.name}: utterance {utterance_id!r}: {self.objects.url}/{record.shard}"
-            try:
-                self._tables[number] = shard_table.named_rows(self.objects.get(str(record.shard)), what)
-            except FileNotFoundError as error:
-                raise EmocacheError(f"{what} is gone; `emocache cache verify` tells what to do") from error
-            if len(self._tables) > _OPEN_TABLES:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(number)
-        return self._tables[number]

@@ -15,8 +15,9 @@ from .errors import EmocacheError
 from .manifest import Manifest
 from .objects import Objects
 from .recipe import Recipe
+from .recipe_document import check_document
 from .sealed import unseal
-from .store import Cache, check_document
+from .store import Cache
 from .stream_keys import StreamKeys
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from emocache.cache import Cache, DamagedError, EmocacheError, Stream, items
+from emocache.cache import Cache, DamagedError, EmocacheError, Stream, items, ranges
 from emocache.cache import index as index_
 from emocache.cache.commit import Record
 from emocache.cache.objects import Objects
@@ -134,7 +134,7 @@ def test_a_remote_item_is_fetched_once_whatever_is_asked_for_first(monkeypatch: 
                 READS[name](stream, i)
         assert len(asked) == len(ARRAYS) * len(IDS)  # as many as there are arrays
     # Where frames are more than is kept, they alone come again.
-    monkeypatch.setattr(items, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(ranges, "_KEPT_BYTES", 0)
     stream = cache.stream(CORPUS, "toy")
     asked.clear()
     for name in ("read", "times", "aux"):
