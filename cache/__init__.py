@@ -22,9 +22,9 @@ __all__ = [
 
 _MODULES = {
     "Cache": "store", "Committed": "writer", "DamagedError": "sealed", "EmocacheError": "errors",
-    "InputFailure": "errors", "Item": "stored_form", "Load": "plan", "LocalCopy": "local_copy", "Manifest": "manifest", "Media": "utterance",
-    "Stream": "stream", "StreamInfo": "store", "StreamWriter": "writer", "Task": "plan", "Track": "utterance",
-    "Utterance": "utterance", "Word": "utterance", "plan_tasks": "plan",
+    "InputFailure": "errors", "Item": "stored_form", "Load": "plan", "LocalCopy": "local_copy", "Manifest": "manifest",
+    "Media": "utterance", "Stream": "stream", "StreamInfo": "store", "StreamWriter": "writer", "Task": "plan",
+    "Track": "utterance", "Utterance": "utterance", "Word": "utterance", "plan_tasks": "plan",
 }  # fmt: skip
 
 

@@ -94,7 +94,7 @@ class ItemArrays:
         Raises:
             DamagedError, EmocacheError: see `read`.
         """
-        if self._copies is not None and (lacking := self._lacking(at)):
+        if self._copies is not None and (lacking := self._lacking(at, self._copies)):
             self._copies.fetch(lacking)
         if self._local or all(self._is_here(one) for one in at):
             yield from (self.read(one, "frames") for one in at)
@@ -169,20 +169,21 @@ class ItemArrays:
             self._copies.drop([located.object])
         return True
 
-    def _lacking(self, at: Iterable[int]) -> dict[str, tuple[int, int]]:
-        """{object: (number of its record, bytes that the record's arrays need)} of items that no map has."""
-        wanted: dict[str, tuple[int, int]] = {}
-        for number in dict.fromkeys(int(self._record[one]) for one in at):
-            for name, located in self._arrays[number].items():
-                if (number, name) not in self._maps:
-                    least = max(end_of(located), wanted.get(located.object, (0, 0))[1])
-                    wanted[located.object] = number, least
-        return wanted
+    def _lacking(self, at: Iterable[int], copies: CopiedObjects) -> dict[str, tuple[int, int]]:
+        """{object: (number of its record, bytes that the record's arrays need)} of items that were not read yet."""
+        found: dict[str, tuple[int, int]] = {}
+        for number in dict.fromkeys(int(self._record[one]) for one in at if not self._checked[one]):
+            for located in self._arrays[number].values():
+                if copies.lacks(located.object):
+                    least = max(end_of(located), found.get(located.object, (0, 0))[1])
+                    found[located.object] = number, least
+        return found
 
     def _is_here(self, at: int) -> bool:
+        if self._checked[at] or self._fetched.has_frames(at):
+            return True
         located = self._arrays[int(self._record[at])].values()
-        copied = self._copies is not None and self._copies.holds(one.object for one in located)
-        return copied or self._fetched.has_frames(at)
+        return self._copies is not None and all(self._copies.holds(one.object) for one in located)
 
     def _fetch_run(self, run: Sequence[int]) -> dict[int, dict[str, Array]]:
         """All arrays of neighbours, by one request for each; in any thread."""

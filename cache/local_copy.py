@@ -131,9 +131,13 @@ class CopiedObjects:
             self._shared.tell_no_room(self._objects.url, error)
         return found
 
-    def holds(self, paths: Iterable[str]) -> bool:
-        """Tell whether objects that were asked for are here, as far as this process knows."""
-        return all(self._key(path) in self.used for path in paths)
+    def holds(self, path: str) -> bool:
+        """Tell whether an object was copied, or found here, by this process."""
+        return self._key(path) in self.used
+
+    def lacks(self, path: str) -> bool:
+        """Tell whether an object may be fetched: it was not asked for yet."""
+        return (key := self._key(path)) not in self.used and key not in self._without
 
     def drop(self, paths: Iterable[str]) -> None:
         """Remove the copies of some objects, so that they are fetched anew."""

@@ -85,6 +85,18 @@ def train(
         float | None,
         typer.Option(metavar="GB", help="Memory that frames may take; larger streams are read as they are needed."),
     ] = None,
+    local_copy: Annotated[
+        Path | None,
+        typer.Option(
+            "--local-copy", metavar="DIR", help="Of a cache at a URL: shards are copied here when they are first read."
+        ),
+    ] = None,
+    local_copy_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--local-copy-limit", metavar="GB", help="Disk that the copies may take; else all it has but 1 GiB."
+        ),
+    ] = None,
     final: Annotated[
         bool,
         typer.Option("--final", help="Then one run on all utterances, by the votes of the folds."),
@@ -125,11 +137,15 @@ def train(
             raise typer.BadParameter("is empty; give a folder", param_hint=option)
     if memory is not None and not 0 < memory < math.inf:
         raise typer.BadParameter(f"{memory:g} is no number of GB above 0", param_hint="--memory")
+    if local_copy_limit is not None and not 0 < local_copy_limit < math.inf:
+        raise typer.BadParameter(f"{local_copy_limit:g} is no number of GB above 0", param_hint="--local-copy-limit")
+    if local_copy_limit is not None and local_copy is None:
+        raise typer.BadParameter("goes with --local-copy DIR", param_hint="--local-copy-limit")
     if experiments and all_:
         raise typer.BadParameter("give experiments or --all, not both", param_hint="EXPERIMENT")
     if final and (fold or dry_run or not experiments):
         raise typer.BadParameter("needs an experiment, and all its folds trained", param_hint="--final")
-    from ..cache import Cache
+    from ..cache import Cache, LocalCopy
     from ..cache.device import choose_device, tell_device
     from ..cache.telling import tell
     from .config.experiment_files import sweep_override
@@ -144,7 +160,8 @@ def train(
     watching = Watching(tuple(dict.fromkeys(log or ())), log_dir or Path(runs) / ".tensorboard")
     watching.check()
     overrides = [*(set_ or ()), *(sweep_override(text) for text in sweep or ())]
-    store = Cache(cache)
+    limit = None if local_copy_limit is None else int(local_copy_limit * 1e9)
+    store = Cache(cache, local_copy=None if local_copy is None else LocalCopy(local_copy, limit))
     everything = not experiments and not all_
     corpora = corpora_in(store, corpus or (), everything)
     if not (everything or corpus) and len(corpora) > 1:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from emocache.cache import Cache, EmocacheError, Item
+from emocache.cache import Cache, EmocacheError, Item, LocalCopy
 from emocache.cache.sealed import DamagedError
 from emocache.cli import app
 from emocache.train.config.settings import Settings
@@ -176,13 +176,23 @@ def test_room_is_a_positive_number(toy: "Toy", given: str) -> None:
     assert done.exit_code == 2 and "is no number of GB above 0" in " ".join(done.output.split())
 
 
-def test_streams_of_a_remote_cache_are_to_be_copied(toy: "Toy") -> None:
+@pytest.mark.parametrize("copied", [False, True])
+def test_streams_of_a_remote_cache_are_fetched_or_copied(
+    toy: "Toy", copied: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cache, corpus = Cache("memory://"), toy.corpus()
     cache.put_manifest(Cache(toy.cache(corpus).objects.url).manifest("toys"))
     toy.commit(cache, "toys", "toy", corpus.frames)
-    dataset = load_dataset(cache, ["toys"], toy.settings(), memory=Memory(0))
-    with pytest.raises(EmocacheError, match=r"stream toys/toy in memory:.*`emocache cache copy` it to a disk here"):
-        dataset.features["toy"]
+    cache.local_copy = LocalCopy(tmp_path / "copy") if copied else None
+    held = load_dataset(cache, ["toys"], toy.settings(), memory=Memory(1 << 30))
+    stored = load_dataset(cache, ["toys"], toy.settings(), memory=Memory(1000))
+    rows = np.random.default_rng(0).permutation(len(held.examples))
+    for _ in range(2):
+        each = stored.features["toy"].each(rows)
+        assert all(np.array_equal(clip, held.features["toy"].of(row)) for row, clip in zip(rows, each, strict=True))
+    told = capsys.readouterr().err
+    assert told.count("--memory 1e-06, are fetched from memory:") == (not copied)
+    assert told.count("--local-copy DIR keeps them on a disk here") == (not copied)
 
 
 def test_frames_take_the_room_that_there_is(tmp_path: Path) -> None:

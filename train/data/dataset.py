@@ -1,6 +1,6 @@
 """Everything that one experiment reads: its utterances, their labels, and the frames of its streams."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,14 +50,17 @@ class Features:
         own = slice(self.offsets[row], self.offsets[row + 1])
         return self.frames[own] if self.stored is None else self.stored.of(row)
 
+    def each(self, rows: Iterable[int | np.integer[Any]]) -> Iterator[npt.NDArray[Any]]:
+        """Yield the (T, D) frames of some utterances in turn; those of a remote cache are requested ahead."""
+        return map(self.of, rows) if self.stored is None else self.stored.each(rows)
+
     def in_blocks(self, size: int) -> Iterator[npt.NDArray[Any]]:
         """Yield all frames in their order, `size` at a time."""
         if self.stored is None:
             yield from (self.frames[start : start + size] for start in range(0, len(self.frames), size))
             return
         held, count = [self.frames], 0
-        for row in np.flatnonzero(self.lengths):
-            clip = self.of(row)
+        for clip in self.each(np.flatnonzero(self.lengths)):
             while count + len(clip) >= size:
                 yield np.concatenate([*held, clip[: size - count]])
                 held, clip, count = [self.frames], clip[size - count :], 0

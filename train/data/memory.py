@@ -35,7 +35,7 @@ class Memory:
         self.folder = folder
         self.read: MutableMapping[bytes, Any] = weakref.WeakValueDictionary()
         self._held = 0
-        self._told = False
+        self._told = self._told_fetched = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, (self.limit, self.folder)
@@ -99,6 +99,14 @@ class Memory:
                 f"{folder or tempfile.gettempdir()}: the frames that memory has no room for cannot be written there"
                 f" ({error.strerror or error}); free some room, or give more --memory than {self.limit / 1e9:g}"
             ) from error
+
+    def tell_fetched(self, url: str, size: int) -> None:
+        """Warn, once, that so many bytes of frames are fetched in every epoch."""
+        if self._told_fetched:
+            return
+        self._told_fetched = True
+        warn(f"warning: {size / 1e9:.2g} GB of frames, more than --memory {self.limit / 1e9:g}, are fetched from {url}"
+             " in every epoch; --local-copy DIR keeps them on a disk here")  # fmt: skip
 
     def tell_waits(self, waited: float, seconds: float) -> None:
         """Warn, once, where an epoch of some seconds has waited for frames for a good part of them."""

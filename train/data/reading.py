@@ -74,7 +74,9 @@ def load_dataset(
     frames = {name: sum(int(s.lengths(keep[name][s.corpus]).sum()) for s in group) for name, group in streams.items()}
     sizes = {name: count * streams[name][0].dim * streams[name][0].dtype.itemsize for name, count in frames.items()}
     # All of them or none: what is made of frames that stay in the cache is mostly smaller, and finds room then.
-    features = _Lazy(streams, keep, there, wheres, memory, stays=sum(sizes.values()) > memory.limit)
+    stays = sum(sizes.values()) > memory.limit
+    anew = stays and cache.objects.local("") is None and cache.local_copy is None
+    features = _Lazy(streams, keep, there, wheres, memory, stays, anew)
     return Dataset(
         examples.rows,
         examples.classes,
@@ -131,9 +133,10 @@ class _Lazy(Mapping[str, Features]):
         wheres: Mapping[str, str | None],
         memory: Memory,
         stays: bool,
+        anew: bool,
     ) -> None:
         self._streams, self._keep, self._covered, self._wheres = streams, keep, covered, wheres
-        self._memory, self._stays = memory, stays
+        self._memory, self._stays, self._anew = memory, stays, anew
         self._read: dict[str, Features] = {}
 
     def __getitem__(self, name: str) -> Features:
@@ -142,6 +145,8 @@ class _Lazy(Mapping[str, Features]):
             key = _key(group, keep, covered, self._wheres[name], self._stays)
             one = self._memory.read.get(key)
             if one is None:
+                if self._anew:
+                    self._memory.tell_fetched(group[0].objects.url, sum(bytes_of(s, keep[s.corpus]) for s in group))
                 one = _read(group, keep, covered, self._wheres[name], self._stays)
                 self._memory.hold(one.frames)
                 self._memory.read[key] = one

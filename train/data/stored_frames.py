@@ -1,12 +1,12 @@
-"""Frames that stay in the cache: each utterance is read when it is asked for, as a view of the memory map."""
+"""Frames that stay in the cache: each utterance is read when it is asked for, mostly as a view of a memory map."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import EmocacheError, Stream
+from ...cache import Stream
 
 Place = tuple[Stream, str]
 """The stream that serves an utterance, and its id there."""
@@ -20,9 +20,6 @@ class StoredFrames:
 
     Attributes:
         dim: D. dtype: storage dtype. lengths: (U,) int64.
-
-    Raises:
-        EmocacheError: streams of a remote cache, of which every epoch would be fetched anew.
     """
 
     def __init__(self, places: Sequence[Place | None]) -> None:
@@ -36,13 +33,6 @@ class StoredFrames:
         first = self._groups[0][0]
         self.dim, self.dtype = first.dim, first.dtype
         self.lengths = np.array([0 if one is None else one[0].lengths([one[1]])[0] for one in places], np.int64)
-        for stream, _ in self._groups:
-            if stream.objects.local("") is None:
-                raise EmocacheError(
-                    f"stream {stream.corpus}/{stream.name} in {stream.objects.url} is larger than the memory that"
-                    " frames may take, and would be fetched in every epoch; `emocache cache copy` it to a disk here,"
-                    " or give more --memory"
-                )
 
     @property
     def nbytes(self) -> int:
@@ -54,6 +44,16 @@ class StoredFrames:
         place = self._places[int(row)]
         return np.empty((0, self.dim), self.dtype) if place is None else place[0].read(place[1])
 
+    def each(self, rows: Iterable[int | np.integer[Any]]) -> Iterator[npt.NDArray[Any]]:
+        """Yield the (T, D) frames of some utterances in turn, see `of`; those of a remote cache are requested ahead."""
+        places = [self._places[int(row)] for row in rows]
+        wanted: dict[int, list[str]] = {}
+        for stream, id_ in filter(None, places):
+            wanted.setdefault(id(stream), []).append(id_)
+        coming = {id(stream): stream.each(wanted.get(id(stream), ())) for stream, _ in self._groups}
+        for place in places:
+            yield np.empty((0, self.dim), self.dtype) if place is None else next(coming[id(place[0])])
+
     def check(self) -> None:
         """Read everything once, in the order of the disk, so that all of it has been compared with its checksums.
 
@@ -61,5 +61,5 @@ class StoredFrames:
             DamagedError: bytes that are not those that were committed.
         """
         for stream, ids in self._groups:
-            for id_ in stream.stored_order(ids):
-                stream.read(id_)
+            for _ in stream.each(stream.stored_order(ids)):
+                pass

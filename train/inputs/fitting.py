@@ -92,7 +92,7 @@ class Fitted:
 
 def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
     """Find the distinct frames that come up at least so often in the rows, in the order of their first place."""
-    counts = Counter(packed for row in rows for packed in _packed(features.of(row)))
+    counts = Counter(packed for clip in features.each(rows) for packed in _packed(clip))
     known = b"".join(packed for packed, count in counts.items() if count >= least)
     return look_up(features, np.frombuffer(known, np.float32).reshape(-1, features.frames.shape[1]).copy())
 
@@ -100,7 +100,7 @@ def find_words(features: Features, rows: Rows, least: int = 1) -> Vocabulary:
 def look_up(features: Features, vectors: npt.NDArray[np.float32]) -> Vocabulary:
     """Number every frame by the vector (V, D) that it equals."""
     number = {packed: k for k, packed in enumerate(_packed(vectors))}
-    clips = (features.of(row) for row in np.flatnonzero(features.lengths))
+    clips = features.each(np.flatnonzero(features.lengths))
     words = np.array([number.get(packed, -1) for clip in clips for packed in _packed(clip)], np.int64)
     return Vocabulary(vectors, words)
 

@@ -74,8 +74,8 @@ class Gatherer:
             return None
         frames = self._on_disk.frames
         found = np.empty((len(rows), self._longest(rows, extra_padding), frames.shape[1]), frames.dtype)
-        for at, row in enumerate(rows):
-            found[at, : self.lengths[row]] = self._on_disk.of(row)
+        for at, clip in enumerate(self._on_disk.each(rows)):
+            found[at, : len(clip)] = clip
         return found
 
     def gather(

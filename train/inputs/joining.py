@@ -109,10 +109,11 @@ def average(features: Joined, count: int, memory: Memory) -> Joined:
     valid = None if features.valid is None else np.empty((offsets[-1], features.valid.shape[1]), bool)
 
     def clips() -> Iterator[npt.NDArray[np.floating]]:
+        each = features.each(np.flatnonzero(features.lengths))
         for row, (start, end) in enumerate(pairwise(offsets)):
             if start == end:
                 continue
-            clip = features.of(row)
+            clip = next(each)
             blocks = np.arange(0, len(clip), count)
             counts = np.diff([*blocks, len(clip)])[:, None]
             if valid is not None and features.valid is not None:
@@ -142,7 +143,7 @@ def _join(dataset: Dataset, names: Sequence[str], how: FeatureSettings) -> Joine
     if not selects and how.grid_hz is None and how.align == "time" and everywhere:
         _check_lengths(dataset, names, parts)
         rows = range(len(dataset.examples))
-        beside = (np.concatenate([part.of(row) for part in parts], axis=1) for row in rows)
+        beside = (np.concatenate(clips, axis=1) for clips in zip(*(part.each(rows) for part in parts), strict=True))
         dtype = np.result_type(*(part.frames.dtype for part in parts))
         frames = dataset.memory.stack(beside, parts[0].offsets[-1], sum(widths), dtype)
         return Joined(frames, parts[0].offsets, parts[0].times, None, widths)

@@ -34,8 +34,8 @@ def fit_normaliser(features: Features, groups: Sequence[str], rows: Rows) -> Nor
     pilot = features.of(rows[0]).mean(axis=0, dtype=np.float64)
     total = np.zeros((len(names), features.frames.shape[1]))
     n, squares = np.zeros_like(total), np.zeros_like(total)
-    for row in rows:
-        centred = features.of(row).astype(np.float64) - pilot
+    for row, clip in zip(rows, features.each(rows), strict=True):
+        centred = clip.astype(np.float64) - pilot
         if valid is None:
             n[group_of[row]] += len(centred)
         else:
@@ -60,12 +60,14 @@ def spread(mean: npt.NDArray[np.float64], variance: npt.NDArray[np.float64]) -> 
 
 def normalise_utterances(features: Joined, l2: bool, memory: Memory) -> npt.NDArray[np.float32]:
     """Normalise each utterance by itself: channels of mean 0 and variance 1 (CMVN); with `l2`, of norm 1 over time."""
-    clips = (_normalised(features, row, l2) for row in np.flatnonzero(features.lengths))
+    rows = np.flatnonzero(features.lengths)
+    clips = (_normalised(features, row, own, l2) for row, own in zip(rows, features.each(rows), strict=True))
     return memory.stack(clips, features.offsets[-1], features.frames.shape[1], np.float32)
 
 
-def _normalised(features: Joined, row: int | np.integer[Any], l2: bool) -> npt.NDArray[np.float32]:
-    own = features.of(row)
+def _normalised(
+    features: Joined, row: int | np.integer[Any], own: npt.NDArray[Any], l2: bool
+) -> npt.NDArray[np.float32]:
     out = np.zeros(own.shape, np.float32)
     for number, (left, right) in enumerate(pairwise(np.cumsum((0, *features.widths)))):
         at = np.flatnonzero(features.valid_of(row, number))
