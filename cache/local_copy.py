@@ -4,9 +4,11 @@ Nothing is trusted: a copy gets its name when its bytes have the sha256 of the r
 need when it is mapped, and each item of it is compared with its checksum when it is read first.
 """
 
+import gc
 import hashlib
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -66,6 +68,8 @@ class LocalCopy:
     def tell_no_room(self, url: str, error: OSError | None = None) -> None:
         """Warn, once for each cause, that reading goes on from the store."""
         limit, folder = self.copies.limit, self.copies.folder
+        if self.full:
+            return
         if error is None:
             full = "its disk has no more room" if limit is None else f"its limit of {limit / 1e9:g} GB is in use"
         elif is_full(error):
@@ -122,7 +126,11 @@ class CopiedObjects:
             found = copies.map(key, least)
             if found is None and not self._shared.full:
                 size, sha256 = self._stored(number, path)
-                found = copies.make(key, size, _parts(self._objects, path, size, sha256), self._shared.in_use)
+                make = partial(copies.make, key, size, _parts(self._objects, path, size, sha256))
+                found = make(self._shared.in_use)
+                if found is None and not self._without:
+                    gc.collect()  # streams that are done with may still hold maps
+                    found = make(self._shared.in_use)
         except FolderError as failed:
             found, error = None, failed.cause
         if found is None:
