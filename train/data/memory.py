@@ -110,7 +110,7 @@ class Memory:
 
     def tell_waits(self, waited: float, seconds: float) -> None:
         """Warn, once, where an epoch of some seconds has waited for frames for a good part of them."""
-        if self._told or seconds < 1 or waited < _WAITS * seconds:
+        if self._told or self._told_fetched or seconds < 1 or waited < _WAITS * seconds:
             return
         self._told = True
         warn(f"warning: disk-bound: {waited / seconds:.0%} of an epoch goes into waiting for frames, which the disk"
