@@ -32,7 +32,7 @@ TRAIN_DEMO = $(EMOCACHE) train --corpus demo $(DEMO) --runs demo/runs --jobs $(o
 given = $(subst ','\'',$(foreach v,$(1),$(if $(filter command line environment,$(origin $(v))), $(v)="$($(v))")))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo extract corpora-there train evaluate test lint bench bench-gpu bench-peers bench-precision
+.PHONY: help demo extract corpora-there train evaluate test lint bench bench-gpu bench-peers bench-precision bench-s3
 
 help: ## show this
 	@grep -E '^[a-z-]+: .*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -111,6 +111,9 @@ bench-peers: $(VENV)/.bench ## DATA= of RAVDESS, CHECKPOINTS=: beside the loops 
 bench-precision: $(VENV)/.dev ## DATA= of RAVDESS, CHECKPOINTS=: what bf16 saves on a CPU, and what it costs
 	$(VENV)/bin/python -m emocache.benchmarks.precision $(ARGS) \
 	  $(if $(CHECKPOINTS),"$(CHECKPOINTS)/whisper-base" "$(CHECKPOINTS)/whisper-base-clip") $(if $(DATA),--ravdess "$(DATA)")
+
+bench-s3: $(VENV)/.dev ## epochs from an object store 20 ms away, copied here and not
+	$(VENV)/bin/python -m emocache.benchmarks.remote_epoch $(ARGS)
 
 build/types/emocache:
 	mkdir -p build/types
