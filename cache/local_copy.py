@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from .ahead import ahead
 from .commit import Record
-from .copies import Copies, FolderError, is_full
+from .copy_folder import Copies, FolderError, is_full
 from .errors import EmocacheError
 from .objects import Objects
 from .sealed import DamagedError

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from obstore.store import LocalStore
 
-from emocache.cache import Cache, DamagedError, EmocacheError, LocalCopy, Stream, copies, items, local_copy, ranges
+from emocache.cache import Cache, DamagedError, EmocacheError, LocalCopy, Stream, copy_folder, items, local_copy, ranges
 from emocache.cache.commit import Record
 from emocache.cache.remote import RemoteObjects
 
@@ -225,7 +225,7 @@ def test_a_full_disk_is_told_once_and_reading_goes_on(
         written.append(len(data))
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(copies.os, "write", fail)
+    monkeypatch.setattr(copy_folder.os, "write", fail)
     stream = far(tmp_path / "store", copy).stream(CORPUS, "toy")
     for _ in range(2):
         assert_serves(stream, {i: item(i, plain_recipe(), frames=2000) for i in MANY[:4]})
