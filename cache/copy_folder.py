@@ -111,19 +111,22 @@ class Copies:
         path = self._path(key)
         part = path.with_suffix(".part")
         with self._own(part) as descriptor:
-            found = self.map(key, size)
+            made = False
             try:
-                if found is None and self._make_room(descriptor, size, in_use):
-                    for data in parts:
-                        with _here():
-                            _write(descriptor, data)
+                found = self.map(key, size)
+                if found is not None or not self._make_room(descriptor, size, in_use):
+                    return found
+                for data in parts:
                     with _here():
-                        part.rename(path)
-                        return _mapped(descriptor)
-                return found
-            finally:
+                        _write(descriptor, data)
                 with _here():
-                    part.unlink(missing_ok=True)
+                    part.rename(path)
+                    made = True
+                    return _mapped(descriptor)
+            finally:
+                if not made:  # after that its name is another's
+                    with _here():
+                        part.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.copy"
@@ -146,6 +149,8 @@ class Copies:
 
         The size of a part counts from then on, so that processes which make room at the same time keep the limit.
         """
+        if self.limit is not None and size > self.limit:
+            return False  # nothing need go
         with _here(), self._locked():
             os.ftruncate(descriptor, 0)  # a kill may have left something
             copies, parts = self._files()

@@ -122,6 +122,8 @@ def test_what_is_in_use_stays_and_the_rest_is_read_from_the_store(
     told = capsys.readouterr().err
     assert told.count("takes no more (its limit of") == 2 and told.count("what it lacks is read from far://store/") == 2
     del stream, other
+    far(tmp_path / "store", LocalCopy(tmp_path / "copy", size - 1)).stream(CORPUS, "toy").read(MANY[5])
+    assert files(tmp_path / "copy") == kept  # nothing goes for what finds no room in any case
     far(tmp_path / "store", LocalCopy(tmp_path / "copy", 2 * size)).stream(CORPUS, "toy").read(MANY[5])
     assert len(files(tmp_path / "copy")) == 2 and files(tmp_path / "copy") != kept
 
