@@ -99,10 +99,10 @@ class ItemArrays:
         if self._local or all(self._is_here(one) for one in at):
             yield from (self.read(one, "frames") for one in at)
             return
-        row_size = lambda number: sum(map(row_bytes, self._arrays[number].values()))  # noqa: E731
-        cut = runs(at, self._record, self._row, self._length, row_size)
-        wanted = ((run, not all(self._is_here(one) for one in run)) for run in cut)
-        for run, fetched in ahead(lambda one: (one[0], self._fetch_run(one[0]) if one[1] else {}), wanted, _REQUESTS):
+        cut = runs(at, self._record, self._row, self._length, self._row_size)
+        # What is here already is known in this thread only.
+        wanted = ((run, not all(map(self._is_here, run))) for run in cut)
+        for run, fetched in ahead(self._fetch_run, wanted, _REQUESTS):
             for one in run:
                 if arrays := fetched.get(one):
                     self._compare(one, arrays)
@@ -185,13 +185,19 @@ class ItemArrays:
         located = self._arrays[int(self._record[at])].values()
         return self._copies is not None and all(self._copies.holds(one.object) for one in located)
 
-    def _fetch_run(self, run: Sequence[int]) -> dict[int, dict[str, Array]]:
-        """All arrays of neighbours, by one request for each; in any thread."""
+    def _row_size(self, number: int) -> int:
+        return sum(map(row_bytes, self._arrays[number].values()))
+
+    def _fetch_run(self, wanted: tuple[list[int], bool]) -> tuple[list[int], dict[int, dict[str, Array]]]:
+        """A run of neighbours, and if they are wanted all of their arrays, by one request for each; in any thread."""
+        run, lacking = wanted
+        if not lacking:
+            return run, {}
         located = self._arrays[int(self._record[run[0]])]
         first = int(self._row[run[0]])
         rows = max(int(self._row[one]) + int(self._length[one]) for one in run) - first
         found = {name: fetch(self._objects, located[name], first, rows) for name in in_order(located)}
-        return {
+        return run, {
             one: {name: rows_of[start : start + int(self._length[one])] for name, rows_of in found.items()}
             for one in run
             for start in [int(self._row[one]) - first]

@@ -75,7 +75,7 @@ class LocalCopy:
         elif is_full(error):
             full, self.full = "its disk is full", True
         else:
-            full = f"{error.filename or folder}: {error.strerror or error}"
+            full = error.strerror or str(error)
         if full not in self._told:
             self._told.add(full)
             warn(f"warning: the local copy {folder} takes no more ({full}); what it lacks is read from {url} each time")
