@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ _SIZE = 32
 
 def serve(delay: float) -> None:
     """Serve S3 from memory and print the port; each answer comes `delay` seconds later than it could."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
     from werkzeug.test import run_wsgi_app
 
@@ -61,8 +62,8 @@ def serve(delay: float) -> None:
         # moto copies all of an object for each of its ranges, which would be most of what is measured.
         if path not in whole:
             del environ["HTTP_RANGE"]
-            parts, _, headers = run_wsgi_app(app, environ)
-            kept = [(name, text) for name, text in headers if name.lower() in ("etag", "last-modified")]
+            parts, _, all_headers = run_wsgi_app(app, environ)
+            kept = [(name, text) for name, text in all_headers if name.lower() in ("etag", "last-modified")]
             whole[path] = b"".join(parts), kept
         data, headers = whole[path]
         first, last = (int(text) for text in asked.removeprefix("bytes=").split("-"))
@@ -156,7 +157,7 @@ def figures(root: Path, folder: Path, pairs: int) -> Iterator[Figure]:
     copied, local = folder / "copy", Reader(root)
     warm = Reader(_URL, copied)
     local.epoch(0), warm.epoch(0)
-    found = [compare({"a": lambda k=k: local.epoch(k), "b": lambda k=k: warm.epoch(k)}, k) for k in range(pairs)]
+    found = [compare({"a": partial(local.epoch, k), "b": partial(warm.epoch, k)}, k) for k in range(pairs)]
     yield Figure("an epoch, copied : local", _BOUND, [one["a"] / one["b"] for one in found])
 
     def first(k: int, *where: Any) -> Callable[[], list[int]]:
@@ -172,23 +173,23 @@ def figures(root: Path, folder: Path, pairs: int) -> Iterator[Figure]:
     ranges._KEPT_BYTES = 0  # nothing that one way has fetched is there for the other
     remote = Reader(_URL)
     remote.epoch(0)
-    found = [compare({"a": lambda k=k: local.epoch(k), "b": lambda k=k: remote.epoch(k)}, k) for k in range(pairs)]
+    found = [compare({"a": partial(local.epoch, k), "b": partial(remote.epoch, k)}, k) for k in range(pairs)]
     yield Figure("an epoch, requested ahead : local", None, [one["a"] / one["b"] for one in found])
-    several = items._REQUESTS
     ratios = []
     for k in range(pairs):
         rows = np.random.default_rng(k).permutation(remote.rows)[: 3 * _SIZE]
-
-        def one_by_one(k: int = k, rows: Any = rows) -> list[int]:
-            items._REQUESTS = 1
-            try:
-                return remote.epoch(k, rows)
-            finally:
-                items._REQUESTS = several
-
-        one = compare({"a": one_by_one, "b": lambda k=k, rows=rows: remote.epoch(k, rows)}, k)
+        one = compare({"a": partial(one_by_one, remote, k, rows), "b": partial(remote.epoch, k, rows)}, k)
         ratios.append(one["a"] / one["b"])
     yield Figure("three batches, requested ahead : one by one", None, ratios)
+
+
+def one_by_one(reader: Reader, seed: int, rows: npt.NDArray[np.int64]) -> list[int]:
+    """Gather batches as `Reader.epoch`, each request after the one before."""
+    several, items._REQUESTS = items._REQUESTS, 1
+    try:
+        return reader.epoch(seed, rows)
+    finally:
+        items._REQUESTS = several
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

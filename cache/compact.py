@@ -21,8 +21,9 @@ from . import shard_table
 from .commit import COMPACTED, FailureEntry, ItemEntry, Record, contradiction, create_record, parse_name, standing
 from .crc import crc32c
 from .errors import EmocacheError
-from .items import ItemArrays, in_order
+from .items import ItemArrays
 from .objects import Objects
+from .ranges import in_order
 from .reading_back import check_frames, check_table
 from .sealed import DamagedError
 from .store import Cache, StreamInfo

@@ -11,7 +11,7 @@ from . import shard_hdf5, shard_table, shard_zarr
 from .commit import ItemEntry, Located, Record, size_of
 from .crc import crc32c
 from .errors import EmocacheError
-from .items import in_order
+from .ranges import in_order
 
 Data = Mapping[str, bytes]
 

@@ -19,12 +19,20 @@ from emocache.benchmarks import (
     random_weights,
     ratios,
     ravdess_clips,
+    remote_epoch,
     sound_hours,
     storage_cost,
     writers,
 )
 from emocache.benchmarks.figures import Figure
 from emocache.cache import Cache
+
+
+def test_bench_s3_compares_what_is_gathered() -> None:
+    seconds = remote_epoch.compare({"a": lambda: [1, 2], "b": lambda: [1, 2]}, 0)
+    assert set(seconds) == {"a", "b"} and min(seconds.values()) >= 0
+    with pytest.raises(SystemExit, match="the batches differ"):
+        remote_epoch.compare({"a": lambda: [1, 2], "b": lambda: [1, 3]}, 1)
 
 
 def test_bench_gpu_stands_ready(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,6 +176,17 @@ def test_room_is_a_positive_number(toy: "Toy", given: str) -> None:
     assert done.exit_code == 2 and "is no number of GB above 0" in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize(("given", "told"), [
+    (["--local-copy-limit", "0", "--local-copy", "copy"], "0 is no number of GB above 0"),
+    (["--local-copy-limit", "5"], "goes with --local-copy DIR"),
+    (["--local-copy", "copy"], "is a folder, which needs no local copy; leave it away"),
+])  # fmt: skip
+def test_local_copies_that_make_no_sense(toy: "Toy", given: list[str], told: str) -> None:
+    done = call(toy, "runs", *given)
+    assert done.exit_code in (1, 2) and told in " ".join(done.output.replace("\u2502", " ").split())
+    assert not Path("copy").exists()
+
+
 @pytest.mark.parametrize("copied", [False, True])
 def test_streams_of_a_remote_cache_are_fetched_or_copied(
     toy: "Toy", copied: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
