@@ -8,7 +8,7 @@ import gc
 import hashlib
 import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -37,20 +37,22 @@ class LocalCopy:
 
     Attributes:
         full: the disk was, so that nothing more is fetched by this process.
-
-    Raises:
-        EmocacheError: the folder cannot be written.
     """
 
     def __init__(self, folder: str | Path, limit: int | None = None) -> None:
-        self.copies = Copies(folder, limit)
+        self.folder, self.limit = Path(folder).absolute(), limit
         self.full = False
         self._streams: WeakSet[CopiedObjects] = WeakSet()
         self._lock = Lock()
         self._told: set[str] = set()
 
     def __reduce__(self) -> tuple[type["LocalCopy"], tuple[Path, int | None]]:
-        return LocalCopy, (self.copies.folder, self.copies.limit)
+        return LocalCopy, (self.folder, self.limit)
+
+    @cached_property
+    def copies(self) -> Copies:
+        """The folder, which is made when it is first asked for. Raises EmocacheError: it cannot be written."""
+        return Copies(self.folder, self.limit)
 
     def of(self, objects: Objects, records: Sequence[str]) -> "CopiedObjects":
         """The copies of a stream's objects: its folder, and the names of its records."""
@@ -67,18 +69,19 @@ class LocalCopy:
 
     def tell_no_room(self, url: str, error: OSError | None = None) -> None:
         """Warn, once for each cause, that reading goes on from the store."""
-        limit, folder = self.copies.limit, self.copies.folder
         if self.full:
             return
         if error is None:
-            full = "its disk has no more room" if limit is None else f"its limit of {limit / 1e9:g} GB is in use"
+            what = "disk" if self.limit is None else f"limit of {self.limit / 1e9:g} GB"
+            full = f"its {what} has no more room"
         elif is_full(error):
             full, self.full = "its disk is full", True
         else:
             full = error.strerror or str(error)
         if full not in self._told:
             self._told.add(full)
-            warn(f"warning: the local copy {folder} takes no more ({full}); what it lacks is read from {url} each time")
+            warn(f"warning: the local copy {self.folder} takes no more ({full}); what it lacks is read from {url} each"
+                 " time")  # fmt: skip
 
 
 class CopiedObjects:

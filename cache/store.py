@@ -62,6 +62,8 @@ class Cache:
         if local_copy is not None and self.objects.local("") is not None:
             raise EmocacheError(f"cache {self.objects.url} is a folder, which needs no local copy; leave it away")
         self.local_copy = LocalCopy(local_copy) if isinstance(local_copy, str | Path) else local_copy
+        if self.local_copy is not None:
+            _ = self.local_copy.copies  # a folder that cannot be written is told at once
 
     def corpora(self) -> list[str]:
         """Names of the corpora that have a manifest."""
