@@ -119,7 +119,7 @@ def test_a_remote_item_is_fetched_once_whatever_is_asked_for_first(monkeypatch: 
     cache = Cache("memory://")
     filled(cache, "hdf5")
     asked: list[int] = []
-    real = items.fetch
+    real = ranges.fetch
 
     def counting(objects: Objects, located: Any, row: int, length: int) -> Any:
         asked.append(length)
