@@ -45,7 +45,7 @@ def load(root: Path) -> Manifest:
 def test_the_official_layout(tmp_path: Path) -> None:
     build(tmp_path / "MELD.Raw")
     manifest = load(tmp_path)
-    assert (manifest.corpus, manifest.ids) == ("meld", IDS)
+    assert (manifest.corpus, list(manifest.ids)) == ("meld", IDS)
     assert manifest.column("split") == ["valid", "test", "train", "train", "train"]
     assert manifest.column("session") == ["dia0-dev", "dia0-test", "dia0-train", "dia0-train", "dia1-train"]
     assert manifest.column("speaker") == ["Monica", "Phoebe", "Ross", "Chandler", "Chandler"]
