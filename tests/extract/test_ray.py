@@ -1,0 +1,314 @@
+"""`extract --engine ray` on a cluster of two machines, which are processes here: kills, stops, errors, equality."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from emocache.cache import Cache, EmocacheError, plan, ray_cluster
+from emocache.cache.index import load
+from emocache.cache.verify import verify
+from emocache.cli import app
+from emocache.extract.pipeline.engines.options import Options
+from emocache.extract.pipeline.engines.readying import make_ready_again
+from emocache.extract.pipeline.stream_targets import Expected
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL"),
+]
+
+ROOT = Path(__file__).parents[2]
+ENCODER = "tests.extract.counted_encoder:Counted"
+CLIPS, UNIT = 24, 3  # two workers: eight units
+CALL = "from emocache.cli import main; main()"
+WAIT = 120.0
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of a tenth of a second and more."""
+    folder = tmp_path_factory.mktemp("corpus")
+    random = np.random.default_rng(0)
+    for n in range(CLIPS):
+        soundfile.write(folder / f"{n:02d}.wav", 0.1 * random.standard_normal(1600 + 160 * n), 16_000)
+    rows = [f"{n:02d}.wav,{('happy', 'sad')[n % 2]},{n % 4}" for n in range(CLIPS)]
+    (folder / "table.csv").write_text("\n".join(["file,label,speaker", *rows]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two machines of one CPU each; workers find the package, and this one, as this process does."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        machine = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+        both = Cluster(initialize_head=True, head_node_args=machine)
+        both.add_node(**machine)
+        patch.setenv("RAY_ADDRESS", both.address)
+        yield both
+        both.shutdown()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A folder with a cache and the encoder's files."""
+
+    folder: Path
+    corpus: Path
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of the command, which take no engine yet."""
+        columns = ["--map", "id=file,label=label,speaker=speaker"]
+        folders = ["--data", str(self.corpus), "--cache", str(self.folder / "store"), "--checkpoints", str(self.folder)]
+        return ["extract", "table", *folders, *columns, "--encoder", ENCODER, "--device", "cpu", "--workers", "1"]
+
+    def run(self, *more: str) -> Any:
+        """The command in this process."""
+        return CliRunner().invoke(app, [*self.arguments, *more])
+
+    def start(self, *more: str) -> "subprocess.Popen[str]":
+        """The command in another one."""
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+        command = [sys.executable, "-c", CALL, *self.arguments, *more]
+        return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def tell(self, name: str, value: object = None) -> None:
+        """Tell the encoder something, or take it back."""
+        if value is None:
+            (self.folder / name).unlink()
+        else:
+            (self.folder / f".{name}").write_text(str(value))
+            (self.folder / f".{name}").rename(self.folder / name)
+
+    def encoded(self) -> list[tuple[int, str]]:
+        """(process, clip), in the order in which they were encoded."""
+        file = self.folder / "encoded"
+        rows = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        return [(int(process), clip) for process, clip in rows]
+
+    def processes(self) -> set[int]:
+        """Those that have encoded anything."""
+        return {process for process, _ in self.encoded()}
+
+    def units(self) -> list[set[str]]:
+        """The utterances of each unit that is planned."""
+        (info,) = self.cache.streams("table")
+        planned, _ = plan.read(self.cache.objects.below(info.folder))
+        return [{i for i, _ in items} for items in planned.values()]
+
+    def done_again(self) -> list[set[str]]:
+        """The units of which anything was encoded twice; nothing may be three times."""
+        counts = Counter(clip for _, clip in self.encoded())
+        assert set(counts.values()) <= {1, 2}
+        again = {clip for clip, count in counts.items() if count == 2}
+        return [unit for unit in self.units() if unit & again]
+
+    @property
+    def cache(self) -> Cache:
+        """The cache."""
+        return Cache(self.folder / "store")
+
+    def digest(self) -> str:
+        """Of the ids, frames and times of all items; what is stored is whole, and stored once."""
+        stream = self.cache.stream("table", "counted")
+        assert not stream.missing and len(stream.ids) == CLIPS
+        assert list(verify(self.cache, full=True)) == []
+        (info,) = self.cache.streams("table")
+        keys = load(self.cache.objects.below(info.folder)).items.column("key").to_pylist()
+        assert len(keys) == len(set(keys)) == CLIPS
+        rows = [(i, stream.read(i).tobytes(), stream.times(i).tobytes()) for i in sorted(stream.ids)]
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Look until it does."""
+    ended = threading.Event()
+    for _ in range(round(WAIT / 0.02)):
+        if holds():
+            return
+        ended.wait(0.02)
+    raise AssertionError("it never comes")
+
+
+def lives(process: int) -> bool:
+    """A process that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def job(tmp_path: Path, corpus: Path) -> Job:
+    """One with nothing done."""
+    return Job(tmp_path, corpus)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> str:
+    """The digest of what one process stores."""
+    local = Job(tmp_path_factory.mktemp("local"), corpus)
+    assert local.run().exit_code == 0
+    return local.digest()
+
+
+def meanwhile(*steps: Callable[[], object]) -> threading.Thread:
+    """Do something while the command works."""
+    thread = threading.Thread(target=lambda: [step() for step in steps])
+    thread.start()
+    return thread
+
+
+def test_one_corpus_by_every_engine_at_once(cluster: Any, job: Job, reference: str) -> None:
+    """Half of it is a share of a process of its own; neither ends before three processes are at it."""
+    job.tell("hold", 1)
+    local = job.start("--shard", "1/2")
+    both = meanwhile(lambda: until(lambda: len(job.processes()) == 3), lambda: job.tell("hold"))
+    done = job.run("--engine", "ray")
+    both.join()
+    told, _ = local.communicate(timeout=WAIT)
+    assert done.exit_code == local.returncode == 0, done.output + told
+    assert "on Ray: workers of 1 CPU each, room for 2" in done.output
+    assert job.digest() == reference
+    assert '"done": 24, "encoded": 24, "total": 24' in done.output
+
+
+def in_the_second_unit(job: Job) -> bool:
+    """Both workers stand still there, if `hold` is `UNIT + 1`."""
+    return len(job.encoded()) == 4 * UNIT
+
+
+def test_a_machine_that_dies(cluster: Any, job: Job, reference: str) -> None:
+    job.tell("hold", UNIT + 1)
+    (gone,) = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
+    kill = meanwhile(
+        lambda: until(lambda: in_the_second_unit(job)),
+        lambda: cluster.remove_node(gone, allow_graceful=False),
+        lambda: until(lambda: not all(map(lives, job.processes()))),
+        lambda: job.tell("hold"),
+    )
+    done = job.run("--engine", "ray")
+    kill.join()
+    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+    assert done.exit_code == 0, done.output
+    assert job.digest() == reference and len(job.done_again()) == 1
+    assert '"done": 24, "encoded": 24, "total": 24' in done.output  # what was done again is not counted again
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_command_that_ends_takes_its_workers_along(
+    cluster: Any, job: Job, reference: str, number: signal.Signals
+) -> None:
+    job.tell("hold", UNIT + 1)
+    command = job.start("--engine", "ray")
+    until(lambda: in_the_second_unit(job) or command.poll() is not None)
+    command.send_signal(number)
+    told, _ = command.communicate(timeout=WAIT)
+    until(lambda: not any(map(lives, job.processes())))
+    if number == signal.SIGTERM:
+        assert command.returncode == 143 and "stopped; what was finished is stored" in told
+        assert "Traceback" not in told
+    else:
+        assert command.returncode == -number
+    job.tell("hold")
+    done = job.run("--engine", "ray")
+    assert done.exit_code == 0, done.output
+    assert job.digest() == reference and len(job.done_again()) == 2  # one for each worker that died
+
+
+def test_an_utterance_that_ends_its_worker_is_left_out(cluster: Any, job: Job) -> None:
+    job.tell("deadly", "05.wav")
+    done = job.run("--engine", "ray")
+    assert done.exit_code == 1 and f"{CLIPS - UNIT} items committed" in done.output
+    assert "unresolved: 05.wav: 3 workers ended while they were at it, probably for want of memory" in done.output
+
+
+def test_the_error_of_a_worker_is_told_as_it_is(cluster: Any, job: Job) -> None:
+    job.tell("broken", "the model is made of cheese; take another")
+    done = job.run("--engine", "ray")
+    (line,) = [line for line in done.output.splitlines() if line.startswith("error: ")]
+    assert done.exit_code == 1 and "Traceback" not in done.output
+    assert line.startswith("error: worker on ") and line.endswith(": the model is made of cheese; take another")
+
+
+def test_a_slow_encoder_has_no_more_tasks_waiting(
+    cluster: Any, job: Job, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times as slow or not: each worker has one, and all others wait with the command."""
+    from emocache.extract.pipeline.engines.ray_engine import Dealer
+
+    give, given = Dealer._give, list[int]()
+
+    def watched(dealer: Dealer) -> None:
+        give(dealer)
+        given.append(sum(len(worker.tasks) for worker in dealer._workers))
+
+    monkeypatch.setattr(Dealer, "_give", watched)
+    for slow in (0.01, 0.1):
+        one = Job(job.folder / str(slow), job.corpus)
+        one.folder.mkdir()
+        one.tell("slow", slow)
+        assert one.run("--engine", "ray").exit_code == 0
+        assert one.digest() == reference and max(given) == 2
+
+
+def test_refusals(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = job.run("--engine", "spark")
+    assert one.exit_code == 2 and "'spark' is not one of local, ray" in one.output
+    one = job.run("--engine", "ray", "--device", "cuda:0")
+    assert one.exit_code == 2 and "Ray gives each worker its GPU" in one.output
+    told = {
+        "ray://head:10001": "an address of Ray Client",
+        "127.0.0.1:1": "cannot be joined ([Errno 111] Connection refused); start one with `ray start --head`",
+        "nowhere": "which is no address such as 10.0.0.1:6379",
+    }
+    pytest.importorskip("ray", reason="needs the extra ray")
+    for address, why in told.items():
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        one = job.run("--engine", "ray")
+        assert one.exit_code == 1 and why in " ".join(one.output.split()) and "Traceback" not in one.output
+
+
+def test_without_ray_the_remedy_is_told(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    one = job.run("--engine", "ray")
+    assert one.exit_code == 1 and "pip install 'emocache[ray]'" in one.output
+
+
+def test_a_machine_that_sees_something_else_is_told(job: Job) -> None:
+    """No stream is created there, and nothing encoded."""
+    assert job.run("--limit", "1").exit_code == 0
+    manifest, (info,) = job.cache.manifest("table"), job.cache.streams("table")
+    options = Options("table", job.corpus, str(job.folder / "store"), (ENCODER,), checkpoints=job.folder, device="cpu")
+    work = make_ready_again(options, "table", manifest.sha256, [ENCODER])
+    assert [target.writer.fingerprint for target in work.targets] == [info.fingerprint]
+    with pytest.raises(EmocacheError, match="another manifest of table than the command has just put there"):
+        make_ready_again(options, "table", "0" * 64, [ENCODER])
+    with pytest.raises(EmocacheError, match=r"no folder /nowhere, which the command reads table from; give a --data"):
+        make_ready_again(replace(options, data=Path("/nowhere")), "table", manifest.sha256, [ENCODER])
+    with pytest.raises(EmocacheError, match="other does not exist"):
+        make_ready_again(replace(options, cache=str(job.folder / "other")), "table", manifest.sha256, [ENCODER])
+    other = {"counted": Expected("0" * 64, {**info.recipe, "dim": 4, "times": [1]}, "the command has")}
+    with pytest.raises(EmocacheError, match="would make it otherwise than the command has: times is None"):
+        make_ready_again(replace(options, expected=other), "table", manifest.sha256, [ENCODER])
+    with pytest.raises(EmocacheError, match="folder /nowhere, which the command was started in, cannot be entered"):
+        ray_cluster.settle("/nowhere", 1)
