@@ -1,6 +1,7 @@
 """The processes on the machines of a Ray cluster among which the runs of a call are divided."""
 
 import queue
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -46,7 +47,7 @@ class Trainers:
         self._pool = ThreadPoolExecutor(jobs, "ray")  # each thread waits for one process
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._all: list[Any] = []
-        self._ending = False
+        self._ending, self._lock = False, threading.Lock()
 
     def begin(self, plan: Plan, runs: Sequence[Run]) -> list["Future[str]"]:
         """Let them train and store runs; each gives a line that tells of it."""
@@ -55,16 +56,16 @@ class Trainers:
 
     def end(self, at_once: bool) -> None:
         """End them: at once but for a run that is being stored, or after the runs that are under way."""
+        self._pool.shutdown(wait=not at_once, cancel_futures=True)
         if at_once:
-            self._ending = True
+            with self._lock:
+                self._ending = True
             with suppress(Exception):  # the cluster itself may be what is gone
                 leaving = [trainer.leave.remote() for trainer in self._all]
                 ray_cluster.ray().wait(leaving, num_returns=len(leaving), timeout=_LEAVING)
-            for trainer in self._all:
-                ray_cluster.end(trainer)
-        self._pool.shutdown(wait=True, cancel_futures=True)
         for trainer in self._all:
             ray_cluster.end(trainer)
+        self._pool.shutdown(wait=True)
         self._features.close()
 
     def _train(self, device: str, shared: Any, run: Run) -> str:
@@ -92,6 +93,9 @@ class Trainers:
             return self._idle.get_nowait()
         most = max((node.cpus for node in ray_cluster.nodes()), default=0) or self._threads
         share = Share(min(self._threads, most), int(device != "cpu"))
-        trainer = ray_cluster.start(Trainer, share, str(Path.cwd()), self._threads, threads=2)
-        self._all.append(trainer)
+        with self._lock:
+            if self._ending:
+                raise WorkerDiedError("the command ends")
+            trainer = ray_cluster.start(Trainer, share, str(Path.cwd()), self._threads, threads=2)
+            self._all.append(trainer)
         return trainer
