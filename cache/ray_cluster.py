@@ -20,7 +20,6 @@ _ANSWER = 10.0  # seconds
 
 def ray() -> Any:
     """Return the module `ray`, which is imported here only; EmocacheError where it is not installed."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # it writes on the standard error of the command
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as error:

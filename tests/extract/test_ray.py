@@ -1,122 +1,30 @@
 """`extract --engine ray` on a cluster of two machines, which are processes here: kills, stops, errors, equality."""
 
-import hashlib
-import os
 import signal
-import subprocess
 import sys
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
-from typer.testing import CliRunner
 
-from emocache.cache import Cache, EmocacheError, plan, ray_cluster
-from emocache.cache.index import load
-from emocache.cache.verify import verify
-from emocache.cli import app
+from emocache.cache import EmocacheError, ray_cluster
 from emocache.extract.pipeline.engines.options import Options
 from emocache.extract.pipeline.engines.readying import make_ready_again
 from emocache.extract.pipeline.stream_targets import Expected
 
-from ..machines import CALL, ROOT, WAIT, lives, meanwhile, until
+from ..machines import CLIPS, ENCODER, UNIT, WAIT, Job, clips, lives, meanwhile, until
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL"),
 ]
 
-ENCODER = "tests.extract.counted_encoder:Counted"
-CLIPS, UNIT = 24, 3  # two workers: eight units
-
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of a tenth of a second and more."""
-    folder = tmp_path_factory.mktemp("corpus")
-    random = np.random.default_rng(0)
-    for n in range(CLIPS):
-        soundfile.write(folder / f"{n:02d}.wav", 0.1 * random.standard_normal(1600 + 160 * n), 16_000)
-    rows = [f"{n:02d}.wav,{('happy', 'sad')[n % 2]},{n % 4}" for n in range(CLIPS)]
-    (folder / "table.csv").write_text("\n".join(["file,label,speaker", *rows]))
-    return folder
-
-
-@dataclass(frozen=True)
-class Job:
-    """A folder with a cache and the encoder's files."""
-
-    folder: Path
-    corpus: Path
-
-    @property
-    def arguments(self) -> list[str]:
-        """Of the command, which take no engine yet."""
-        columns = ["--map", "id=file,label=label,speaker=speaker"]
-        folders = ["--data", str(self.corpus), "--cache", str(self.folder / "store"), "--checkpoints", str(self.folder)]
-        return ["extract", "table", *folders, *columns, "--encoder", ENCODER, "--device", "cpu", "--workers", "1"]
-
-    def run(self, *more: str) -> Any:
-        """The command in this process."""
-        return CliRunner().invoke(app, [*self.arguments, *more])
-
-    def start(self, *more: str) -> "subprocess.Popen[str]":
-        """The command in another one."""
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-        command = [sys.executable, "-c", CALL, *self.arguments, *more]
-        return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    def tell(self, name: str, value: object = None) -> None:
-        """Tell the encoder something, or take it back."""
-        if value is None:
-            (self.folder / name).unlink()
-        else:
-            (self.folder / f".{name}").write_text(str(value))
-            (self.folder / f".{name}").rename(self.folder / name)
-
-    def encoded(self) -> list[tuple[int, str]]:
-        """(process, clip), in the order in which they were encoded."""
-        file = self.folder / "encoded"
-        rows = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
-        return [(int(process), clip) for process, clip in rows]
-
-    def processes(self) -> set[int]:
-        """Those that have encoded anything."""
-        return {process for process, _ in self.encoded()}
-
-    def units(self) -> list[set[str]]:
-        """The utterances of each unit that is planned."""
-        (info,) = self.cache.streams("table")
-        planned, _ = plan.read(self.cache.objects.below(info.folder))
-        return [{i for i, _ in items} for items in planned.values()]
-
-    def done_again(self) -> list[set[str]]:
-        """The units of which anything was encoded twice; nothing may be three times."""
-        counts = Counter(clip for _, clip in self.encoded())
-        assert set(counts.values()) <= {1, 2}
-        again = {clip for clip, count in counts.items() if count == 2}
-        return [unit for unit in self.units() if unit & again]
-
-    @property
-    def cache(self) -> Cache:
-        """The cache."""
-        return Cache(self.folder / "store")
-
-    def digest(self) -> str:
-        """Of the ids, frames and times of all items; what is stored is whole, and stored once."""
-        stream = self.cache.stream("table", "counted")
-        assert not stream.missing and len(stream.ids) == CLIPS
-        assert list(verify(self.cache, full=True)) == []
-        (info,) = self.cache.streams("table")
-        keys = load(self.cache.objects.below(info.folder)).items.column("key").to_pylist()
-        assert len(keys) == len(set(keys)) == CLIPS
-        rows = [(i, stream.read(i).tobytes(), stream.times(i).tobytes()) for i in sorted(stream.ids)]
-        return hashlib.sha256(repr(rows).encode()).hexdigest()
+    return clips(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture

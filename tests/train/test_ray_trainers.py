@@ -1,6 +1,5 @@
 """`train --engine ray`: the runs of `--jobs`, to the last bit, whatever dies meanwhile."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typer.testing import CliRunner
 
 from emocache.cli import app
 
-from ..machines import CALL, ROOT, WAIT, lives, until
+from ..machines import CALL, WAIT, environment, lives, until
 
 if TYPE_CHECKING:
     from .conftest import Toy
@@ -49,10 +48,8 @@ class Training:
 
     def start(self, runs: str, *more: str) -> "subprocess.Popen[str]":
         """The command in another one."""
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-c", CALL, *self.arguments, "--runs", str(self.folder / runs), *more]
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-        return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def numbers(self, runs: str) -> dict[str, Any]:
         """{run: weights and predictions}, of all that are stored; nothing else is left there."""

@@ -21,7 +21,9 @@ class Trainer:
 
     def __init__(self, folder: str, threads: int) -> None:
         self._folder, self._threads = folder, threads
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+    def ready(self) -> None:
+        """Answer as soon as a machine has had room for this process."""
 
     def train(self, shared: "SharedPlan", run: "Run") -> str:
         """Train and store a run; returns a line that tells of it.

@@ -47,6 +47,7 @@ class Trainers:
         self._pool = ThreadPoolExecutor(jobs, "ray")  # each thread waits for one process
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._all: list[Any] = []
+        self._there: list[Any] = []  # those that have begun
         self._ending, self._lock = False, threading.Lock()
 
     def begin(self, plan: Plan, runs: Sequence[Run]) -> list["Future[str]"]:
@@ -61,7 +62,7 @@ class Trainers:
             with self._lock:
                 self._ending = True
             with suppress(Exception):  # the cluster itself may be what is gone
-                leaving = [trainer.leave.remote() for trainer in self._all]
+                leaving = [trainer.leave.remote() for trainer in self._there]
                 ray_cluster.ray().wait(leaving, num_returns=len(leaving), timeout=_LEAVING)
         for trainer in self._all:
             ray_cluster.end(trainer)
@@ -70,22 +71,26 @@ class Trainers:
 
     def _train(self, device: str, shared: Any, run: Run) -> str:
         for _ in range(_DEATHS):
-            trainer = self._take(device)
             try:
-                line: str = ray_cluster.outcome(trainer.train.remote(shared, run))
+                return self._train_once(device, shared, run)
             except WorkerDiedError as error:
-                ray_cluster.end(trainer)
                 why = error
                 if self._ending:
                     break
-            except BaseException:
-                self._idle.put(trainer)
-                raise
-            else:
-                self._idle.put(trainer)
-                return line
         raise EmocacheError(f"{_DEATHS} processes ended while they trained fold {run[0]} seed {run[1]}, probably for"
                             f" want of memory ({why}); run the same command again: finished runs are kept")  # fmt: skip
+
+    def _train_once(self, device: str, shared: Any, run: Run) -> str:
+        trainer = self._take(device)
+        try:
+            line: str = ray_cluster.outcome(trainer.train.remote(shared, run))
+        except WorkerDiedError:
+            raise
+        except Exception:
+            self._idle.put(trainer)
+            raise
+        self._idle.put(trainer)
+        return line
 
     def _take(self, device: str) -> Any:
         """Return a process with nothing to do, or one that starts when a machine has room."""
@@ -98,4 +103,6 @@ class Trainers:
                 raise WorkerDiedError("the command ends")
             trainer = ray_cluster.start(Trainer, share, str(Path.cwd()), self._threads, threads=2)
             self._all.append(trainer)
+        ray_cluster.outcome(trainer.ready.remote())
+        self._there.append(trainer)
         return trainer
