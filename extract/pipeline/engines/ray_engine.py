@@ -20,6 +20,7 @@ from .ray_worker import Order, Worker
 
 _CPUS = 4  # of a worker without a GPU, at most: models gain little by more threads than that
 _MOST_CPUS = 16  # of one with a GPU, as `machine.decode_workers`
+_ASKED = 4  # workers that are asked for beyond the room there is, at least
 _TASKS_ON_A_GPU = 3  # of a worker at a time: one is decoded and one stored while one is encoded
 _DEATHS = 3  # of workers, after which what they were at is left to another run
 _STOPPING = 60.0  # seconds that workers have to commit what is finished
@@ -104,7 +105,7 @@ class Dealer:
         idle = sum(not worker.tasks for worker in self._workers)
         coming = sum(not worker.ready for worker in self._workers)
         # Those that are asked for beyond the room tell a cluster that grows by itself how much it should.
-        most = max(self.room, len(self._workers) - coming)
+        most = max(_ASKED, self.room, len(self._workers) - coming)
         while idle * self._each < len(self._waiting) and coming < most:
             worker = _Hired(ray_cluster.start(Worker, self._share, self._order, threads=self._each + 2))
             self._workers.append(worker)
