@@ -110,7 +110,7 @@ def _carry_out(work: Work) -> encoding_loop.Outcome:
     total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
     if dealer is not None:
         with Progress(total) as progress:
-            return dealer.deal(tasks, progress)
+            return dealer.deal(tasks, left, progress)
     how = Making(fps=options.fps, detector=options.detector, precision=options.precision,
                  detect_every=options.detect_every)  # fmt: skip
     with Pace(media, machine.hardware(work.device), how) as pace, Progress(total, pace=pace) as progress:

@@ -1,14 +1,14 @@
 """The tasks of a plan, given to workers on the machines of a Ray cluster a few at a time."""
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ....cache import EmocacheError, Task, ray_cluster
+from ....cache import EmocacheError, Task, Utterance, ray_cluster
 from ....cache.ray_cluster import Share, WorkerDiedError
 from ....cache.telling import tell
 from .. import estimate
@@ -60,11 +60,12 @@ class Dealer:
         self._failed_starts = 0
         self._outcome = Outcome()
 
-    def deal(self, tasks: Sequence[Task], progress: Progress) -> Outcome:
+    def deal(self, tasks: Sequence[Task], left: Mapping[str, Utterance], progress: Progress) -> Outcome:
         """Carry out tasks.
 
         Args:
             tasks: of the plan.
+            left: their utterances.
             progress: is told of what the workers do.
 
         Returns:
@@ -74,7 +75,7 @@ class Dealer:
             EmocacheError: of a worker; or workers end before they have begun.
             KeyboardInterrupt: after the workers have committed what was finished.
         """
-        self._tasks, self._progress = tasks, progress
+        self._tasks, self._left, self._progress = tasks, left, progress
         self._waiting, self._open = deque(range(len(tasks))), len(tasks)
         try:
             if tasks:
@@ -119,7 +120,8 @@ class Dealer:
             for worker in ready:
                 if self._waiting and len(worker.tasks) < most:
                     number = self._waiting.popleft()
-                    call = worker.handle.encode.remote(number, self._tasks[number])
+                    task = self._tasks[number]
+                    call = worker.handle.encode.remote(number, task, {i: self._left[i] for i in task.ids})
                     worker.tasks.add(number)
                     self._calls[call] = partial(self._encoded, worker, number)
 
@@ -215,6 +217,7 @@ def _order(work: Work, share: Share) -> Order:
         target.writer.name: Expected(target.writer.fingerprint, target.writer.recipe, "the command has")
         for target in work.targets
     }
-    options = replace(work.options, device=device, workers=share.cpus, expected=expected)
+    # Utterances come with the tasks: a worker holds no more of them than it works on.
+    options = replace(work.options, device=device, workers=share.cpus, expected=expected, only=frozenset())
     manifest = work.targets[0].writer.manifest
     return Order(options, manifest.corpus, manifest.sha256, work.names, str(Path.cwd()), share.cpus)

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -59,7 +60,6 @@ class Worker:
             from .readying import make_ready_again
 
             self._work = make_ready_again(order.options, order.corpus, order.manifest_sha256, order.names)
-            self._utterances: dict[str, Utterance] = {one.id: one for one in self._work.wanted}
             self._budget = machine.first_budget(self._work.device)
             self._decoding = threading.BoundedSemaphore(order.cpus)
         except ModuleNotFoundError as error:
@@ -67,12 +67,13 @@ class Worker:
         except EmocacheError as error:
             raise EmocacheError(f"worker on {socket.gethostname()}: {error}") from None
 
-    def encode(self, number: int, task: Task) -> Outcome | None:
+    def encode(self, number: int, task: Task, utterances: Mapping[str, Utterance]) -> Outcome | None:
         """Carry out a task.
 
         Args:
             number: that the command has for it.
             task: of the plan.
+            utterances: {id: Utterance} of the task, with texts and words.
 
         Returns:
             Counts and what has to be tried again; None where the worker was told to stop.
@@ -94,7 +95,7 @@ class Worker:
                 return decoder(utterance)
 
         try:
-            return self._work.encode([task], self._utterances, tell, decode=decode, budget=self._budget,
+            return self._work.encode([task], utterances, tell, decode=decode, budget=self._budget,
                                      beside={"passes": 1, "writers": 1}, halt=self._halt)  # fmt: skip
         except KeyboardInterrupt:
             return None
