@@ -41,7 +41,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        machine = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
+        machine: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
         both = Cluster(initialize_head=True, head_node_args=machine)
         both.add_node(**machine)
         patch.setenv("RAY_ADDRESS", both.address)

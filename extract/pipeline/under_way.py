@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,8 @@ class UnderWay:
         while len(self.encoding) > most:
             batch, coming = self.encoding[0]
             if self._halt is not None:
-                wait((coming, self._halt), return_when=FIRST_COMPLETED)
+                either: tuple[Future[Any], ...] = (coming, self._halt)
+                wait(either, return_when=FIRST_COMPLETED)
                 if self._halt.done():
                     self._halt.result()
             encoded = coming.result()

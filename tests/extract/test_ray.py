@@ -4,6 +4,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from emocache.extract.pipeline.engines.readying import make_ready_again
 from emocache.extract.pipeline.stream_targets import Expected
 
 from ..machines import CLIPS, ENCODER, UNIT, WAIT, Job, clips, lives, meanwhile, until
+from .counted_encoder import Counted
 
 pytestmark = [
     pytest.mark.slow,
@@ -97,11 +99,43 @@ def test_a_command_that_ends_takes_its_workers_along(
     assert job.digest() == reference and len(job.done_again()) == 2  # one for each worker that died
 
 
-def test_an_utterance_that_ends_its_worker_is_left_out(cluster: Any, job: Job) -> None:
+def test_several_tasks_of_a_worker_as_on_a_gpu(
+    cluster: Any, job: Job, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit that ends its worker is the only one that is left out, though others were under way beside it."""
+    from emocache.extract.pipeline.engines import ray_engine
+
+    monkeypatch.setattr(ray_engine, "_DEATHS", 2)  # of 3, to save the time of one
+    monkeypatch.setattr(ray_engine, "_shares", lambda work: (ray_cluster.Share(1, 0), 3))
     job.tell("deadly", "05.wav")
     done = job.run("--engine", "ray")
-    assert done.exit_code == 1 and f"{CLIPS - UNIT} items committed" in done.output
-    assert "unresolved: 05.wav: 3 workers ended while they were at it, probably for want of memory" in done.output
+    assert done.exit_code == 1 and f"{CLIPS - UNIT} items committed" in done.output, done.output
+    assert "unresolved: 05.wav: 2 workers ended while they were at it, probably for want of memory" in done.output
+    assert done.output.count("unresolved: ") == UNIT
+    job.tell("deadly")
+    assert job.run().exit_code == 0 and job.digest() == reference
+
+
+def test_the_share_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its machine's CPUs are divided among the GPUs, the scarcest machine counts, and nobody waits for a reader."""
+    from emocache.extract.pipeline.engines import ray_engine
+
+    class Model:
+        def recipe(self, layer: int | None) -> dict[str, str]:
+            return {"precision": "float32"}
+
+    def chosen(device: str, *nodes: tuple[int, int], workers: int | None = None, model: bool = True) -> Any:
+        monkeypatch.setattr(ray_cluster, "nodes", lambda: [ray_cluster.Share(*node) for node in nodes])
+        options = Options("table", Path(), "store", (), ray_device=device, workers=workers)
+        work: Any = SimpleNamespace(options=options, chosen=[Model() if model else Counted(Path())])
+        (cpus, gpus), tasks = ray_engine._shares(work)
+        return cpus, gpus, tasks, ray_cluster.room_for(ray_cluster.Share(cpus, gpus))
+
+    assert chosen("auto", (8, 2), (64, 2), (16, 0)) == (4, 1, 3, 4)
+    assert chosen("cuda", (64, 2)) == (16, 1, 3, 2) and chosen("cuda", (64, 2), workers=24) == (24, 1, 3, 2)
+    assert chosen("cuda") == (4, 1, 3, 0) and chosen("cuda", (1, 2)) == (1, 1, 3, 1)  # none yet; less than a CPU a GPU
+    assert chosen("cpu", (8, 2), (6, 0)) == (4, 0, 1, 3) and chosen("auto", (2, 0), (1, 0)) == (2, 0, 1, 1)
+    assert chosen("auto", (8, 2), model=False) == (4, 0, 1, 2)  # a signal transform
 
 
 def test_the_error_of_a_worker_is_told_as_it_is(cluster: Any, job: Job) -> None:

@@ -65,7 +65,7 @@ class Training:
 
 
 def test_the_runs_are_those_of_processes_here(cluster: Any, toy: "Toy") -> None:
-    """One process is killed in the middle of a run, and a command is stopped and given again."""
+    """One process is killed in the middle of a run; a command that is stopped leaves nothing behind."""
     training = Training(toy)
     told = training.run("local")
     log = training.folder / "log"
@@ -76,7 +76,7 @@ def test_the_runs_are_those_of_processes_here(cluster: Any, toy: "Toy") -> None:
     assert not (log / "kill").exists()
     expected = training.numbers("local")
     assert len(expected) == 12 and training.numbers("ray") == expected
-    assert "0 trained, 6 reused" in training.run("ray", "--engine", "ray")
+    assert "0 trained, 6 reused" in training.run("ray")
 
     (log / "processes").unlink()
     (log / "hold").touch()
@@ -88,8 +88,6 @@ def test_the_runs_are_those_of_processes_here(cluster: Any, toy: "Toy") -> None:
     processes = [int(line) for line in (log / "processes").read_text().splitlines()]
     until(lambda: not any(map(lives, processes)))
     assert training.numbers("stopped") == {}
-    training.run("stopped", "--engine", "ray")
-    assert training.numbers("stopped") == expected
 
 
 def test_the_error_of_a_run_is_told_as_it_is(cluster: Any, toy: "Toy") -> None:

@@ -342,7 +342,7 @@ def test_a_crew_goes_on_after_a_process_was_killed(toy: "Toy", monkeypatch: pyte
     with Crew(2) as crew:
         outcomes = crew.train_all(((plan, plan.to_train()) for plan in (killed, other)), 6)
         first = next(outcomes)
-        assert crew._processes is not None
+        assert isinstance(crew._processes, Processes)
         for process in list(crew._processes._pool._processes.values()):
             process.kill()
         rest = list(outcomes)

@@ -118,9 +118,13 @@ class Dealer:
         ready = [worker for worker in self._workers if worker.ready]
         for most in range(1, self._each + 1):
             for worker in ready:
-                if self._waiting and len(worker.tasks) < most:
-                    number = self._waiting.popleft()
-                    task = self._tasks[number]
+                if not self._waiting:
+                    return
+                number = self._waiting[0]
+                # A task that has ended a worker takes no others along.
+                alone = any(self._deaths[one] for one in (number, *worker.tasks))
+                if len(worker.tasks) < (1 if alone else most):
+                    task = self._tasks[self._waiting.popleft()]
                     call = worker.handle.encode.remote(number, task, {i: self._left[i] for i in task.ids})
                     worker.tasks.add(number)
                     self._calls[call] = partial(self._encoded, worker, number)
