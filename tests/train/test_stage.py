@@ -36,6 +36,7 @@ from emocache.train.protocols.folds import Fold
 from emocache.train.run import estimates, experiment_plan, processes
 from emocache.train.run.crew import Asked, Crew, Outcome
 from emocache.train.run.experiment_plan import Plan, find_leak, make_plan
+from emocache.train.run.processes import Processes
 from emocache.train.stored.run_folders import read_run
 
 if TYPE_CHECKING:
