@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from ....cache import Task, Utterance, plan_tasks
 from ...encoders.encoder import Encoder, face_cuts
+from ...media.crops import Room
 from .. import encoding_loop, estimate, machine
 from ..batching import Budget
 from ..clips import Decoder
@@ -48,15 +49,15 @@ class Work:
         ids = {utterance for task in tasks for utterance in task.ids}
         return {utterance.id: utterance for utterance in self.wanted if utterance.id in ids}
 
-    def decoder_for(self, tasks: Sequence[Task]) -> Decoder:
-        """Return a decoder of what some tasks need.
+    def decoder_for(self, tasks: Sequence[Task], room: Room | None = None) -> Decoder:
+        """Return a decoder of what some tasks need, with room for crops of its own where none is given.
 
         What is there already is not decoded again: finding faces costs more than most encoders of sound.
         """
         by_stream = {target.writer.name: target.encoder for target in self.targets}
         needing = [by_stream[stream] for task in tasks for stream in task.units]
         missing = frozenset(name for encoder in needing for name in encoder.inputs)
-        return replace(self.decoder, inputs=missing, cuts=face_cuts(needing), room=machine.room_for_crops())
+        return replace(self.decoder, inputs=missing, cuts=face_cuts(needing), room=room or machine.room_for_crops())
 
     def encode(
         self,

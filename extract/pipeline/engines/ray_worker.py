@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ....cache import EmocacheError, Task, Utterance
 from ....cache.ray_cluster import settle
 from ...encoders.encoder import Clip
+from ..encoding import one_line
 from ..under_way import Outcome
 from .options import Options
 
@@ -61,11 +62,10 @@ class Worker:
 
             self._work = make_ready_again(order.options, order.corpus, order.manifest_sha256, order.names)
             self._budget = machine.first_budget(self._work.device)
+            self._room = machine.room_for_crops(order.cpus)
             self._decoding = threading.BoundedSemaphore(order.cpus)
-        except ModuleNotFoundError as error:
-            raise EmocacheError(f"worker on {socket.gethostname()}: {error.name} is not installed there") from None
-        except EmocacheError as error:
-            raise EmocacheError(f"worker on {socket.gethostname()}: {error}") from None
+        except Exception as error:
+            raise _told(error) from None
 
     def encode(self, number: int, task: Task, utterances: Mapping[str, Utterance]) -> Outcome | None:
         """Carry out a task.
@@ -88,7 +88,7 @@ class Worker:
             self._counts[number] = (before[0] + encoded, before[1] + stored)
             self._news.set()
 
-        decoder = self._work.decoder_for([task])
+        decoder = self._work.decoder_for([task], self._room)
 
         def decode(utterance: Utterance) -> Clip:
             with self._decoding:  # the tasks that are under way together have no more CPUs than one alone
@@ -99,8 +99,8 @@ class Worker:
                                      beside={"passes": 1, "writers": 1}, halt=self._halt)  # fmt: skip
         except KeyboardInterrupt:
             return None
-        except EmocacheError as error:
-            raise EmocacheError(f"worker on {socket.gethostname()}: {error}") from None
+        except Exception as error:
+            raise _told(error) from None
         finally:
             del self._counts[number]
 
@@ -115,3 +115,9 @@ class Worker:
         """End the tasks that are under way as a signal ends the command: what is finished is committed."""
         if not self._halt.done():
             self._halt.set_exception(KeyboardInterrupt())
+
+
+def _told(error: Exception) -> EmocacheError:
+    """Turn any error into one that needs no trace, with the name of the machine."""
+    text = str(error) if isinstance(error, EmocacheError) else f"{type(error).__name__}: {one_line(error)}"
+    return EmocacheError(f"worker on {socket.gethostname()}: {text}")

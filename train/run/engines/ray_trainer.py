@@ -5,6 +5,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from ....cache import EmocacheError
+from ....cache.device import is_out_of_memory
 from ....cache.ray_cluster import settle
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Trainer:
         except FileNotFoundError as error:
             raise EmocacheError(f"{here}: there is no {error.filename}, which the command has written; give a folder"
                                 " for the runs, and a cache, that all machines see") from None  # fmt: skip
+        except Exception as error:
+            if is_out_of_memory(error):  # for which there is a remedy
+                raise
+            raise EmocacheError(f"{here}: {type(error).__name__}: {' '.join(str(error).split())}") from None
 
     def leave(self) -> None:
         """End this process; a run that is being stored is stored first."""
