@@ -11,6 +11,7 @@ import typer
 
 from ..cache.device import DEVICE, DEVICE_HELP
 from ..cache.errors import EmocacheError
+from ..cache.ray_cluster import ENGINES, joined
 from .every_device import ALL, devices, extract_on_every_device, without_device
 from .listing import parse_mapping
 
@@ -99,6 +100,9 @@ def extract(
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Decode threads; as many as cores, at most 16, if not given.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="Who encodes: this machine, or those of a Ray cluster.")
+    ] = "local",
     shard: Annotated[str, typer.Option(metavar="I/N", help="This worker's share of the units.")] = "1/1",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N utterances.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Encode again what failed.")] = False,
@@ -117,6 +121,9 @@ def extract(
     if dtype is not None:
         _one_of("--dtype", dtype, ("float16", "float32"))
     _one_of("--precision", precision or "float32", ("float32", "bf16", "fp16"))
+    _one_of("--engine", engine, ENGINES)
+    if engine == "ray" and device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter("Ray gives each worker its GPU; say auto, cpu or cuda", param_hint="--device")
     if device == ALL:
         if shard != "1/1":
             raise typer.BadParameter("is cut for the devices here; leave it out", param_hint="--shard")
@@ -139,6 +146,8 @@ def extract(
         from .goals import passes
         from .pipeline import stage
 
+        if engine == "ray" and not dry_run:
+            context.with_resource(joined())
         folder = data or data_folder(corpus)
         try:
             check(corpus, folder)
@@ -153,9 +162,9 @@ def extract(
             layers=layers, checkpoints=checkpoints, pca=pca, fit_on=fit_on, mapping=parse_mapping(map_),
             text_from=text_from, words_from=words_from, fps=fps, detector=detector or "dlib",
             detect_every=detect_every or 1, backend=backend, dtype=dtype, precision=precision or "float32",
-            device=device, workers=workers, shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash,
-            single_writer=single_writer,
-            offline=offline,
+            device="cpu" if engine == "ray" else device, ray_device=device if engine == "ray" else None,
+            workers=workers, shard=_shard(shard), limit=limit, retry_failed=retry_failed, rehash=rehash,
+            single_writer=single_writer, offline=offline,
         )  # fmt: skip
         if encoder:
             undone = [_tell(stage.extract(options), strict)]

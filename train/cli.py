@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..cache.device import DEVICE, DEVICE_HELP
+from ..cache.ray_cluster import ENGINES, joined
 
 
 def _experiments() -> list[str]:
@@ -50,6 +51,7 @@ def _tell(line: str) -> None:
 
 
 def train(
+    context: typer.Context,
     cache: Annotated[str, typer.Option(metavar="DIR|URL", help="The cache: a folder, or the URL of an object store.")],
     runs: Annotated[str, typer.Option(metavar="DIR", help="Folder for the runs.")],
     corpus: Annotated[
@@ -73,6 +75,9 @@ def train(
         int | None,
         typer.Option(metavar="N", min=1, help="Processes that train at the same time; else as the cores allow."),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="Who trains: this machine, or those of a Ray cluster.")
+    ] = "local",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as training.epochs=20."),
@@ -132,6 +137,8 @@ def train(
         raise typer.BadParameter("goes with --list", param_hint="--json")
     if not DEVICE.fullmatch(device):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda, cuda:N", param_hint="--device")
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"{engine!r} is not one of {', '.join(ENGINES)}", param_hint="--engine")
     for option, folder in (("--cache", cache), ("--runs", runs)):
         if not folder.strip():
             raise typer.BadParameter("is empty; give a folder", param_hint=option)
@@ -183,22 +190,27 @@ def train(
     chosen = [request.experiment(name) for name in names]
     request.check(dry_run)
     tell(tell_device(device), err=True)
+    if engine == "ray" and not dry_run:
+        from .run.engines.ray_trainers import room_of_cluster
+
+        context.with_resource(joined())
+        jobs = jobs or room_of_cluster(request.device)
     if everything:
         requests = {name: replace(request, corpora=[name]) for name in corpora}
-        with Crew(jobs or most_jobs(request.device)) as crew:
+        with Crew(jobs or most_jobs(request.device), engine) as crew:
             carry_out_everything(requests, _tell, crew, dry_run)
         if not dry_run:
             tell_tables(Path(runs))
         return
     if all_:
-        with Crew(jobs or most_jobs(request.device)) as crew:
+        with Crew(jobs or most_jobs(request.device), engine) as crew:
             carry_out_all(request, _tell, crew, dry_run)
         return
     # Of several each is planned anew when its turn comes: a plan holds what it has read.
     only = [request.plan(one) for one in chosen] if len(chosen) == 1 else []
     fitting = default_jobs(only or map(request.plan, chosen))
     folders = []
-    with Crew(jobs or fitting) as crew:
+    with Crew(jobs or fitting, engine) as crew:
         for plan in only or map(request.plan, chosen):
             for line in carry_out(plan, crew, dry_run):
                 _tell(line)

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from ...cache import EmocacheError, InputFailure, Task, Utterance
 from ...cache.device import is_out_of_memory
@@ -35,6 +35,7 @@ def run(
     tell: Tell = lambda encoded, stored: None,
     measure: Measure = lambda utterances, spent, waits: None,
     clock: Callable[[], float] = time.monotonic,
+    halt: "Future[None] | None" = None,
 ) -> Outcome:
     """Encode and commit tasks.
 
@@ -56,6 +57,7 @@ def run(
         tell: called when that many more utterances are encoded, and when that many more are stored.
         measure: told of each batch that went through the encoders, before `tell` is.
         clock: seconds.
+        halt: ends the run as a signal would, from another thread: raises what it is given.
 
     Returns:
         Counts, failures and what has to be tried again.
@@ -67,7 +69,7 @@ def run(
     streams = {target.writer.name: target for target in targets}
     decoders, encoders = ThreadPoolExecutor(workers, "decode"), ThreadPoolExecutor(passes, "encode")
     with ThreadPoolExecutor(writers, "write") as pool:
-        under_way = UnderWay(streams, pool, tell, clock, measure, writers)
+        under_way = UnderWay(streams, pool, tell, clock, measure, writers, halt)
         try:
             batches = _batches(tasks, streams, utterances, budget, retry_failed, tell)
             for batch in _decoded(batches, decoders, decode, _EACH * workers):

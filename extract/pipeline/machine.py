@@ -25,12 +25,16 @@ def decode_workers(asked: int | None = None) -> int:
     return min(_MOST_WORKERS, cores)
 
 
-def room_for_crops() -> Room:
-    """Return the memory that faces may take which wait for their encoder: an eighth of the machine's."""
+def room_for_crops(cores: int | None = None) -> Room:
+    """Return the memory that faces may take which wait for their encoder: an eighth of the machine's.
+
+    Where this process has some of its cores only, it is as much less.
+    """
+    share = 1.0 if cores is None else min(1.0, cores / (os.cpu_count() or 1))
     try:
-        return Room(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 8)
+        return Room(share * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 8)
     except (AttributeError, ValueError, OSError):  # not every system tells
-        return Room(1e9)
+        return Room(share * 1e9)
 
 
 def on_gpu(device: str) -> bool:

@@ -64,10 +64,12 @@ class Expected:
     Attributes:
         fingerprint: of the recipe.
         recipe: to tell what differs; it may be that of a projection of the stream.
+        by: who expects it, for errors.
     """
 
     fingerprint: str
     recipe: Recipe
+    by: str = "it was trained on"
 
 
 def check_expected(
@@ -93,20 +95,21 @@ def check_expected(
             recipe = full_recipe(encoder, layer, decoder, dtype or storage_dtype(encoder))
             wanted = expected.get(name)
             if wanted is not None and fingerprint(recipe) != wanted.fingerprint:
-                raise EmocacheError(f"stream {name!r}: {_difference(recipe, wanted.recipe)}")
+                raise EmocacheError(f"stream {name!r}: {_difference(recipe, wanted)}")
 
 
-def _difference(recipe: Recipe, wanted: Recipe) -> str:
+def _difference(recipe: Recipe, expected: Expected) -> str:
     """Tell in what an encoder differs from the one that is wanted."""
+    wanted, by = expected.recipe, expected.by
     here, there = recipe.get("weights_sha256"), wanted.get("weights_sha256")
     if here != there:
-        return (f"the weights of {recipe['encoder']} here have sha256 {str(here)[:12]}, and those that it was trained"
-                f" on {str(there)[:12]}; give the folder of those with --checkpoints, or get them with `emocache"
+        return (f"the weights of {recipe['encoder']} here have sha256 {str(here)[:12]}, and those that {by}"
+                f" {str(there)[:12]}; give the folder of those with --checkpoints, or get them with `emocache"
                 f" checkpoints {recipe['encoder']} --fetch`")  # fmt: skip
     mine, others = flatten(recipe), flatten({k: v for k, v in wanted.items() if k not in ("source", "projection")})
     told = [f"{key} is {mine.get(key)!r}, not {others.get(key)!r}"
             for key in sorted({*mine, *others}) if mine.get(key) != others.get(key) and key != "dim"]  # fmt: skip
-    return (f"this machine would make it otherwise than it was trained on: {'; '.join(told[:4]) or 'nobody knows how'};"
+    return (f"this machine would make it otherwise than {by}: {'; '.join(told[:4]) or 'nobody knows how'};"
             " use the version of emocache, and the settings, that its streams were made with")  # fmt: skip
 
 

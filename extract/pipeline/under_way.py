@@ -4,8 +4,9 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,7 @@ class UnderWay:
         tell: called when that many more utterances are encoded, and when that many more are stored.
         clock: seconds.
         measure: told of each batch, before `tell` is.
+        halt: ends the waiting for a batch with what it is given to raise; None: nothing does but a signal.
 
     Attributes:
         encoding: batches in the encoder, the oldest first, with what is to come of them.
@@ -103,6 +105,7 @@ class UnderWay:
         clock: Callable[[], float],
         measure: Measure = lambda utterances, spent, waits: None,
         writers: int = 1,
+        halt: "Future[None] | None" = None,
     ) -> None:
         self.encoding: deque[tuple[Batch, Future[Encoded]]] = deque()
         self.outcome = Outcome()
@@ -113,6 +116,7 @@ class UnderWay:
         self._tell = tell
         self._clock = clock
         self._measure = measure
+        self._halt = halt
         self._waited = 0.0  # seconds for the writer, since the last batch
         self._open: Unit | None = None  # some of its batches are through, others are not
 
@@ -120,6 +124,11 @@ class UnderWay:
         """Wait until no more than so many batches are in the encoder, and commit the units that are complete."""
         while len(self.encoding) > most:
             batch, coming = self.encoding[0]
+            if self._halt is not None:
+                either: tuple[Future[Any], ...] = (coming, self._halt)
+                wait(either, return_when=FIRST_COMPLETED)
+                if self._halt.done():
+                    self._halt.result()
             encoded = coming.result()
             self._open = unit = batch.unit
             _file(encoded, batch, self.outcome)

@@ -13,7 +13,7 @@ from typing import Any
 
 PLACES = {
     "encode": "emocache.extract.encoders.acoustic:LogMel.encode",
-    "plan": "emocache.extract.pipeline.stage:plan_tasks",
+    "plan": "emocache.extract.pipeline.engines.local_engine:plan_tasks",
     "project": "emocache.cache.writer:StreamWriter.commit",  # by the main thread, in a PCA stream
     "train": "emocache.train.run.experiment_plan:train_fold",
     "store": "emocache.cache.local:LocalObjects.put_shard",

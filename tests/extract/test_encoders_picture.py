@@ -23,6 +23,7 @@ from emocache.extract.media.detectors import load_detector
 from emocache.extract.media.faces import FaceVideo, track_faces
 from emocache.extract.media.video import Frame, decode_video
 from emocache.extract.pipeline import stage
+from emocache.extract.pipeline.engines import readying
 
 CHUNK = 32  # pictures at once on a CPU
 LENGTHS = (1, 2, 3, 5, 8, 13, CHUNK - 1, CHUNK, CHUNK + 1, 45)  # frames
@@ -363,7 +364,7 @@ def test_whole_pictures_need_no_face_and_no_detector(
         raise AssertionError("a detector was asked for")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "load_detector", never)
+        patch.setattr(readying, "load_detector", never)
         report = stage.extract(options(tmp_path, shelf, "clip-whole"))
     assert not report.missing and len(report.streams) == 2
     assert {tuple(failed) for failed in report.failures.values()} == {("c.mp4",)}
@@ -391,7 +392,7 @@ def test_faces_and_whole_pictures_of_one_run_fail_each_for_its_own_reason(
     (tmp_path / "data").mkdir()
     write_video(tmp_path / "data" / "a.mp4", 4)
     (tmp_path / "data" / "table.csv").write_text("file,emotion\na.mp4,sad\n")
-    monkeypatch.setattr(stage, "load_detector", lambda *_: Blind())
+    monkeypatch.setattr(readying, "load_detector", lambda *_: Blind())
     report = stage.extract(options(tmp_path, shelf, "vit", "vit-whole", fps=5.0))
     failed = {name.split("@")[0]: [reason for reason, _ in found.values()] for name, found in report.failures.items()}
     assert failed == {"vit": ["no_face"], "vit.L1": ["no_face"], "vit-whole": [], "vit-whole.L1": []}

@@ -19,6 +19,7 @@ from emocache.extract.media.faces import FaceVideo, track_faces
 from emocache.extract.media.video import Frame, decode_video
 from emocache.extract.pipeline import clips, machine, stage
 from emocache.extract.pipeline.clips import Decoder
+from emocache.extract.pipeline.engines import readying
 
 Picture = npt.NDArray[np.uint8]
 CUTS = (Square(0.25, 24), Square(0.0, 24), Square(0.25))
@@ -214,7 +215,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         write_video(tmp_path / "data" / name, count, seed)
     (tmp_path / "data" / "table.csv").write_text("file,emotion\na.mp4,sad\nb.mp4,sad\nc.mp4,sad\n")
     decoded: list[str] = []
-    monkeypatch.setattr(stage, "load_detector", lambda *_: Corner())
+    monkeypatch.setattr(readying, "load_detector", lambda *_: Corner())
 
     def counted(path: Path, *rest: Any, **more: Any) -> Any:
         decoded.append(path.name)

@@ -36,6 +36,7 @@ from emocache.train.protocols.folds import Fold
 from emocache.train.run import estimates, experiment_plan, processes
 from emocache.train.run.crew import Asked, Crew, Outcome
 from emocache.train.run.experiment_plan import Plan, find_leak, make_plan
+from emocache.train.run.processes import Processes
 from emocache.train.stored.run_folders import read_run
 
 if TYPE_CHECKING:
@@ -342,7 +343,7 @@ def test_a_crew_goes_on_after_a_process_was_killed(toy: "Toy", monkeypatch: pyte
     with Crew(2) as crew:
         outcomes = crew.train_all(((plan, plan.to_train()) for plan in (killed, other)), 6)
         first = next(outcomes)
-        assert crew._processes is not None
+        assert isinstance(crew._processes, Processes)
         for process in list(crew._processes._pool._processes.values()):
             process.kill()
         rest = list(outcomes)

@@ -11,6 +11,7 @@ from ...cache import EmocacheError
 from ...cache.telling import Progress
 from ..inputs.joining import JoinedStreams
 from ..stored.leftovers import remove_stale_features
+from .engines.ray_trainers import Trainers
 from .experiment_plan import Plan
 from .processes import Processes, Run
 from .trainings_told import epochs_told, trainings_of
@@ -43,11 +44,13 @@ class Crew:
 
     Args:
         jobs: how many train at the same time; one: this process, without files. Others are started by the first run.
+        engine: "local", or "ray": all of them are processes on the machines of the cluster that was joined.
     """
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, engine: str = "local") -> None:
         self.jobs = jobs
-        self._processes: Processes | None = None
+        self._kind: type[Processes | Trainers] = Trainers if engine == "ray" else Processes
+        self._processes: Processes | Trainers | None = None
         self._before: Plan | None = None  # the last one that was begun
 
     def __enter__(self) -> Self:
@@ -82,7 +85,8 @@ class Crew:
             The end of each run as it comes; only the first error of each experiment.
         """
         with Progress("runs", total) as progress:
-            for outcome in self._by_others(asked) if self.jobs > 1 else self._here(asked, progress):
+            alone = self.jobs == 1 and self._kind is Processes
+            for outcome in self._here(asked, progress) if alone else self._by_others(asked):
                 progress.step(bool(outcome.line))
                 yield outcome
 
@@ -154,7 +158,7 @@ class Crew:
         if self._processes is None:
             remove_stale_features(plan.runs)
             plan.runs.mkdir(parents=True, exist_ok=True)
-            self._processes = Processes(self.jobs, plan.runs)
+            self._processes = self._kind(self.jobs, plan.runs)
         return self._processes.begin(plan, runs)
 
     def _told(self, error: Exception) -> Exception:

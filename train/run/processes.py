@@ -32,6 +32,36 @@ Run = tuple[int, int]
 """Fold and seed."""
 
 
+class Features:
+    """A folder below that of the runs, with the features that processes map.
+
+    Args:
+        runs: the folder of runs.
+        jobs: processes that share the memory.
+    """
+
+    def __init__(self, runs: Path, jobs: int) -> None:
+        self._runs, self._jobs = runs, jobs
+        self._folder = tempfile.TemporaryDirectory(
+            prefix=f"{features_prefix()}{os.getpid()}-", dir=runs, ignore_cleanup_errors=True
+        )
+        self._shelf = Shelf(Path(self._folder.name))
+
+    def share(self, plan: Plan) -> "SharedPlan":
+        """Put the features of a plan there; EmocacheError if they cannot be written."""
+        try:
+            return share(plan, self._shelf, self._jobs)
+        except OSError as error:
+            raise EmocacheError(
+                f"--runs {self._runs}: the features that several processes share cannot be written there"
+                f" ({error.strerror or error}); free some room, or train with --jobs 1"
+            ) from error
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._folder.cleanup()
+
+
 class Processes:
     """A pool of processes, the pipe that ends them with this one, and the folder of what they map.
 
@@ -43,11 +73,8 @@ class Processes:
     """
 
     def __init__(self, jobs: int, runs: Path) -> None:
-        self._runs, self._jobs, self.broken = runs, jobs, False
-        self._folder = tempfile.TemporaryDirectory(
-            prefix=f"{features_prefix()}{os.getpid()}-", dir=runs, ignore_cleanup_errors=True
-        )
-        self._shelf = Shelf(Path(self._folder.name))
+        self.broken = False
+        self._features = Features(runs, jobs)
         context = get_context("spawn")
         theirs, self._lifeline = context.Pipe(duplex=False)
         threads = max(1, torch.get_num_threads() // jobs)
@@ -56,15 +83,9 @@ class Processes:
 
     def begin(self, plan: Plan, runs: Sequence[Run]) -> list["Future[str]"]:
         """Let them train and store runs; each gives a line that tells of it."""
-        try:
-            shared = share(plan, self._shelf, self._jobs)
-        except OSError as error:
-            raise EmocacheError(
-                f"--runs {self._runs}: the features that several processes share cannot be written there"
-                f" ({error.strerror or error}); free some room, or train with --jobs 1"
-            ) from error
+        shared = self._features.share(plan)
         with _no_signals():
-            futures = [self._pool.submit(_train, shared, run) for run in runs]
+            futures = [self._pool.submit(train_shared, shared, run) for run in runs]
         for future in futures:
             future.add_done_callback(self._end_if_broken)
         return futures
@@ -81,7 +102,7 @@ class Processes:
             self._lifeline.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._lifeline.close()
-        self._folder.cleanup()
+        self._features.close()
 
 
 @contextmanager
@@ -184,7 +205,8 @@ def _start(threads: int, jobs: int, lifeline: Connection) -> None:
     share_device(jobs)
 
 
-def _train(shared: SharedPlan, run: Run) -> str:
+def train_shared(shared: SharedPlan, run: Run) -> str:
+    """Train and store a run in this process, which keeps what it has opened for the next one of the plan."""
     global _opened
     if _opened is None or _opened[0] != shared.name:
         _opened = None  # frees the old one before the next is mapped

@@ -1,0 +1,1 @@
+"""The engines that carry out the tasks of a plan: this process, or workers on the machines of a Ray cluster."""
