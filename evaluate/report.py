@@ -17,7 +17,6 @@ from .output.screen import Screen
 from .output.spreadsheet import to_csv
 from .output.text_table import Table
 from .page.media_links import Source
-from .page.rendering import render
 from .papers import paper_reports
 from .papers.published.published_scores import published_text
 from .papers.published.published_tables import tables_with_runs, wanted_tables
@@ -231,6 +230,8 @@ def write_page(
     Raises:
         EmocacheError: a file that cannot be written.
     """
+    from .page.rendering import render  # and all that draws, which whoever only wants scores need not wait for
+
     source = Source(path, None if cache is None else Cache(cache), media)
     text = render(evaluations, [str(folder) for folder in runs], source, cache or "store")
     try:

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -206,12 +207,11 @@ def train(
         with Crew(jobs or most_jobs(request.device), engine) as crew:
             carry_out_all(request, _tell, crew, dry_run)
         return
-    # Of several each is planned anew when its turn comes: a plan holds what it has read.
-    only = [request.plan(one) for one in chosen] if len(chosen) == 1 else []
-    fitting = default_jobs(only or map(request.plan, chosen))
+    plans = deque(map(request.plan, chosen))
     folders = []
-    with Crew(jobs or fitting, engine) as crew:
-        for plan in only or map(request.plan, chosen):
+    with Crew(jobs or default_jobs(plans), engine) as crew:
+        while plans:
+            plan = plans.popleft()  # it holds what its turn has read
             for line in carry_out(plan, crew, dry_run):
                 _tell(line)
             if final:

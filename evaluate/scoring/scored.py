@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
-import sklearn
 from numpy.typing import NDArray
 
 from ...train.records.group_sums import Drawn, Floats, Weights, draw
@@ -55,7 +55,11 @@ class Evaluation(Scored):
     """A result with its numbers."""
 
     result: Result
-    breakdown: list[Part] = field(default_factory=list)  # empty where there is one culture and one corpus
+
+    @cached_property
+    def breakdown(self) -> list[Part]:
+        """The numbers of each corpus and culture, where there are several; reads the predictions when asked for."""
+        return _breakdown(self.result, _read(self.result))
 
 
 def evaluate_result(result: Result) -> Evaluation:
@@ -65,14 +69,16 @@ def evaluate_result(result: Result) -> Evaluation:
         result: runs that differ in fold and seed only.
 
     Returns:
-        Its numbers, and those of its corpora and cultures where it has several.
+        Its numbers.
 
     Raises:
         EmocacheError: predictions that cannot be read, see `read_predictions`.
     """
-    cells = {cell: read_predictions(run, result.classes) for cell, run in sorted(result.runs.items())}
-    scored = _scored(result, cells)
-    return Evaluation(**vars(scored), result=result, breakdown=_breakdown(result, cells))
+    return Evaluation(**vars(_scored(result, _read(result))), result=result)
+
+
+def _read(result: Result) -> Grid:
+    return {cell: read_predictions(run, result.classes) for cell, run in sorted(result.runs.items())}
 
 
 def _scored(result: Result, cells: Grid) -> Scored:
@@ -162,9 +168,7 @@ def scores_of(predictions: Predictions, chosen: Collection[str] | None = None) -
         for name, metric in metrics_of(samples.kind).items():
             if chosen is not None and metric_name(name, target) not in chosen:
                 continue
-            # What is scored is ours: looking through it again and again takes longer than the scores.
-            with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
-                score = metric.score(samples)
+            score = metric.score(samples)
             if left_out:
                 score = score._replace(note=f"{left_out} of {len(predictions.utterances)} utterances left out{why}")
             scores[metric_name(name, target)] = score

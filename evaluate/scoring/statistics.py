@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from ...train.records.metrics import DEAD_OUTPUT, Score
 from .result_groups import Cell
@@ -95,6 +94,8 @@ def signed_rank(a: Sequence[float], b: Sequence[float]) -> Score:
         return Score(np.nan, "a fold's score is undefined")
     if not difference.any():
         return Score(np.nan, "no fold differs")
+    from scipy.stats import wilcoxon  # which takes longer to import than most evaluations take
+
     return Score(float(wilcoxon(difference).pvalue))
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
 
 from emocache.train.records.group_sums import Confusion
 from emocache.train.records.metrics import (
@@ -30,6 +31,7 @@ from emocache.train.records.metrics import (
 from emocache.train.records.samples import Samples, Values
 
 CLASSES = 5
+CLASSIFICATION = (accuracy, balanced_accuracy, weighted_f1, macro_f1)
 
 
 def naive_f1(reference: list[int], prediction: list[int], one: int) -> float:
@@ -60,12 +62,30 @@ def test_classification_metrics_are_their_definitions(seed: int) -> None:
     reference = generator.integers(0, CLASSES - 1, 17)
     prediction = generator.integers(1, CLASSES, 17)
     expected = naive_classification(reference.tolist(), prediction.tolist())
-    functions = (accuracy, balanced_accuracy, weighted_f1, macro_f1)
-    found = {function.__name__: function(reference, prediction).value for function in functions}
+    found = {function.__name__: function(reference, prediction).value for function in CLASSIFICATION}
     assert found == pytest.approx(expected)
     counts = confusion_counts(reference, prediction, CLASSES)
     of_counts = Confusion(counts[None].astype(float))
     assert {name: getattr(of_counts, name)[0] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("names", [np.arange(CLASSES), np.array(["a", "b", "b2", "c", ""])])
+@pytest.mark.parametrize("count", [1, 2, 400])
+def test_classification_metrics_are_those_of_scikit_learn(count: int, names: Values) -> None:
+    reference, prediction = names[np.random.default_rng(count).integers(0, CLASSES, (2, count))]
+    present = np.unique(reference)
+    expected = [
+        accuracy_score(reference, prediction),
+        recall_score(reference, prediction, labels=present, average="macro"),
+        f1_score(reference, prediction, average="weighted", zero_division=0),
+        f1_score(reference, prediction, average="macro", zero_division=0),
+    ]
+    assert [function(reference, prediction).value for function in CLASSIFICATION] == pytest.approx(expected, rel=1e-15)
+
+
+def test_the_rmse_is_that_of_scikit_learn() -> None:
+    reference, prediction = np.random.default_rng(0).normal(size=(2, 301))
+    assert rmse(reference, prediction).value == pytest.approx(root_mean_squared_error(reference, prediction), rel=1e-15)
 
 
 def test_confusion_counts_have_the_true_class_in_rows() -> None:

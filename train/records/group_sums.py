@@ -124,19 +124,27 @@ class Confusion:
 
     counts: Floats  # (R, C, C), C the classes that occur
 
-    @property
+    @classmethod
+    def of(cls, reference: Values, prediction: Values) -> "Confusion":
+        """The one matrix of these classes, (N,) numbers or names each."""
+        names, number = np.unique(np.concatenate([reference, prediction]), return_inverse=True)
+        classes, n = len(names), len(reference)
+        counts = np.bincount(number[:n] * classes + number[n:], minlength=classes * classes)
+        return cls(counts.astype(np.float64).reshape(1, classes, classes))
+
+    @cached_property
     def _support(self) -> Floats:
         return np.asarray(self.counts.sum(axis=-1))
 
-    @property
+    @cached_property
     def _either(self) -> Floats:
         return np.asarray(self._support + self.counts.sum(axis=-2))
 
-    @property
+    @cached_property
     def _correct(self) -> Floats:
         return np.asarray(np.diagonal(self.counts, axis1=-2, axis2=-1))
 
-    @property
+    @cached_property
     def _f1(self) -> Floats:
         return _ratio(2 * self._correct, self._either)
 

@@ -8,14 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import audmetric
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
-from scipy.stats import spearmanr
-from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
 
-from .group_sums import Drawn, Floats
+from .group_sums import Confusion, Drawn, Floats
 from .samples import Kind, Samples, Values
 
 DEAD_OUTPUT = "dead_output: the prediction is constant"
@@ -36,24 +33,23 @@ class Score(NamedTuple):
 
 
 def accuracy(reference: Values, prediction: Values) -> Score:
-    """Correct / n; the WA of the literature. Class numbers, (n,) int64 each."""
-    return _of_classes(lambda: accuracy_score(reference, prediction), reference)
+    """Correct / n; the WA of the literature. Class numbers or names, (n,) each."""
+    return _of_classes(lambda counts: counts.accuracy, reference, prediction)
 
 
 def balanced_accuracy(reference: Values, prediction: Values) -> Score:
     """Mean recall of the classes present in the reference; the UA, UWA or UAR of the literature."""
-    present = np.unique(reference)
-    return _of_classes(lambda: recall_score(reference, prediction, labels=present, average="macro"), reference)
+    return _of_classes(lambda counts: counts.balanced_accuracy, reference, prediction)
 
 
 def weighted_f1(reference: Values, prediction: Values) -> Score:
     """Mean over classes of F1, weighted by the classes' counts in the reference; WF1."""
-    return _of_classes(lambda: f1_score(reference, prediction, average="weighted", zero_division=0), reference)
+    return _of_classes(lambda counts: counts.weighted_f1, reference, prediction)
 
 
 def macro_f1(reference: Values, prediction: Values) -> Score:
     """Mean F1 of the classes present in reference or prediction; an F1 of 0/0 is 0; UWF1."""
-    return _of_classes(lambda: f1_score(reference, prediction, average="macro", zero_division=0), reference)
+    return _of_classes(lambda counts: counts.macro_f1, reference, prediction)
 
 
 def confusion_counts(reference: Values, prediction: Values, classes: int) -> NDArray[np.int64]:
@@ -71,7 +67,7 @@ def row_normalised(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def rmse(reference: Values, prediction: Values) -> Score:
     """Root of the mean squared error. Values, (N,) float64 each."""
-    return _of_values(lambda: root_mean_squared_error(reference, prediction), reference, prediction)
+    return _of_values(lambda: np.sqrt(np.mean(np.square(reference - prediction))), reference, prediction)
 
 
 def reference_std(reference: Values, prediction: Values) -> Score:
@@ -90,16 +86,22 @@ def ccc(reference: Values, prediction: Values) -> Score:
             return Score(np.nan, BOTH_CONSTANT)
         if dead or flat:
             return Score(0.0)
+    import audmetric
+
     return _of_values(lambda: audmetric.concordance_cc(reference, prediction), reference, prediction)
 
 
 def pearson(reference: Values, prediction: Values) -> Score:
     """Pearson's correlation; NaN where either side is constant."""
+    import audmetric
+
     return _correlation(audmetric.pearson_cc, reference, prediction)
 
 
 def spearman(reference: Values, prediction: Values) -> Score:
     """Pearson's correlation of average ranks (ties averaged); NaN where either side is constant."""
+    from scipy.stats import spearmanr  # which takes longer to import than all else here
+
     return _correlation(lambda y, p: spearmanr(y, p).statistic, reference, prediction)
 
 
@@ -150,8 +152,10 @@ def most_voted_accuracy(samples: Samples) -> Score:
     return Score(float(hits.mean()), note=note)
 
 
-def _of_classes(value: Callable[[], float], reference: Values) -> Score:
-    return Score(float(value())) if len(reference) else Score(np.nan, NO_SAMPLES)
+def _of_classes(value: Callable[[Confusion], Floats], reference: Values, prediction: Values) -> Score:
+    if not len(reference):
+        return Score(np.nan, NO_SAMPLES)
+    return Score(float(value(Confusion.of(reference, prediction))[0]))
 
 
 def _of_values(value: Callable[[], float], reference: Values, prediction: Values) -> Score:

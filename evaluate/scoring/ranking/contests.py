@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from ....cache import EmocacheError
 from ....train.records.metrics import METRICS, base_name
@@ -155,5 +154,7 @@ def _mean_ranks(
         tested.append({fold: frozenset(p.utterances) for (fold, _), p in zip(sorted(result.runs), grid, strict=True)})
     if len(results) < 2 or any(one != tested[0] for one in tested) or np.isnan(np.concatenate(tables)).any():
         return {}
+    from scipy.stats import rankdata
+
     ranks = rankdata(-sign * np.round(np.stack(tables), 12), axis=0).mean(axis=1)
     return {place: float(rank) for place, rank in enumerate(ranks)}
