@@ -1,12 +1,13 @@
 """Finding and reading a corpus's files, and hashing its media no more often than needed."""
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..media.readings import Readings, readings_of
 from .walking import find_files
 
 _SAVE_SECONDS = 60.0
+_BLOCK = 256  # files
 _SETTLED = 2.0  # seconds; a file changed more recently may change again without a new time stamp
 
 
@@ -78,18 +80,23 @@ class MediaHasher:
         Raises:
             EmocacheError: a file is missing, cannot be read, or changes while it is read.
         """
-        wanted = sorted({Path(path).absolute(): Path(path) for path in paths}.items())
+        here = Path.cwd()
+        wanted = dict(sorted((os.path.join(here, path), Path(path)) for path in paths))  # noqa: PTH118
         known = {} if self._rehash else self._memory.recall()
         found: dict[Path, Probe] = {}
         fresh: list[Remembered] = []
         saved = time.monotonic()
         pool = ThreadPoolExecutor(self._workers)
         try:
-            probes = pool.map(lambda pair: _probe(pair[0], known.get(str(pair[0]))), wanted)
-            for (absolute, path), (probe, row) in zip(wanted, probes, strict=True):
-                found[path] = probe
-                if probe.readings:
-                    self.readings[absolute] = probe.readings
+            # Many at a time: to give a thread a file takes longer than to look at one that is the same.
+            rows = [known[path] for path in wanted if path in known]
+            blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
+            for same in pool.map(_unchanged, blocks):
+                found |= {wanted[path]: probe for path, probe in same.items()}
+            others = [path for path, own in wanted.items() if own not in found]
+            probes = pool.map(lambda path: _probe(Path(path), known.get(path)), others)
+            for path, (probe, row) in zip(others, probes, strict=True):
+                found[wanted[path]] = probe
                 fresh += [] if row is None else [row]
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     self._memory.remember(fresh)
@@ -97,20 +104,28 @@ class MediaHasher:
         finally:  # whatever ends it: a signal, or one bad file among thousands
             pool.shutdown(wait=False, cancel_futures=True)
             self._memory.remember(fresh)
+        self.readings |= {Path(path): found[own].readings for path, own in wanted.items() if found[own].readings}
         return found
 
 
 _Identity = tuple[int, int, int]  # size, mtime_ns, inode
 
 
+def _unchanged(rows: Sequence[Remembered]) -> dict[str, Probe]:
+    """{path: what is known} of the files that are as they were; of one that cannot be looked at, reading it tells."""
+    same = {}
+    for row in rows:
+        with contextlib.suppress(OSError):
+            if row.readings is not None and _identity(row.path) == (row.size, row.mtime_ns, row.inode):
+                same[row.path] = Probe(row.sha256, row.duration, json.loads(row.readings))
+    return same
+
+
 def _probe(path: Path, known: Remembered | None) -> tuple[Probe, Remembered | None]:
-    """Return what is known of a file, and what is to be remembered of it where that is new."""
+    """Read a file, and return what is to be remembered of it too, where it may not change any more."""
     try:
         before = _identity(path)
-        same = known is not None and (known.size, known.mtime_ns, known.inode) == before
-        if known is not None and same and known.readings is not None:
-            return Probe(known.sha256, known.duration, json.loads(known.readings)), None
-        if known is not None and same:
+        if known is not None and (known.size, known.mtime_ns, known.inode) == before:
             digest = known.sha256  # hashed before there were readings
         else:
             with path.open("rb") as file:
@@ -126,8 +141,8 @@ def _probe(path: Path, known: Remembered | None) -> tuple[Probe, Remembered | No
     return probe, row if settled else None
 
 
-def _identity(path: Path) -> _Identity:
-    status = path.stat()
+def _identity(path: Path | str) -> _Identity:
+    status = os.stat(path)  # noqa: PTH116 - of a million files, whose paths need not be taken apart
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
         raise EmocacheError(f"media file {path} cannot be read: it is no regular file; move it out of the corpus")
     return status.st_size, status.st_mtime_ns, status.st_ino

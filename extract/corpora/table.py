@@ -4,7 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from ...cache import EmocacheError, Manifest, Media, Utterance
@@ -145,30 +145,34 @@ def _ids(source: Path, cells: Sequence[Any]) -> list[str]:
 
 
 def _paths(source: Path, root: Path, cells: Sequence[Any]) -> list[Path]:
-    paths = []
-    for row, cell in enumerate(cells):
-        name = PurePosixPath((_text(cell) or "").replace("\\", "/"))
-        if not name.parts:
-            raise EmocacheError(f"{source.name}, row {row + 1}: the media file is empty")
-        if name.is_absolute() or ".." in name.parts or PureWindowsPath(name).drive:
-            raise EmocacheError(
-                f"{source.name}, row {row + 1}: {str(cell)!r} leaves {root}; media paths are relative to that folder"
-            )
-        paths.append(_found(root, name))
-    missing = [path for path in dict.fromkeys(paths) if not path.is_file()]
+    names = [_name(source, root, row, cell) for row, cell in enumerate(cells)]
+    paths = {name: _found(root, name) for name in dict.fromkeys(names)}
+    missing = [name for name, path in paths.items() if path is None]
     if missing:
-        shown = ", ".join(path.relative_to(root).as_posix() for path in missing[:3])
         raise EmocacheError(
-            f"{source.name}: {len(missing)} of its media files are not in {root} (first: {shown});"
+            f"{source.name}: {len(missing)} of its media files are not in {root} (first: {', '.join(missing[:3])});"
             " paths are relative to that folder; copy the files there or remove their rows"
         )
-    return paths
+    return [path for name in names if (path := paths[name])]
 
 
-def _found(root: Path, name: PurePosixPath) -> Path:
+def _name(source: Path, root: Path, row: int, cell: Any) -> str:
+    """The path of a row's media file below the folder, with / between its parts."""
+    text = (_text(cell) or "").replace("\\", "/")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if not parts:
+        raise EmocacheError(f"{source.name}, row {row + 1}: the media file is empty")
+    if text.startswith("/") or ".." in parts or (":" in text and PureWindowsPath(text).drive):
+        raise EmocacheError(
+            f"{source.name}, row {row + 1}: {str(cell)!r} leaves {root}; media paths are relative to that folder"
+        )
+    return "/".join(parts)
+
+
+def _found(root: Path, name: str) -> Path | None:
     """The file of that name, with its accents on the letters or, as macOS writes them, off."""
-    forms = [name, *(PurePosixPath(unicodedata.normalize(form, str(name))) for form in ("NFC", "NFD"))]
-    return next((root / form for form in forms if (root / form).is_file()), root / name)
+    forms = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    return next((path for form in dict.fromkeys(forms) if (path := root / form).is_file()), None)
 
 
 def _media(root: Path, path: Path, probes: Mapping[Path, Probe]) -> tuple[Media, ...]:
