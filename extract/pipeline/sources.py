@@ -91,29 +91,21 @@ class Sources:
                 found.append(one)
         return {"inputs": found, **told} if told else {}
 
-    def fill(self, utterances: Iterable[Utterance]) -> list[Utterance]:
-        """Give utterances their text and words from the sources.
-
-        Args:
-            utterances: of the manifest.
-
-        Returns:
-            The utterances with text and words; None and empty where a source has failed.
-
-        Raises:
-            EmocacheError: a source lacks utterances.
-        """
-        wanted = list(utterances)
+    def check(self, ids: Sequence[str]) -> None:
+        """Refuse utterances of the manifest that a source lacks, though it has not failed; EmocacheError."""
         for stream in (self.text, self.words):
             if stream is None:
                 continue
-            absent = [u.id for u in wanted if u.id not in stream and u.id not in stream.failures]
+            absent = [i for i in ids if i not in stream and i not in stream.failures]
             if absent:
                 raise EmocacheError(
-                    f"{stream.corpus}/{stream.name} lacks {len(absent)} of the {len(wanted)} utterances, such as"
+                    f"{stream.corpus}/{stream.name} lacks {len(absent)} of the {len(ids)} utterances, such as"
                     f" {absent[0]!r}; first run the same command with --encoder {stream.recipe['encoder']} alone"
                 )
-        return [self._filled(utterance) for utterance in wanted]
+
+    def fill(self, utterances: Iterable[Utterance]) -> list[Utterance]:
+        """Return utterances with text and words from the sources; None and empty where a source has failed."""
+        return [self._filled(utterance) for utterance in utterances]
 
     def faults(self, utterance_id: str) -> dict[str, InputFailure]:
         """{input: why a source has nothing for it} of one utterance."""

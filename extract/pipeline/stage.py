@@ -86,7 +86,7 @@ def extract(options: Options) -> Report:
     passed = make_ready(options, work, cache, manifest, loaded, sources)
     if passed.targets:
         report.outcome = _carry_out(passed)
-    _count(cache, passed.targets, {utterance.id for utterance in passed.wanted}, report)
+    _count(cache, passed.targets, set(passed.asked), report)
     for target, one in pair_projections(work.projections, loaded, passed.targets):
         environment = environment_of(target.encoder, loaded, options, work, passed.device)
         _project(cache, target, one, options, environment, report)
@@ -106,7 +106,7 @@ def _carry_out(work: Work) -> encoding_loop.Outcome:
     if left:
         streams = len({stream for task in tasks for stream in task.units})
         room = f"about {needed / 1e6:.1f} MB in {streams} stream{'s' if streams > 1 else ''}"
-        tell(f"{len(left)} of {len(work.wanted)} utterances to encode, {room}", err=True)
+        tell(f"{len(left)} of {len(work.asked)} utterances to encode, {room}", err=True)
     total, media = sum(len(task.ids) for task in tasks), sum(map(seconds, left.values()))
     if dealer is not None:
         with Progress(total) as progress:

@@ -21,14 +21,16 @@ class Work:
 
     Attributes:
         options: of the command. names: of the encoders, as they are asked for.
-        wanted: utterances that every stream is to have.
+        asked: ids of the utterances that every stream is to have.
+        lacking: those of them that some stream lacks.
         chosen: {encoder: its layers}. targets: the streams.
         decoder: of everything that the encoders may need. device: that they run on.
     """
 
     options: Options
     names: tuple[str, ...]
-    wanted: Sequence[Utterance]
+    asked: Sequence[str]
+    lacking: Sequence[Utterance]
     chosen: Mapping[Encoder, Sequence[int | None]]
     targets: Sequence[Target]
     decoder: Decoder
@@ -36,7 +38,7 @@ class Work:
 
     def plan(self, workers: int) -> list[Task]:
         """Return the tasks of this share of what is missing, cut so that so many workers have something to do."""
-        loads = estimate.loads(self.wanted, self.chosen, self.options.dtype, self.options.fps)
+        loads = estimate.loads(self.lacking, self.chosen, self.options.dtype, self.options.fps)
         number, of = self.options.shard
         # Several workers want several units each, so that none waits for the last one.
         least = 1 if workers * of == 1 else 4 * workers * of
@@ -47,7 +49,7 @@ class Work:
     def left(self, tasks: Sequence[Task]) -> dict[str, Utterance]:
         """Return {id: Utterance} of some tasks."""
         ids = {utterance for task in tasks for utterance in task.ids}
-        return {utterance.id: utterance for utterance in self.wanted if utterance.id in ids}
+        return {utterance.id: utterance for utterance in self.lacking if utterance.id in ids}
 
     def decoder_for(self, tasks: Sequence[Task], room: Room | None = None) -> Decoder:
         """Return a decoder of what some tasks need, with room for crops of its own where none is given.

@@ -7,6 +7,7 @@ from typing import Any
 
 from ....cache import Cache, EmocacheError, Manifest
 from ....cache.device import tell_device
+from ....cache.plan import missing_of
 from ....cache.telling import tell
 from ... import encoders
 from ...encoders.centerface import load_detector
@@ -100,7 +101,9 @@ def make_ready(
     detector = load_detector(options.detector, options.device) if "video" in inputs else None
     decoder = Decoder(options.data, inputs, detector, options.fps, sources, detect_every=options.detect_every)
     decoder = replace(decoder, known=known_faces(cache, manifest.corpus, decoder))
-    wanted = sources.fill([u for u in manifest if options.only is None or u.id in options.only][: options.limit])
+    asked = manifest.ids if options.only is None else [i for i in manifest.ids if i in options.only]
+    asked = asked if options.limit is None else asked[: options.limit]
+    sources.check(asked)
     device = options.device if any(estimate.runs_on_device(encoder) for encoder in chosen) else "cpu"
     if options.goals is None and device != "cpu":  # the plan of goals has told it
         tell(tell_device(device, options.precision), err=True)
@@ -109,7 +112,10 @@ def make_ready(
         cache, manifest.corpus, chosen, decoder, dtype=options.dtype, backend=options.backend,
         environments={encoder: environment_of(encoder, loaded, options, work, device) for encoder in chosen},
     )  # fmt: skip
-    return Work(options, tuple(loaded), wanted, chosen, targets, decoder, device)
+    # Of a million utterances that are there already none is made an object.
+    missing = {i for target in targets for i in missing_of(target.writer, asked, options.retry_failed)}
+    lacking = sources.fill(manifest.rows(missing))
+    return Work(options, tuple(loaded), asked, lacking, chosen, targets, decoder, device)
 
 
 def environment_of(
