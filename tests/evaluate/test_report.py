@@ -326,9 +326,9 @@ def test_a_figure_that_is_drawn_over_is_the_one_that_is_made_anew(tmp_path: Path
     look, other = Look(style), np.array([[0, 4], [2, 2]])
     with look.drawing():
         one = ConfusionFigure(["low", "high"], look)
-        for counts, title in ((other, "first"), (COUNTS, "second " * 30), (COUNTS, "third")):
+        for counts, title in ((other, "first"), (COUNTS, "second " * 30), (other, "third"), (COUNTS, "fourth")):
             save(one.filled(counts, title), tmp_path / "over", look)
-        save(ConfusionFigure(["low", "high"], look).filled(COUNTS, "third"), tmp_path / "anew", look)
+        save(ConfusionFigure(["low", "high"], look).filled(COUNTS, "fourth"), tmp_path / "anew", look)
     over, anew = (tmp_path / f"{name}.png" for name in ("over", "anew"))
     assert over.read_bytes() == anew.read_bytes()
 

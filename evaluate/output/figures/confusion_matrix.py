@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.collections import QuadMesh
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from ....train.records.metrics import row_normalised
 from ...scoring.scored import Evaluation, Part, Scored
 from ..cells import grid_of
-from .drawing import cells, entitle, file_part, fill_cells, fitted, named, save, wrapped
+from .drawing import Refilled, cells, entitle, file_part, fill_cells, fitted, named, save, wrapped
 from .look import SCREEN, Look, widest
 
 _CELL = 0.55  # inches
@@ -49,10 +48,10 @@ class ConfusionFigure:
     def __init__(self, classes: Sequence[str], look: Look = SCREEN) -> None:
         self.classes, self.look = classes, look
         self._figures: dict[
-            int, tuple[Figure, QuadMesh, Text | None]
+            int, tuple[Refilled, QuadMesh, Text | None]
         ] = {}  # by the lines of the title, which move all below
 
-    def filled(self, counts: NDArray[np.int64], title: str) -> Figure:
+    def filled(self, counts: NDArray[np.int64], title: str) -> Refilled:
         """Return the picture with the counts, (C, C) int64, and the title; it is drawn over by the next."""
         shares = row_normalised(counts)
         texts = [
@@ -67,7 +66,11 @@ class ConfusionFigure:
         figure, mesh, above = self._figures[lines]
         figure.set_layout_engine("none")  # all stays in the place that the first drawing has found
         figure.set_label(title)
+        axes = mesh.axes
+        assert axes is not None
+        figure.changing = [mesh, *axes.spines.values(), *axes.texts]  # the cells lie below the frame
         if above is not None:
+            figure.changing.append(above)
             above.set_text(fitted(title, figure, self.look))
         fill_cells(mesh, shares, texts)
         return figure
@@ -77,9 +80,9 @@ class ConfusionFigure:
         side = _CELL * len(self.classes) + widest(self.classes, self.look.text)
         return self.look.size(max(4.0, side + 1.6), max(3.0, side + 1.2))
 
-    def _made(self, shares: NDArray[np.float64], texts: Sequence[str]) -> tuple[Figure, QuadMesh]:
+    def _made(self, shares: NDArray[np.float64], texts: Sequence[str]) -> tuple[Refilled, QuadMesh]:
         look = self.look
-        figure = Figure(figsize=self._size, layout="constrained")  # draws with Agg, whatever the machine's display
+        figure = Refilled(figsize=self._size, layout="constrained")  # draws with Agg, whatever the machine's display
         axes = figure.add_subplot()
         mesh = cells(axes, shares, "Blues", (0, 1), texts, look.small)
         ticks = np.arange(len(self.classes))

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.style
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
@@ -25,6 +26,32 @@ _PACKED = 3  # of zlib's 9, from where on it takes longer than all the drawing
 
 COLOURS: list[str] = matplotlib.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]
 """Ten colours that stay apart under colour-vision deficiency (Petroff 2021, "Accessible Color Sequences")."""
+
+
+class Refilled(Figure):
+    """A figure that is filled and drawn again and again, in which all but some artists stay as they are.
+
+    Attributes:
+        changing: those artists, in the order in which they lie on each other; none: everything is drawn every time.
+    """
+
+    changing: Sequence[Artist] = ()
+    _still: Any = None  # the canvas, and all that stays
+
+    def drawn(self) -> FigureCanvasAgg:
+        """Return the drawing; what stays is drawn for the first one only."""
+        for artist in self.changing:
+            artist.set_animated(True)  # which is to say: left out of `draw`
+        if self._still is None:
+            canvas = FigureCanvasAgg(self)
+            canvas.draw()  # type: ignore[no-untyped-call]
+            self._still = canvas, canvas.copy_from_bbox(self.bbox)  # type: ignore[no-untyped-call]
+        canvas, still = self._still
+        canvas.restore_region(still)
+        for artist in self.changing:
+            artist.draw(canvas.get_renderer())
+            artist.set_animated(False)
+        return canvas
 
 
 def named(*results: Result, part: str = "") -> str:
@@ -135,7 +162,10 @@ def save(figure: Figure, stem: Path, look: Look) -> list[Path]:
 def _write_png(figure: Figure, path: Path) -> None:
     """Write what `savefig` does, which draws twice, and packs a channel of transparency that nothing uses."""
     figure.set_dpi(_DPI)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    if isinstance(figure, Refilled) and figure.changing:
+        canvas = figure.drawn()
+    else:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
     picture.save(path, format="png", dpi=(_DPI, _DPI), compress_level=_PACKED)
