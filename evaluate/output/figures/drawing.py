@@ -36,7 +36,7 @@ class Refilled(Figure):
     """
 
     changing: Sequence[Artist] = ()
-    _still: Any = None  # the canvas, and all that stays
+    _still: tuple[FigureCanvasAgg, Any] | None = None  # the canvas, and all that stays
 
     def drawn(self) -> FigureCanvasAgg:
         """Return the drawing; what stays is drawn for the first one only."""
