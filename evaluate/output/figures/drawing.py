@@ -47,9 +47,9 @@ class Refilled(Figure):
             canvas.draw()  # type: ignore[no-untyped-call]
             self._still = canvas, canvas.copy_from_bbox(self.bbox)  # type: ignore[no-untyped-call]
         canvas, still = self._still
-        canvas.restore_region(still)
+        canvas.restore_region(still)  # type: ignore[no-untyped-call]
         for artist in self.changing:
-            artist.draw(canvas.get_renderer())
+            artist.draw(canvas.get_renderer())  # type: ignore[no-untyped-call]
             artist.set_animated(False)
         return canvas
 
