@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...train.records.metrics import row_normalised
+from ...train.records.confusion import row_normalised
 from ..scoring.ranking.comparison import Comparison
 from ..scoring.result_groups import Result, flat_texts
 from ..scoring.sanity import DIAGNOSTIC

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ...train.records.metrics import row_normalised
+from ...train.records.confusion import row_normalised
 from ..output.figures.composition import shorten
 from ..output.figures.scatter import Panel, limits
 from ..scoring.breakdowns.clip_losses import Track

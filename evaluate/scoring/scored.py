@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...train.records.group_sums import Drawn, Floats, Weights, draw
-from ...train.records.metrics import FEWEST_GROUPS, NO_SAMPLES, Score, confusion_counts, metric_name, metrics_of
+from ...train.records.confusion import Floats, confusion_counts
+from ...train.records.group_sums import Drawn, Weights, draw
+from ...train.records.metrics import FEWEST_GROUPS, NO_SAMPLES, Score, metric_name, metrics_of
 from .result_groups import Cell, Result
 from .sanity import SANITY, guess
 from .statistics import Summary, summarise

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score, root_mean_squared_error
 
-from emocache.train.records.group_sums import Confusion
+from emocache.train.records.confusion import Confusion, confusion_counts, row_normalised
 from emocache.train.records.metrics import (
     ALL_TIED,
     BOTH_CONSTANT,
@@ -16,7 +16,6 @@ from emocache.train.records.metrics import (
     balanced_accuracy,
     ccc,
     ccc_per_clip,
-    confusion_counts,
     kl_divergence,
     macro_f1,
     metrics_of,
@@ -24,7 +23,6 @@ from emocache.train.records.metrics import (
     pearson,
     reference_std,
     rmse,
-    row_normalised,
     spearman,
     weighted_f1,
 )

@@ -12,9 +12,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .confusion import Confusion, Floats, ratio
 from .samples import Samples, Values
 
-Floats = NDArray[np.float64]
 Weights = NDArray[np.uint16]
 """(R, G): how often resample r drew group g."""
 
@@ -53,7 +53,7 @@ class Drawn:
         return self.group_of_row[self.samples.row]
 
     @cached_property
-    def confusion(self) -> "Confusion":
+    def confusion(self) -> Confusion:
         """The confusion matrix of every resample."""
         own, groups = self.samples, self.weights.shape[1]
         names, number = np.unique(np.concatenate([own.reference, own.prediction]), return_inverse=True)
@@ -72,7 +72,7 @@ class Drawn:
         y, p = own.reference - centres[0], own.prediction - centres[1]
         products = (np.ones(len(y)), y, p, y * y, p * p, y * p)
         n, *sums = self._summed(np.stack([self._by_group(part, self.group) for part in products], axis=1)).T
-        y, p, yy, pp, yp = (_ratio(part, n) for part in sums)
+        y, p, yy, pp, yp = (ratio(part, n) for part in sums)
         var_y, var_p = _variance(yy, y, centres[0]), _variance(pp, p, centres[1])
         cov = np.where((var_y > 0) & (var_p > 0), yp - y * p, np.where(np.isnan(y), np.nan, 0.0))
         return Moments(var_y, var_p, cov, y + centres[0] - p - centres[1])
@@ -83,7 +83,7 @@ class Drawn:
         group = self.group_of_row[row][defined]
         sums = [self._by_group(part, group) for part in (values[defined], np.ones(len(group)))]
         total, count = self._summed(np.stack(sums, axis=1)).T
-        return _ratio(total, count)
+        return ratio(total, count)
 
     def rank_correlation(self) -> Floats:
         """(R,) or fewer, of many samples: sorted once, in each resample only the ranks are recounted."""
@@ -119,58 +119,6 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """The classification metrics of R confusion matrices, (R,) each; NaN where a matrix is empty."""
-
-    counts: Floats  # (R, C, C), C the classes that occur
-
-    @classmethod
-    def of(cls, reference: Values, prediction: Values) -> "Confusion":
-        """The one matrix of these classes, (N,) numbers or names each."""
-        names, number = np.unique(np.concatenate([reference, prediction]), return_inverse=True)
-        classes, n = len(names), len(reference)
-        counts = np.bincount(number[:n] * classes + number[n:], minlength=classes * classes)
-        return cls(counts.astype(np.float64).reshape(1, classes, classes))
-
-    @cached_property
-    def _support(self) -> Floats:
-        return np.asarray(self.counts.sum(axis=-1))
-
-    @cached_property
-    def _either(self) -> Floats:
-        return np.asarray(self._support + self.counts.sum(axis=-2))
-
-    @cached_property
-    def _correct(self) -> Floats:
-        return np.asarray(np.diagonal(self.counts, axis1=-2, axis2=-1))
-
-    @cached_property
-    def _f1(self) -> Floats:
-        return _ratio(2 * self._correct, self._either)
-
-    @property
-    def accuracy(self) -> Floats:
-        """Correct / all."""
-        return _ratio(self._correct.sum(axis=-1), self._support.sum(axis=-1))
-
-    @property
-    def balanced_accuracy(self) -> Floats:
-        """Mean recall of the classes that are in the reference."""
-        recall = _ratio(self._correct, self._support)
-        return _ratio(np.nansum(recall, axis=-1), (self._support > 0).sum(axis=-1))
-
-    @property
-    def weighted_f1(self) -> Floats:
-        """F1, weighted by the classes' counts in the reference."""
-        return _ratio(np.nansum(self._support * self._f1, axis=-1), self._support.sum(axis=-1))
-
-    @property
-    def macro_f1(self) -> Floats:
-        """Mean F1 of the classes that are in the reference or the prediction."""
-        return _ratio(np.nansum(self._f1, axis=-1), (self._either > 0).sum(axis=-1))
-
-
-@dataclass(frozen=True)
 class Moments:
     """The metrics of values that follow from moments, (R,) each; a constant prediction counts as 0, as in means."""
 
@@ -186,12 +134,12 @@ class Moments:
     @property
     def ccc(self) -> Floats:
         """Concordance correlation."""
-        return _ratio(2 * self.cov, self._denominator)
+        return ratio(2 * self.cov, self._denominator)
 
     @property
     def pearson(self) -> Floats:
         """Pearson's correlation."""
-        correlation = _ratio(self.cov, np.sqrt(self.var_y * self.var_p))
+        correlation = ratio(self.cov, np.sqrt(self.var_y * self.var_p))
         return np.where((self.var_p == 0) & (self.var_y > 0), 0.0, correlation)
 
     @property
@@ -234,18 +182,13 @@ def _rank_correlation(weight: Floats, of_y: _Ranking, of_p: _Ranking) -> Floats:
     centre = (weight.sum(axis=0) + 1) / 2  # the mean of average ranks, ties or not
     y, p = of_y.ranks(weight) - centre, of_p.ranks(weight) - centre
     cov, var_y, var_p = (np.einsum("ij,ij,ij->j", weight, a, b) for a, b in ((y, p), (y, y), (p, p)))
-    return np.where((var_p == 0) & (var_y > 0), 0.0, _ratio(cov, np.sqrt(var_y * var_p)))
+    return np.where((var_p == 0) & (var_y > 0), 0.0, ratio(cov, np.sqrt(var_y * var_p)))
 
 
 def _blocks(weights: Weights, width: int) -> Iterator[Weights]:
     rows = max(1, _BLOCK // max(width, 1))
     for start in range(0, len(weights), rows):
         yield weights[start : start + rows]
-
-
-def _ratio(numerator: Floats, denominator: NDArray[np.generic]) -> Floats:
-    nan = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
-    return np.asarray(np.divide(numerator, denominator, out=nan, where=denominator != 0), np.float64)
 
 
 def _variance(squares: Floats, mean: Floats, centre: float) -> Floats:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from .group_sums import Confusion, Drawn, Floats
+from .confusion import Confusion, Floats
+from .group_sums import Drawn
 from .samples import Kind, Samples, Values
 
 DEAD_OUTPUT = "dead_output: the prediction is constant"
@@ -50,19 +51,6 @@ def weighted_f1(reference: Values, prediction: Values) -> Score:
 def macro_f1(reference: Values, prediction: Values) -> Score:
     """Mean F1 of the classes present in reference or prediction; an F1 of 0/0 is 0; UWF1."""
     return _of_classes(lambda counts: counts.macro_f1, reference, prediction)
-
-
-def confusion_counts(reference: Values, prediction: Values, classes: int) -> NDArray[np.int64]:
-    """(classes, classes) int64: rows are the true class, columns the predicted one."""
-    return np.bincount(reference * classes + prediction, minlength=classes * classes).reshape(classes, classes)
-
-
-def row_normalised(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Each row of a confusion matrix as shares of the true class, (C, C) float64; NaN where the class is absent."""
-    total = counts.sum(axis=1, keepdims=True)
-    shares = np.full(counts.shape, np.nan)
-    np.divide(counts, total, out=shares, where=total > 0)
-    return shares
 
 
 def rmse(reference: Values, prediction: Values) -> Score:

@@ -8,7 +8,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from ....train.records.metrics import row_normalised
+from ....train.records.confusion import row_normalised
 from ...scoring.scored import Evaluation, Part, Scored
 from ..cells import grid_of
 from .drawing import Refilled, cells, entitle, file_part, fill_cells, fitted, named, save, wrapped
