@@ -13,13 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from emocache.benchmarks.figures import Figure, print_figures
 from emocache.benchmarks.ratios import Frames, Reader, make_frames, readers, time_readers
+from emocache.cache import Cache
 from emocache.cache.device import multiplies_bf16
 
 _LOOPS = (sys.executable, "-P", "-m", "emocache.benchmarks.peer_loops")
@@ -59,8 +60,8 @@ def run(command: Sequence[str]) -> Cost:
     return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1000, printed)
 
 
-def rows(ravdess: Path, checkpoint: Path, root: Path, epochs: int, bf16: bool) -> list[Row]:
-    """All processes, in the order in which they run."""
+def extraction_rows(ravdess: Path, checkpoint: Path, root: Path, bf16: bool) -> list[Row]:
+    """The processes that encode the clips, in the order in which they run."""
     npy, name = root / "npy", checkpoint.name
     loop = [*_LOOPS, "extract", str(checkpoint), str(ravdess), str(npy)]
     found = [Row("extract: one file at a time, .npy", loop, npy)]
@@ -69,18 +70,31 @@ def rows(ravdess: Path, checkpoint: Path, root: Path, epochs: int, bf16: bool) -
         command = [*_EMOCACHE, "extract", "ravdess", "--data", str(ravdess), "--cache", str(cache), "--encoder", stream,
                    "--checkpoints", str(checkpoint.parent), "--precision", precision, "--offline"]  # fmt: skip
         found.append(Row(f"extract: emocache {stream}, {precision}", command, cache))
-    found.append(Row("perceptron on means, .npy", [*_LOOPS, "mlp", str(npy), f"--epochs={epochs}"], npy, _told))
-    found.append(_training("probe: emocache", "ravdess-probe", root, name, []))
-    found.append(Row("BiGRU, .npy and DataLoader", [*_LOOPS, "gru", str(npy), f"--epochs={epochs}"], npy, _told))
-    alike = ["features.average_frames=1", f"training.epochs={epochs}", f"training.patience={epochs}"]
-    found.append(_training("BiGRU: emocache, the same frames and epochs", "ravdess-bigru", root, name, alike))
-    found.append(_training("BiGRU: emocache, as it is shipped", "ravdess-bigru", root, name, []))
     return found
 
 
-def _training(name: str, experiment: str, root: Path, stream: str, settings: Sequence[str]) -> Row:
+def head_rows(npy: Path, cache: Path, stream: str, root: Path, epochs: int) -> list[Row]:
+    """The processes that train heads on the clips' frames, those of the loops from .npy files."""
+    alike = ["features.average_frames=1", f"training.epochs={epochs}", f"training.patience={epochs}"]
+    return [
+        Row("perceptron on means, .npy", [*_LOOPS, "mlp", str(npy), f"--epochs={epochs}"], npy, _told),
+        _training("probe: emocache", "ravdess-probe", root, cache, stream, []),
+        Row("BiGRU, .npy and DataLoader", [*_LOOPS, "gru", str(npy), f"--epochs={epochs}"], npy, _told),
+        _training("BiGRU: emocache, the same frames and epochs", "ravdess-bigru", root, cache, stream, alike),
+        _training("BiGRU: emocache, as it is shipped", "ravdess-bigru", root, cache, stream, []),
+    ]
+
+
+def write_npy(cache: Path, stream: str, npy: Path) -> None:
+    """Write the frames of a stream of RAVDESS as the loops do: a file for each clip, called as the clip is."""
+    npy.mkdir()
+    found = Cache(cache).stream("ravdess", stream)
+    for utterance in found.ids:
+        np.save(npy / f"{PurePosixPath(utterance).name}.npy", found.read(utterance))
+
+
+def _training(name: str, experiment: str, root: Path, cache: Path, stream: str, settings: Sequence[str]) -> Row:
     runs = root / f"runs-{len(list(settings))}-{experiment}"
-    cache = root / f"{stream}-float32"
     changes = [word for setting in (*settings, "seeds=[0]", f'streams=["{stream}"]') for word in ("--set", setting)]
     command = [*_EMOCACHE, "train", experiment, "--cache", str(cache), "--runs", str(runs), *changes]
     return Row(name, command, runs, lambda _: _scored(runs))
@@ -156,20 +170,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=10, help="of the loops that are compared (default 10)")
     parser.add_argument("--pairs", type=int, default=15, help="rounds of reading, 7 or more (default 15)")
     parser.add_argument("--utterances", type=int, default=1440, help="utterances to read from (default 1440)")
+    parser.add_argument("--cache", type=Path, help="a cache of RAVDESS: only the heads, on the frames of --stream")
+    parser.add_argument("--stream", default="whisper-base-clip", help="of that cache (default whisper-base-clip)")
     options = parser.parse_args(arguments)
     if (options.ravdess is None) != (options.checkpoint is None) or options.pairs < 7:
         parser.error("--ravdess and --checkpoint go together; --pairs must be 7 or more")
+    if options.cache is not None and options.ravdess is not None:
+        parser.error("give --cache, or --ravdess and --checkpoint")
     with tempfile.TemporaryDirectory() as folder:
+        root, npy, cache, stream = Path(folder), Path(folder) / "npy", options.cache, options.stream
+        if cache is not None:
+            write_npy(cache, stream, npy)
+        found: list[Row] = []
         if options.ravdess is not None:
-            print_rows(options.ravdess.resolve(), options.checkpoint.resolve(), Path(folder), options.epochs)
+            found += extraction_rows(options.ravdess.resolve(), options.checkpoint.resolve(), root, multiplies_bf16())
+            cache, stream = root / f"{options.checkpoint.name}-float32", options.checkpoint.name
+        if cache is not None:
+            print_rows([*found, *head_rows(npy, cache, stream, root, options.epochs)])
         missed = print_figures(bench_stores(Path(folder), make_frames(options.utterances), options.pairs))
     sys.exit(f"{missed} of the bounds missed" if missed else 0)
 
 
-def print_rows(ravdess: Path, checkpoint: Path, root: Path, epochs: int) -> None:
+def print_rows(rows: Sequence[Row]) -> None:
     """Run each process, and print its row as soon as it ends."""
     print(f"{'':<46} {'s':>7} {'CPU s':>7} {'MB most':>8} {'MB disk':>8}  accuracy", flush=True)
-    for row in rows(ravdess, checkpoint, root, epochs, multiplies_bf16()):
+    for row in rows:
         cost = run(row.command)
         accuracy = f"{row.accuracy(cost.printed):.3f}" if row.accuracy else ""
         sizes = f"{cost.megabytes:8.0f} {megabytes(row.leaves):8.0f}"
