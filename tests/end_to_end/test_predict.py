@@ -95,6 +95,22 @@ def test_a_clip_alone_is_as_in_a_batch(demo: Demo) -> None:
         np.testing.assert_allclose([*alone.values.values()], [*clip.values.values()], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_refit_has_trained_on_what_validated(demo: Demo, tmp_path: Path, refit: bool) -> None:
+    """So its predictions of it are no more of a validation part than those of what it trained on."""
+    setting = tmp_path / "setting"
+    shutil.copytree(demo.runs["probe"], setting)
+    run = setting / "fold1-seed0"
+    document = json.loads((run / "run.json").read_text())
+    document["selection"]["refit"] = refit
+    (run / "run.json").write_text(json.dumps(document))
+    _, table = read_run(run)
+    media = {row["part"]: demo.media[row["id"]] for row in table.to_pylist()}
+    found = Predictor(run, cache=demo.store).predict([*media.values()])
+    told = {part: clip.training for part, clip in zip(media, found.clips, strict=True)}
+    assert told["test"] == "test" and told["valid"] == ("train" if refit else "valid")
+
+
 def test_the_mean_over_the_folds_is_marked(demo: Demo, emocache_: Run) -> None:
     ran = emocache_("predict", demo.runs["probe"], demo.some)
     assert ran.status == 0 and "the mean of 3 models" in ran.out and "no test score" in ran.out

@@ -66,8 +66,8 @@ class Models:
             return ""
         if len(self.models) > 1 or self.record.final:
             return "train"
-        if self.record.selection.parts > 1:
-            # What validated in turn trains the head that answers.
+        if self.record.selection.parts > 1 or self.record.selection.refit:
+            # What validated in turn, or before a refit, trains the head that answers.
             return "test" if all(self._parts.get(key) == "test" for key in keys) else "train"
         found = {self._parts.get(key, "train") for key in keys}
         return found.pop() if len(found) == 1 else "train"
