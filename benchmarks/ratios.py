@@ -156,6 +156,7 @@ def bench_writing(root: Path, frames: Mapping[str, Frames], pairs: int) -> list[
         if sum(a.nbytes for a in chosen.values()) < 64 << 20:
             chosen[utterance] = array
     figures = []
+    os.sync()  # what was written for the reads, without fsync, would otherwise go to the disk in between
     for backend in ("zarr", "hdf5"):
         ratios = []
         for pair in range(pairs + 1):
