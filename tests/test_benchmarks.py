@@ -160,15 +160,20 @@ def test_precision_of_small_shapes(capsys: pytest.CaptureFixture[str], tmp_path:
 
 def test_peers_of_small_shapes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = write_ravdess(tmp_path / "ravdess", 12)
-    random_weights.write_whisper(tmp_path / "checkpoints" / "whisper-base", small=True)
-    peers.print_rows(data, tmp_path / "checkpoints" / "whisper-base", tmp_path / "out", epochs=1)
+    checkpoint, out = tmp_path / "checkpoints" / "whisper-base", tmp_path / "out"
+    random_weights.write_whisper(checkpoint, small=True)
+    cache = out / "whisper-base-float32"
+    encode = peers.extraction_rows(data, checkpoint, out, bf16=True)
+    peers.print_rows([*encode, *peers.head_rows(out / "npy", cache, "whisper-base", out, epochs=1)])
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if line]
     assert len(rows) >= 9 and all(float(row[-1]) <= 1 for row in rows[-5:])
-    saved = {path.stem: np.load(path) for path in (tmp_path / "out" / "npy").glob("*.npy")}
-    stream = Cache(tmp_path / "out" / "whisper-base-float32").stream("ravdess", "whisper-base")
+    saved = {path.stem: np.load(path) for path in (out / "npy").glob("*.npy")}
+    stream = Cache(cache).stream("ravdess", "whisper-base")
     assert sorted(saved) == stream.ids
     for utterance in stream.ids:  # the loop and the extraction do the same work
         np.testing.assert_allclose(stream.read(utterance), saved[utterance], rtol=2e-3, atol=2e-3)
+    peers.write_npy(cache, "whisper-base", tmp_path / "npy")
+    assert {path.stem for path in (tmp_path / "npy").iterdir()} == saved.keys()
 
 
 def test_other_stores_give_the_frames_back(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     cache.create_stream("toy", "e", frames)
     heard = Sources.open(cache, "toy", "transcript-tiny", None)
     with pytest.raises(EmocacheError, match=r"lacks 2 of the 3 utterances, such as 'b'; .*--encoder transcript-tiny"):
-        heard.fill(UTTERANCES)
+        heard.check([utterance.id for utterance in UTTERANCES])
+    heard.check(["a"])
     assert heard.fill(UTTERANCES[:1])[0].text == "Guten Tag"
     with pytest.raises(EmocacheError, match="--words-from e: that is a stream of frames; name a transcript or"):
         Sources.open(cache, "toy", None, "e")
