@@ -187,7 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             cache, stream = root / f"{options.checkpoint.name}-float32", options.checkpoint.name
         if cache is not None:
             print_rows([*found, *head_rows(npy, cache, stream, root, options.epochs)])
-        missed = print_figures(bench_stores(Path(folder), make_frames(options.utterances), options.pairs))
+        (root / "stores").mkdir()
+        missed = print_figures(bench_stores(root / "stores", make_frames(options.utterances), options.pairs))
     sys.exit(f"{missed} of the bounds missed" if missed else 0)
 
 
